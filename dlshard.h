@@ -1,0 +1,13943 @@
+/* dlshard.h - train and run deep-learning models together on unlike devices.       MIT or Unlicense
+
+   One C header, libc and pthreads only. Every device that compiles it can be a peer: it trains a
+   share of a batch, runs a stage of a graph, or both; the result does not depend on who did what.
+
+   DO THIS, in one .c or .cpp file, before it includes anything else:
+
+       #define DLSHARD_IMPLEMENTATION
+       #include "dlshard.h"
+
+   and include "dlshard.h" plainly everywhere else. Build: cc -O2 program.c -lpthread. Nothing more:
+   no -lm, no -march, no generated files. SIMD code is compiled per function and chosen at run time.
+
+   >>doc.api      what it is, guarantees, toggles, contents, a tour                      deps: none
+
+   GUARANTEES
+   - No global variables. Two networks and eight peers in one process do not know of each other.
+   - Sizes first: dls_x_size(&desc) says how many bytes, dls_x_init(&x, &desc, mem, bytes) uses
+     exactly those. dls_x_create / dls_x_destroy are the same over DLS_MALLOC. After init nothing
+     allocates.
+   - Everything that can fail returns dls_status; nothing aborts, exits or prints. Builders and
+     engines keep their first error; dls_error_text() says what was wrong, where, and what to do.
+   - Bytes from files, links and sensors are checked, also under NDEBUG.
+   - Results: same kernels, same bits, at any thread count and for any split of a batch in shards
+     (exact mode). Strict mode (desc.strict) rounds after every multiply and every add, in an order
+     fixed by the operation alone, so that every CPU gives the same bits.
+
+   LIMITS
+   - Float32 storage and arithmetic; no GPU. Links: loopback TCP and memory only, until they are
+     encrypted; opening any other address is refused with DLS_E_REFUSED.
+   - Tensors of one sample have three axes: rows, columns, channels (h, w, c), channels innermost.
+     A batch is a fourth, outermost. Sequences are h = time, w = 1.
+   - Compilers: gcc >= 8, clang >= 9 for SIMD and threads; any C99 or C++11 compiler without.
+
+   TOGGLES, 0 or 1, defined before inclusion, alike in all files        MCU  NODE  SERVER (profile)
+     DLS_ENABLE_HEAP       dls_x_create over DLS_MALLOC / DLS_FREE       0    1     1
+     DLS_ENABLE_THREADS    thread pool over pthreads                     0    1     1
+     DLS_ENABLE_FILES      load and save by path                         0    1     1
+     DLS_ENABLE_SOCKETS    TCP driver                                    0    1     1
+     DLS_ENABLE_SIMD       AVX-512, AVX2, NEON kernels beside scalar     0    1     1
+     DLS_ENABLE_TRAIN      backward, losses, optimisers, data            0    1     1
+     DLS_ENABLE_PEERS      wire, peer, coll, job, node                   0    1     1
+     DLS_ENABLE_MESSAGES   texts of errors; without: the code alone      0    1     1
+     DLS_ENABLE_STB_IMAGE  dls_image_load through the user's stb_image   0    0     0
+   DLS_PROFILE is DLS_PROFILE_MCU, _NODE or _SERVER; default: NODE on an OS, MCU on bare metal.
+   The layout of every public struct is the same whatever is toggled; DLS_REAL64 (all arithmetic in
+   double, scalar, for gradient checks) is not a toggle but another build, and ABI-checked.
+   HOOKS: DLS_MALLOC DLS_FREE DLS_NOW_US DLS_ASSERT DLS_FS_OPEN DLS_FS_READ DLS_FS_WRITE DLS_FS_SEEK
+   DLS_FS_SYNC DLS_FS_CLOSE DLS_FS_RENAME DLS_FS_REMOVE. See >>config.api and >>port.api.
+
+   CONTENTS, twice in this order, API then IMPLEMENTATION: search for ">>name.api", ">>name.impl"
+     doc     this text                         net    graph builder, memory planner, executor
+     config  version, profile, toggles         model  file format
+     base    status, errors, generator         train  losses, optimisers, data, fit
+     port    clock, threads, files             wire   frames
+     tensor  dtype, shape, views               peer   engine without I/O: roster, messages
+     kern    kernels, scalar to AVX-512        coll   all-reduce
+     par     thread pool, matrix product       job    data-parallel step, staged inference
+     op      one row per operation             link   drivers: memory, TCP
+                                               node   the facade most users meet
+
+   TOUR
+     A network is a graph of ops, built by calls that return values:
+
+       dls_net *net = dls_net_create(NULL);
+       dls_val x = dls_net_input(net, 28, 28, 1);
+       x = dls_net_conv2d(net, x, 16, 3, DLS_ACT_RELU);
+       x = dls_net_maxpool(net, x, 2);
+       x = dls_net_dense(net, x, 10, DLS_ACT_NONE);
+
+     Builders never need checking one by one: after the first error the rest do nothing, and
+     dls_net_status(net) or the first call that uses the network reports it.
+
+     The network owns the weights. An executor (dls_exec) is a plan to run it: a batch size, a range
+     of nodes, forward only or backward too, placed in one block of memory whose exact size
+     dls_exec_size() knows beforehand. Several executors may share one network's weights.
+
+       dls_exec *run = dls_exec_create(net, NULL);
+       memcpy(dls_exec_input(run, 0), image, 28 * 28 * sizeof(float));
+       dls_exec_forward(run, 1);
+       const float *logits = dls_exec_output(run);
+
+     Training on one device is one call over a data set, or a step at a time:
+
+       dls_data data; dls_fit_desc fit = {0}; dls_fit_report report;
+       dls_data_open(&data, "mnist-train", NULL);        (two IDX files of that name, also .gz)
+       fit.epochs = 3;
+       dls_fit(net, &data, &fit, &report);
+       dls_net_save(net, "digits.dls", NULL);
+
+     Training on several is the same call on a node, made by every peer:
+
+       dls_node_desc me = {0};
+       me.rank = 1; me.peers = "127.0.0.1:7000,127.0.0.1:7001,127.0.0.1:7002";
+       dls_node *node;
+       dls_node_create(&node, &me);
+       dls_node_fit(node, net, &data, &fit, &report);
+
+     Each batch is cut in logical shards with fixed ids; gradients are summed exactly; so the
+     weights are the same bits for one peer or three, whatever the shares.
+
+     A custom op is one dls_op row: a shape rule, a forward and a backward function; see
+     examples/04_custom_op.c. Firmware without heap: examples/05_static_memory.c.
+
+   HOW IT IS LAID OUT  DESIGN: each section names the sections it uses ("deps:"), all above it. An
+   op's shape rule, forward, backward and row stand together in >>op.impl. Kernels are written once,
+   over a vector type, in >>kern.pass; the header includes itself once per instruction set to
+   compile that text for each. Private names begin with dlsi_ or DLSI_. */
+
+#ifndef DLSI_PASS /* a kernel pass of the implementation, see >>kern.pass, skips all this */
+#if defined(DLSHARD_IMPLEMENTATION) && !defined(_DEFAULT_SOURCE)
+#define _DEFAULT_SOURCE /* POSIX names under -std=c99; before the first system header */
+#endif
+#ifndef DLSHARD_H
+#define DLSHARD_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* ------------------------------------------------------------------------------------------------
+   >>config.api   version, profiles, toggles, limits, the #error page  deps: none  */
+
+#define DLS_VERSION_MAJOR 0
+#define DLS_VERSION_MINOR 1
+#define DLS_VERSION_PATCH 0
+
+#define DLS_PROFILE_MCU 1    /* bare metal: static memory, super-loop */
+#define DLS_PROFILE_NODE 2   /* phone, Pi, PC */
+#define DLS_PROFILE_SERVER 3 /* PC or server with memory to spare */
+
+#ifndef DLS_PROFILE
+#if defined(__unix__) || defined(__APPLE__) || defined(_WIN32)
+#define DLS_PROFILE DLS_PROFILE_NODE
+#else
+#define DLS_PROFILE DLS_PROFILE_MCU
+#endif
+#endif
+#define DLSI_HOSTED (DLS_PROFILE != DLS_PROFILE_MCU)
+
+#ifndef DLS_ENABLE_HEAP
+#define DLS_ENABLE_HEAP DLSI_HOSTED
+#endif
+#ifndef DLS_ENABLE_THREADS
+#define DLS_ENABLE_THREADS DLSI_HOSTED
+#endif
+#ifndef DLS_ENABLE_FILES
+#define DLS_ENABLE_FILES DLSI_HOSTED
+#endif
+#ifndef DLS_ENABLE_SOCKETS
+#define DLS_ENABLE_SOCKETS DLSI_HOSTED
+#endif
+#ifndef DLS_ENABLE_SIMD
+#define DLS_ENABLE_SIMD DLSI_HOSTED
+#endif
+#ifndef DLS_ENABLE_TRAIN
+#define DLS_ENABLE_TRAIN DLSI_HOSTED
+#endif
+#ifndef DLS_ENABLE_PEERS
+#define DLS_ENABLE_PEERS DLSI_HOSTED
+#endif
+#ifndef DLS_ENABLE_MESSAGES
+#define DLS_ENABLE_MESSAGES DLSI_HOSTED
+#endif
+#ifndef DLS_ENABLE_STB_IMAGE
+#define DLS_ENABLE_STB_IMAGE 0
+#endif
+
+/* The build's arithmetic type. DLS_REAL64=1 makes every tensor double, scalar code only. */
+#ifndef DLS_REAL64
+#define DLS_REAL64 0
+#endif
+#if DLS_REAL64
+typedef double dls_real;
+#else
+typedef float dls_real;
+#endif
+
+/* Limits. Change them alike in every file of a program; none of them shapes a public struct. */
+#ifndef DLS_NODES_DEFAULT /* nodes of a network when dls_net_desc.nodes_max is 0 */
+#define DLS_NODES_DEFAULT (DLSI_HOSTED ? 512 : 16)
+#endif
+#ifndef DLS_DIM_MAX /* longest axis, and largest count of elements of one tensor of one sample */
+#define DLS_DIM_MAX (DLSI_HOSTED ? 0x40000000 : 0x400000)
+#endif
+#ifndef DLS_THREADS_MAX
+#define DLS_THREADS_MAX 256
+#endif
+#ifndef DLS_ALIGN /* of every tensor inside an arena, bytes, a power of two */
+#define DLS_ALIGN (DLSI_HOSTED ? 64 : 8)
+#endif
+#define DLS_OP_INPUTS 4 /* most inputs of an op */
+#define DLS_OP_PARAMS 4 /* most parameter tensors of an op */
+#define DLS_ATTR_INTS 8
+#define DLS_ATTR_REALS 2
+
+/* The #error page: combinations that cannot work say so here, and nowhere else. */
+#if DLS_PROFILE < DLS_PROFILE_MCU || DLS_PROFILE > DLS_PROFILE_SERVER
+#error "dlshard: DLS_PROFILE must be DLS_PROFILE_MCU, DLS_PROFILE_NODE or DLS_PROFILE_SERVER"
+#endif
+#if DLS_ENABLE_THREADS && !defined(__GNUC__)
+#error "dlshard: DLS_ENABLE_THREADS needs the __atomic builtins of gcc or clang; set it to 0"
+#endif
+#if DLS_ENABLE_STB_IMAGE && !DLS_ENABLE_FILES
+#error "dlshard: DLS_ENABLE_STB_IMAGE reads files; it needs DLS_ENABLE_FILES=1"
+#endif
+#if defined(__FAST_MATH__)
+#error "dlshard: compile this file without -ffast-math: NaN checks and equal bits depend on it"
+#endif
+#if defined(__FLT_EVAL_METHOD__) && !DLS_REAL64
+#if __FLT_EVAL_METHOD__ != 0 && __FLT_EVAL_METHOD__ != 16
+#error "dlshard: floats must stay floats; add -fexcess-precision=fast or -msse2 -mfpmath=sse"
+#endif
+#endif
+
+/* What init functions compare: two files of one program must agree on it. */
+#define DLS_ABI                                                                                    \
+    ((uint32_t)DLS_VERSION_MAJOR << 24 | (uint32_t)DLS_VERSION_MINOR << 16 |                       \
+     (uint32_t)DLS_REAL64 << 8 | (uint32_t)sizeof(void *))
+
+/* DLSHARD_STATIC makes every function static: a private copy for one file. */
+#if defined(__GNUC__)
+#define DLSI_UNUSED __attribute__((unused))
+#else
+#define DLSI_UNUSED
+#endif
+/* clang-format off */
+#ifdef DLSHARD_STATIC
+#define DLS_API static DLSI_UNUSED
+#elif defined(__cplusplus)
+#define DLS_API extern "C"
+#else
+#define DLS_API extern
+#endif
+/* clang-format on */
+
+/* ------------------------------------------------------------------------------------------------
+   >>base.api   status, errors, generator, hashes  deps: config  */
+
+typedef enum dls_status {
+    DLS_OK = 0,
+    DLS_E_ARG,         /* an argument or desc field is out of range */
+    DLS_E_SHAPE,       /* shapes do not fit together */
+    DLS_E_MEMORY,      /* the memory given is smaller than dls_x_size() said, or malloc failed */
+    DLS_E_LIMIT,       /* a compiled or desc limit (nodes_max, ...) is reached */
+    DLS_E_FORMAT,      /* a file or frame is not what it should be */
+    DLS_E_CHECKSUM,    /* a file or frame was damaged */
+    DLS_E_VERSION,     /* a file or peer is of another, incompatible version */
+    DLS_E_ABI,         /* two files of the program were compiled with unlike dlshard.h */
+    DLS_E_IO,          /* reading or writing failed */
+    DLS_E_FULL,        /* no space left where we write */
+    DLS_E_NOT_FOUND,   /* no such file, op or peer */
+    DLS_E_STATE,       /* the call does not fit the object's state */
+    DLS_E_PEER,        /* a peer was lost */
+    DLS_E_TIMEOUT,     /* a peer did not answer in time */
+    DLS_E_REFUSED,     /* policy: for instance an address that is not loopback */
+    DLS_E_UNSUPPORTED, /* compiled out, or not possible for this object */
+    DLS_E_NUMBER,      /* NaN or infinity where a number is needed */
+    DLS_E_STOPPED,     /* the caller's callback asked to stop; state is consistent, go on later */
+    DLS_E_MISMATCH,    /* peers disagree: another network, configuration or result */
+    DLS_STATUS_COUNT
+} dls_status;
+
+/* Where an error came from. Small, no buffers: text is made on demand by dls_error_text(). */
+typedef struct dls_error {
+    dls_status status;
+    int32_t node;     /* node of the network, -1: none */
+    const char *what; /* with {0} {1} {2} for arg, {s} for name; lives in program memory */
+    const char *name; /* a name or path given by the caller, who keeps it alive; may be NULL */
+    int32_t arg[3];
+} dls_error;
+
+/* Short constant text of a status, e.g. "DLS_E_SHAPE: shapes do not fit together".
+   Never NULL. Pure. Any thread. */
+DLS_API const char *dls_status_text(dls_status status);
+
+/* Writes the whole message of an error, NUL-terminated and cut to fit: what, where, what to do.
+   buf: at least 1 byte. Returns buf. Pure. Any thread. Example: examples/01_xor.c */
+DLS_API char *dls_error_text(const dls_error *error, char *buf, size_t bytes);
+
+/* Counter-based generator: u32 at (seed, index), no state, the same on every device.
+   Two rounds of a 32-bit finaliser (constants: C. Wellons, hash-prospector). Pure. Any thread. */
+DLS_API uint32_t dls_rand_at(uint64_t seed, uint32_t index);
+
+/* A stream over dls_rand_at. Zero-initialise and set seed; next is the position. */
+typedef struct dls_rng {
+    uint64_t seed;
+    uint64_t next;
+} dls_rng;
+
+/* Uniform u32. Pure but for *rng. */
+DLS_API uint32_t dls_rng_u32(dls_rng *rng);
+/* Uniform in [0, 1), 24 bits. */
+DLS_API float dls_rng_uniform(dls_rng *rng);
+/* Normal(0, 1) by Box-Muller in double; the same bits on every device. */
+DLS_API float dls_rng_normal(dls_rng *rng);
+
+/* Position i of a pseudo-random permutation of 0..n-1 (Feistel network with cycle walking):
+   a shuffle that needs no memory. n: 1..2^31. Pure. O(1) expected. */
+DLS_API uint32_t dls_shuffle_at(uint64_t seed, uint32_t n, uint32_t i);
+
+/* CRC-32C (Castagnoli, RFC 3720 B.4) of bytes, continuing crc (0 at start). Pure. O(bytes). */
+DLS_API uint32_t dls_crc32c(uint32_t crc, const void *bytes, size_t count);
+
+/* 64-bit hash of bytes, continuing hash (any seed at start). Not cryptographic. Same on every
+   device. Calls chain only on multiples of 8 bytes. Pure. O(bytes). */
+DLS_API uint64_t dls_hash64(uint64_t hash, const void *bytes, size_t count);
+/* The same over floats, by their IEEE bits in little-endian order. */
+DLS_API uint64_t dls_hash64_reals(uint64_t hash, const dls_real *x, size_t count);
+
+/* ------------------------------------------------------------------------------------------------
+   >>port.api   clock, threads, files: everything the OS gives                       deps: config
+   Each hook is a macro of the same signature as its default; define all DLS_FS_* or none. */
+
+/* Microseconds on a clock that does not jump. Default: clock_gettime(CLOCK_MONOTONIC).
+   Any thread. Without an OS: 0 unless DLS_NOW_US is defined. */
+DLS_API uint64_t dls_now_us(void);
+
+/* Processors this process may use, at least 1. */
+DLS_API int32_t dls_cpu_count(void);
+
+/* ------------------------------------------------------------------------------------------------
+   >>tensor.api   dtype, shape, views; never owns memory  deps: config base  */
+
+typedef enum dls_dtype {
+    DLS_F32 = 0, /* dls_real in memory, always float32 in files */
+    DLS_I32 = 1,
+    DLS_U8 = 2,
+    DLS_DTYPE_COUNT
+} dls_dtype;
+
+/* One sample: rows, columns, channels; channels innermost in memory. All >= 1. */
+typedef struct dls_shape {
+    int32_t h, w, c;
+} dls_shape;
+
+/* A view: n samples of one shape, packed, at data. */
+typedef struct dls_tensor {
+    void *data;
+    int32_t n;
+    dls_shape shape;
+    dls_dtype dtype;
+} dls_tensor;
+
+/* Bytes of one element in memory. Pure. */
+DLS_API size_t dls_dtype_bytes(dls_dtype dtype);
+/* h*w*c, or 0 when an axis is < 1 or the product exceeds DLS_DIM_MAX. Pure. */
+DLS_API size_t dls_shape_count(dls_shape shape);
+/* Pure. */
+DLS_API bool dls_shape_equal(dls_shape a, dls_shape b);
+
+/* ------------------------------------------------------------------------------------------------
+   >>kern.api   instruction sets and activations  deps: config  */
+
+/* Which kernels run. The value is part of a benchmark's and a bug report's context. */
+typedef enum dls_isa {
+    DLS_ISA_BEST = 0, /* in a desc: the best this CPU has */
+    DLS_ISA_SCALAR,
+    DLS_ISA_NEON,
+    DLS_ISA_AVX2,
+    DLS_ISA_AVX512,
+    DLS_ISA_COUNT
+} dls_isa;
+
+/* The best instruction set of this CPU among those compiled in. Costs microseconds: call once. */
+DLS_API dls_isa dls_isa_best(void);
+/* "scalar", "neon", "avx2", "avx512". Pure. */
+DLS_API const char *dls_isa_name(dls_isa isa);
+/* Whether this build and this CPU can run isa. */
+DLS_API bool dls_isa_usable(dls_isa isa);
+
+/* Activations y = f(x). */
+typedef enum dls_act {
+    DLS_ACT_NONE = 0,
+    DLS_ACT_RELU,    /* max(x, 0) */
+    DLS_ACT_RELU6,   /* min(max(x, 0), 6) */
+    DLS_ACT_LEAKY,   /* x > 0 ? x : slope x, slope 0.01 unless given */
+    DLS_ACT_SIGMOID, /* 1 / (1 + exp(-x)) */
+    DLS_ACT_TANH,
+    DLS_ACT_SILU,      /* x sigmoid(x) */
+    DLS_ACT_GELU,      /* x/2 (1 + erf(x / sqrt 2)) */
+    DLS_ACT_GELU_TANH, /* x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) */
+    DLS_ACT_HSWISH,    /* x min(max(x + 3, 0), 6) / 6 */
+    DLS_ACT_HSIGMOID,  /* min(max(x + 3, 0), 6) / 6 */
+    DLS_ACT_COUNT
+} dls_act;
+
+/* "relu", ... Pure. */
+DLS_API const char *dls_act_name(dls_act act);
+
+/* ------------------------------------------------------------------------------------------------
+   >>par.api   thread pool, compute context, matrix product  deps: config base port kern */
+
+typedef struct dls_pool dls_pool;
+
+/* threads: workers including the caller; 0: dls_cpu_count(). spin_us: how long an idle worker spins
+   before it sleeps; 0: 50. Without DLS_ENABLE_THREADS a pool has one thread: the caller. */
+typedef struct dls_pool_desc {
+    int32_t threads;
+    int32_t spin_us;
+} dls_pool_desc;
+
+/* Bytes a pool needs. Pure. */
+DLS_API size_t dls_pool_size(const dls_pool_desc *desc);
+/* Starts the workers inside mem. Errors: DLS_E_MEMORY (too few bytes, or the OS gave no thread),
+   DLS_E_ARG (threads out of 0..DLS_THREADS_MAX). Thread: owner. */
+DLS_API dls_status dls_pool_init(dls_pool **pool, const dls_pool_desc *desc, void *mem,
+                                 size_t bytes);
+/* Stops and joins the workers. NULL is fine. */
+DLS_API void dls_pool_close(dls_pool *pool);
+/* Workers including the caller; 1 for NULL. */
+DLS_API int32_t dls_pool_threads(const dls_pool *pool);
+#if DLS_ENABLE_HEAP
+/* The same over DLS_MALLOC; NULL desc: every default. NULL on failure. */
+DLS_API dls_pool *dls_pool_create(const dls_pool_desc *desc);
+DLS_API void dls_pool_destroy(dls_pool *pool);
+#endif
+
+/* One piece of a parallel job; thread is 0..threads-1, for indexing scratch memory. */
+typedef void (*dls_task_fn)(void *arg, int32_t task, int32_t thread);
+
+/* Runs fn for tasks 0..count-1, each once, and returns when all are done. Which thread runs which
+   is not fixed, so the result must not depend on it. A pool runs one job at a time: calls from
+   several threads are not allowed, nor calls from within a task. pool may be NULL: the caller runs
+   all. */
+DLS_API void dls_parallel_for(dls_pool *pool, int32_t count, dls_task_fn fn, void *arg);
+
+/* How to compute: kernels and threads. Plain data, copied freely; the pool must outlive it. */
+typedef struct dls_cx {
+    const void *kern; /* the kernel table of isa and strict; private */
+    dls_pool *pool;   /* NULL: the calling thread alone */
+    dls_isa isa;
+    bool strict; /* multiply, round, add, round: same bits on every CPU */
+} dls_cx;
+
+/* isa DLS_ISA_BEST: detected. Errors: DLS_E_UNSUPPORTED when isa is not compiled in or not had. */
+DLS_API dls_status dls_cx_init(dls_cx *cx, dls_isa isa, bool strict, dls_pool *pool);
+
+/* count values at x are final: how long work tells who waits for parts of its result. Called once
+   per part, from any worker. */
+typedef void (*dls_ready_fn)(void *user, dls_real *x, size_t count);
+
+/* C = act(A B + bias), or C += A B. A: m x k, B: k x n, C: m x n, row-major, leading dimensions in
+   elements. trans_a: A is stored k x m; trans_b: B is stored n x k.
+   Every element of C is one sum over k in ascending order, whatever m, n, threads: equal bits. */
+typedef struct dls_gemm_desc {
+    int32_t m, n, k;
+    const dls_real *a, *b;
+    dls_real *c;
+    ptrdiff_t lda, ldb, ldc; /* 0: packed */
+    bool trans_a, trans_b;
+    bool add;             /* C += A B instead of C = A B */
+    const dls_real *bias; /* n values added to each row, or NULL */
+    dls_act act;          /* NONE, RELU or RELU6 */
+} dls_gemm_desc;
+
+/* Bytes of scratch dls_gemm needs. Pure. */
+DLS_API size_t dls_gemm_work(const dls_cx *cx, const dls_gemm_desc *desc);
+/* work: dls_gemm_work() bytes, aligned to DLS_ALIGN. Errors: DLS_E_ARG (a size < 1, NULL matrix,
+   leading dimension shorter than a row, other act). Cost: 2 m n k floating-point operations. */
+DLS_API dls_status dls_gemm(const dls_cx *cx, const dls_gemm_desc *desc, void *work);
+
+/* ------------------------------------------------------------------------------------------------
+   >>op.api   one row per operation                               deps: config base tensor kern par
+   Users of built-in ops need only >>net.api. This section is for those who write an op. */
+
+/* What a builder call fixes about an op: integers and reals, saved in model files as they stand. */
+typedef struct dls_attr {
+    int32_t i[DLS_ATTR_INTS];
+    float f[DLS_ATTR_REALS];
+} dls_attr;
+
+typedef enum dls_init {
+    DLS_INIT_ZERO = 0,
+    DLS_INIT_ONE,
+    DLS_INIT_UNIFORM,
+    DLS_INIT_NORMAL
+} dls_init;
+
+#define DLS_PARAM_NO_DECAY 1u  /* weight decay leaves it alone (biases, norms) */
+#define DLS_PARAM_STATISTIC 2u /* not trained: moves by scale towards what backward writes to dw */
+
+/* One parameter tensor of an op. init UNIFORM: in [-scale, scale]; NORMAL: deviation scale. */
+typedef struct dls_param {
+    const char *name; /* "weight" */
+    int32_t dim[4];   /* outermost first, 1 where unused */
+    uint8_t init;
+    uint8_t flags;
+    float scale;
+} dls_param;
+
+/* Where an op stands: what its shape rule may look at. */
+typedef struct dls_op_site {
+    const dls_attr *attr;
+    const dls_cx *cx; /* NULL while the graph is built: sizes of work are not asked then */
+    int32_t inputs;
+    dls_shape x[DLS_OP_INPUTS];
+    dls_dtype dtype[DLS_OP_INPUTS];
+    uint32_t fixed; /* bit i: input i is the same for every sample (a parameter) */
+    int32_t batch;
+    bool train;
+    dls_error *error; /* filled through dls_op_fail */
+} dls_op_site;
+
+/* What the shape rule answers. Zeroed before the call. All sizes in bytes. */
+typedef struct dls_op_spec {
+    dls_shape y;
+    dls_dtype dtype;
+    int32_t params;
+    dls_param param[DLS_OP_PARAMS];
+    double macs;         /* multiply-adds of one sample, forward */
+    size_t saved_sample; /* kept from forward to backward, per sample */
+    size_t saved_batch;  /* the same, per batch */
+    size_t work;         /* scratch during a call */
+    size_t work_thread;  /* scratch per thread during a call */
+    size_t packed;       /* weights in kernel order, for inference */
+    uint32_t keep_x;     /* bit i: backward reads input i */
+    bool keep_y;         /* backward reads the output */
+    bool alias;          /* y is x[0] unchanged: no call, same memory */
+    bool residual;       /* forward can add call->residual and apply call->act; needs packed too */
+    uint32_t tied;       /* bit i: of input i only the first parameter is used, as w[0] ... */
+    size_t tied_count;   /* ... which must have so many elements */
+    bool fixed;          /* y is the same for every sample; only for inputless ops */
+    bool random;         /* forward draws random numbers when training */
+    uint32_t inplace;    /* bit i: y may be written over x[i] */
+    bool dx_inplace;     /* dx[0] may be the memory of dy */
+} dls_op_spec;
+
+typedef struct dls_op_call dls_op_call;
+
+/* One forward or backward call. Tensors are packed, n samples each. */
+struct dls_op_call {
+    const dls_attr *attr;
+    const dls_cx *cx;
+    int32_t n;
+    int32_t inputs;
+    dls_shape xs[DLS_OP_INPUTS], ys;
+    const void *x[DLS_OP_INPUTS];
+    void *y;
+    dls_real *dy;                /* backward may overwrite it */
+    dls_real *dx[DLS_OP_INPUTS]; /* NULL: not wanted */
+    uint32_t dx_add;             /* bit i: add to dx[i]; else write all of it */
+    uint32_t fixed;              /* bit i: x[i] and dx[i] hold one sample for the whole batch */
+    const dls_real *w[DLS_OP_PARAMS];
+    dls_real *dw[DLS_OP_PARAMS]; /* NULL: not wanted */
+    bool dw_add;                 /* add to dw; else write all of it */
+    void *saved;
+    void *work;
+    unsigned char *scratch; /* per-thread scratch, see dls_op_scratch */
+    size_t scratch_stride;
+    const void *packed;       /* what pack() made, or NULL */
+    const dls_real *residual; /* added to y before act, or NULL; only where spec.packed */
+    int32_t act;              /* activation to apply instead of the op's own, -1: its own */
+    bool train;
+    uint64_t seed;      /* of this op at this step */
+    int64_t sample;     /* number of the first sample in the whole batch, all peers */
+    dls_real weight;    /* n / samples of the whole batch */
+    dls_ready_fn ready; /* told of finished parts of dw; may be NULL */
+    void *ready_user;
+};
+
+/* Scratch of one thread, spec.work_thread bytes. */
+static inline DLSI_UNUSED void *dls_op_scratch(const dls_op_call *call, int32_t thread) {
+    return call->scratch + call->scratch_stride * (size_t)thread;
+}
+
+/* How inference may merge an op with its neighbours: head, then norm, then sum, then clamp. */
+typedef enum dls_merge {
+    DLS_MERGE_NONE = 0,
+    DLS_MERGE_HEAD, /* has pack(); its call can fold a norm, add a residual, apply an activation */
+    DLS_MERGE_NORM, /* has affine() */
+    DLS_MERGE_SUM,  /* adds two values */
+    DLS_MERGE_CLAMP /* only applies an activation */
+} dls_merge;
+
+/* By convention an op's activation is the low byte of this attribute. */
+#define DLS_ATTR_ACT (DLS_ATTR_INTS - 1)
+
+/* A row: everything the library knows of an op. A const object that outlives its networks. */
+typedef struct dls_op {
+    const char *name; /* lower case, unique; in files */
+    int32_t inputs_min, inputs_max;
+    dls_merge merge;
+    /* Must reject any attr and any shapes it cannot serve: both may come from a hostile file. */
+    dls_status (*shape)(const dls_op_site *site, dls_op_spec *spec);
+    dls_status (*forward)(const dls_op_call *call);
+    dls_status (*backward)(const dls_op_call *call); /* NULL: no gradient passes */
+    /* Weights (and scale, shift of a folded normalisation, or NULL) to packed; NULL: no packing. */
+    void (*pack)(const dls_op_call *call, const dls_real *scale, const dls_real *shift,
+                 void *packed);
+    /* y = x scale + shift per channel from the op's parameters (norms that can be folded), or NULL
+       */
+    void (*affine)(const dls_op_call *call, dls_real *scale, dls_real *shift);
+} dls_op;
+
+/* Fills site->error with what and three numbers, and returns status: `return dls_op_fail(...)`.
+   what must be a string literal, with {0} {1} {2} for the numbers. */
+DLS_API dls_status dls_op_fail(const dls_op_site *site, dls_status status, const char *what,
+                               int32_t a, int32_t b, int32_t c);
+
+/* Finds a row by name; NULL when there is none. The type of the loaders' op lookup. */
+typedef const dls_op *(*dls_op_find_fn)(const char *name);
+/* All built-in ops. Naming it links them all: firmware gives loaders a lookup of its own. */
+DLS_API const dls_op *dls_op_find(const char *name);
+
+/* The built-in rows. A row that is not named is not linked (--gc-sections). */
+DLS_API const dls_op *dls_op_input(void);
+DLS_API const dls_op *dls_op_param(void);
+DLS_API const dls_op *dls_op_conv2d(void);
+DLS_API const dls_op *dls_op_conv_transpose(void);
+DLS_API const dls_op *dls_op_linear(void);
+DLS_API const dls_op *dls_op_tied_linear(void);
+DLS_API const dls_op *dls_op_matmul(void);
+DLS_API const dls_op *dls_op_maxpool(void);
+DLS_API const dls_op *dls_op_avgpool(void);
+DLS_API const dls_op *dls_op_batchnorm(void);
+DLS_API const dls_op *dls_op_groupnorm(void);
+DLS_API const dls_op *dls_op_layernorm(void);
+DLS_API const dls_op *dls_op_rmsnorm(void);
+DLS_API const dls_op *dls_op_act(void);
+DLS_API const dls_op *dls_op_softmax(void);
+DLS_API const dls_op *dls_op_add(void);
+DLS_API const dls_op *dls_op_mul(void);
+DLS_API const dls_op *dls_op_concat(void);
+DLS_API const dls_op *dls_op_slice(void);
+DLS_API const dls_op *dls_op_pad(void);
+DLS_API const dls_op *dls_op_reshape(void);
+DLS_API const dls_op *dls_op_transpose(void);
+DLS_API const dls_op *dls_op_upsample(void);
+DLS_API const dls_op *dls_op_dropout(void);
+DLS_API const dls_op *dls_op_embedding(void);
+DLS_API const dls_op *dls_op_rope(void);
+DLS_API const dls_op *dls_op_attention(void);
+DLS_API const dls_op *dls_op_lstm(void);
+DLS_API const dls_op *dls_op_gru(void);
+
+/* ------------------------------------------------------------------------------------------------
+   >>net.api   graph builder, memory planner, executor  deps: config base tensor kern par op  */
+
+/* A value of the graph: the output of one node. Negative: an error happened before. */
+typedef int32_t dls_val;
+#define DLS_VAL_NONE ((dls_val)-1)
+
+typedef struct dls_net dls_net;
+typedef struct dls_exec dls_exec;
+
+typedef struct dls_net_desc {
+    int32_t nodes_max; /* 0: DLS_NODES_DEFAULT */
+    uint64_t seed;     /* of the initial weights */
+} dls_net_desc;
+
+/* Bytes of a network's metadata (not its weights). NULL desc: defaults. Pure. */
+DLS_API size_t dls_net_size(const dls_net_desc *desc);
+/* Errors: DLS_E_MEMORY, DLS_E_ARG (nodes_max out of 1..10922), DLS_E_ABI. Thread: owner. */
+DLS_API dls_status dls_net_init_abi(dls_net **net, const dls_net_desc *desc, void *mem,
+                                    size_t bytes, uint32_t abi);
+static inline DLSI_UNUSED dls_status dls_net_init(dls_net **net, const dls_net_desc *desc,
+                                                  void *mem, size_t bytes) {
+    return dls_net_init_abi(net, desc, mem, bytes, DLS_ABI);
+}
+#if DLS_ENABLE_HEAP
+/* The same over DLS_MALLOC; its weights are allocated when first needed. NULL on failure. */
+DLS_API dls_net *dls_net_create_abi(const dls_net_desc *desc, uint32_t abi);
+static inline DLSI_UNUSED dls_net *dls_net_create(const dls_net_desc *desc) {
+    return dls_net_create_abi(desc, DLS_ABI);
+}
+DLS_API void dls_net_destroy(dls_net *net);
+#endif
+
+/* The first error of the builders, DLS_OK if none. Any thread. */
+DLS_API dls_status dls_net_status(const dls_net *net);
+/* That error, or else the last one of planning an executor, for dls_error_text(). */
+DLS_API const dls_error *dls_net_error(const dls_net *net);
+
+/* ---- Builders. They return the value they make, negative after an error. Thread: owner. ---- */
+
+/* Reals, h rows by w columns by c channels per sample. */
+DLS_API dls_val dls_net_input(dls_net *net, int32_t h, int32_t w, int32_t c);
+/* Integers (token ids, int32), t per sample. */
+DLS_API dls_val dls_net_input_ids(dls_net *net, int32_t t);
+/* A trained tensor, the same for every sample; an operand of add and mul. Starts normal with the
+   given deviation (0: zeros). */
+DLS_API dls_val dls_net_param(dls_net *net, int32_t h, int32_t w, int32_t c, float deviation);
+
+typedef enum dls_pad_mode {
+    DLS_PAD_SAME =
+        0,           /* output = ceil(input / stride), odd padding at the end (TensorFlow's rule) */
+    DLS_PAD_VALID,   /* none */
+    DLS_PAD_EXPLICIT /* the four pad fields */
+} dls_pad_mode;
+
+/* All-zero but channels: 3x3, stride 1, same padding, with bias. */
+typedef struct dls_conv_desc {
+    int32_t channels;               /* output channels */
+    int32_t kernel_h, kernel_w;     /* 0: 3 and kernel_h */
+    int32_t stride_h, stride_w;     /* 0: 1 and stride_h */
+    int32_t dilation_h, dilation_w; /* 0: 1 and dilation_h */
+    int32_t groups;                 /* 0: 1; input channels = channels: depthwise */
+    dls_pad_mode pad;
+    int32_t pad_top, pad_left, pad_bottom, pad_right;
+    int32_t output_pad_h, output_pad_w; /* transposed only: rows and columns added at the end */
+    dls_act act;
+    float slope; /* of leaky ReLU, 0: 0.01 */
+    bool no_bias;
+} dls_conv_desc;
+
+/* Convolution (cross-correlation), same padding, stride 1.
+   y[i,j,o] = act(bias[o] + sum_{r,s,c} x[i+r-pad, j+s-pad, c] weight[r,s,c,o]).
+   weight: kernel x kernel x input channels x channels. */
+DLS_API dls_val dls_net_conv2d(dls_net *net, dls_val x, int32_t channels, int32_t kernel,
+                               dls_act act);
+DLS_API dls_val dls_net_conv2d_desc(dls_net *net, dls_val x, const dls_conv_desc *desc);
+/* Depthwise convolution, same padding, one filter per channel. */
+DLS_API dls_val dls_net_depthwise(dls_net *net, dls_val x, int32_t kernel, int32_t stride,
+                                  dls_act act);
+/* Transposed convolution, the gradient of conv2d as a forward op; output (in-1) stride - pads +
+   dilation (kernel-1) + output_pad + 1. PAD_SAME: output = input x stride. groups must be 1.
+   weight: kernel_h x kernel_w x channels x input channels. */
+DLS_API dls_val dls_net_conv_transpose(dls_net *net, dls_val x, const dls_conv_desc *desc);
+
+/* Fully connected: all of the sample, flattened, to units. weight: h w c x units. */
+DLS_API dls_val dls_net_dense(dls_net *net, dls_val x, int32_t units, dls_act act);
+/* The same weights at every position: last axis to units. weight: c x units. */
+DLS_API dls_val dls_net_linear(dls_net *net, dls_val x, int32_t units, dls_act act);
+DLS_API dls_val dls_net_linear_no_bias(dls_net *net, dls_val x, int32_t units, dls_act act);
+/* Last axis times the transposed table of an earlier embedding: logits with tied weights. */
+DLS_API dls_val dls_net_tied_linear(dls_net *net, dls_val x, dls_val embedding);
+/* Per sample and row h: a (w x c) times b (w x c), c of a = w of b; b_transposed: c of b. */
+DLS_API dls_val dls_net_matmul(dls_net *net, dls_val a, dls_val b, bool b_transposed);
+
+typedef struct dls_pool2d_desc {
+    int32_t kernel_h, kernel_w; /* 0: 2 and kernel_h */
+    int32_t stride_h, stride_w; /* 0: the kernel */
+    dls_pad_mode pad; /* 0 here means valid unless pad is DLS_PAD_EXPLICIT or same is set */
+    int32_t pad_top, pad_left, pad_bottom, pad_right;
+    bool same;          /* same padding */
+    bool count_padding; /* average: divide by the whole window */
+} dls_pool2d_desc;
+
+/* Window kernel x kernel, stride kernel, no padding. */
+DLS_API dls_val dls_net_maxpool(dls_net *net, dls_val x, int32_t kernel);
+DLS_API dls_val dls_net_avgpool(dls_net *net, dls_val x, int32_t kernel);
+DLS_API dls_val dls_net_maxpool_desc(dls_net *net, dls_val x, const dls_pool2d_desc *desc);
+DLS_API dls_val dls_net_avgpool_desc(dls_net *net, dls_val x, const dls_pool2d_desc *desc);
+/* Mean over rows and columns: 1 x 1 x c. */
+DLS_API dls_val dls_net_global_avgpool(dls_net *net, dls_val x);
+
+/* Batch normalisation over samples, rows and columns, eps 1e-5, running statistics move by 0.1.
+   Ioffe & Szegedy 2015. Trained in shards, each shard normalises by its own statistics. */
+DLS_API dls_val dls_net_batchnorm(dls_net *net, dls_val x, dls_act act);
+/* Group normalisation per sample over rows, columns and c / groups channels. Wu & He 2018. */
+DLS_API dls_val dls_net_groupnorm(dls_net *net, dls_val x, int32_t groups, dls_act act);
+/* Over the last axis; eps 1e-5. Ba et al. 2016. */
+DLS_API dls_val dls_net_layernorm(dls_net *net, dls_val x);
+/* x / sqrt(mean(x^2) + 1e-6) gain, over the last axis. Zhang & Sennrich 2019. */
+DLS_API dls_val dls_net_rmsnorm(dls_net *net, dls_val x);
+
+DLS_API dls_val dls_net_act(dls_net *net, dls_val x, dls_act act);
+DLS_API dls_val dls_net_leaky(dls_net *net, dls_val x, float slope);
+/* exp(x) / sum exp(x) over the last axis. Losses want logits, not this. */
+DLS_API dls_val dls_net_softmax(dls_net *net, dls_val x);
+/* Same shapes; or one operand is a parameter, or 1 x 1 x c (one value per channel and sample). */
+DLS_API dls_val dls_net_add(dls_net *net, dls_val a, dls_val b, dls_act act);
+DLS_API dls_val dls_net_mul(dls_net *net, dls_val a, dls_val b);
+/* Joins along axis 0 (rows), 1 (columns) or 2 (channels). count: 1..64. */
+DLS_API dls_val dls_net_concat(dls_net *net, const dls_val *x, int32_t count, int32_t axis);
+/* Part [first, first + count) of an axis. */
+DLS_API dls_val dls_net_slice(dls_net *net, dls_val x, int32_t axis, int32_t first, int32_t count);
+/* parts equal slices into out[]. Returns out[0]. */
+DLS_API dls_val dls_net_split(dls_net *net, dls_val x, int32_t axis, int32_t parts, dls_val *out);
+/* Border rows and columns of a constant value. */
+DLS_API dls_val dls_net_pad(dls_net *net, dls_val x, int32_t top, int32_t left, int32_t bottom,
+                            int32_t right, float value);
+/* Same elements, same order; costs nothing. */
+DLS_API dls_val dls_net_reshape(dls_net *net, dls_val x, int32_t h, int32_t w, int32_t c);
+/* Output axis i is input axis perm[i]; axes 0, 1, 2 = rows, columns, channels. */
+DLS_API dls_val dls_net_transpose(dls_net *net, dls_val x, int32_t axis0, int32_t axis1,
+                                  int32_t axis2);
+/* Nearest neighbour, or bilinear with half-pixel centres (PyTorch align_corners=False). */
+DLS_API dls_val dls_net_upsample(dls_net *net, dls_val x, int32_t factor, bool bilinear);
+/* Zeroes with probability p and scales the rest by 1 / (1 - p), in training only. The mask comes
+   from (seed, step, sample, element): the same in any split of the batch, and not stored. */
+DLS_API dls_val dls_net_dropout(dls_net *net, dls_val x, float p);
+/* ids (from input_ids) to rows of a table. weight: vocabulary x dim. Ids out of range: DLS_E_ARG.
+   */
+DLS_API dls_val dls_net_embedding(dls_net *net, dls_val ids, int32_t vocabulary, int32_t dim);
+/* x + a trained h x w x c tensor that starts at zero: learned positions. */
+DLS_API dls_val dls_net_position(dls_net *net, dls_val x);
+/* Rotary positions on rows of heads x head_dim channels, pairs (i, i + head_dim/2); base 0: 10000.
+   Su et al. 2021. */
+DLS_API dls_val dls_net_rope(dls_net *net, dls_val x, int32_t heads, float base);
+
+typedef struct dls_attention_desc {
+    int32_t heads;    /* query heads */
+    int32_t kv_heads; /* 0: heads; must divide heads (grouped-query attention) */
+    bool causal;      /* position t sees 0..t */
+} dls_attention_desc;
+
+/* softmax(q k^T / sqrt(head_dim)) v per head. q: t x 1 x heads head_dim; k, v: t' x 1 x kv_heads
+   head_dim. Memory linear in t: backward recomputes the scores. Vaswani et al. 2017, Dao 2022. */
+DLS_API dls_val dls_net_attention(dls_net *net, dls_val q, dls_val k, dls_val v,
+                                  const dls_attention_desc *desc);
+/* The same with q, k and v side by side in the channels of one value. */
+DLS_API dls_val dls_net_attention_packed(dls_net *net, dls_val qkv, const dls_attention_desc *desc);
+/* t x 1 x c to t x 1 x hidden. Gates i, f, g, o; PyTorch's equations; state starts at zero.
+   weights: c x 4 hidden, hidden x 4 hidden, 4 hidden. */
+DLS_API dls_val dls_net_lstm(dls_net *net, dls_val x, int32_t hidden);
+/* Gates r, z, n; PyTorch's equations, with the inner bias of n. weights: c x 3 hidden,
+   hidden x 3 hidden, 3 hidden, hidden. */
+DLS_API dls_val dls_net_gru(dls_net *net, dls_val x, int32_t hidden);
+
+/* Any op, also one of the user's. inputs: count values. The row must outlive the network. */
+DLS_API dls_val dls_net_op(dls_net *net, const dls_op *op, const dls_val *inputs, int32_t count,
+                           const dls_attr *attr);
+/* Names the value an executor returns; the last value made when never called. */
+DLS_API void dls_net_output(dls_net *net, dls_val x);
+
+/* ---- Looking at a network. Any thread while nobody builds. ---- */
+
+DLS_API int32_t dls_net_nodes(const dls_net *net);
+DLS_API dls_val dls_net_output_of(const dls_net *net);
+/* Shape of one sample of a value; zeros for a bad value. */
+DLS_API dls_shape dls_net_shape(const dls_net *net, dls_val x);
+/* Row of a node, e.g. for its name. NULL for a bad value. */
+DLS_API const dls_op *dls_net_op_of(const dls_net *net, dls_val x);
+/* Inputs of a node into in[DLS_OP_INPUTS]; returns their count. */
+DLS_API int32_t dls_net_inputs_of(const dls_net *net, dls_val x, dls_val *in);
+/* Multiply-adds of one sample, nodes [first, last), forward. */
+DLS_API double dls_net_macs(const dls_net *net, int32_t first, int32_t last);
+/* Hash of the graph: ops, attributes, shapes, inputs; not of weights. Peers compare it. */
+DLS_API uint64_t dls_net_hash(const dls_net *net);
+/* Values that must travel when nodes [0, at) run elsewhere than [at, nodes): into out[max]. Returns
+   their count, or -1 when the cut would part ops that inference merges or max is too small. Thread:
+   owner (uses planning scratch). */
+DLS_API int32_t dls_net_cut(dls_net *net, int32_t at, dls_val *out, int32_t max);
+
+/* ---- Weights ---- */
+
+/* Elements of all parameters, padded to 16 each: the length of dls_net_params(). Pure. */
+DLS_API size_t dls_net_param_count(const dls_net *net);
+/* The weights the network uses, NULL before they are bound. */
+DLS_API dls_real *dls_net_params(dls_net *net);
+/* Uses mem (dls_net_param_count() elements, aligned to DLS_ALIGN) for the weights; it may be flash
+   when nothing trains. Values are left as they are. Errors: DLS_E_ARG, or a builder's first error.
+   */
+DLS_API dls_status dls_net_bind_params(dls_net *net, dls_real *mem);
+/* Draws initial weights from the seed of the desc (uniform He for conv and linear, unless the op
+   says otherwise). Heap networks do it by themselves when first needed. */
+DLS_API dls_status dls_net_init_params(dls_net *net);
+/* One parameter tensor: its place, form and elements. Errors: DLS_E_NOT_FOUND past the last one. */
+DLS_API dls_status dls_net_param_of(const dls_net *net, dls_val node, int32_t index,
+                                    dls_param *param, size_t *offset, size_t *count);
+/* Tell executors that weights were changed from outside. Training does so itself. */
+DLS_API void dls_net_touch(dls_net *net);
+
+/* ---- Executor: a plan to run nodes [first, last) of a network, and the memory for it ---- */
+
+typedef struct dls_exec_desc {
+    int32_t batch;       /* most samples in one call; 0: 1 */
+    int32_t first, last; /* node range; last 0: all. Inputs of the range are imported values */
+    dls_isa isa;         /* 0: best */
+    bool strict;         /* same bits on every CPU */
+    bool train;          /* plan backward too */
+    bool input_grad;     /* backward reaches the inputs; always so for imported values */
+    bool no_fuse;        /* inference: run every node by itself */
+    dls_pool *pool;      /* NULL: one thread */
+} dls_exec_desc;
+
+/* Bytes of a plan, everything included, gradients of weights too when training. 0 on error, which
+   dls_net_error() then tells. Thread: owner of net (uses its planning scratch). */
+DLS_API size_t dls_exec_size(dls_net *net, const dls_exec_desc *desc);
+DLS_API dls_status dls_exec_init(dls_exec **exec, dls_net *net, const dls_exec_desc *desc,
+                                 void *mem, size_t bytes);
+#if DLS_ENABLE_HEAP
+/* NULL desc: batch 1, inference. NULL on failure, then see dls_net_error(). */
+DLS_API dls_exec *dls_exec_create(dls_net *net, const dls_exec_desc *desc);
+DLS_API void dls_exec_destroy(dls_exec *exec);
+#endif
+
+/* Memory of the i-th input (or imported value) of the range, batch samples; NULL past the last.
+   Write it before each forward: it may be reused during the run. */
+DLS_API void *dls_exec_input(dls_exec *exec, int32_t i);
+/* Which value that is; DLS_VAL_NONE past the last. */
+DLS_API dls_val dls_exec_input_val(const dls_exec *exec, int32_t i);
+/* Output of the network, or of the last node of the range. */
+DLS_API const dls_real *dls_exec_output(const dls_exec *exec);
+/* Memory of a value the range makes or imports, if the plan keeps it to the end; else NULL. */
+DLS_API const void *dls_exec_value(const dls_exec *exec, dls_val x);
+/* Runs n samples forward. Errors: DLS_E_ARG (n out of 1..batch), DLS_E_STATE (weights not bound),
+   or what an op reports. Thread: owner. */
+DLS_API dls_status dls_exec_forward(dls_exec *exec, int32_t n);
+/* As forward, with training behaviour (batch statistics, dropout) of one step. sample, total: where
+   these n samples stand in the whole batch; total 0: alone. */
+DLS_API dls_status dls_exec_forward_train(dls_exec *exec, int32_t n, uint64_t seed, int64_t sample,
+                                          int64_t total);
+/* Where the gradient of the output goes before backward. */
+DLS_API dls_real *dls_exec_output_grad(dls_exec *exec);
+/* Gradient of an input after backward; NULL if not planned. */
+DLS_API const dls_real *dls_exec_input_grad(const dls_exec *exec, int32_t i);
+/* Gradients of the weights, laid out as dls_net_params(); NULL unless training. */
+DLS_API dls_real *dls_exec_grads(dls_exec *exec);
+/* From the output's gradient to the weights' (added to them when add) and the inputs'. */
+DLS_API dls_status dls_exec_backward(dls_exec *exec, bool add);
+/* What the last failed call ran into; status DLS_OK if none failed. */
+DLS_API const dls_error *dls_exec_error(const dls_exec *exec);
+/* Bytes of the planned parts, for reports: activations, gradients, scratch, packed weights. */
+typedef struct dls_exec_memory {
+    size_t total, tables, values, scratch, packed, grads;
+    size_t live_peak; /* lower bound of values: most bytes alive at one time */
+} dls_exec_memory;
+DLS_API void dls_exec_memory_of(const dls_exec *exec, dls_exec_memory *memory);
+
+/* ------------------------------------------------------------------------------------------------
+   >>model.api   file format                              deps: config base port tensor op net
+   A model file is little-endian: header, table of sections, sections; layout in >>model.impl. */
+
+/* A validated view of a model file in memory. */
+typedef struct dls_model {
+    const unsigned char *bytes;
+    size_t size;
+    uint64_t hash; /* dls_net_hash() of the graph */
+    int32_t nodes;
+    size_t param_count;
+    size_t at[5], length[5]; /* sections: private */
+} dls_model;
+
+/* Checks header, checksums and bounds of bytes[0..size). bytes must stay while *model is used.
+   Errors: DLS_E_FORMAT, DLS_E_CHECKSUM, DLS_E_VERSION; *error may be NULL. Thread: any. */
+DLS_API dls_status dls_model_open(dls_model *model, const void *bytes, size_t size,
+                                  dls_error *error);
+/* Rebuilds the graph in an empty network; every shape rule runs again. find NULL: dls_op_find.
+   Errors: DLS_E_NOT_FOUND (unknown op), DLS_E_FORMAT, DLS_E_LIMIT, DLS_E_STATE (not empty), those
+   of the shape rules; dls_net_error() tells more. */
+DLS_API dls_status dls_model_build(const dls_model *model, dls_net *net, dls_op_find_fn find);
+/* Copies the weights into a network built from the model, bound or on the heap. Errors:
+   DLS_E_STATE, DLS_E_MISMATCH (another graph). */
+DLS_API dls_status dls_model_params(const dls_model *model, dls_net *net);
+/* The weights where they are, for dls_net_bind_params on flash; NULL when they cannot be used in
+   place (bytes not aligned to 4, big-endian device, DLS_REAL64). */
+DLS_API const dls_real *dls_model_params_in_place(const dls_model *model);
+/* Text kept with the model, "key=value" lines; *size bytes, not terminated. NULL: none. */
+DLS_API const char *dls_model_meta(const dls_model *model, size_t *size);
+/* The number after key= in the meta text, or otherwise. */
+DLS_API double dls_model_number(const dls_model *model, const char *key, double otherwise);
+
+/* Text to be saved with a network, at most 64 KB, which the caller keeps alive; NULL: none. */
+DLS_API void dls_net_set_meta(dls_net *net, const char *text);
+/* Bytes of the file of a network. 0 on error. */
+DLS_API size_t dls_model_size(const dls_net *net);
+/* Writes the file to mem. Errors: DLS_E_MEMORY, DLS_E_STATE (no weights), builders' errors. */
+DLS_API dls_status dls_model_write(const dls_net *net, void *mem, size_t bytes);
+#if DLS_ENABLE_FILES && DLS_ENABLE_HEAP
+/* Saves and loads by path. Saving replaces the file as a whole: written beside it, synced, renamed.
+   Errors: DLS_E_IO, DLS_E_FULL, DLS_E_NOT_FOUND, those of the functions above; *error may be NULL.
+   */
+DLS_API dls_status dls_net_save(const dls_net *net, const char *path, dls_error *error);
+DLS_API dls_status dls_net_load(dls_net **net, const char *path, dls_error *error);
+/* A model file's bytes in fresh memory, validated; free model->bytes with DLS_FREE. */
+DLS_API dls_status dls_model_read(dls_model *model, const char *path, dls_error *error);
+#endif
+
+/* ------------------------------------------------------------------------------------------------
+   >>train.api   losses, optimisers, data, fit, gradient check
+  deps: config base port tensor kern par op net model     */
+#if DLS_ENABLE_TRAIN
+
+/* ---- Losses, on logits z of k classes at each position of each sample ---- */
+
+typedef enum dls_loss_kind {
+    DLS_LOSS_CROSS_ENTROPY = 0, /* -log softmax(z)[label] */
+    DLS_LOSS_MSE,               /* mean over elements of (z - t)^2 */
+    DLS_LOSS_BCE,               /* mean over elements of -(t log s(z) + (1-t) log(1 - s(z))) */
+    DLS_LOSS_KL /* T^2 KL(softmax(t / T) || softmax(z / T)), t: a teacher's logits */
+} dls_loss_kind;
+
+typedef struct dls_loss_desc {
+    dls_loss_kind kind;
+    float smoothing; /* cross-entropy: that much of the target spread over all classes */
+    const float
+        *class_weights; /* cross-entropy: k factors of a position's loss by its label; or NULL */
+    float temperature;  /* KL: T, 0: 1 */
+    float alpha;        /* KL with labels: (1 - alpha) cross-entropy + alpha KL; 0: 1 */
+} dls_loss_desc;
+
+/* What the outputs of n samples should be. Cross-entropy: label per position (-1: ignored), or
+   values as probabilities when label is NULL. Others: values, as many as outputs. */
+typedef struct dls_target {
+    const int32_t *label;
+    const int32_t *label2; /* mixup: second label and its share per sample, or NULL */
+    const float *share2;
+    const dls_real *values;
+} dls_target;
+
+typedef struct dls_loss_sums {
+    double loss;      /* sum over positions */
+    double positions; /* counted positions (elements' rows for MSE and BCE) */
+    double correct;   /* positions whose greatest logit is the label */
+} dls_loss_sums;
+
+/* Loss of n samples of the given shape and, when grad is not NULL, the gradient of scale times the
+   sum of losses. grad may be z. Adds to *sums. Errors: DLS_E_ARG (label out of range, targets
+   missing), DLS_E_NUMBER (loss is not finite). Cost O(n h w c). Thread: any. */
+DLS_API dls_status dls_loss(const dls_cx *cx, const dls_loss_desc *desc, int32_t n, dls_shape shape,
+                            const dls_real *z, const dls_target *target, double scale,
+                            dls_real *grad, dls_loss_sums *sums);
+
+/* ---- Optimisers; formulas and defaults are PyTorch's ---- */
+
+typedef enum dls_optim_kind {
+    DLS_OPTIM_SGD = 0, /* lr 0.01, momentum 0, optionally Nesterov */
+    DLS_OPTIM_ADAM,    /* lr 0.001, betas 0.9 0.999, eps 1e-8; decay as L2. Kingma & Ba 2015 */
+    DLS_OPTIM_ADAMW,   /* the same with decoupled decay, 0.01. Loshchilov & Hutter 2019 */
+    DLS_OPTIM_RMSPROP, /* lr 0.01, beta2 (alpha) 0.99, eps 1e-8, optional momentum */
+    DLS_OPTIM_LION     /* lr 1e-4, betas 0.9 0.99, decoupled decay. Chen et al. 2023 */
+} dls_optim_kind;
+
+typedef enum dls_schedule {
+    DLS_SCHEDULE_CONSTANT = 0,
+    DLS_SCHEDULE_COSINE, /* from lr to lr_min at step total_steps, half a cosine */
+    DLS_SCHEDULE_STEP    /* times gamma every step_every steps */
+} dls_schedule;
+
+typedef struct dls_optim_desc {
+    dls_optim_kind kind;
+    float lr;                /* 0: the kind's default */
+    float momentum;          /* SGD, RMSProp */
+    bool nesterov;           /* SGD */
+    float weight_decay;      /* 0: the kind's default; negative: none */
+    bool decay_all;          /* biases and norms decay too */
+    float beta1, beta2, eps; /* 0: the kind's default */
+    float clip_norm;         /* scale gradients so that their L2 norm is at most this; 0: off */
+    dls_schedule schedule;
+    int64_t warmup_steps; /* lr rises linearly from lr / warmup_steps */
+    int64_t total_steps;  /* cosine; 0: dls_fit sets it */
+    int64_t step_every;   /* step schedule; 0: 1000 */
+    float gamma;          /* step schedule; 0: 0.1 */
+    float lr_min;
+} dls_optim_desc;
+
+/* Learning rate of a step, counted from 0. Pure. */
+DLS_API double dls_optim_lr(const dls_optim_desc *desc, int64_t step);
+/* Numbers of state per weight: 0, 1 or 2. Pure. */
+DLS_API int32_t dls_optim_slots(const dls_optim_desc *desc);
+
+/* ---- Data ---- */
+
+typedef struct dls_data {
+    const void *x;   /* count samples of shape, packed */
+    dls_dtype dtype; /* U8 (scaled by 1/255), F32 (float, also in DLS_REAL64 builds) or I32 */
+    dls_shape shape;
+    int32_t count;
+    const int32_t *label; /* one per sample, or NULL */
+    const float *values;  /* values_each per sample, or NULL */
+    int32_t values_each;
+    int32_t classes; /* 1 + greatest label */
+    float mean[4],
+        std[4];     /* (x - mean) / std per channel, the last entry serving the rest; std 0: off */
+    void *owned[3]; /* what dls_data_close frees */
+} dls_data;
+
+/* Small random changes of image samples, drawn from (seed, epoch, sample): the same on any peer. */
+typedef struct dls_augment {
+    int32_t shift;  /* up to that many rows and columns each way, zeros come in */
+    bool flip;      /* left-right, half of the samples */
+    int32_t crop;   /* pad by that many, cut the size out at random (He et al. 2016) */
+    int32_t cutout; /* a square of that side set to zero (DeVries & Taylor 2017) */
+    float mixup;    /* Beta(a, a) mixture with another sample (Zhang et al. 2018) */
+} dls_augment;
+
+/* An IDX image of bytes in memory (LeCun's format): fields of *data that it fills. The memory must
+   stay. Errors: DLS_E_FORMAT. Thread: any. */
+DLS_API dls_status dls_data_from_idx(dls_data *data, const void *images, size_t image_bytes,
+                                     const void *labels, size_t label_bytes, dls_error *error);
+/* Inflates a gzip member (RFC 1951, 1952) into out; *written bytes. Checks CRC and length. out
+   NULL: only tells the size the trailer claims. Errors: DLS_E_FORMAT, DLS_E_CHECKSUM,
+   DLS_E_MEMORY. */
+DLS_API dls_status dls_gunzip(const void *bytes, size_t count, void *out, size_t out_bytes,
+                              size_t *written);
+/* Copies samples index[0..n) to x as reals (or int32), normalised and augmented; labels to
+   label[n], mixup partners to label2[n], share2[n], values to values; each of these may be NULL.
+   Errors: DLS_E_ARG (index out of range). Thread: any. */
+DLS_API dls_status dls_data_fetch(const dls_data *data, const dls_augment *augment, uint64_t seed,
+                                  const int32_t *index, int32_t n, void *x, int32_t *label,
+                                  int32_t *label2, float *share2, dls_real *values);
+#if DLS_ENABLE_FILES && DLS_ENABLE_HEAP
+/* Opens NAME-images-idx3-ubyte[.gz] with NAME-labels-idx1-ubyte[.gz]; or NAME ending in .csv (first
+   column the label, the rest reals; a header line is skipped), or in .npy (f4, u1 or i4; labels
+   from NAME without .npy + "-labels.npy" if there). Errors: DLS_E_NOT_FOUND, DLS_E_IO,
+   DLS_E_FORMAT, DLS_E_CHECKSUM, DLS_E_MEMORY; *error (may be NULL) says which file and why. */
+DLS_API dls_status dls_data_open(dls_data *data, const char *name, dls_error *error);
+DLS_API void dls_data_close(dls_data *data);
+/* A whole file, inflated if it is gzip; *bytes to be freed with DLS_FREE. */
+DLS_API dls_status dls_file_read(const char *path, void **bytes, size_t *count, dls_error *error);
+#endif
+#if DLS_ENABLE_STB_IMAGE
+/* An image file as h x w x c reals 0..1, resized (box or bilinear) to shape, through the
+   stb_image.h that the user includes beforehand. Errors: DLS_E_FORMAT, DLS_E_NOT_FOUND. */
+DLS_API dls_status dls_image_load(const char *path, dls_shape shape, dls_real *x);
+#endif
+
+/* ---- Trainer: an executor, optimiser state and, in exact mode, integer sums ---- */
+
+typedef struct dls_train dls_train;
+
+typedef struct dls_train_desc {
+    int32_t batch; /* samples of a step; 0: 64 */
+    int32_t
+        accumulate; /* a step in that many parts, run one after the other, to save memory; 0: 1 */
+    int32_t shards; /* 0: fast. Else exact mode: the step is cut in so many logical shards, at most
+                           batch, whose gradients are summed in integers: equal bits for any split
+                           */
+    dls_loss_desc loss;
+    dls_optim_desc optim;
+    uint64_t seed; /* of dropout, shuffling, augmentation */
+    dls_isa isa;
+    bool strict;
+    dls_pool *pool;
+} dls_train_desc;
+
+typedef struct dls_step_stats {
+    double loss;      /* mean over positions */
+    double accuracy;  /* share of positions right, cross-entropy only */
+    double grad_norm; /* when clipping, else 0 */
+    int32_t
+        redone; /* exact mode: passes repeated because gradients outgrew their predicted scale */
+} dls_step_stats;
+
+/* Bytes a trainer needs. 0 on error, which dls_net_error() tells. */
+DLS_API size_t dls_train_size(dls_net *net, const dls_train_desc *desc);
+DLS_API dls_status dls_train_init(dls_train **train, dls_net *net, const dls_train_desc *desc,
+                                  void *mem, size_t bytes);
+#if DLS_ENABLE_HEAP
+DLS_API dls_train *dls_train_create(dls_net *net, const dls_train_desc *desc);
+DLS_API void dls_train_destroy(dls_train *train);
+#endif
+/* One step on n samples (1..batch): forward, loss, backward, update. x: inputs, n samples packed.
+   Errors: DLS_E_ARG, DLS_E_NUMBER (NaN or infinity in loss or gradients: weights are unchanged when
+   clipping or in exact mode), op errors. Thread: owner. */
+DLS_API dls_status dls_train_step(dls_train *train, const void *x, const dls_target *target,
+                                  int32_t n, dls_step_stats *stats);
+/* The same on samples `index` of a data set, fetched part by part. */
+DLS_API dls_status dls_train_step_data(dls_train *train, const dls_data *data,
+                                       const dls_augment *augment, const int32_t *index, int32_t n,
+                                       dls_step_stats *stats);
+/* Steps done, and the 64-bit hash of weights, optimiser state and step count. */
+DLS_API int64_t dls_train_steps(const dls_train *train);
+DLS_API uint64_t dls_train_hash(const dls_train *train);
+DLS_API dls_exec *dls_train_exec(dls_train *train);
+
+/* Exact mode by hand, for those who spread shards over devices. A step is: begin; shard s for each
+   s of mine; sum `sums` (int32) and take the maximum of `scales` (uint8) over all devices; commit.
+   When commit sets *redo, scales did not fit: do the step again from begin (rare; all devices come
+   to the same verdict). Errors as dls_train_step. */
+typedef struct dls_exact {
+    int32_t *sums;
+    size_t sums_count;
+    uint8_t *scales;
+    size_t scales_count;
+    int32_t shards;
+} dls_exact;
+DLS_API dls_status dls_train_begin(dls_train *train, int32_t n);
+DLS_API dls_status dls_train_shard_data(dls_train *train, const dls_data *data,
+                                        const dls_augment *augment, const int32_t *index,
+                                        int32_t shard);
+DLS_API void dls_train_exact(dls_train *train, dls_exact *exact);
+DLS_API dls_status dls_train_commit(dls_train *train, bool *redo, dls_step_stats *stats);
+
+#if DLS_ENABLE_FILES && DLS_ENABLE_HEAP
+/* A checkpoint is a model file with the state of a trainer: dls_net_load opens it too. Saving
+   replaces the file as a whole. Errors: as dls_net_save; loading also DLS_E_MISMATCH (another
+   network, optimiser or number of shards) and DLS_E_STATE (a model without training state). */
+DLS_API dls_status dls_train_save(const dls_train *train, const char *path, dls_error *error);
+DLS_API dls_status dls_train_load(dls_train *train, const char *path, dls_error *error);
+#endif
+
+/* ---- Fit ---- */
+
+typedef struct dls_progress {
+    int64_t step, steps; /* done, in all */
+    int32_t epoch, epochs;
+    double loss, accuracy; /* mean since the last report */
+    double samples_per_s, lr, seconds;
+} dls_progress;
+/* Return false to stop: dls_fit saves a checkpoint, if it has a path, and returns DLS_E_STOPPED. */
+typedef bool (*dls_progress_fn)(void *user, const dls_progress *progress);
+
+typedef struct dls_fit_desc {
+    dls_train_desc train;
+    dls_augment augment;
+    int32_t epochs;  /* 0: 1 */
+    int64_t steps;   /* stop after that many steps in all; 0: epochs decide */
+    int32_t threads; /* when train.pool is NULL: 0: all processors */
+    const char
+        *checkpoint; /* file to write at the end, on stop, and every so many steps; or NULL */
+    int64_t checkpoint_every;
+    const char *resume; /* checkpoint to go on from, or NULL */
+    dls_progress_fn progress;
+    void *user;
+    int32_t progress_ms; /* 0: 100 */
+} dls_fit_desc;
+
+typedef struct dls_fit_report {
+    int64_t steps, samples;
+    int32_t epochs, redone;
+    double seconds, samples_per_s, loss, accuracy; /* of the last epoch, on training data */
+    uint64_t state_hash;
+} dls_fit_report;
+
+/* Order of samples in an epoch: index of position i. Pure. */
+DLS_API int32_t dls_fit_index(uint64_t seed, int32_t epoch, int32_t count, int32_t i);
+
+#if DLS_ENABLE_HEAP
+/* Trains net on data on this device. Errors: those of a step; DLS_E_STOPPED; of the checkpoint. */
+DLS_API dls_status dls_fit(dls_net *net, const dls_data *data, const dls_fit_desc *desc,
+                           dls_fit_report *report);
+typedef struct dls_eval_report {
+    double loss, accuracy, seconds;
+    int32_t samples;
+} dls_eval_report;
+/* Loss and accuracy of inference on data. pool NULL: one thread. batch 0: 64. */
+DLS_API dls_status dls_eval(dls_net *net, const dls_data *data, const dls_loss_desc *loss,
+                            int32_t batch, dls_pool *pool, dls_eval_report *report);
+#endif
+
+/* ---- Gradient check ---- */
+
+typedef struct dls_grad_report {
+    double worst;  /* greatest |analytic - numeric| / max(1, |analytic|, |numeric|) */
+    int32_t node;  /* whose parameter, or -1: an input */
+    int32_t index; /* parameter tensor or input */
+    size_t element;
+} dls_grad_report;
+
+#if DLS_ENABLE_HEAP
+/* Compares backward with central differences of sum(r y), r random, at the net's present weights
+   and random inputs of n samples, at up to probes elements of each tensor (0: 64). Meaningful to
+   1e-6 in DLS_REAL64 builds, to about 1e-2 else. eps 0: 1e-5 in doubles, 1e-2 else. For authors of
+   ops. */
+DLS_API dls_status dls_grad_check(dls_net *net, int32_t n, uint64_t seed, double eps,
+                                  int32_t probes, dls_grad_report *report);
+#endif
+#endif /* DLS_ENABLE_TRAIN */
+
+/* ------------------------------------------------------------------------------------------------
+   >>wire.api   frames: pure functions over bytes                                deps: config base
+   Plaintext, for loopback only. A stream is frames of a 16-byte header and a payload:
+     0  u8 type   1  u8 version 1   2  u16 flags   4  u32 payload bytes   8  u32 tag
+    12  u32 CRC-32C of bytes 0..11                                          all little-endian
+    */
+#if DLS_ENABLE_PEERS
+
+#define DLS_FRAME_HEAD 16
+#define DLS_FRAME_MOST 65536 /* payload of one frame; longer messages are several */
+#define DLS_HELLO_BYTES 48
+
+typedef enum dls_frame_type {
+    DLS_FRAME_HELLO = 1, /* who speaks: first frame of each side */
+    DLS_FRAME_PING,      /* nothing but a sign of life */
+    DLS_FRAME_DATA, /* a piece of the message with that tag; flag 1: its first, flag 2: its last */
+    DLS_FRAME_BYE,  /* leaves in good order */
+    DLS_FRAME_TYPES
+} dls_frame_type;
+
+typedef struct dls_frame {
+    uint32_t type, flags, bytes, tag;
+} dls_frame;
+
+/* HELLO's payload: u32 "DLSP", u16 major, u16 minor, u32 rank, u32 size, u64 group, u32 arithmetic
+   (bytes of a real), 20 bytes name padded with zeros. */
+typedef struct dls_hello {
+    uint32_t major, minor, rank, size, real_bytes;
+    uint64_t group;
+    char name[20];
+} dls_hello;
+
+/* Pure. to: DLS_FRAME_HEAD bytes. */
+DLS_API void dls_frame_write(const dls_frame *frame, unsigned char *to);
+/* Errors: DLS_E_CHECKSUM, DLS_E_VERSION, DLS_E_FORMAT (unknown type, too long, flags). Pure. */
+DLS_API dls_status dls_frame_read(dls_frame *frame, const unsigned char *from);
+/* to, from: DLS_HELLO_BYTES bytes. Errors: DLS_E_FORMAT, DLS_E_VERSION. Pure. */
+DLS_API void dls_hello_write(const dls_hello *hello, unsigned char *to);
+DLS_API dls_status dls_hello_read(dls_hello *hello, const unsigned char *from);
+
+/* ------------------------------------------------------------------------------------------------
+   >>peer.api   engine without I/O: roster by rank, heartbeat, messages  deps: config base wire
+   Bytes in, time in; bytes out, next deadline, next event out. No sockets, threads, clock, memory
+   of its own. Not safe for several threads at once: its owner locks. Times are microseconds of any
+   clock that does not jump back (if it does, nothing breaks). */
+
+typedef struct dls_peer dls_peer;
+
+typedef struct dls_peer_desc {
+    int32_t rank, size;    /* who I am, and how many we are (1..1024) */
+    const char *name;      /* up to 19 bytes, for reports; NULL: "peer" */
+    uint64_t group;        /* both ends of a link must agree on it */
+    int32_t ops_max;       /* sends and receives under way at once; 0: 32 */
+    uint64_t heartbeat_us; /* 0: 200 ms */
+    uint64_t timeout_us;   /* silence after which a peer is lost; 0: 10 s */
+} dls_peer_desc;
+
+DLS_API size_t dls_peer_size(const dls_peer_desc *desc);
+/* Errors: DLS_E_ARG, DLS_E_MEMORY. */
+DLS_API dls_status dls_peer_init(dls_peer **peer, const dls_peer_desc *desc, void *mem,
+                                 size_t bytes);
+
+/* A byte stream to somebody exists now. Returns its number, or -1 when all links are taken: refuse
+   the stream. rank: whom we called, -1 when we were called. */
+DLS_API int32_t dls_peer_link_open(dls_peer *peer, int32_t rank, uint64_t now);
+/* The stream broke or closed. */
+DLS_API void dls_peer_link_close(dls_peer *peer, int32_t link, uint64_t now);
+/* Whether the engine wants the stream closed: it was refused, lost or done. The driver then closes
+   it and calls dls_peer_link_close. */
+DLS_API bool dls_peer_link_done(const dls_peer *peer, int32_t link);
+
+/* Where the next bytes read from a link go; *size 0: nothing is wanted now (flow control). After
+   reading n of them: rx_done. Errors of rx_done: those of frames; the link is then done. */
+DLS_API void *dls_peer_rx_span(dls_peer *peer, int32_t link, size_t *size);
+DLS_API dls_status dls_peer_rx_done(dls_peer *peer, int32_t link, size_t n, uint64_t now);
+/* The same for bytes already read: takes what it can, *taken of n. */
+DLS_API dls_status dls_peer_rx(dls_peer *peer, int32_t link, const void *bytes, size_t n,
+                               size_t *taken, uint64_t now);
+/* Bytes to write to a link; *size 0: none now. After writing n of them: tx_done. */
+DLS_API const void *dls_peer_tx_span(dls_peer *peer, int32_t link, size_t *size);
+DLS_API void dls_peer_tx_done(dls_peer *peer, int32_t link, size_t n, uint64_t now);
+/* Time passes: heartbeats are queued, silent peers lost. */
+DLS_API void dls_peer_tick(dls_peer *peer, uint64_t now);
+/* When dls_peer_tick has work next. */
+DLS_API uint64_t dls_peer_deadline(const dls_peer *peer);
+
+typedef enum dls_peer_event_type {
+    DLS_PEER_UP = 1,
+    DLS_PEER_LOST,
+    DLS_PEER_LEFT
+} dls_peer_event_type;
+typedef struct dls_peer_event {
+    dls_peer_event_type type;
+    int32_t rank;
+    dls_status status; /* why it was lost */
+} dls_peer_event;
+/* Takes the next event; false: none. */
+DLS_API bool dls_peer_next_event(dls_peer *peer, dls_peer_event *event);
+/* Peers that are up, myself included. */
+DLS_API int32_t dls_peer_up(const dls_peer *peer);
+DLS_API bool dls_peer_is_up(const dls_peer *peer, int32_t rank);
+/* Name a peer gave; "" before its hello. */
+DLS_API const char *dls_peer_name(const dls_peer *peer, int32_t rank);
+/* Says goodbye on all links; they are done once that is written. */
+DLS_API void dls_peer_leave(dls_peer *peer);
+
+/* Messages: memory to memory, matched by rank and tag, in order per rank. data must stay until the
+   op is done. Returns an op number, or -1 when ops_max are under way. A message nobody has asked
+   for yet stops its link (bytes wait at the sender) until dls_peer_recv asks. Lengths must agree.
+   */
+DLS_API int32_t dls_peer_send(dls_peer *peer, int32_t rank, uint32_t tag, const void *data,
+                              size_t bytes);
+DLS_API int32_t dls_peer_recv(dls_peer *peer, int32_t rank, uint32_t tag, void *data, size_t bytes);
+/* Whether an op is finished; then *status, and the number is free for another. */
+DLS_API bool dls_peer_op_done(dls_peer *peer, int32_t op, dls_status *status);
+/* Forgets an op, whatever its state. */
+DLS_API void dls_peer_op_drop(dls_peer *peer, int32_t op);
+
+/* ------------------------------------------------------------------------------------------------
+   >>coll.api   all-reduce  deps: config base wire peer  */
+
+typedef enum dls_reduce { DLS_REDUCE_SUM_I32 = 0, DLS_REDUCE_MAX_U8 } dls_reduce;
+
+/* Collectives of one engine, one at a time; all peers must start the same ones in the same order.
+   */
+typedef struct dls_coll {
+    dls_peer *peer;
+    int32_t rank, size;
+    unsigned char *staging;
+    size_t staging_bytes;
+    uint32_t sequence;
+    /* the one under way: private */
+    unsigned char *data;
+    size_t count;
+    dls_reduce reduce;
+    int32_t step, send, recv;
+    bool sent, received, swapped;
+    dls_status status;
+} dls_coll;
+
+/* Bytes of staging for arrays of up to `bytes`. Pure. */
+DLS_API size_t dls_coll_size(int32_t size, size_t bytes);
+/* rank, size: as the engine's. */
+DLS_API dls_status dls_coll_init(dls_coll *coll, dls_peer *peer, int32_t rank, int32_t size,
+                                 void *mem, size_t bytes);
+/* Starts a ring all-reduce in place: 2 (size - 1) steps of count / size elements each, Patarasuk &
+   Yuan 2009. Integer results do not depend on the order of peers. Errors: DLS_E_ARG, DLS_E_STATE
+   (one is under way), DLS_E_MEMORY (array longer than staging allows). */
+DLS_API dls_status dls_coll_allreduce(dls_coll *coll, void *data, size_t count, dls_reduce reduce);
+/* Goes on after bytes moved. True: finished, with *status (DLS_E_PEER when one was lost). */
+DLS_API bool dls_coll_poll(dls_coll *coll, dls_status *status);
+
+/* ------------------------------------------------------------------------------------------------
+   >>job.api   data-parallel step, staged inference  deps: config base tensor par net train wire
+   peer coll */
+
+/* Shards of a step that rank works on: [*first, *first + *count), from integer shares of all ranks
+   (NULL: equal). Largest remainders get the rest. Pure. */
+DLS_API void dls_job_shards(const int32_t *shares, int32_t size, int32_t shards, int32_t rank,
+                            int32_t *first, int32_t *count);
+
+#if DLS_ENABLE_TRAIN
+/* One data-parallel step of an exact-mode trainer: begin computes this peer's shards, then poll
+   moves the reductions along until the step is committed, alike on all peers. */
+typedef struct dls_job {
+    dls_train *train;
+    dls_coll *coll;
+    const int32_t *shares;
+    /* the step under way: private */
+    const dls_data *data;
+    const dls_augment *augment;
+    const int32_t *index;
+    int32_t n, phase;
+    int64_t samples; /* computed here so far */
+} dls_job;
+DLS_API dls_status dls_job_begin(dls_job *job, const dls_data *data, const dls_augment *augment,
+                                 const int32_t *index, int32_t n);
+/* True: the step is over, with *status. */
+DLS_API bool dls_job_poll(dls_job *job, dls_status *status, dls_step_stats *stats);
+#endif
+
+/* Cuts a network in `stages` ranges of about equal work, where inference may be cut: at[0] = 0,
+   at[stages] = nodes. shares weigh the stages (NULL: equal). Errors: DLS_E_ARG when it has too few
+   places to cut. Thread: owner of net. */
+DLS_API dls_status dls_job_cut(dls_net *net, int32_t stages, const int32_t *shares, int32_t *at);
+
+/* ------------------------------------------------------------------------------------------------
+   >>link.api   drivers: memory, TCP  deps: config base port wire peer */
+
+/* Moves bytes both ways between two engines' links until neither has more. Returns bytes moved. */
+DLS_API size_t dls_loop_pump(dls_peer *a, int32_t link_a, dls_peer *b, int32_t link_b,
+                             uint64_t now);
+
+#if DLS_ENABLE_SOCKETS
+/* TCP among ranks at addresses "127.0.0.1:7000,127.0.0.1:7001,..." (one per rank): listens on its
+   own, calls those of lower ranks, calls again until they answer. */
+typedef struct dls_tcp dls_tcp;
+typedef struct dls_tcp_desc {
+    dls_peer *peer;
+    int32_t rank, size;
+    const char *peers;
+} dls_tcp_desc;
+DLS_API size_t dls_tcp_size(const dls_tcp_desc *desc);
+/* Errors: DLS_E_ARG (addresses), DLS_E_REFUSED (one is not loopback), DLS_E_IO (cannot listen);
+   *error says which and why. */
+DLS_API dls_status dls_tcp_init(dls_tcp **tcp, const dls_tcp_desc *desc, void *mem, size_t bytes,
+                                dls_error *error);
+/* Waits up to timeout_us for bytes, room or a wake-up, and moves them. lock, unlock (may be NULL)
+   are called around use of the engine, not around waiting. */
+DLS_API void dls_tcp_poll(dls_tcp *tcp, uint64_t timeout_us, void (*lock)(void *),
+                          void (*unlock)(void *), void *user);
+/* Ends a wait. Any thread. */
+DLS_API void dls_tcp_wake(dls_tcp *tcp);
+DLS_API void dls_tcp_close(dls_tcp *tcp);
+/* A loopback port that was free a moment ago; 0 on failure. For demonstrations and tests. */
+DLS_API int32_t dls_tcp_free_port(void);
+#endif
+
+/* ------------------------------------------------------------------------------------------------
+   >>node.api   the facade    deps: config base port tensor par net train wire peer coll job link
+    */
+#if DLS_ENABLE_SOCKETS && DLS_ENABLE_HEAP && DLS_ENABLE_TRAIN
+
+typedef struct dls_node dls_node;
+
+typedef struct dls_node_desc {
+    int32_t rank;          /* which of the addresses is mine */
+    const char *peers;     /* "127.0.0.1:7000,127.0.0.1:7001": one per rank; NULL: I am alone */
+    const char *name;      /* up to 19 bytes; NULL: "peer" */
+    const int32_t *shares; /* work of each rank, relative; NULL: equal. Alike on all peers */
+    int32_t threads;       /* for computing; 0: all processors */
+    int32_t join_ms;       /* how long to wait for the others; 0: 10000 */
+    int32_t timeout_ms;    /* silence after which a peer is lost; 0: 10000 */
+} dls_node_desc;
+
+/* Joins the others; returns when all are there. On failure *node is still made, for
+   dls_node_explain, and must be destroyed; NULL only without memory. Errors: DLS_E_TIMEOUT,
+   DLS_E_REFUSED, DLS_E_ARG, ... */
+DLS_API dls_status dls_node_create(dls_node **node, const dls_node_desc *desc);
+DLS_API void dls_node_destroy(dls_node *node);
+/* The last error in words: what was wrong, where, what to do. Valid until the next call. */
+DLS_API const char *dls_node_explain(dls_node *node);
+DLS_API int32_t dls_node_rank(const dls_node *node);
+DLS_API int32_t dls_node_count(const dls_node *node);
+DLS_API const char *dls_node_name(dls_node *node, int32_t rank);
+
+/* What each peer did, by rank. */
+typedef struct dls_node_share {
+    int64_t samples;
+    double seconds; /* spent computing */
+} dls_node_share;
+
+/* dls_fit by all peers together: every one makes this call with the same network, data and desc.
+   Each step's shards (desc.train.shards, 0: 8) are spread by shares; afterwards all have the same
+   weights, bit for bit those of one device with as many shards. share (may be NULL): node_count
+   entries. Rank 0 writes checkpoints and reports progress. Errors also: DLS_E_MISMATCH (calls
+   differ), DLS_E_PEER. */
+DLS_API dls_status dls_node_fit(dls_node *node, dls_net *net, const dls_data *data,
+                                const dls_fit_desc *desc, dls_fit_report *report,
+                                dls_node_share *share);
+
+typedef struct dls_node_infer_report {
+    int32_t samples, first_node, last_node; /* my stage */
+    double seconds;
+} dls_node_infer_report;
+/* Runs a data set through the network cut in as many stages as there are peers, batch by batch, all
+   stages at work at once. Rank 0 feeds; outputs (count x outputs of the network) arrive on rank 0,
+   may be NULL elsewhere. batch 0: 64. Every peer makes this call. Errors: as dls_node_fit. */
+DLS_API dls_status dls_node_infer(dls_node *node, dls_net *net, const dls_data *data, int32_t batch,
+                                  dls_real *outputs, dls_node_infer_report *report);
+#endif
+#endif /* DLS_ENABLE_PEERS */
+#endif /* API */
+
+/* ================================================================================================
+   IMPLEMENTATION, first half: base to the kernels' frame. (>>kern.pass follows, then the rest.)
+   */
+
+#if defined(DLSHARD_IMPLEMENTATION) && !defined(DLSHARD_IMPLEMENTED)
+#define DLSHARD_IMPLEMENTED
+#define DLSI_BUILDING
+
+/* ------------------------------------------------------------------------------------------------
+   >>config.impl   compilers and machines  deps: config.api */
+
+/* No multiply-add contraction anywhere: fused operations are written where they are meant. */
+#if defined(__clang__)
+#pragma STDC FP_CONTRACT OFF
+#elif defined(__GNUC__)
+#pragma GCC push_options
+#pragma GCC optimize("fp-contract=off")
+#pragma GCC diagnostic push /* g++ 12 finds the intrinsics' own undefined operands suspicious */
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#endif
+
+#include <string.h>
+#if DLS_ENABLE_HEAP && (!defined(DLS_MALLOC) || !defined(DLS_FREE))
+#include <stdlib.h>
+#define DLS_MALLOC(bytes) malloc(bytes)
+#define DLS_FREE(ptr) free(ptr)
+#endif
+#ifndef DLS_ASSERT /* our own bugs only, never bad input */
+#include <assert.h>
+#define DLS_ASSERT(condition) assert(condition)
+#endif
+#if DLS_ENABLE_MESSAGES
+#define DLSI_MSG(text) text
+#else
+#define DLSI_MSG(text) ""
+#endif
+#ifndef DLSHARD_SELF /* how the header includes itself; for those who rename the file */
+#define DLSHARD_SELF "dlshard.h"
+#endif
+
+#if defined(__GNUC__)
+#define DLSI_INLINE static inline __attribute__((always_inline))
+#define DLSI_RESTRICT __restrict__
+#define DLSI_LIKELY(x) __builtin_expect(!!(x), 1)
+#if defined(__clang__)
+#define DLSI_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define DLSI_UNROLL _Pragma("GCC unroll 16")
+#endif
+#else
+#define DLSI_INLINE static inline
+#define DLSI_RESTRICT
+#define DLSI_LIKELY(x) (x)
+#define DLSI_UNROLL
+#endif
+#define DLSI_FN static DLSI_UNUSED
+#define DLSI_ZERO(object) memset(&(object), 0, sizeof(object))
+
+#if DLS_ENABLE_SIMD && !DLS_REAL64 && defined(__GNUC__) && defined(__x86_64__)
+#define DLSI_X86 1
+#else
+#define DLSI_X86 0
+#endif
+#if DLS_ENABLE_SIMD && !DLS_REAL64 && defined(__GNUC__) && defined(__aarch64__) &&                 \
+    !defined(__AARCH64EB__)
+#define DLSI_NEON 1
+#else
+#define DLSI_NEON 0
+#endif
+#if DLSI_X86
+#include <cpuid.h>
+#include <immintrin.h>
+#endif
+#if DLSI_NEON
+#include <arm_neon.h>
+#endif
+
+/* ------------------------------------------------------------------------------------------------
+   >>base.impl  deps: config.api base.api */
+
+DLSI_INLINE size_t dlsi_min_size(size_t a, size_t b) { return a < b ? a : b; }
+DLSI_INLINE size_t dlsi_max_size(size_t a, size_t b) { return a > b ? a : b; }
+DLSI_INLINE int32_t dlsi_min_i32(int32_t a, int32_t b) { return a < b ? a : b; }
+DLSI_INLINE int32_t dlsi_max_i32(int32_t a, int32_t b) { return a > b ? a : b; }
+DLSI_INLINE int32_t dlsi_ceil_div(int32_t a, int32_t b) { return (a + b - 1) / b; }
+DLSI_INLINE size_t dlsi_round_up(size_t x, size_t to) { return (x + to - 1) / to * to; }
+
+/* a * b, or SIZE_MAX when that is too much: sticky through further calls. */
+DLSI_FN size_t dlsi_mul(size_t a, size_t b) {
+    if (a != 0 && b > SIZE_MAX / a) return SIZE_MAX;
+    return a * b;
+}
+DLSI_FN size_t dlsi_add(size_t a, size_t b) { return b > SIZE_MAX - a ? SIZE_MAX : a + b; }
+
+DLSI_FN uint32_t dlsi_load16(const unsigned char *p) {
+    return (uint32_t)p[0] | (uint32_t)p[1] << 8;
+}
+DLSI_FN uint32_t dlsi_load32(const unsigned char *p) {
+    return dlsi_load16(p) | dlsi_load16(p + 2) << 16;
+}
+DLSI_FN uint64_t dlsi_load64(const unsigned char *p) {
+    return (uint64_t)dlsi_load32(p) | (uint64_t)dlsi_load32(p + 4) << 32;
+}
+DLSI_FN void dlsi_store16(unsigned char *p, uint32_t v) {
+    p[0] = (unsigned char)(v & 255u);
+    p[1] = (unsigned char)(v >> 8 & 255u);
+}
+DLSI_FN void dlsi_store32(unsigned char *p, uint32_t v) {
+    dlsi_store16(p, v);
+    dlsi_store16(p + 2, v >> 16);
+}
+DLSI_FN void dlsi_store64(unsigned char *p, uint64_t v) {
+    dlsi_store32(p, (uint32_t)(v & 0xFFFFFFFFu));
+    dlsi_store32(p + 4, (uint32_t)(v >> 32));
+}
+DLSI_FN bool dlsi_little_endian(void) {
+    const uint32_t one = 1;
+    unsigned char first;
+    memcpy(&first, &one, 1);
+    return first == 1;
+}
+DLSI_FN uint32_t dlsi_float_bits(float x) {
+    uint32_t u;
+    memcpy(&u, &x, sizeof u);
+    return u;
+}
+DLSI_FN float dlsi_bits_float(uint32_t u) {
+    float x;
+    memcpy(&x, &u, sizeof x);
+    return x;
+}
+/* Exponent bits all ones: NaN or infinity. */
+DLSI_FN bool dlsi_finite(double x) {
+    uint64_t u;
+    memcpy(&u, &x, sizeof u);
+    return (u >> 52 & 0x7FFu) != 0x7FFu;
+}
+
+/* ---- Layout: one routine both measures (base NULL) and places ---- */
+
+typedef struct dlsi_layout {
+    unsigned char *base;
+    size_t used; /* SIZE_MAX: overflow */
+} dlsi_layout;
+
+/* Where the first object goes: bytes to skip so that mem is aligned. Sizes include DLS_ALIGN - 1 of
+   slack, so any mem will do. */
+DLSI_FN dlsi_layout dlsi_layout_at(void *mem) {
+    dlsi_layout l;
+    uintptr_t address = (uintptr_t)mem;
+    l.base = (unsigned char *)mem;
+    l.used = 0;
+    if (mem != NULL) l.base += (DLS_ALIGN - address % DLS_ALIGN) % DLS_ALIGN;
+    return l;
+}
+DLSI_FN void *dlsi_layout_take(dlsi_layout *l, size_t bytes) {
+    size_t at = l->used;
+    if (bytes > SIZE_MAX - DLS_ALIGN || at == SIZE_MAX) {
+        l->used = SIZE_MAX;
+        return NULL;
+    }
+    l->used = dlsi_add(at, dlsi_round_up(bytes, DLS_ALIGN));
+    return l->base != NULL ? l->base + at : NULL;
+}
+DLSI_FN size_t dlsi_layout_total(const dlsi_layout *l) { return dlsi_add(l->used, DLS_ALIGN - 1); }
+
+#if DLS_ENABLE_HEAP
+/* Memory for an object whose size function said bytes, aligned; what every dls_x_create uses. The
+   block's own address stands just before it. NULL when bytes is 0 (an error before) or too much. */
+DLSI_FN void *dlsi_heap_take(size_t bytes) {
+    const size_t more = 2 * DLS_ALIGN;
+    unsigned char *block, *mem;
+    if (bytes == 0 || bytes > SIZE_MAX / 2 - more) return NULL;
+    block = (unsigned char *)DLS_MALLOC(bytes + more);
+    if (block == NULL) return NULL;
+    mem = block + DLS_ALIGN + (DLS_ALIGN - (uintptr_t)block % DLS_ALIGN) % DLS_ALIGN;
+    memcpy(mem - sizeof block, &block, sizeof block);
+    return mem;
+}
+/* count reals, to be freed with DLS_FREE. */
+DLSI_FN dls_real *dlsi_heap_reals(size_t count) {
+    if (count > SIZE_MAX / 4 / sizeof(dls_real)) return NULL;
+    return (dls_real *)DLS_MALLOC((count + 1) * sizeof(dls_real));
+}
+/* mem, or the object dls_x_init placed first in it: being aligned, it begins where mem does. */
+DLSI_FN void dlsi_heap_give(void *mem) {
+    unsigned char *block;
+    if (mem == NULL) return;
+    memcpy(&block, (unsigned char *)mem - sizeof block, sizeof block);
+    DLS_FREE(block);
+}
+#endif
+
+/* ---- Errors ---- */
+
+DLS_API const char *dls_status_text(dls_status status) {
+    static const char *const text[DLS_STATUS_COUNT] = {
+        DLSI_MSG("DLS_OK: no error"),
+        DLSI_MSG("DLS_E_ARG: an argument is out of range"),
+        DLSI_MSG("DLS_E_SHAPE: shapes do not fit together"),
+        DLSI_MSG("DLS_E_MEMORY: not enough memory"),
+        DLSI_MSG("DLS_E_LIMIT: a limit is reached"),
+        DLSI_MSG("DLS_E_FORMAT: not in the expected format"),
+        DLSI_MSG("DLS_E_CHECKSUM: damaged, a checksum is wrong"),
+        DLSI_MSG("DLS_E_VERSION: of an incompatible version"),
+        DLSI_MSG("DLS_E_ABI: files of this program were compiled with unlike dlshard.h or toggles"),
+        DLSI_MSG("DLS_E_IO: reading or writing failed"),
+        DLSI_MSG("DLS_E_FULL: no space left"),
+        DLSI_MSG("DLS_E_NOT_FOUND: not found"),
+        DLSI_MSG("DLS_E_STATE: not possible in this state"),
+        DLSI_MSG("DLS_E_PEER: a peer was lost"),
+        DLSI_MSG("DLS_E_TIMEOUT: no answer in time"),
+        DLSI_MSG("DLS_E_REFUSED: refused by policy"),
+        DLSI_MSG("DLS_E_UNSUPPORTED: not supported here"),
+        DLSI_MSG("DLS_E_NUMBER: NaN or infinity"),
+        DLSI_MSG("DLS_E_STOPPED: stopped by the caller"),
+        DLSI_MSG("DLS_E_MISMATCH: peers disagree")};
+    if ((unsigned)status >= DLS_STATUS_COUNT) return DLSI_MSG("unknown status");
+    return text[status];
+}
+
+typedef struct dlsi_text {
+    char *buf;
+    size_t used, size;
+} dlsi_text;
+
+DLSI_FN void dlsi_text_str(dlsi_text *t, const char *s) {
+    while (*s != '\0' && t->used + 1 < t->size) t->buf[t->used++] = *s++;
+}
+DLSI_FN void dlsi_text_int(dlsi_text *t, int64_t v) {
+    char digits[24];
+    int i = (int)sizeof digits - 1;
+    uint64_t u = v < 0 ? 0 - (uint64_t)v : (uint64_t)v;
+    digits[i] = '\0';
+    do {
+        digits[--i] = (char)('0' + (int)(u % 10));
+        u /= 10;
+    } while (u != 0);
+    if (v < 0) digits[--i] = '-';
+    dlsi_text_str(t, digits + i);
+}
+
+DLS_API char *dls_error_text(const dls_error *error, char *buf, size_t bytes) {
+    dlsi_text t;
+    const char *s = error->what != NULL ? error->what : "";
+    t.buf = buf;
+    t.used = 0;
+    t.size = bytes;
+    dlsi_text_str(&t, dls_status_text(error->status));
+    if (error->node >= 0 && error->status != DLS_OK) {
+        dlsi_text_str(&t, ", node ");
+        dlsi_text_int(&t, error->node);
+        dlsi_text_str(&t, error->name != NULL ? " (" : "");
+        dlsi_text_str(&t, error->name != NULL ? error->name : "");
+        dlsi_text_str(&t, error->name != NULL ? ")" : "");
+    }
+    if (*s != '\0') dlsi_text_str(&t, ". ");
+    while (*s != '\0') {
+        char one[2];
+        if (s[0] == '{' && s[1] >= '0' && s[1] <= '2' && s[2] == '}') {
+            dlsi_text_int(&t, error->arg[s[1] - '0']);
+            s += 3;
+        } else if (s[0] == '{' && s[1] == 's' && s[2] == '}') {
+            dlsi_text_str(&t, error->name != NULL ? error->name : "?");
+            s += 3;
+        } else {
+            one[0] = *s++;
+            one[1] = '\0';
+            dlsi_text_str(&t, one);
+        }
+    }
+    if (bytes > 0) buf[t.used] = '\0';
+    return buf;
+}
+
+/* Keeps the first error of an object. Returns status, for `return dlsi_fail(...)`. */
+DLSI_FN dls_status dlsi_fail(dls_error *error, dls_status status, const char *what,
+                             const char *name, int32_t a, int32_t b, int32_t c) {
+    if (error == NULL || error->status != DLS_OK) return status;
+    error->status = status;
+    error->node = -1;
+    error->what = what;
+    error->name = name;
+    error->arg[0] = a;
+    error->arg[1] = b;
+    error->arg[2] = c;
+    return status;
+}
+DLSI_FN void dlsi_error_clear(dls_error *error) {
+    if (error == NULL) return;
+    memset(error, 0, sizeof *error);
+    error->node = -1;
+}
+
+/* ---- Generator and hashes ---- */
+
+DLSI_INLINE uint32_t dlsi_mix32(uint32_t x) {
+    x ^= x >> 16;
+    x *= 0x7feb352du;
+    x ^= x >> 15;
+    x *= 0x846ca68bu;
+    return x ^ x >> 16;
+}
+/* splitmix64's finaliser (Steele, Lea & Flood 2014). */
+DLSI_FN uint64_t dlsi_mix64(uint64_t x) {
+    x ^= x >> 30;
+    x *= 0xbf58476d1ce4e5b9u;
+    x ^= x >> 27;
+    x *= 0x94d049bb133111ebu;
+    return x ^ x >> 31;
+}
+/* A new seed from a seed and what it is for. */
+DLSI_FN uint64_t dlsi_seed(uint64_t seed, uint64_t purpose) {
+    return dlsi_mix64(seed * 0x9E3779B97F4A7C15u + dlsi_mix64(purpose + 0x632BE59BD9B4E019u));
+}
+DLS_API uint32_t dls_rand_at(uint64_t seed, uint32_t index) {
+    uint32_t first = (uint32_t)(seed & 0xFFFFFFFFu), second = (uint32_t)(seed >> 32);
+    return dlsi_mix32(dlsi_mix32(index ^ first) + second);
+}
+DLS_API uint32_t dls_rng_u32(dls_rng *rng) {
+    uint64_t at = rng->next++;
+    uint64_t seed = at >> 32 == 0 ? rng->seed : dlsi_seed(rng->seed, at >> 32);
+    return dls_rand_at(seed, (uint32_t)(at & 0xFFFFFFFFu));
+}
+DLS_API float dls_rng_uniform(dls_rng *rng) {
+    return (float)(dls_rng_u32(rng) >> 8) * (1.0f / 16777216.0f);
+}
+
+DLS_API uint32_t dls_shuffle_at(uint64_t seed, uint32_t n, uint32_t i) {
+    uint32_t half = 1, round, left, right, mask;
+    while (half < 16 && ((uint32_t)1 << (2 * half)) < n) half++;
+    mask = ((uint32_t)1 << half) - 1;
+    do { /* half is the least with 4^half >= n: at most 4 n positions, so few walks */
+        left = i >> half;
+        right = i & mask;
+        for (round = 0; round < 6; round++) {
+            uint32_t next = left ^ (dls_rand_at(dlsi_seed(seed, round), right) & mask);
+            left = right;
+            right = next;
+        }
+        i = left << half | right;
+    } while (i >= n);
+    return i;
+}
+
+DLS_API uint32_t dls_crc32c(uint32_t crc, const void *bytes, size_t count) {
+    /* a nibble at a time: reflected polynomial 0x82F63B78 */
+    static const uint32_t table[16] = {0x00000000u, 0x105EC76Fu, 0x20BD8EDEu, 0x30E349B1u,
+                                       0x417B1DBCu, 0x5125DAD3u, 0x61C69362u, 0x7198540Du,
+                                       0x82F63B78u, 0x92A8FC17u, 0xA24BB5A6u, 0xB21572C9u,
+                                       0xC38D26C4u, 0xD3D3E1ABu, 0xE330A81Au, 0xF36E6F75u};
+    const unsigned char *p = (const unsigned char *)bytes;
+    crc = ~crc;
+    while (count-- > 0) {
+        crc ^= *p++;
+        crc = table[crc & 15u] ^ crc >> 4;
+        crc = table[crc & 15u] ^ crc >> 4;
+    }
+    return ~crc;
+}
+
+DLSI_FN uint64_t dlsi_hash_word(uint64_t hash, uint64_t word) {
+    return dlsi_mix64((hash ^ word) + 0x9E3779B97F4A7C15u);
+}
+DLS_API uint64_t dls_hash64(uint64_t hash, const void *bytes, size_t count) {
+    const unsigned char *p = (const unsigned char *)bytes;
+    unsigned char last[8];
+    for (; count >= 8; count -= 8, p += 8) hash = dlsi_hash_word(hash, dlsi_load64(p));
+    if (count == 0) return hash;
+    memset(last, 0, sizeof last);
+    memcpy(last, p, count);
+    return dlsi_hash_word(hash ^ count, dlsi_load64(last));
+}
+DLS_API uint64_t dls_hash64_reals(uint64_t hash, const dls_real *x, size_t count) {
+    size_t i;
+    for (i = 0; i < count; i++) {
+        uint64_t word = 0;
+        if (DLS_REAL64)
+            memcpy(&word, &x[i], sizeof x[i]);
+        else
+            word = dlsi_float_bits((float)x[i]);
+        hash = dlsi_hash_word(hash, word);
+    }
+    return hash;
+}
+
+/* ---- Elementary functions in double, from + - * / alone: the same bits on every device, no -lm.
+   Accurate to about 1e-15 relative; for schedules, tables and initial weights, not for kernels.
+   ---- */
+
+DLSI_FN double dlsi_round(double x) { /* to nearest even, |x| < 2^51 */
+    const double magic = 6755399441055744.0;
+    return (x + magic) - magic;
+}
+DLSI_FN double dlsi_scale2(double x, int32_t exponent) { /* x 2^exponent, exponent in +-1000 */
+    uint64_t bits = (uint64_t)(1023 + exponent) << 52;
+    double two;
+    memcpy(&two, &bits, sizeof two);
+    return x * two;
+}
+DLSI_FN double dlsi_exp(double x) {
+    double k, r, sum = 1.0;
+    int i;
+    if (x > 690.0) x = 690.0;
+    if (x < -690.0) return 0.0;
+    k = dlsi_round(x * 1.4426950408889634);
+    r = (x - k * 0.693147180369123816490) - k * 1.90821492927058770002e-10;
+    for (i = 14; i >= 1; i--) sum = 1.0 + sum * r / (double)i;
+    return dlsi_scale2(sum, (int32_t)k);
+}
+DLSI_FN double dlsi_power(double base, int64_t exponent) {
+    double result = 1.0;
+    for (; exponent > 0; exponent /= 2, base *= base)
+        if (exponent % 2 != 0) result *= base;
+    return result;
+}
+DLSI_FN double dlsi_log(double x) { /* x > 0, normal */
+    uint64_t bits;
+    int32_t exponent, i;
+    double m, s, sum = 0.0;
+    memcpy(&bits, &x, sizeof bits);
+    exponent = (int32_t)(bits >> 52) - 1023;
+    bits = (bits & 0xFFFFFFFFFFFFFu) | (uint64_t)1023 << 52;
+    memcpy(&m, &bits, sizeof m);
+    if (m > 1.4142135623730951) {
+        m *= 0.5;
+        exponent++;
+    }
+    s = (m - 1.0) / (m + 1.0);
+    for (i = 23; i >= 1; i -= 2) sum = sum * s * s + 1.0 / (double)i;
+    return 2.0 * s * sum + (double)exponent * 0.693147180559945309417;
+}
+/* sin(x) (quarter 0) or cos(x) (quarter 1), |x| < 1e8. */
+DLSI_FN double dlsi_sin_quarter(double x, int32_t quarter) {
+    double k = dlsi_round(x * 0.63661977236758134308), r, r2, sum;
+    int64_t n = (int64_t)k + quarter;
+    bool odd = (n & 1) != 0, negative = (n & 2) != 0;
+    int i;
+    r = ((x - k * 1.57079632673412561417) - k * 6.07710050630396597660e-11) -
+        k * 2.02226624879595063154e-21;
+    r2 = r * r;
+    if (odd) {
+        for (sum = 1.0, i = 18; i >= 2; i -= 2) sum = 1.0 - sum * r2 / (double)(i * (i - 1));
+    } else {
+        for (sum = 1.0, i = 19; i >= 3; i -= 2) sum = 1.0 - sum * r2 / (double)(i * (i - 1));
+        sum *= r;
+    }
+    return negative ? -sum : sum;
+}
+DLSI_FN double dlsi_sin(double x) { return dlsi_sin_quarter(x, 0); }
+DLSI_FN double dlsi_cos(double x) { return dlsi_sin_quarter(x, 1); }
+DLSI_FN double dlsi_sqrt(double x) {
+    uint64_t bits;
+    double y;
+    int i;
+    if (!(x > 0.0)) return x == 0.0 ? 0.0 : x - x; /* negative, NaN: NaN-ish, never reached by us */
+    memcpy(&bits, &x, sizeof bits);
+    bits = (bits >> 1) + ((uint64_t)1023 << 51);
+    memcpy(&y, &bits, sizeof y);
+    for (i = 0; i < 6; i++) y = 0.5 * (y + x / y);
+    return y;
+}
+/* Correctly rounded, as IEEE hardware does it, so that devices without it agree. */
+#if DLSI_X86
+DLSI_FN float dlsi_sqrtf(float x) { return _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(x))); }
+#elif DLSI_NEON
+DLSI_FN float dlsi_sqrtf(float x) { return vget_lane_f32(vsqrt_f32(vdup_n_f32(x)), 0); }
+#elif defined(__GNUC__) && defined(__arm__) && defined(__ARM_FP) && (__ARM_FP & 4)
+DLSI_FN float dlsi_sqrtf(float x) {
+    float y;
+    __asm__("vsqrt.f32 %0, %1" : "=t"(y) : "t"(x));
+    return y;
+}
+#else
+DLSI_FN float dlsi_sqrtf(float x) { return (float)dlsi_sqrt((double)x); }
+#endif
+#if DLS_REAL64
+DLSI_FN dls_real dlsi_sqrt_real(dls_real x) { return dlsi_sqrt(x); }
+#else
+DLSI_FN dls_real dlsi_sqrt_real(dls_real x) { return dlsi_sqrtf(x); }
+#endif
+DLS_API float dls_rng_normal(dls_rng *rng) {
+    double u = ((double)dls_rng_u32(rng) + 0.5) * (1.0 / 4294967296.0);
+    double v = (double)dls_rng_u32(rng) * (1.0 / 4294967296.0);
+    return (float)(dlsi_sqrt(-2.0 * dlsi_log(u)) * dlsi_cos(6.283185307179586477 * v));
+}
+
+/* A decimal number at *p; moves *p behind it. Not for hexadecimal, infinity or NaN. */
+DLSI_FN bool dlsi_number(const char **p, const char *end, double *value) {
+    const char *s = *p;
+    double v = 0.0;
+    int32_t exponent = 0, digits = 0, e = 0;
+    bool negative = false, minus = false;
+    while (s < end && (*s == ' ' || *s == '\t' || *s == '"')) s++;
+    if (s < end && (*s == '-' || *s == '+')) negative = *s++ == '-';
+    for (; s < end && *s >= '0' && *s <= '9'; s++, digits++) v = v * 10.0 + (double)(*s - '0');
+    if (s < end && *s == '.')
+        for (s++; s < end && *s >= '0' && *s <= '9'; s++, digits++, exponent--)
+            v = v * 10.0 + (double)(*s - '0');
+    if (digits == 0) return false;
+    if (s < end && (*s == 'e' || *s == 'E')) {
+        s++;
+        if (s < end && (*s == '-' || *s == '+')) minus = *s++ == '-';
+        for (; s < end && *s >= '0' && *s <= '9'; s++) e = e < 10000 ? e * 10 + (*s - '0') : e;
+        exponent += minus ? -e : e;
+    }
+    while (s < end && (*s == ' ' || *s == '\t' || *s == '"')) s++;
+    if (exponent > 0) v *= exponent > 400 ? 1e308 * 10.0 : dlsi_power(10.0, exponent);
+    if (exponent < 0)
+        v = exponent < -600   ? 0.0
+            : exponent < -300 ? v / 1e300 / dlsi_power(10.0, -exponent - 300)
+                              : v / dlsi_power(10.0, -exponent);
+    *p = s;
+    *value = negative ? -v : v;
+    return true;
+}
+/* ------------------------------------------------------------------------------------------------
+   >>port.impl  deps: config.api base.api port.api */
+
+#if DLSI_HOSTED
+#include <time.h>
+#include <unistd.h>
+#ifndef CLOCK_MONOTONIC
+#error "dlshard: include the implementation before any system header, or define _DEFAULT_SOURCE"
+#endif
+#endif
+#ifndef DLS_NOW_US
+#if DLSI_HOSTED
+DLSI_FN uint64_t dlsi_port_now(void) {
+    struct timespec t;
+    if (clock_gettime(CLOCK_MONOTONIC, &t) != 0) return 0;
+    return (uint64_t)t.tv_sec * 1000000u + (uint64_t)t.tv_nsec / 1000u;
+}
+#define DLS_NOW_US() dlsi_port_now()
+#else
+#define DLS_NOW_US() ((uint64_t)0)
+#endif
+#endif
+DLS_API uint64_t dls_now_us(void) { return DLS_NOW_US(); }
+
+#if DLSI_HOSTED && defined(_SC_NPROCESSORS_ONLN)
+DLS_API int32_t dls_cpu_count(void) {
+    const long n = sysconf(_SC_NPROCESSORS_ONLN);
+    return n < 1 ? 1 : n > DLS_THREADS_MAX ? DLS_THREADS_MAX : (int32_t)n;
+}
+#else
+DLS_API int32_t dls_cpu_count(void) { return 1; }
+#endif
+
+#if DLS_ENABLE_FILES
+/* Files. A handle is FILE*; hooks may use any pointer-sized handle. Modes: "rb", "wb".
+   READ and WRITE return the bytes done; fewer than asked means end of file or an error, which
+   ERROR tells apart (0: none, else an errno). */
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#ifndef DLS_FS_OPEN
+#define DLS_FS_OPEN(path, mode) fopen(path, mode)
+#define DLS_FS_READ(file, buf, bytes) fread(buf, 1, bytes, file)
+#define DLS_FS_WRITE(file, buf, bytes) fwrite(buf, 1, bytes, file)
+#define DLS_FS_SEEK(file, offset, whence) fseek(file, offset, whence)
+#define DLS_FS_TELL(file) ftell(file)
+#define DLS_FS_SYNC(file) (fflush(file) != 0 ? -1 : fsync(fileno(file)))
+#define DLS_FS_CLOSE(file) fclose(file)
+#define DLS_FS_RENAME(from, to) rename(from, to)
+#define DLS_FS_REMOVE(path) remove(path)
+#endif
+
+DLSI_FN dls_status dlsi_port_errno(dls_error *error, const char *path, const char *what) {
+    int code = errno;
+    dls_status st = code == ENOENT ? DLS_E_NOT_FOUND : code == ENOSPC ? DLS_E_FULL : DLS_E_IO;
+    return dlsi_fail(error, st, what, path, (int32_t)code, 0, 0);
+}
+
+#if DLS_ENABLE_HEAP
+/* A whole file to fresh memory, to be freed with DLS_FREE. An empty file is one zero byte, size 0.
+   */
+DLSI_FN dls_status dlsi_port_read_file(const char *path, void **bytes, size_t *count,
+                                       dls_error *error) {
+    FILE *file;
+    long end;
+    void *mem;
+    *bytes = NULL;
+    *count = 0;
+    errno = 0;
+    file = DLS_FS_OPEN(path, "rb");
+    if (file == NULL)
+        return dlsi_port_errno(error, path, DLSI_MSG("cannot open '{s}' (errno {0})"));
+    end = DLS_FS_SEEK(file, 0, SEEK_END) == 0 ? DLS_FS_TELL(file) : -1;
+    if (end < 0 || end == LONG_MAX || DLS_FS_SEEK(file, 0, SEEK_SET) != 0) {
+        dls_status st = dlsi_port_errno(
+            error, path, DLSI_MSG("cannot seek in '{s}' (errno {0}); is it a file?"));
+        DLS_FS_CLOSE(file);
+        return st;
+    }
+    mem = DLS_MALLOC((size_t)end + 1);
+    if (mem == NULL) {
+        DLS_FS_CLOSE(file);
+        return dlsi_fail(error, DLS_E_MEMORY, DLSI_MSG("'{s}' does not fit in memory"), path, 0, 0,
+                         0);
+    }
+    errno = 0;
+    if (DLS_FS_READ(file, mem, (size_t)end) != (size_t)end) {
+        dls_status st =
+            dlsi_port_errno(error, path, DLSI_MSG("cannot read '{s}' to its end (errno {0})"));
+        DLS_FS_CLOSE(file);
+        DLS_FREE(mem);
+        return st;
+    }
+    DLS_FS_CLOSE(file);
+    ((unsigned char *)mem)[end] = 0;
+    *bytes = mem;
+    *count = (size_t)end;
+    return DLS_OK;
+}
+
+/* Replaces a file as a whole: after a crash there is the old one or the new one. */
+DLSI_FN dls_status dlsi_port_write_file(const char *path, const void *bytes, size_t count,
+                                        dls_error *error) {
+    size_t length = strlen(path);
+    char *beside = (char *)DLS_MALLOC(length + 5);
+    dls_status st = DLS_OK;
+    FILE *file;
+    if (beside == NULL)
+        return dlsi_fail(error, DLS_E_MEMORY, DLSI_MSG("no memory for a path"), path, 0, 0, 0);
+    memcpy(beside, path, length);
+    memcpy(beside + length, ".new", 5);
+    errno = 0;
+    file = DLS_FS_OPEN(beside, "wb");
+    if (file == NULL) {
+        st = dlsi_port_errno(error, path, DLSI_MSG("cannot create '{s}.new' (errno {0})"));
+    } else {
+        bool good = DLS_FS_WRITE(file, bytes, count) == count && DLS_FS_SYNC(file) == 0;
+        if (!good)
+            st = dlsi_port_errno(error, path, DLSI_MSG("cannot write '{s}.new' (errno {0})"));
+        if (DLS_FS_CLOSE(file) != 0 && good)
+            st = dlsi_port_errno(error, path, DLSI_MSG("cannot close '{s}.new' (errno {0})"));
+        if (st == DLS_OK && DLS_FS_RENAME(beside, path) != 0)
+            st = dlsi_port_errno(error, path, DLSI_MSG("cannot replace '{s}' (errno {0})"));
+        if (st != DLS_OK) (void)DLS_FS_REMOVE(beside);
+    }
+    DLS_FREE(beside);
+    return st;
+}
+#endif
+#endif
+
+/* ------------------------------------------------------------------------------------------------
+   >>tensor.impl  deps: config.api base.api tensor.api  */
+
+DLS_API size_t dls_dtype_bytes(dls_dtype dtype) {
+    return dtype == DLS_F32 ? sizeof(dls_real) : dtype == DLS_I32 ? 4u : 1u;
+}
+DLS_API size_t dls_shape_count(dls_shape shape) {
+    const int32_t most = DLS_DIM_MAX;
+    if (shape.h < 1 || shape.w < 1 || shape.c < 1) return 0;
+    if (shape.h > most / shape.w || shape.h * shape.w > most / shape.c) return 0;
+    return (size_t)shape.h * (size_t)shape.w * (size_t)shape.c;
+}
+DLS_API bool dls_shape_equal(dls_shape a, dls_shape b) {
+    return a.h == b.h && a.w == b.w && a.c == b.c;
+}
+
+/* ------------------------------------------------------------------------------------------------
+   >>kern.impl                                                  deps: config.api base.api kern.api
+   A kernel runs on one thread and knows nothing of graphs. Each variant (instruction set, strict or
+   fast) is one table. Two rules make results equal where the contract says so:
+   - an element that is a sum of products adds them in ascending order in one accumulator, so
+   blocking,
+     vector width and threads do not change it;
+   - a reduction of a row to one number runs in 16 lanes, element i in lane i % 16, and lanes are
+   added
+     as a fixed tree.
+   Strict variants differ in one thing: they multiply, round, add, round; never fused. */
+
+#define DLSI_LANES 16 /* of a reduction */
+#if DLSI_HOSTED
+#define DLSI_SEGS 64 /* segments handed to a tile at once */
+#else
+#define DLSI_SEGS 12
+#endif
+
+/* A tile of C: up to mr rows by nv vectors, sums over segments of k products each. */
+typedef struct dlsi_seg {
+    ptrdiff_t a, b; /* where the segment starts */
+} dlsi_seg;
+typedef struct dlsi_tile {
+    const dls_real *a, *b;
+    dls_real *c;
+    const dlsi_seg *seg;
+    const dls_real *bias; /* one per column, or NULL */
+    const dls_real *res;  /* added to C after bias, laid out as C; or NULL */
+    ptrdiff_t a_step;     /* between rows of A (k contiguous), or between k (rows contiguous) */
+    ptrdiff_t b_step;     /* between k */
+    ptrdiff_t ldc;
+    int32_t segs, k, cols;
+    bool cont;       /* go on from C instead of 0 */
+    bool last;       /* bias, res and clamp now */
+    dls_real lo, hi; /* clamp */
+} dlsi_tile;
+
+/* C = clamp(A B + bias + res), see dlsi_tile; A and B by strides, of which one is 1 each. */
+typedef struct dlsi_gemm {
+    const dls_real *a, *b;
+    dls_real *c;
+    const dls_real *bias, *res;
+    ptrdiff_t a_row, a_k, b_k, b_col, ldc;
+    int32_t m, n, k;
+    bool b_packed; /* b is panels from dlsi_kern.pack: [n / nr][k][nr] */
+    bool cont;     /* C += A B, then bias, res, clamp */
+    dls_real lo, hi;
+} dlsi_gemm;
+
+/* Correlation of one image: y(i, j, o) = clamp(bias[o] + res + sum over taps r, s and channels c of
+   x(i sh + r dh - pt, j sw + s dw - pl, c) b(r, s, c, o)), taps outside x left out.
+   Forward convolution, and its gradient by x with flipped weights, are both this. */
+typedef struct dlsi_corr {
+    const dls_real *x, *b;
+    dls_real *y;
+    const dls_real *bias, *res;
+    ptrdiff_t x_pix, x_row; /* between pixels and rows */
+    ptrdiff_t y_pix, y_row;
+    ptrdiff_t b_k;     /* between successive (r, s, c) of b */
+    ptrdiff_t b_panel; /* between panels of nr outputs */
+    int32_t h, w, c, oh, ow, oc;
+    int32_t kh, kw, sh, sw, dh, dw, pt, pl;
+    dls_real lo, hi;
+} dlsi_corr;
+
+/* 3x3 stride-1 convolution of n images by Winograd's F(4x4, 3x3). Lavin & Gray 2016. */
+typedef struct dlsi_wino {
+    const dls_real *x;
+    dls_real *y;
+    const dls_real *bias, *res;
+    int32_t n, h, w, c, oh, ow, oc, pt, pl, th, tw; /* th x tw tiles of 4x4 outputs an image */
+    dls_real lo, hi;
+} dlsi_wino;
+#define DLSI_WINO_POINTS 36
+
+typedef struct dlsi_adam {
+    float lr, beta1, beta2, eps, decay, correct1, correct2; /* correct: 1 / (1 - beta^t) */
+    bool decoupled;
+} dlsi_adam;
+
+typedef struct dlsi_kern {
+    int32_t vw, mr, nr; /* floats of a vector; tile rows and columns */
+    bool fast_conv;     /* wide enough for Winograd to pay; never when strict */
+    /* matrices and convolutions */
+    void (*pack)(const dls_real *b, ptrdiff_t b_k, ptrdiff_t b_col, int32_t k, int32_t n,
+                 dls_real *dst, ptrdiff_t dst_panel);
+    void (*gemm)(const dlsi_gemm *g, dls_real *work);
+    void (*corr)(const dlsi_corr *g, int32_t y0, int32_t y1, int32_t panel0, int32_t panel1);
+    void (*corr_dw)(const dlsi_corr *g, int32_t y0, int32_t y1, dls_real *dw, bool cont);
+    void (*depthwise)(const dlsi_corr *g, int32_t y0, int32_t y1);
+    void (*depthwise_dw)(const dlsi_corr *g, int32_t y0, int32_t y1, dls_real *dw);
+    void (*wino_filter)(const dls_real *w, ptrdiff_t tap, ptrdiff_t b_k, ptrdiff_t b_col, bool flip,
+                        int32_t k, int32_t n, dls_real *dst);
+    void (*wino_gather)(const dlsi_wino *g, int32_t t0, int32_t t1, dls_real *v);
+    void (*wino_scatter)(const dlsi_wino *g, int32_t t0, int32_t t1, const dls_real *m);
+    void (*wino_gather_dy)(const dlsi_wino *g, int32_t t0, int32_t t1, dls_real *v);
+    void (*wino_filter_grad)(const dls_real *u, int32_t c, int32_t oc, dls_real *dw, bool add);
+    /* elementwise */
+    void (*act)(dls_act act, float slope, const dls_real *x, dls_real *y, size_t n);
+    void (*act_grad)(dls_act act, float slope, const dls_real *ref, const dls_real *dy,
+                     dls_real *dx, size_t n, bool add);
+    void (*add)(const dls_real *a, const dls_real *b, dls_real *y, size_t n, dls_real lo,
+                dls_real hi);
+    void (*mul)(const dls_real *a, const dls_real *b, dls_real *y, size_t n, bool add);
+    void (*axpby)(dls_real a, const dls_real *x, dls_real b, dls_real *y, size_t n);
+    void (*dropout)(const dls_real *x, dls_real *y, size_t n, uint64_t seed, uint32_t at,
+                    uint32_t threshold, dls_real scale, bool add);
+    /* columns: x is rows x c */
+    void (*col_sum)(const dls_real *x, size_t rows, int32_t c, dls_real *sum, bool add);
+    void (*col_stats)(const dls_real *x, size_t rows, int32_t c, const dls_real *shift,
+                      dls_real *sum, dls_real *squares);
+    void (*col_affine)(const dls_real *x, size_t rows, int32_t c, const dls_real *scale,
+                       const dls_real *shift, dls_real *y, dls_real lo, dls_real hi);
+    void (*col_grad_stats)(const dls_real *x, const dls_real *dy, size_t rows, int32_t c,
+                           const dls_real *mean, const dls_real *scale, const dls_real *shift,
+                           dls_real lo, dls_real hi, dls_real *dy_sum, dls_real *dyx_sum);
+    void (*col_grad)(const dls_real *x, const dls_real *dy, size_t rows, int32_t c,
+                     const dls_real *a, const dls_real *b, const dls_real *d, const dls_real *scale,
+                     const dls_real *shift, dls_real lo, dls_real hi, dls_real *dx, bool add);
+    /* rows: each of c elements */
+    void (*softmax)(const dls_real *x, dls_real *y, size_t rows, int32_t c, dls_real scale,
+                    dls_real *log_sum);
+    void (*softmax_grad)(const dls_real *y, const dls_real *dy, dls_real *dx, size_t rows,
+                         int32_t c, bool add);
+    void (*score_grad)(dls_real *s, dls_real *ds, size_t n, dls_real scale, dls_real log_sum,
+                       dls_real dot);
+    void (*norm)(const dls_real *x, dls_real *y, size_t rows, int32_t c, const dls_real *gain,
+                 const dls_real *bias, dls_real eps, dls_real *mean, dls_real *istd);
+    void (*norm_grad)(const dls_real *x, const dls_real *dy, dls_real *dx, size_t rows, int32_t c,
+                      const dls_real *gain, const dls_real *mean, const dls_real *istd, bool add);
+    void (*norm_grad_gain)(const dls_real *x, const dls_real *dy, size_t rows, int32_t c,
+                           const dls_real *mean, const dls_real *istd, dls_real *dgain);
+    dls_real (*sum)(const dls_real *x, size_t n);
+    dls_real (*dot)(const dls_real *a, const dls_real *b, size_t n);
+    /* pools: one image, output rows [y0, y1), c channels; uses the geometry of dlsi_corr */
+    void (*maxpool)(const dlsi_corr *g, int32_t y0, int32_t y1);
+    void (*maxpool_grad)(const dlsi_corr *g, const dls_real *y, const dls_real *dy, dls_real *dx);
+    void (*avgpool)(const dlsi_corr *g, int32_t y0, int32_t y1, bool count_padding);
+    void (*avgpool_grad)(const dlsi_corr *g, const dls_real *dy, dls_real *dx, bool count_padding);
+    /* optimisers: one pass over a range; g is scaled by scale first */
+    void (*sgd)(dls_real *w, const dls_real *g, dls_real *m, size_t n, float lr, float momentum,
+                float decay, bool nesterov, dls_real scale);
+    void (*adam)(dls_real *w, const dls_real *g, dls_real *m, dls_real *v, size_t n,
+                 const dlsi_adam *p, dls_real scale);
+    void (*rmsprop)(dls_real *w, const dls_real *g, dls_real *v, dls_real *m, size_t n,
+                    const dlsi_adam *p, float momentum, dls_real scale);
+    void (*lion)(dls_real *w, const dls_real *g, dls_real *m, size_t n, const dlsi_adam *p,
+                 dls_real scale);
+    /* exact reduction */
+    dls_real (*max_abs)(const dls_real *x, size_t n); /* NaN counts as infinity */
+    void (*exact_add)(int32_t *sum, const dls_real *x, size_t n, dls_real scale, bool first);
+    void (*exact_get)(const int32_t *sum, dls_real *x, size_t n, dls_real scale);
+} dlsi_kern;
+
+/* What an activation's gradient is computed from. */
+DLSI_INLINE bool dlsi_act_from_y(dls_act act) {
+    return act == DLS_ACT_NONE || act == DLS_ACT_RELU || act == DLS_ACT_RELU6 ||
+           act == DLS_ACT_LEAKY || act == DLS_ACT_SIGMOID || act == DLS_ACT_TANH;
+}
+/* Whether an activation is a clamp, which kernels apply as they write. */
+DLSI_INLINE bool dlsi_act_clamp(dls_act act, dls_real *lo, dls_real *hi) {
+    const dls_real huge = (dls_real)dlsi_bits_float(0x7F800000u); /* infinity */
+    *lo = act == DLS_ACT_RELU || act == DLS_ACT_RELU6 ? (dls_real)0 : -huge;
+    *hi = act == DLS_ACT_RELU6 ? (dls_real)6 : huge;
+    return act == DLS_ACT_NONE || act == DLS_ACT_RELU || act == DLS_ACT_RELU6;
+}
+
+/* First output whose tap r lies inside x, and one past the last: i s + r d - p in [0, size). */
+DLSI_INLINE void dlsi_tap_range(int32_t size, int32_t out, int32_t r, int32_t s, int32_t d,
+                                int32_t p, int32_t *first, int32_t *end) {
+    int32_t below = p - r * d, above = size - 1 + below;
+    *first = below <= 0 ? 0 : (below + s - 1) / s;
+    *end = above < 0 ? 0 : dlsi_min_i32(out, above / s + 1);
+    if (*first > *end) *first = *end;
+}
+/* Taps of output i that lie inside x: r in [*first, *end). */
+DLSI_INLINE void dlsi_taps_inside(int32_t size, int32_t taps, int32_t i, int32_t s, int32_t d,
+                                  int32_t p, int32_t *first, int32_t *end) {
+    int32_t at = i * s - p;
+    *first = at >= 0 ? 0 : (-at + d - 1) / d;
+    *end = at >= size ? 0 : dlsi_min_i32(taps, (size - 1 - at) / d + 1);
+    if (*first > taps) *first = taps;
+    if (*end < *first) *end = *first;
+}
+
+#define DLSI_KC 256                     /* k of a block of B: a panel, kc x nr, is at most 32 KB */
+#define DLSI_NC (DLSI_HOSTED ? 512 : 8) /* its columns: half a MB, for the second-level cache */
+
+/* Whether B is read where it is: in scalar code, or when too few rows of A would pay for packing.
+   */
+DLSI_INLINE bool dlsi_gemm_direct(const dlsi_gemm *g, int32_t vw, int32_t mr) {
+    return !g->b_packed && g->b_col == 1 && (vw == 1 || (g->m <= mr && g->n % vw == 0));
+}
+/* Reals of work for one block of B, packed. */
+DLSI_INLINE size_t dlsi_gemm_pack_reals(const dlsi_gemm *g, int32_t vw, int32_t mr, int32_t nr) {
+    const int32_t nc = dlsi_min_i32(g->n, DLSI_NC), kc = dlsi_min_i32(g->k, DLSI_KC);
+    if (g->b_packed || dlsi_gemm_direct(g, vw, mr)) return 0;
+    return (size_t)(dlsi_ceil_div(nc, nr) * nr) * (size_t)kc;
+}
+
+/* Four rows of four, transposed: dst[j * to + i] = src[i * from + j]. */
+#if DLSI_X86
+DLSI_INLINE void dlsi_transpose4(const dls_real *src, ptrdiff_t from, dls_real *dst, ptrdiff_t to) {
+    const __m128 a = _mm_loadu_ps(src), b = _mm_loadu_ps(src + from);
+    const __m128 c = _mm_loadu_ps(src + 2 * from), d = _mm_loadu_ps(src + 3 * from);
+    const __m128 ab = _mm_unpacklo_ps(a, b), cd = _mm_unpacklo_ps(c, d);
+    const __m128 ef = _mm_unpackhi_ps(a, b), gh = _mm_unpackhi_ps(c, d);
+    _mm_storeu_ps(dst, _mm_movelh_ps(ab, cd));
+    _mm_storeu_ps(dst + to, _mm_movehl_ps(cd, ab));
+    _mm_storeu_ps(dst + 2 * to, _mm_movelh_ps(ef, gh));
+    _mm_storeu_ps(dst + 3 * to, _mm_movehl_ps(gh, ef));
+}
+#elif DLSI_NEON
+DLSI_INLINE void dlsi_transpose4(const dls_real *src, ptrdiff_t from, dls_real *dst, ptrdiff_t to) {
+    const float32x4x2_t p = vtrnq_f32(vld1q_f32(src), vld1q_f32(src + from));
+    const float32x4x2_t q = vtrnq_f32(vld1q_f32(src + 2 * from), vld1q_f32(src + 3 * from));
+    vst1q_f32(dst, vcombine_f32(vget_low_f32(p.val[0]), vget_low_f32(q.val[0])));
+    vst1q_f32(dst + to, vcombine_f32(vget_low_f32(p.val[1]), vget_low_f32(q.val[1])));
+    vst1q_f32(dst + 2 * to, vcombine_f32(vget_high_f32(p.val[0]), vget_high_f32(q.val[0])));
+    vst1q_f32(dst + 3 * to, vcombine_f32(vget_high_f32(p.val[1]), vget_high_f32(q.val[1])));
+}
+#else
+DLSI_INLINE void dlsi_transpose4(const dls_real *src, ptrdiff_t from, dls_real *dst, ptrdiff_t to) {
+    int i, j;
+    for (i = 0; i < 4; i++)
+        for (j = 0; j < 4; j++) dst[j * to + i] = src[i * from + j];
+}
+#endif
+
+/* Parts of vectors: the first n elements, 1 <= n <= the width. */
+#if DLSI_X86
+DLSI_INLINE __attribute__((target("avx2"))) __m256i dlsi_avx2_mask(int n) {
+    static const int32_t mask[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0};
+    return _mm256_loadu_si256((const __m256i *)(const void *)(mask + 8 - n));
+}
+DLSI_INLINE __attribute__((target("avx512f"))) __mmask16 dlsi_avx512_mask(int n) {
+    return (__mmask16)(0xFFFFu >> (16 - n));
+}
+#endif
+#if DLSI_NEON
+DLSI_INLINE float32x4_t dlsi_neon_load(const float *p, int n) {
+    float t[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+    if (n == 4) return vld1q_f32(p);
+    memcpy(t, p, (size_t)n * sizeof *t);
+    return vld1q_f32(t);
+}
+DLSI_INLINE void dlsi_neon_store(float *p, float32x4_t v, int n) {
+    float t[4];
+    if (n == 4) {
+        vst1q_f32(p, v);
+        return;
+    }
+    vst1q_f32(t, v);
+    memcpy(p, t, (size_t)n * sizeof *t);
+}
+#endif
+
+#define DLSI_VARIANTS (1 + 3 * DLSI_X86 + 2 * DLSI_NEON)
+#endif /* DLSI_BUILDING */
+#endif /* DLSI_PASS */
+
+/* ------------------------------------------------------------------------------------------------
+   >>kern.pass   the kernels, compiled once per variant                             deps: kern.impl
+   DLSI_PASS is the variant. DLSI_VF is a vector of DLSI_VW reals; + - * / work on it as they are.
+   LDN, STN touch only the first n elements (n >= 1; all when n >= VW; LDN fills with zeros).
+   MAX(a, b) is a > b ? a : b, so a NaN in b passes; MIN alike. FMA(a, b, c) is a b + c, fused in
+   fast variants. A kernel that can serve as scalar code is all there is of scalar code.
+        */
+
+#ifdef DLSI_PASS
+#define DLSI_PASTE3(a, b, c) a##b##c
+#define DLSI_PASTE(a, b, c) DLSI_PASTE3(a, b, c)
+#define DLSI_V(name) DLSI_PASTE(dlsi_, name, DLSI_SUFFIX)
+
+#if DLSI_PASS == 1 /* ---- scalar ---- */
+#define DLSI_SUFFIX _scalar
+#define DLSI_VT
+#define DLSI_VF dls_real
+#define DLSI_VM bool
+#define DLSI_VW 1
+#define DLSI_MR 4
+#define DLSI_NV 4
+#define DLSI_LD(p) (*(p))
+#define DLSI_ST(p, v) (*(p) = (v))
+#define DLSI_LDN(p, n) ((void)(n), *(p))
+#define DLSI_STN(p, v, n) ((void)(n), (void)(*(p) = (v)))
+#define DLSI_SET(x) ((dls_real)(x))
+#define DLSI_FMA(a, b, c) ((a) * (b) + (c))
+#define DLSI_MAX(a, b) ((a) > (b) ? (a) : (b))
+#define DLSI_MIN(a, b) ((a) < (b) ? (a) : (b))
+#define DLSI_SQRT(v) dlsi_sqrt_real(v)
+#define DLSI_GT(a, b) ((a) > (b))
+#define DLSI_SEL(m, a, b) ((m) ? (a) : (b))
+#define DLSI_AND(m, n) ((m) && (n))
+
+#elif DLSI_PASS == 2 || DLSI_PASS == 3 /* ---- AVX2, fast and strict ---- */
+#define DLSI_VF __m256
+#define DLSI_VM __m256
+#define DLSI_VW 8
+#define DLSI_MR 6
+#define DLSI_NV 2
+#define DLSI_LD(p) _mm256_loadu_ps(p)
+#define DLSI_ST(p, v) _mm256_storeu_ps(p, v)
+#define DLSI_LDN(p, n) _mm256_maskload_ps(p, dlsi_avx2_mask(n))
+#define DLSI_STN(p, v, n) _mm256_maskstore_ps(p, dlsi_avx2_mask(n), v)
+#define DLSI_SET(x) _mm256_set1_ps(x)
+#define DLSI_MAX(a, b) _mm256_max_ps(a, b)
+#define DLSI_MIN(a, b) _mm256_min_ps(a, b)
+#define DLSI_SQRT(v) _mm256_sqrt_ps(v)
+#define DLSI_GT(a, b) _mm256_cmp_ps(a, b, _CMP_GT_OQ)
+#define DLSI_SEL(m, a, b) _mm256_blendv_ps(b, a, m)
+#define DLSI_AND(m, n) _mm256_and_ps(m, n)
+#if DLSI_PASS == 2
+#define DLSI_SUFFIX _avx2
+#define DLSI_VT __attribute__((target("avx2,fma")))
+#define DLSI_FMA(a, b, c) _mm256_fmadd_ps(a, b, c)
+#else
+#define DLSI_SUFFIX _avx2s
+#define DLSI_VT __attribute__((target("avx2")))
+#define DLSI_FMA(a, b, c) ((a) * (b) + (c))
+#endif
+
+#elif DLSI_PASS == 4 /* ---- AVX-512, fast ---- */
+#define DLSI_SUFFIX _avx512
+#define DLSI_VT __attribute__((target("avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")))
+#define DLSI_VF __m512
+#define DLSI_VM __mmask16
+#define DLSI_VW 16
+#define DLSI_MR 14
+#define DLSI_NV 2
+#define DLSI_LD(p) _mm512_loadu_ps(p)
+#define DLSI_ST(p, v) _mm512_storeu_ps(p, v)
+#define DLSI_LDN(p, n) _mm512_maskz_loadu_ps(dlsi_avx512_mask(n), p)
+#define DLSI_STN(p, v, n) _mm512_mask_storeu_ps(p, dlsi_avx512_mask(n), v)
+#define DLSI_SET(x) _mm512_set1_ps(x)
+#define DLSI_FMA(a, b, c) _mm512_fmadd_ps(a, b, c)
+#define DLSI_MAX(a, b) _mm512_max_ps(a, b)
+#define DLSI_MIN(a, b) _mm512_min_ps(a, b)
+#define DLSI_SQRT(v) _mm512_sqrt_ps(v)
+#define DLSI_GT(a, b) _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ)
+#define DLSI_SEL(m, a, b) _mm512_mask_blend_ps(m, b, a)
+#define DLSI_AND(m, n) ((__mmask16)((m) & (n)))
+
+#else /* ---- NEON, fast (5) and strict (6) ---- */
+#define DLSI_VT
+#define DLSI_VF float32x4_t
+#define DLSI_VM uint32x4_t
+#define DLSI_VW 4
+#define DLSI_MR 6
+#define DLSI_NV 4
+#define DLSI_LD(p) vld1q_f32(p)
+#define DLSI_ST(p, v) vst1q_f32(p, v)
+#define DLSI_LDN(p, n) dlsi_neon_load(p, n)
+#define DLSI_STN(p, v, n) dlsi_neon_store(p, v, n)
+#define DLSI_SET(x) vdupq_n_f32(x)
+#define DLSI_MAX(a, b) vbslq_f32(vcgtq_f32(a, b), a, b)
+#define DLSI_MIN(a, b) vbslq_f32(vcltq_f32(a, b), a, b)
+#define DLSI_SQRT(v) vsqrtq_f32(v)
+#define DLSI_GT(a, b) vcgtq_f32(a, b)
+#define DLSI_SEL(m, a, b) vbslq_f32(m, a, b)
+#define DLSI_AND(m, n) vandq_u32(m, n)
+#if DLSI_PASS == 5
+#define DLSI_SUFFIX _neon
+#define DLSI_FMA(a, b, c) vfmaq_f32(c, a, b)
+#else
+#define DLSI_SUFFIX _neons
+#define DLSI_FMA(a, b, c) ((a) * (b) + (c))
+#endif
+#endif
+
+#define DLSI_NR (DLSI_NV * DLSI_VW)
+#define DLSI_LV (DLSI_LANES / DLSI_VW) /* vectors that hold the lanes of a reduction */
+#define DLSI_KFN DLSI_FN DLSI_VT
+#define DLSI_KINLINE DLSI_INLINE DLSI_VT
+/* Elements left for a vector at i of n, as LDN and STN want it. */
+#define DLSI_LEFT(n, i) ((n) - (i) < (size_t)DLSI_VW ? (int)((n) - (i)) : DLSI_VW)
+
+/* ---- Integers and rounding, where vectors and scalars differ in more than a name ---- */
+
+#if DLSI_VW == 1
+typedef uint32_t DLSI_V(vu);
+DLSI_INLINE uint32_t DLSI_V(vu_iota)(uint32_t at) { return at; }
+DLSI_INLINE dls_real DLSI_V(keep)(uint32_t r, uint32_t threshold, dls_real x) {
+    return r >= threshold ? x : (dls_real)0;
+}
+DLSI_INLINE dls_real DLSI_V(load_ints)(const int32_t *p, int n) {
+    (void)n;
+    return (dls_real)*p;
+}
+/* To nearest, ties to even; |v| <= 2^30. */
+DLSI_FN void DLSI_V(add_ints)(int32_t *p, dls_real v, int n, bool first) {
+    int32_t t = (int32_t)v;
+    dls_real rest = v - (dls_real)t;
+    uint32_t u;
+    (void)n;
+    if (rest > (dls_real)0.5 || (rest == (dls_real)0.5 && (t & 1) != 0)) t++;
+    if (rest < (dls_real)-0.5 || (rest == (dls_real)-0.5 && (t & 1) != 0)) t--;
+    u = first ? (uint32_t)t : (uint32_t)*p + (uint32_t)t;
+    memcpy(p, &u, sizeof u);
+}
+#else
+typedef uint32_t DLSI_V(vu) __attribute__((vector_size(DLSI_VW * 4)));
+DLSI_KINLINE DLSI_V(vu) DLSI_V(vu_iota)(uint32_t at) {
+    uint32_t t[DLSI_VW];
+    DLSI_V(vu) v;
+    int i;
+    DLSI_UNROLL for (i = 0; i < DLSI_VW; i++) t[i] = (uint32_t)i;
+    memcpy(&v, t, sizeof v);
+    return v + at;
+}
+DLSI_KINLINE DLSI_VF DLSI_V(keep)(DLSI_V(vu) r, uint32_t threshold, DLSI_VF x) {
+    DLSI_V(vu) mask = (DLSI_V(vu))(r >= threshold);
+    return (DLSI_VF)((DLSI_V(vu))x & mask);
+}
+#if DLSI_PASS == 4
+DLSI_KINLINE DLSI_VF DLSI_V(load_ints)(const int32_t *p, int n) {
+    return _mm512_cvtepi32_ps(_mm512_maskz_loadu_epi32(dlsi_avx512_mask(n), p));
+}
+DLSI_KINLINE void DLSI_V(add_ints)(int32_t *p, DLSI_VF v, int n, bool first) {
+    __mmask16 m = dlsi_avx512_mask(n);
+    __m512i q = _mm512_cvtps_epi32(v);
+    if (!first) q = _mm512_add_epi32(q, _mm512_maskz_loadu_epi32(m, p));
+    _mm512_mask_storeu_epi32(p, m, q);
+}
+#elif DLSI_PASS == 2 || DLSI_PASS == 3
+DLSI_KINLINE DLSI_VF DLSI_V(load_ints)(const int32_t *p, int n) {
+    return _mm256_cvtepi32_ps(_mm256_maskload_epi32(p, dlsi_avx2_mask(n)));
+}
+DLSI_KINLINE void DLSI_V(add_ints)(int32_t *p, DLSI_VF v, int n, bool first) {
+    __m256i m = dlsi_avx2_mask(n), q = _mm256_cvtps_epi32(v);
+    if (!first) q = _mm256_add_epi32(q, _mm256_maskload_epi32(p, m));
+    _mm256_maskstore_epi32(p, m, q);
+}
+#else
+DLSI_KINLINE DLSI_VF DLSI_V(load_ints)(const int32_t *p, int n) {
+    int32_t t[4] = {0, 0, 0, 0};
+    memcpy(t, p, (size_t)n * sizeof *t);
+    return vcvtq_f32_s32(vld1q_s32(t));
+}
+DLSI_KINLINE void DLSI_V(add_ints)(int32_t *p, DLSI_VF v, int n, bool first) {
+    int32_t t[4] = {0, 0, 0, 0};
+    int32x4_t q = vcvtnq_s32_f32(v);
+    if (!first) memcpy(t, p, (size_t)n * sizeof *t);
+    vst1q_s32(t, vaddq_s32(q, vld1q_s32(t)));
+    memcpy(p, t, (size_t)n * sizeof *t);
+}
+#endif
+#endif
+
+/* ---- Elementary functions ---- */
+
+#if DLS_REAL64
+DLSI_INLINE double DLSI_V(vexp)(double x) { return dlsi_exp(x); }
+DLSI_INLINE double DLSI_V(vtanh)(double x) {
+    double e = dlsi_exp(-2.0 * (x < 0 ? -x : x)), y = (1.0 - e) / (1.0 + e);
+    return x < 0 ? -y : y;
+}
+DLSI_FN double DLSI_V(verf)(double x) {
+    double term = x, sum = x;
+    int i;
+    if (x > 6.0) return 1.0;
+    if (x < -6.0) return -1.0;
+    for (i = 1; i < 200; i++) {
+        term *= 2.0 * x * x / (double)(2 * i + 1);
+        sum += term;
+    }
+    return 1.12837916709551257390 * sum * dlsi_exp(-x * x);
+}
+#else
+/* 2^k for integral k in [-126, 127], held in float. */
+DLSI_KINLINE DLSI_VF DLSI_V(pow2)(DLSI_VF k) {
+    /* adding 1.5 2^23 leaves k in the low bits of the mantissa */
+    DLSI_VF shifted = k + DLSI_SET(12582912.0f + 127.0f);
+    DLSI_V(vu) bits;
+    memcpy(&bits, &shifted, sizeof bits);
+    bits = bits << 23;
+    memcpy(&shifted, &bits, sizeof bits);
+    return shifted;
+}
+/* exp(x), relative error below 2e-7; 0 below -87.3, finite above 88. Own minimax polynomial. */
+DLSI_KINLINE DLSI_VF DLSI_V(vexp)(DLSI_VF x) {
+    const DLSI_VF magic = DLSI_SET(12582912.0f);
+    DLSI_VF in = DLSI_MAX(DLSI_SET(-87.33f), DLSI_MIN(DLSI_SET(88.0f), x)), k, r, p;
+    k = (in * DLSI_SET(1.44269504f) + magic) - magic;
+    r = DLSI_FMA(k, DLSI_SET(-0.693359375f), in);
+    r = DLSI_FMA(k, DLSI_SET(2.12194440e-4f), r);
+    p = DLSI_FMA(DLSI_SET(1.3813143e-3f), r, DLSI_SET(8.3694197e-3f));
+    p = DLSI_FMA(p, r, DLSI_SET(4.1668456e-2f));
+    p = DLSI_FMA(p, r, DLSI_SET(1.6666515e-1f));
+    p = DLSI_FMA(p, r, DLSI_SET(4.9999994e-1f));
+    p = DLSI_FMA(p * r, r, r) + DLSI_SET(1.0f);
+    return DLSI_SEL(DLSI_GT(DLSI_SET(-87.33f), x), DLSI_SET(0.0f), p * DLSI_V(pow2)(k));
+}
+DLSI_KINLINE DLSI_VF DLSI_V(vabs)(DLSI_VF x) { return DLSI_MAX(DLSI_SET(0.0f) - x, x); }
+DLSI_KINLINE DLSI_VF DLSI_V(vtanh)(DLSI_VF x) {
+    DLSI_VF a = DLSI_V(vabs)(x), u = x * x, p, big;
+    p = DLSI_FMA(DLSI_SET(-5.7170326e-3f), u, DLSI_SET(2.0650575e-2f));
+    p = DLSI_FMA(p, u, DLSI_SET(-5.3743493e-2f));
+    p = DLSI_FMA(p, u, DLSI_SET(1.3331491e-1f));
+    p = DLSI_FMA(p, u, DLSI_SET(-3.3333284e-1f));
+    p = DLSI_FMA(p * u, x, x);
+    big = DLSI_SET(1.0f) - DLSI_SET(2.0f) / (DLSI_V(vexp)(a + a) + DLSI_SET(1.0f));
+    big = DLSI_SEL(DLSI_GT(DLSI_SET(0.0f), x), DLSI_SET(0.0f) - big, big);
+    return DLSI_SEL(DLSI_GT(a, DLSI_SET(0.625f)), big, p);
+}
+/* erf(x), absolute error below 2e-7. Own minimax polynomials of erf and of -log(1 - erf). */
+DLSI_KINLINE DLSI_VF DLSI_V(verf)(DLSI_VF x) {
+    DLSI_VF a = DLSI_MIN(DLSI_SET(4.0f), DLSI_V(vabs)(x)), u = x * x, p, q;
+    p = DLSI_FMA(DLSI_SET(7.8891200e-5f), u, DLSI_SET(-8.0208416e-4f));
+    p = DLSI_FMA(p, u, DLSI_SET(5.1895352e-3f));
+    p = DLSI_FMA(p, u, DLSI_SET(-2.6854444e-2f));
+    p = DLSI_FMA(p, u, DLSI_SET(1.1283600e-1f));
+    p = DLSI_FMA(p, u, DLSI_SET(-3.7612626e-1f));
+    p = DLSI_FMA(p, u, DLSI_SET(1.1283791f)) * x;
+    q = DLSI_FMA(DLSI_SET(-1.8797290e-4f), a, DLSI_SET(2.9640177e-3f));
+    q = DLSI_FMA(q, a, DLSI_SET(-2.1906521e-2f));
+    q = DLSI_FMA(q, a, DLSI_SET(1.0325630e-1f));
+    q = DLSI_FMA(q, a, DLSI_SET(6.3796490e-1f));
+    q = DLSI_FMA(q, a, DLSI_SET(1.1272024f));
+    q = DLSI_FMA(q, a, DLSI_SET(3.1245436e-4f));
+    q = DLSI_SET(1.0f) - DLSI_V(vexp)(DLSI_SET(0.0f) - q);
+    q = DLSI_SEL(DLSI_GT(DLSI_SET(0.0f), x), DLSI_SET(0.0f) - q, q);
+    return DLSI_SEL(DLSI_GT(a, DLSI_SET(1.0f)), q, p);
+}
+#endif
+DLSI_KINLINE DLSI_VF DLSI_V(vsigmoid)(DLSI_VF x) {
+    return DLSI_SET(1.0f) / (DLSI_SET(1.0f) + DLSI_V(vexp)(DLSI_SET(0.0f) - x));
+}
+
+/* ---- Reductions in 16 lanes ---- */
+
+DLSI_KINLINE dls_real DLSI_V(lanes_sum)(const DLSI_VF *s) {
+    dls_real t[DLSI_LANES];
+    int i, step;
+    DLSI_UNROLL for (i = 0; i < DLSI_LV; i++) DLSI_ST(t + i * DLSI_VW, s[i]);
+    for (step = DLSI_LANES / 2; step > 0; step /= 2)
+        for (i = 0; i < step; i++) t[i] = t[i] + t[i + step];
+    return t[0];
+}
+/* The loop of a reduction: the body sees `at` (element) and `left` (elements for LDN) and lane
+   vector s[l]; it must add nothing for elements that LDN makes zero. */
+#define DLSI_LANES_LOOP(n, ...)                                                                    \
+    do {                                                                                           \
+        size_t at_ = 0;                                                                            \
+        int l;                                                                                     \
+        for (; at_ + DLSI_LANES <= (n); at_ += DLSI_LANES) {                                       \
+            DLSI_UNROLL for (l = 0; l < DLSI_LV; l++) {                                            \
+                const size_t at = at_ + (size_t)(l * DLSI_VW);                                     \
+                const int left = DLSI_VW;                                                          \
+                __VA_ARGS__;                                                                       \
+            }                                                                                      \
+        }                                                                                          \
+        for (l = 0; l < DLSI_LV && at_ + (size_t)(l * DLSI_VW) < (n); l++) {                       \
+            const size_t at = at_ + (size_t)(l * DLSI_VW);                                         \
+            const int left = DLSI_LEFT(n, at);                                                     \
+            __VA_ARGS__;                                                                           \
+        }                                                                                          \
+    } while (0)
+#define DLSI_LANES_ZERO(s)                                                                         \
+    do {                                                                                           \
+        int l;                                                                                     \
+        DLSI_UNROLL for (l = 0; l < DLSI_LV; l++)(s)[l] = DLSI_SET(0.0f);                          \
+    } while (0)
+/* LDN when it may be a whole vector: keeps the common case free of masks. */
+#define DLSI_LDL(p) (left == DLSI_VW ? DLSI_LD(p) : DLSI_LDN(p, left))
+
+DLSI_KFN dls_real DLSI_V(sum)(const dls_real *x, size_t n) {
+    DLSI_VF s[DLSI_LV];
+    DLSI_LANES_ZERO(s);
+    DLSI_LANES_LOOP(n, s[l] = s[l] + DLSI_LDL(x + at));
+    return DLSI_V(lanes_sum)(s);
+}
+DLSI_KFN dls_real DLSI_V(dot)(const dls_real *a, const dls_real *b, size_t n) {
+    DLSI_VF s[DLSI_LV];
+    DLSI_LANES_ZERO(s);
+    DLSI_LANES_LOOP(n, s[l] = DLSI_FMA(DLSI_LDL(a + at), DLSI_LDL(b + at), s[l]));
+    return DLSI_V(lanes_sum)(s);
+}
+
+/* A loop over n elements, vector by vector: the body sees `at` and `left`. */
+#define DLSI_EACH(n, ...)                                                                          \
+    do {                                                                                           \
+        size_t at = 0;                                                                             \
+        for (; at + DLSI_VW <= (n); at += DLSI_VW) {                                               \
+            const int left = DLSI_VW;                                                              \
+            __VA_ARGS__;                                                                           \
+        }                                                                                          \
+        if (DLSI_VW > 1 && at < (n)) {                                                             \
+            const int left = DLSI_LEFT(n, at);                                                     \
+            __VA_ARGS__;                                                                           \
+        }                                                                                          \
+    } while (0)
+#define DLSI_STL(p, v)                                                                             \
+    do {                                                                                           \
+        if (left == DLSI_VW)                                                                       \
+            DLSI_ST(p, v);                                                                         \
+        else                                                                                       \
+            DLSI_STN(p, v, left);                                                                  \
+    } while (0)
+
+/* ---- Matrix product ---- */
+
+/* The tile. a_cols: rows of A are contiguous for one k; else k is contiguous for one row.
+   After inlining with constant mr, nv the accumulators are registers. */
+DLSI_KINLINE void DLSI_V(tile)(const int mr, const int nv, const bool a_cols, const dlsi_tile *t) {
+    DLSI_VF acc[DLSI_MR][DLSI_NV], bv[DLSI_NV], av;
+    const int tail = t->cols - (nv - 1) * DLSI_VW;
+    const ptrdiff_t a_step = t->a_step, b_step = t->b_step;
+    int i, j;
+    int32_t s, p;
+    dls_real *c;
+    DLSI_UNROLL for (i = 0; i < mr; i++) {
+        DLSI_UNROLL for (j = 0; j < nv; j++) {
+            c = t->c + i * t->ldc + j * DLSI_VW;
+            acc[i][j] = DLSI_SET(0.0f);
+            if (t->cont) acc[i][j] = j == nv - 1 ? DLSI_LDN(c, tail) : DLSI_LD(c);
+        }
+    }
+    for (s = 0; s < t->segs; s++) {
+        const dls_real *DLSI_RESTRICT a = t->a + t->seg[s].a, *DLSI_RESTRICT b = t->b + t->seg[s].b;
+        for (p = t->k; p > 0; p--) {
+            DLSI_UNROLL for (j = 0; j < nv; j++) bv[j] =
+                a_cols && j == nv - 1 ? DLSI_LDN(b + j * DLSI_VW, tail) : DLSI_LD(b + j * DLSI_VW);
+            DLSI_UNROLL for (i = 0; i < mr; i++) {
+                av = DLSI_SET(a_cols ? a[i] : a[i * a_step]);
+                DLSI_UNROLL for (j = 0; j < nv; j++) acc[i][j] = DLSI_FMA(av, bv[j], acc[i][j]);
+            }
+            a += a_cols ? a_step : 1;
+            b += b_step;
+        }
+    }
+    DLSI_UNROLL for (i = 0; i < mr; i++) {
+        DLSI_UNROLL for (j = 0; j < nv; j++) {
+            const int n = j == nv - 1 ? tail : DLSI_VW;
+            DLSI_VF v = acc[i][j];
+            c = t->c + i * t->ldc + j * DLSI_VW;
+            if (t->last) {
+                if (t->bias != NULL) v = v + DLSI_LDN(t->bias + j * DLSI_VW, n);
+                if (t->res != NULL) v = v + DLSI_LDN(t->res + i * t->ldc + j * DLSI_VW, n);
+                v = DLSI_MIN(DLSI_SET(t->hi), DLSI_MAX(DLSI_SET(t->lo), v));
+            }
+            if (j == nv - 1)
+                DLSI_STN(c, v, n);
+            else
+                DLSI_ST(c, v);
+        }
+    }
+}
+#define DLSI_TILE(mr, nv)                                                                          \
+    DLSI_KFN void DLSI_V(tile_rows_##mr##_##nv)(const dlsi_tile *t) {                              \
+        DLSI_V(tile)(mr, nv, false, t);                                                            \
+    }                                                                                              \
+    DLSI_KFN void DLSI_V(tile_cols_##mr##_##nv)(const dlsi_tile *t) {                              \
+        DLSI_V(tile)(mr, nv, true, t);                                                             \
+    }
+#define DLSI_TILE_CASE(way, mr, nv)                                                                \
+    case mr * 8 + nv: DLSI_V(tile_##way##_##mr##_##nv)(t); break;
+/* clang-format off */
+#if DLSI_VW == 1
+#define DLSI_TILES(X, w) X(w, 1, 1) X(w, 1, 4) X(w, 4, 1) X(w, 4, 4)
+#define DLSI_TILES_MAKE DLSI_TILE(1, 1) DLSI_TILE(1, 4) DLSI_TILE(4, 1) DLSI_TILE(4, 4)
+#elif DLSI_NV == 4
+#define DLSI_TILES4(X, w, mr) X(w, mr, 1) X(w, mr, 2) X(w, mr, 3) X(w, mr, 4)
+#define DLSI_TILES(X, w)                                                                           \
+    DLSI_TILES4(X, w, 1) DLSI_TILES4(X, w, 2) DLSI_TILES4(X, w, 3) DLSI_TILES4(X, w, 4)            \
+    DLSI_TILES4(X, w, 5) DLSI_TILES4(X, w, 6)
+#define DLSI_TILE4(mr) DLSI_TILE(mr, 1) DLSI_TILE(mr, 2) DLSI_TILE(mr, 3) DLSI_TILE(mr, 4)
+#define DLSI_TILES_MAKE                                                                            \
+    DLSI_TILE4(1) DLSI_TILE4(2) DLSI_TILE4(3) DLSI_TILE4(4) DLSI_TILE4(5) DLSI_TILE4(6)
+#else
+#define DLSI_TILES6(X, w)                                                                          \
+    X(w, 1, 1) X(w, 1, 2) X(w, 2, 1) X(w, 2, 2) X(w, 3, 1) X(w, 3, 2) X(w, 4, 1) X(w, 4, 2)        \
+    X(w, 5, 1) X(w, 5, 2) X(w, 6, 1) X(w, 6, 2)
+#define DLSI_TILES14(X, w)                                                                         \
+    X(w, 7, 1) X(w, 7, 2) X(w, 8, 1) X(w, 8, 2) X(w, 9, 1) X(w, 9, 2) X(w, 10, 1) X(w, 10, 2)      \
+    X(w, 11, 1) X(w, 11, 2) X(w, 12, 1) X(w, 12, 2) X(w, 13, 1) X(w, 13, 2) X(w, 14, 1)            \
+    X(w, 14, 2)
+#define DLSI_TILE_X(w, mr, nv) DLSI_TILE(mr, nv)
+#if DLSI_MR == 14
+#define DLSI_TILES(X, w) DLSI_TILES6(X, w) DLSI_TILES14(X, w)
+#else
+#define DLSI_TILES(X, w) DLSI_TILES6(X, w)
+#endif
+#define DLSI_TILES_MAKE DLSI_TILES(DLSI_TILE_X, 0)
+#endif
+/* clang-format on */
+DLSI_TILES_MAKE
+
+DLSI_KFN void DLSI_V(tile_rows)(int32_t mr, int32_t nv, const dlsi_tile *t) {
+    switch (mr * 8 + nv) { DLSI_TILES(DLSI_TILE_CASE, rows) default : break; }
+}
+DLSI_KFN void DLSI_V(tile_cols)(int32_t mr, int32_t nv, const dlsi_tile *t) {
+    switch (mr * 8 + nv) { DLSI_TILES(DLSI_TILE_CASE, cols) default : break; }
+}
+/* Rows of the next tile when `left` remain: balanced, so that no thin tile is left over. */
+DLSI_INLINE int32_t DLSI_V(tile_m)(int32_t left) {
+    if (DLSI_VW == 1) return left >= DLSI_MR ? DLSI_MR : 1;
+    return dlsi_ceil_div(left, dlsi_ceil_div(left, DLSI_MR));
+}
+/* Vectors of the next tile when `left` columns remain, and the columns it covers. */
+DLSI_INLINE int32_t DLSI_V(tile_n)(int32_t left, int32_t *cols) {
+    int32_t nv = left >= DLSI_NR ? DLSI_NV : DLSI_VW == 1 ? 1 : dlsi_ceil_div(left, DLSI_VW);
+    *cols = dlsi_min_i32(left, nv * DLSI_VW);
+    return nv;
+}
+
+/* B (k x n by strides, one of them 1) to panels of NR columns, k rows each, zeros past the last. */
+DLSI_KFN void DLSI_V(pack)(const dls_real *b, ptrdiff_t b_k, ptrdiff_t b_col, int32_t k, int32_t n,
+                           dls_real *dst, ptrdiff_t dst_panel) {
+    int32_t j, p, i;
+    for (j = 0; j < n; j += DLSI_NR, dst += dst_panel) {
+        const int32_t cols = dlsi_min_i32(DLSI_NR, n - j);
+        const dls_real *from = b + j * b_col;
+        if (b_col == 1 && cols == DLSI_NR) {
+            for (p = 0; p < k; p++) {
+                DLSI_UNROLL for (i = 0; i < DLSI_NV; i++)
+                    DLSI_ST(dst + p * DLSI_NR + i * DLSI_VW, DLSI_LD(from + p * b_k + i * DLSI_VW));
+            }
+        } else if (b_col == 1) {
+            for (p = 0; p < k; p++) {
+                for (i = 0; i < DLSI_NR; i += DLSI_VW) {
+                    DLSI_VF v = DLSI_SET(0.0f);
+                    if (i < cols)
+                        v = DLSI_LDN(from + p * b_k + i, (int)dlsi_min_i32(DLSI_VW, cols - i));
+                    DLSI_ST(dst + p * DLSI_NR + i, v);
+                }
+            }
+        } else { /* columns of B are rows in memory */
+            for (i = 0; i + 4 <= cols; i += 4) {
+                for (p = 0; p + 4 <= k; p += 4)
+                    dlsi_transpose4(from + i * b_col + p, b_col, dst + p * DLSI_NR + i, DLSI_NR);
+                for (; p < k; p++) {
+                    int32_t e;
+                    for (e = i; e < i + 4; e++) dst[p * DLSI_NR + e] = from[e * b_col + p];
+                }
+            }
+            for (; i < DLSI_NR; i++)
+                for (p = 0; p < k; p++)
+                    dst[p * DLSI_NR + i] = i < cols ? from[i * b_col + p] : (dls_real)0;
+        }
+    }
+}
+
+/* One panel of A, mr rows by kc, copied so that its rows do not share cache sets. */
+DLSI_KFN void DLSI_V(copy_a)(const dlsi_gemm *g, const dls_real *a, int32_t mr, int32_t kc,
+                             dls_real *to) {
+    int32_t i, p;
+    if (g->a_k == 1) {
+        for (i = 0; i < mr; i++)
+            memcpy(to + i * (DLSI_KC + DLSI_VW), a + i * g->a_row, (size_t)kc * sizeof *to);
+    } else {
+        for (p = 0; p < kc; p++) memcpy(to + p * DLSI_MR, a + p * g->a_k, (size_t)mr * sizeof *to);
+    }
+}
+
+/* One block: rows of A by kc against columns [j0, j0 + nc) of B. */
+DLSI_KFN void DLSI_V(gemm_block)(const dlsi_gemm *g, int32_t j0, int32_t nc, int32_t p0, int32_t kc,
+                                 const dls_real *panels, ptrdiff_t panel, bool direct, bool copy,
+                                 dls_real *a_copy) {
+    const bool cols_of_a = g->a_k != 1;
+    const bool onto = g->res == g->c && g->k > DLSI_KC; /* partial sums will overwrite the addend */
+    const dlsi_seg whole = {0, 0};
+    dlsi_tile t;
+    int32_t i, j, mr, nv;
+    DLSI_ZERO(t);
+    t.seg = &whole;
+    t.segs = 1;
+    t.k = kc;
+    t.ldc = g->ldc;
+    t.cont = g->cont || onto || p0 > 0;
+    t.last = p0 + kc == g->k;
+    t.lo = g->lo;
+    t.hi = g->hi;
+    for (i = 0; i < g->m; i += mr) {
+        mr = DLSI_V(tile_m)(g->m - i);
+        t.a = g->a + i * g->a_row + p0 * g->a_k;
+        t.a_step = cols_of_a ? g->a_k : g->a_row;
+        if (copy) {
+            DLSI_V(copy_a)(g, t.a, mr, kc, a_copy);
+            t.a = a_copy;
+            t.a_step = cols_of_a ? DLSI_MR : DLSI_KC + DLSI_VW;
+        }
+        for (j = 0; j < nc; j += t.cols) {
+            nv = DLSI_V(tile_n)(nc - j, &t.cols);
+            if (direct) {
+                t.b = g->b + p0 * g->b_k + j0 + j;
+                t.b_step = g->b_k;
+            } else {
+                t.b = panels + j / DLSI_NR * panel + j % DLSI_NR;
+                t.b_step = DLSI_NR;
+            }
+            t.c = g->c + i * g->ldc + j0 + j;
+            t.bias = g->bias != NULL ? g->bias + j0 + j : NULL;
+            t.res = g->res != NULL && !onto ? g->res + i * g->ldc + j0 + j : NULL;
+            if (cols_of_a)
+                DLSI_V(tile_cols)(mr, nv, &t);
+            else
+                DLSI_V(tile_rows)(mr, nv, &t);
+        }
+    }
+}
+
+DLSI_KFN void DLSI_V(gemm)(const dlsi_gemm *g, dls_real *work) {
+    const bool direct = dlsi_gemm_direct(g, DLSI_VW, DLSI_MR);
+    const bool conflict = g->a_k != 1 ? g->a_k > 2 * DLSI_MR : g->a_row % 512 == 0;
+    const bool copy = DLSI_VW > 1 && conflict && g->n > DLSI_NR;
+    dls_real *const a_copy = work + dlsi_gemm_pack_reals(g, DLSI_VW, DLSI_MR, DLSI_NR);
+    int32_t j, p, nc, kc;
+    for (j = 0; j < g->n; j += nc) {
+        nc = dlsi_min_i32(DLSI_NC, g->n - j);
+        for (p = 0; p < g->k; p += kc) {
+            const dls_real *panels = work;
+            ptrdiff_t panel;
+            kc = dlsi_min_i32(DLSI_KC, g->k - p);
+            panel = (ptrdiff_t)kc * DLSI_NR;
+            if (g->b_packed) {
+                panel = (ptrdiff_t)g->k * DLSI_NR;
+                panels = g->b + j / DLSI_NR * panel + (ptrdiff_t)p * DLSI_NR;
+            } else if (!direct) {
+                DLSI_V(pack)
+                (g->b + p * g->b_k + j * g->b_col, g->b_k, g->b_col, kc, nc, work, panel);
+            }
+            DLSI_V(gemm_block)(g, j, nc, p, kc, panels, panel, direct, copy, a_copy);
+        }
+    }
+}
+
+/* ---- Convolution, direct: no copy of the input, borders by leaving taps out ---- */
+
+/* Taps [r0, r1) x [s0, s1) of one tile; `at` is where tap (0, 0) of its first output lies in x. */
+DLSI_KFN void DLSI_V(corr_tile)(const dlsi_corr *g, dlsi_tile *t, int32_t mr, int32_t nv,
+                                ptrdiff_t at, int32_t r0, int32_t r1, int32_t s0, int32_t s1) {
+    dlsi_seg seg[DLSI_SEGS];
+    const bool row_at_once = g->dw == 1 && g->x_pix == g->c;
+    const int32_t per_row = row_at_once ? 1 : s1 - s0;
+    const int32_t total = s1 > s0 ? (r1 - r0) * per_row : 0;
+    int32_t done = 0, r = r0, s = s0;
+    t->seg = seg;
+    t->k = row_at_once ? (s1 - s0) * g->c : g->c;
+    t->cont = false;
+    do {
+        int32_t n = 0;
+        while (n < DLSI_SEGS && done + n < total) {
+            seg[n].a = at + r * g->dh * g->x_row + s * g->dw * g->x_pix;
+            seg[n].b = ((ptrdiff_t)r * g->kw + s) * g->c * g->b_k;
+            n++;
+            if (row_at_once || ++s == s1) {
+                s = s0;
+                r++;
+            }
+        }
+        done += n;
+        t->segs = n;
+        t->last = done == total;
+        DLSI_V(tile_rows)(mr, nv, t);
+        t->cont = true;
+    } while (done < total);
+}
+
+/* Output columns [j, j + t->cols) of rows [y0, y1) at pixel columns whose taps are all [s0, s1):
+   along the row, or, for a single column at the border, down the rows with equal taps. */
+DLSI_KFN void DLSI_V(corr_span)(const dlsi_corr *g, dlsi_tile *t, int32_t nv, int32_t j, int32_t y0,
+                                int32_t y1, int32_t x0, int32_t x1, int32_t s0, int32_t s1) {
+    const bool down = x1 - x0 == 1;
+    int32_t y, y_next, x, mr, r0, r1, i, e;
+    for (y = y0; y < y1; y = y_next) {
+        dlsi_taps_inside(g->h, g->kh, y, g->sh, g->dh, g->pt, &r0, &r1);
+        for (y_next = y + 1; down && y_next < y1; y_next++) {
+            dlsi_taps_inside(g->h, g->kh, y_next, g->sh, g->dh, g->pt, &i, &e);
+            if (i != r0 || e != r1) break;
+        }
+        t->a_step = down ? g->sh * g->x_row : g->sw * g->x_pix;
+        t->ldc = down ? g->y_row : g->y_pix;
+        for (i = 0, e = down ? y_next - y : x1 - x0; i < e; i += mr) {
+            const int32_t yi = down ? y + i : y;
+            ptrdiff_t to;
+            x = down ? x0 : x0 + i;
+            mr = DLSI_V(tile_m)(e - i);
+            to = yi * g->y_row + x * g->y_pix + j;
+            t->c = g->y + to;
+            t->res = g->res != NULL ? g->res + to : NULL;
+            DLSI_V(corr_tile)
+            (g, t, mr, nv,
+             (ptrdiff_t)(yi * g->sh - g->pt) * g->x_row + (ptrdiff_t)(x * g->sw - g->pl) * g->x_pix,
+             r0, r1, s0, s1);
+        }
+    }
+}
+
+/* Rows [y0, y1) of the output, panels [panel0, panel1) of its channels. */
+DLSI_KFN void DLSI_V(corr)(const dlsi_corr *g, int32_t y0, int32_t y1, int32_t panel0,
+                           int32_t panel1) {
+    int32_t j, x, nv, inner0, inner1, s0, s1, unused;
+    const int32_t end = dlsi_min_i32(g->oc, panel1 * DLSI_NR);
+    dlsi_tile t;
+    DLSI_ZERO(t);
+    t.a = g->x;
+    t.lo = g->lo;
+    t.hi = g->hi;
+    t.b_step = g->b_k;
+    dlsi_tap_range(g->w, g->ow, 0, g->sw, g->dw, g->pl, &inner0, &unused);
+    dlsi_tap_range(g->w, g->ow, g->kw - 1, g->sw, g->dw, g->pl, &unused, &inner1);
+    if (inner1 < inner0) inner1 = inner0 = dlsi_min_i32(inner0, g->ow);
+    for (j = panel0 * DLSI_NR; j < end; j += t.cols) {
+        nv = DLSI_V(tile_n)(end - j, &t.cols);
+        t.b = g->b + j / DLSI_NR * g->b_panel + j % DLSI_NR;
+        t.bias = g->bias != NULL ? g->bias + j : NULL;
+        for (x = 0; x < g->ow; x++) {
+            if (x == inner0 && inner1 > inner0) {
+                int32_t y;
+                for (y = y0; y < y1; y++) /* row by row: a one-column span would run down */
+                    DLSI_V(corr_span)(g, &t, nv, j, y, y + 1, inner0, inner1, 0, g->kw);
+                x = inner1 - 1;
+                continue;
+            }
+            dlsi_taps_inside(g->w, g->kw, x, g->sw, g->dw, g->pl, &s0, &s1);
+            DLSI_V(corr_span)(g, &t, nv, j, y0, y1, x, x + 1, s0, s1);
+        }
+    }
+}
+
+/* dw(r, s, c, o) = sum over rows [y0, y1) and all columns of x(...) y(i, j, o); y holds the
+   gradient. dw is kh x kw x c rows of b_k. cont: added to what dw holds. */
+DLSI_KFN void DLSI_V(corr_dw)(const dlsi_corr *g, int32_t y0, int32_t y1, dls_real *dw, bool cont) {
+    dlsi_seg seg[DLSI_SEGS];
+    dlsi_tile t;
+    int32_t tap, c, j, mr, nv, first, end, x0, x1, y, n;
+    DLSI_ZERO(t);
+    t.seg = seg;
+    t.a_step = g->sw * g->x_pix;
+    t.b_step = g->y_pix;
+    t.ldc = g->b_k;
+    for (tap = 0; tap < g->kh * g->kw; tap++) {
+        const int32_t r = tap / g->kw, s = tap % g->kw;
+        dlsi_tap_range(g->h, g->oh, r, g->sh, g->dh, g->pt, &first, &end);
+        dlsi_tap_range(g->w, g->ow, s, g->sw, g->dw, g->pl, &x0, &x1);
+        first = dlsi_max_i32(first, y0);
+        end = dlsi_min_i32(end, y1);
+        t.k = x1 - x0;
+        y = first;
+        t.cont = cont;
+        do {
+            for (n = 0; n < DLSI_SEGS && y < end; n++, y++) {
+                seg[n].a = (ptrdiff_t)(y * g->sh + r * g->dh - g->pt) * g->x_row +
+                           (ptrdiff_t)(x0 * g->sw + s * g->dw - g->pl) * g->x_pix;
+                seg[n].b = y * g->y_row + x0 * g->y_pix;
+            }
+            t.segs = n;
+            for (c = 0; c < g->c; c += mr) {
+                mr = DLSI_V(tile_m)(g->c - c);
+                for (j = 0; j < g->oc; j += t.cols) {
+                    nv = DLSI_V(tile_n)(g->oc - j, &t.cols);
+                    t.a = g->x + c;
+                    t.b = g->y + j;
+                    t.c = dw + ((ptrdiff_t)tap * g->c + c) * g->b_k + j;
+                    DLSI_V(tile_cols)(mr, nv, &t);
+                }
+            }
+            t.cont = true;
+        } while (y < end);
+    }
+}
+
+/* ---- Depthwise convolution: vectors of channels; b is kh x kw x c ---- */
+
+#define DLSI_DWX 8 /* pixels at a time */
+/* `at`: where tap (0, 0) of the first pixel lies in x, perhaps before it; res: from y to its
+   addend. */
+DLSI_KINLINE void DLSI_V(depthwise_run)(const int pixels, const dlsi_corr *g, ptrdiff_t at,
+                                        dls_real *y, ptrdiff_t res, int32_t c, int left,
+                                        const int32_t *taps) {
+    DLSI_VF acc[DLSI_DWX], w, v;
+    int32_t r, s;
+    int i;
+    DLSI_UNROLL for (i = 0; i < pixels; i++) acc[i] = DLSI_SET(0.0f);
+    for (r = taps[0]; r < taps[1]; r++) {
+        for (s = taps[2]; s < taps[3]; s++) {
+            const dls_real *from = g->x + (at + r * g->dh * g->x_row + s * g->dw * g->x_pix);
+            w = DLSI_LDL(g->b + ((ptrdiff_t)r * g->kw + s) * g->b_k + c);
+            DLSI_UNROLL for (i = 0; i < pixels; i++) acc[i] =
+                DLSI_FMA(DLSI_LDL(from + i * g->sw * g->x_pix), w, acc[i]);
+        }
+    }
+    DLSI_UNROLL for (i = 0; i < pixels; i++) {
+        v = acc[i];
+        if (g->bias != NULL) v = v + DLSI_LDL(g->bias + c);
+        if (g->res != NULL) v = v + DLSI_LDL(y + i * g->y_pix + res);
+        v = DLSI_MIN(DLSI_SET(g->hi), DLSI_MAX(DLSI_SET(g->lo), v));
+        DLSI_STL(y + i * g->y_pix, v);
+    }
+}
+DLSI_KFN void DLSI_V(depthwise)(const dlsi_corr *g, int32_t y0, int32_t y1) {
+    const ptrdiff_t res = g->res != NULL ? g->res - g->y : 0;
+    int32_t y, x, c, taps[4], inner0, inner1, unused;
+    dlsi_tap_range(g->w, g->ow, 0, g->sw, g->dw, g->pl, &inner0, &unused);
+    dlsi_tap_range(g->w, g->ow, g->kw - 1, g->sw, g->dw, g->pl, &unused, &inner1);
+    for (y = y0; y < y1; y++) {
+        dlsi_taps_inside(g->h, g->kh, y, g->sh, g->dh, g->pt, &taps[0], &taps[1]);
+        for (c = 0; c < g->c; c += DLSI_VW) {
+            const int left = DLSI_LEFT((size_t)g->c, (size_t)c);
+            for (x = 0; x < g->ow;) {
+                const ptrdiff_t at = (ptrdiff_t)(y * g->sh - g->pt) * g->x_row +
+                                     (ptrdiff_t)(x * g->sw - g->pl) * g->x_pix + c;
+                dls_real *to = g->y + y * g->y_row + x * g->y_pix + c;
+                taps[2] = 0;
+                taps[3] = g->kw;
+                if (x >= inner0 && x + DLSI_DWX <= inner1 && left == DLSI_VW) {
+                    DLSI_V(depthwise_run)(DLSI_DWX, g, at, to, res, c, DLSI_VW, taps);
+                    x += DLSI_DWX;
+                } else {
+                    dlsi_taps_inside(g->w, g->kw, x, g->sw, g->dw, g->pl, &taps[2], &taps[3]);
+                    DLSI_V(depthwise_run)(1, g, at, to, res, c, left, taps);
+                    x++;
+                }
+            }
+        }
+    }
+}
+/* dw(r, s, c) += sum over rows [y0, y1) of x(...) y(i, j, c); y holds the gradient. */
+DLSI_KFN void DLSI_V(depthwise_dw)(const dlsi_corr *g, int32_t y0, int32_t y1, dls_real *dw) {
+    int32_t tap, y, x, c, first, end, x0, x1;
+    for (tap = 0; tap < g->kh * g->kw; tap++) {
+        const int32_t r = tap / g->kw, s = tap % g->kw;
+        dlsi_tap_range(g->h, g->oh, r, g->sh, g->dh, g->pt, &first, &end);
+        dlsi_tap_range(g->w, g->ow, s, g->sw, g->dw, g->pl, &x0, &x1);
+        first = dlsi_max_i32(first, y0);
+        end = dlsi_min_i32(end, y1);
+        for (c = 0; c < g->c; c += 4 * DLSI_VW) {
+            DLSI_VF acc[4];
+            int i, left[4];
+            DLSI_UNROLL for (i = 0; i < 4; i++) {
+                const int32_t n = g->c - c - i * DLSI_VW;
+                left[i] = n < 0 ? 0 : n < DLSI_VW ? (int)n : DLSI_VW;
+                acc[i] = DLSI_SET(0.0f);
+                if (left[i] > 0) acc[i] = DLSI_LDN(dw + tap * g->b_k + c + i * DLSI_VW, left[i]);
+            }
+            for (y = first; y < end; y++) {
+                const dls_real *from =
+                    g->x + ((ptrdiff_t)(y * g->sh + r * g->dh - g->pt) * g->x_row +
+                            (ptrdiff_t)(x0 * g->sw + s * g->dw - g->pl) * g->x_pix + c);
+                const dls_real *dy = g->y + y * g->y_row + x0 * g->y_pix + c;
+                for (x = x0; x < x1; x++, from += g->sw * g->x_pix, dy += g->y_pix) {
+                    DLSI_UNROLL for (i = 0; i < 4; i++) {
+                        if (left[i] == 0) continue;
+                        acc[i] = DLSI_FMA(DLSI_LDN(from + i * DLSI_VW, left[i]),
+                                          DLSI_LDN(dy + i * DLSI_VW, left[i]), acc[i]);
+                    }
+                }
+            }
+            for (i = 0; i < 4; i++)
+                if (left[i] > 0) DLSI_STN(dw + tap * g->b_k + c + i * DLSI_VW, acc[i], left[i]);
+        }
+    }
+}
+
+/* ---- Winograd F(4x4, 3x3): 36 products where 16 outputs of 9 taps are 144. V, M: [36][tiles][c]
+   ---- */
+
+#if DLSI_VW > 1
+/* In place on six vectors `step` apart: B^T d. */
+DLSI_KINLINE void DLSI_V(wino_in)(DLSI_VF *d, const int step) {
+    const DLSI_VF two = DLSI_SET(2.0f), four = DLSI_SET(4.0f), five = DLSI_SET(5.0f);
+    const DLSI_VF d0 = d[0], d1 = d[step], d2 = d[2 * step], d3 = d[3 * step], d4 = d[4 * step],
+                  d5 = d[5 * step];
+    const DLSI_VF a = d4 - four * d2, b = d3 - four * d1, e = d4 - d2, f = two * (d3 - d1);
+    d[0] = DLSI_FMA(four, d0, d4 - five * d2);
+    d[step] = a + b;
+    d[2 * step] = a - b;
+    d[3 * step] = e + f;
+    d[4 * step] = e - f;
+    d[5 * step] = DLSI_FMA(four, d1, d5 - five * d3);
+}
+/* Six to four: A^T m. */
+DLSI_KINLINE void DLSI_V(wino_out)(DLSI_VF *m, const int step) {
+    const DLSI_VF p = m[step] + m[2 * step], q = m[step] - m[2 * step];
+    const DLSI_VF s = m[3 * step] + m[4 * step], t = m[3 * step] - m[4 * step];
+    m[0] = m[0] + p + s;
+    m[step] = DLSI_FMA(DLSI_SET(2.0f), t, q);
+    m[2 * step] = DLSI_FMA(DLSI_SET(4.0f), s, p);
+    m[3 * step] = DLSI_FMA(DLSI_SET(8.0f), t, q) + m[5 * step];
+}
+/* Four to six: A y. */
+DLSI_KINLINE void DLSI_V(wino_dy)(DLSI_VF *y, const int step) {
+    const DLSI_VF y0 = y[0], y1 = y[step], y2 = y[2 * step], y3 = y[3 * step];
+    const DLSI_VF even = y0 + y2, odd = y1 + y3, even2 = DLSI_FMA(DLSI_SET(4.0f), y2, y0);
+    const DLSI_VF odd2 = DLSI_SET(2.0f) * DLSI_FMA(DLSI_SET(4.0f), y3, y1);
+    y[step] = even + odd;
+    y[2 * step] = even - odd;
+    y[3 * step] = even2 + odd2;
+    y[4 * step] = even2 - odd2;
+    y[5 * step] = y3;
+}
+/* Three to six: G g. */
+DLSI_KINLINE void DLSI_V(wino_w)(DLSI_VF *g, const int step) {
+    const DLSI_VF g0 = g[0], g1 = g[step], g2 = g[2 * step], sixth = DLSI_SET(1.0f / 6.0f);
+    const DLSI_VF a = g0 + g2, b = DLSI_FMA(DLSI_SET(0.25f), g0, g2);
+    g[0] = DLSI_SET(0.25f) * g0;
+    g[step] = (DLSI_SET(0.0f) - sixth) * (a + g1);
+    g[2 * step] = sixth * (g1 - a);
+    g[3 * step] = sixth * DLSI_FMA(DLSI_SET(0.5f), g1, b);
+    g[4 * step] = sixth * (b - DLSI_SET(0.5f) * g1);
+    g[5 * step] = g2;
+}
+/* Six to three: G^T u. */
+DLSI_KINLINE void DLSI_V(wino_dw)(DLSI_VF *u, const int step) {
+    const DLSI_VF p = u[step] + u[2 * step], q = u[2 * step] - u[step];
+    const DLSI_VF s = u[3 * step] + u[4 * step], t = u[3 * step] - u[4 * step];
+    const DLSI_VF sixth = DLSI_SET(1.0f / 6.0f);
+    u[0] =
+        DLSI_FMA(DLSI_SET(0.25f), u[0], sixth * DLSI_FMA(DLSI_SET(0.25f), s, DLSI_SET(0.0f) - p));
+    u[step] = sixth * DLSI_FMA(DLSI_SET(0.5f), t, q);
+    u[2 * step] = DLSI_FMA(sixth, s - p, u[5 * step]);
+}
+
+/* size x size pixels of c channels at (y0, x0) of an image, zeros outside, into d[6 * r + s]. */
+DLSI_KINLINE void DLSI_V(wino_load)(const dls_real *x, int32_t h, int32_t w, int32_t c, int32_t y0,
+                                    int32_t x0, const int size, int32_t c0, int left, DLSI_VF *d) {
+    const bool inside = y0 >= 0 && x0 >= 0 && y0 + size <= h && x0 + size <= w && left == DLSI_VW;
+    int r, s;
+    if (inside) {
+        const dls_real *p = x + ((ptrdiff_t)y0 * w + x0) * c + c0;
+        DLSI_UNROLL for (r = 0; r < size; r++) {
+            DLSI_UNROLL for (s = 0; s < size; s++) d[6 * r + s] =
+                DLSI_LD(p + ((ptrdiff_t)r * w + s) * c);
+        }
+        return;
+    }
+    for (r = 0; r < size; r++) {
+        for (s = 0; s < size; s++) {
+            const int32_t yy = y0 + r, xx = x0 + s;
+            d[6 * r + s] = DLSI_SET(0.0f);
+            if (yy >= 0 && yy < h && xx >= 0 && xx < w)
+                d[6 * r + s] = DLSI_LDN(x + ((ptrdiff_t)yy * w + xx) * c + c0, left);
+        }
+    }
+}
+DLSI_KFN void DLSI_V(wino_gather)(const dlsi_wino *g, int32_t t0, int32_t t1, dls_real *v) {
+    const ptrdiff_t point = (ptrdiff_t)(t1 - t0) * g->c;
+    int32_t t, c;
+    int i, j;
+    for (t = t0; t < t1; t++) {
+        const int32_t image = t / (g->th * g->tw), ty = t / g->tw % g->th, tx = t % g->tw;
+        const dls_real *x = g->x + (ptrdiff_t)image * g->h * g->w * g->c;
+        for (c = 0; c < g->c; c += DLSI_VW) {
+            const int left = DLSI_LEFT((size_t)g->c, (size_t)c);
+            dls_real *to = v + (ptrdiff_t)(t - t0) * g->c + c;
+            DLSI_VF d[36];
+            DLSI_V(wino_load)(x, g->h, g->w, g->c, ty * 4 - g->pt, tx * 4 - g->pl, 6, c, left, d);
+            DLSI_UNROLL for (j = 0; j < 6; j++) DLSI_V(wino_in)(d + j, 6);
+            DLSI_UNROLL for (i = 0; i < 6; i++) {
+                DLSI_V(wino_in)(d + 6 * i, 1);
+                DLSI_UNROLL for (j = 0; j < 6; j++)
+                    DLSI_STL(to + (6 * i + j) * point, d[6 * i + j]);
+            }
+        }
+    }
+}
+DLSI_KFN void DLSI_V(wino_gather_dy)(const dlsi_wino *g, int32_t t0, int32_t t1, dls_real *v) {
+    const ptrdiff_t point = (ptrdiff_t)(t1 - t0) * g->oc;
+    int32_t t, c;
+    int i, j;
+    for (t = t0; t < t1; t++) {
+        const int32_t image = t / (g->th * g->tw), ty = t / g->tw % g->th, tx = t % g->tw;
+        const dls_real *y = g->y + (ptrdiff_t)image * g->oh * g->ow * g->oc;
+        for (c = 0; c < g->oc; c += DLSI_VW) {
+            const int left = DLSI_LEFT((size_t)g->oc, (size_t)c);
+            dls_real *to = v + (ptrdiff_t)(t - t0) * g->oc + c;
+            DLSI_VF d[36];
+            DLSI_V(wino_load)(y, g->oh, g->ow, g->oc, ty * 4, tx * 4, 4, c, left, d);
+            DLSI_UNROLL for (j = 0; j < 4; j++) DLSI_V(wino_dy)(d + j, 6);
+            DLSI_UNROLL for (i = 0; i < 6; i++) {
+                DLSI_V(wino_dy)(d + 6 * i, 1);
+                DLSI_UNROLL for (j = 0; j < 6; j++)
+                    DLSI_STL(to + (6 * i + j) * point, d[6 * i + j]);
+            }
+        }
+    }
+}
+DLSI_KFN void DLSI_V(wino_scatter)(const dlsi_wino *g, int32_t t0, int32_t t1, const dls_real *m) {
+    const ptrdiff_t point = (ptrdiff_t)(t1 - t0) * g->oc;
+    int32_t t, c;
+    int i, j;
+    for (t = t0; t < t1; t++) {
+        const int32_t image = t / (g->th * g->tw), ty = t / g->tw % g->th, tx = t % g->tw;
+        const ptrdiff_t base = (((ptrdiff_t)image * g->oh + ty * 4) * g->ow + tx * 4) * g->oc;
+        const int rows = (int)dlsi_min_i32(4, g->oh - ty * 4),
+                  cols = (int)dlsi_min_i32(4, g->ow - tx * 4);
+        for (c = 0; c < g->oc; c += DLSI_VW) {
+            const int left = DLSI_LEFT((size_t)g->oc, (size_t)c);
+            const dls_real *from = m + (ptrdiff_t)(t - t0) * g->oc + c;
+            const DLSI_VF lo = DLSI_SET(g->lo), hi = DLSI_SET(g->hi);
+            DLSI_VF d[36], bias = DLSI_SET(0.0f);
+            if (g->bias != NULL) bias = DLSI_LDL(g->bias + c);
+            DLSI_UNROLL for (j = 0; j < 6; j++) {
+                DLSI_UNROLL for (i = 0; i < 6; i++) d[6 * i + j] =
+                    DLSI_LDL(from + (6 * i + j) * point);
+                DLSI_V(wino_out)(d + j, 6);
+            }
+            for (i = 0; i < rows; i++) {
+                DLSI_V(wino_out)(d + 6 * i, 1);
+                for (j = 0; j < cols; j++) {
+                    const ptrdiff_t at = base + ((ptrdiff_t)i * g->ow + j) * g->oc + c;
+                    DLSI_VF y = d[6 * i + j] + bias;
+                    if (g->res != NULL) y = y + DLSI_LDL(g->res + at);
+                    y = DLSI_MIN(hi, DLSI_MAX(lo, y));
+                    DLSI_STL(g->y + at, y);
+                }
+            }
+        }
+    }
+}
+/* Filters w(tap, p, j) at w + tap, b_k, b_col strides to dst: 36 packed matrices k x n. */
+DLSI_KFN void DLSI_V(wino_filter)(const dls_real *w, ptrdiff_t tap, ptrdiff_t b_k, ptrdiff_t b_col,
+                                  bool flip, int32_t k, int32_t n, dls_real *dst) {
+    const ptrdiff_t point = (ptrdiff_t)dlsi_ceil_div(n, DLSI_NR) * k * DLSI_NR;
+    int32_t p, j;
+    int i, e;
+    for (p = 0; p < k; p++) {
+        for (j = 0; j < n; j += DLSI_VW) {
+            const int left = DLSI_LEFT((size_t)n, (size_t)j);
+            dls_real *to = dst + ((ptrdiff_t)(j / DLSI_NR) * k + p) * DLSI_NR + j % DLSI_NR;
+            DLSI_VF g[36];
+            for (i = 0; i < 9; i++) {
+                const dls_real *from = w + (flip ? 8 - i : i) * tap + p * b_k + j * b_col;
+                dls_real t[DLSI_VW];
+                if (b_col == 1) {
+                    g[i / 3 * 6 + i % 3] = DLSI_LDN(from, left);
+                    continue;
+                }
+                for (e = 0; e < left; e++) t[e] = from[e * b_col];
+                g[i / 3 * 6 + i % 3] = DLSI_LDN(t, left);
+            }
+            DLSI_UNROLL for (i = 0; i < 3; i++) DLSI_V(wino_w)(g + i, 6);
+            DLSI_UNROLL for (i = 0; i < 6; i++) DLSI_V(wino_w)(g + 6 * i, 1);
+            DLSI_UNROLL for (i = 0; i < 36; i++) DLSI_ST(to + i * point, g[i]);
+            if (j + DLSI_VW >= n && (j / DLSI_VW + 1) % DLSI_NV != 0) /* zeros to the panel's end */
+                for (e = (int)(j % DLSI_NR) + DLSI_VW; e < DLSI_NR; e += DLSI_VW)
+                    for (i = 0; i < 36; i++)
+                        DLSI_ST(to - j % DLSI_NR + e + i * point, DLSI_SET(0.0f));
+        }
+    }
+}
+/* u: [36][c][oc] to dw: [9][c][oc]. */
+DLSI_KFN void DLSI_V(wino_filter_grad)(const dls_real *u, int32_t c, int32_t oc, dls_real *dw,
+                                       bool add) {
+    const size_t n = (size_t)c * (size_t)oc;
+    size_t at;
+    int i, j;
+    for (at = 0; at < n; at += DLSI_VW) {
+        const int left = DLSI_LEFT(n, at);
+        DLSI_VF d[36];
+        DLSI_UNROLL for (j = 0; j < 6; j++) {
+            DLSI_UNROLL for (i = 0; i < 6; i++) d[6 * i + j] =
+                DLSI_LDL(u + (size_t)(6 * i + j) * n + at);
+            DLSI_V(wino_dw)(d + j, 6);
+        }
+        DLSI_UNROLL for (i = 0; i < 3; i++) {
+            DLSI_V(wino_dw)(d + 6 * i, 1);
+            DLSI_UNROLL for (j = 0; j < 3; j++) {
+                dls_real *to = dw + (size_t)(3 * i + j) * n + at;
+                DLSI_VF v = d[6 * i + j];
+                if (add) v = v + DLSI_LDL(to);
+                DLSI_STL(to, v);
+            }
+        }
+    }
+}
+#endif
+
+/* ---- Elementwise ---- */
+
+DLSI_KINLINE DLSI_VF DLSI_V(act1)(const dls_act act, DLSI_VF slope, DLSI_VF x) {
+    const DLSI_VF zero = DLSI_SET(0.0f), one = DLSI_SET(1.0f), half = DLSI_SET(0.5f);
+    switch (act) {
+    case DLS_ACT_RELU: return DLSI_MAX(zero, x);
+    case DLS_ACT_RELU6: return DLSI_MIN(DLSI_SET(6.0f), DLSI_MAX(zero, x));
+    case DLS_ACT_LEAKY: return DLSI_SEL(DLSI_GT(x, zero), x, slope * x);
+    case DLS_ACT_SIGMOID: return DLSI_V(vsigmoid)(x);
+    case DLS_ACT_TANH: return DLSI_V(vtanh)(x);
+    case DLS_ACT_SILU: return x * DLSI_V(vsigmoid)(x);
+    case DLS_ACT_GELU:
+        return half * x * (one + DLSI_V(verf)(x * DLSI_SET((dls_real)0.70710678118654752)));
+    case DLS_ACT_GELU_TANH:
+        return half * x *
+               (one + DLSI_V(vtanh)(DLSI_SET((dls_real)0.79788456080286536) *
+                                    (x + DLSI_SET((dls_real)0.044715) * x * x * x)));
+    case DLS_ACT_HSWISH:
+        return x * (DLSI_MIN(DLSI_SET(6.0f), DLSI_MAX(zero, x + DLSI_SET(3.0f))) / DLSI_SET(6.0f));
+    case DLS_ACT_HSIGMOID:
+        return DLSI_MIN(DLSI_SET(6.0f), DLSI_MAX(zero, x + DLSI_SET(3.0f))) / DLSI_SET(6.0f);
+    case DLS_ACT_NONE:
+    case DLS_ACT_COUNT: break;
+    }
+    return x;
+}
+/* dy f'(x); v is y where dlsi_act_from_y, else x. */
+DLSI_KINLINE DLSI_VF DLSI_V(act_grad1)(const dls_act act, DLSI_VF slope, DLSI_VF v, DLSI_VF dy) {
+    const DLSI_VF zero = DLSI_SET(0.0f), one = DLSI_SET(1.0f), half = DLSI_SET(0.5f);
+    const DLSI_VF three = DLSI_SET(3.0f);
+    DLSI_VF s, t, u;
+    switch (act) {
+    case DLS_ACT_RELU: return DLSI_SEL(DLSI_GT(v, zero), dy, zero);
+    case DLS_ACT_RELU6:
+        return DLSI_SEL(DLSI_AND(DLSI_GT(v, zero), DLSI_GT(DLSI_SET(6.0f), v)), dy, zero);
+    case DLS_ACT_LEAKY: return DLSI_SEL(DLSI_GT(v, zero), dy, slope * dy);
+    case DLS_ACT_SIGMOID: return dy * v * (one - v);
+    case DLS_ACT_TANH: return dy * (one - v * v);
+    case DLS_ACT_SILU: s = DLSI_V(vsigmoid)(v); return dy * (s + v * s * (one - s));
+    case DLS_ACT_GELU:
+        s = half * (one + DLSI_V(verf)(v * DLSI_SET((dls_real)0.70710678118654752)));
+        t = DLSI_V(vexp)(v * v * DLSI_SET(-0.5f)) * DLSI_SET((dls_real)0.39894228040143268);
+        return dy * (s + v * t);
+    case DLS_ACT_GELU_TANH:
+        u = DLSI_SET((dls_real)0.044715) * v * v;
+        t = DLSI_V(vtanh)(DLSI_SET((dls_real)0.79788456080286536) * (v + u * v));
+        s = half * v * (one - t * t) * DLSI_SET((dls_real)0.79788456080286536) * (one + three * u);
+        return dy * (half * (one + t) + s);
+    case DLS_ACT_HSWISH:
+        s = DLSI_SEL(DLSI_GT(v, three), one, (v + v + three) / DLSI_SET(6.0f));
+        return dy * DLSI_SEL(DLSI_GT(zero - three, v), zero, s);
+    case DLS_ACT_HSIGMOID:
+        return DLSI_SEL(DLSI_AND(DLSI_GT(v, zero - three), DLSI_GT(three, v)), dy / DLSI_SET(6.0f),
+                        zero);
+    case DLS_ACT_NONE:
+    case DLS_ACT_COUNT: break;
+    }
+    return dy;
+}
+#define DLSI_ACT_CASE(kind)                                                                        \
+    case kind: DLSI_EACH(n, DLSI_STL(y + at, DLSI_V(act1)(kind, s, DLSI_LDL(x + at)))); break;
+/* clang-format off */
+#define DLSI_ACTS(X)                                                                               \
+    X(DLS_ACT_NONE) X(DLS_ACT_RELU) X(DLS_ACT_RELU6) X(DLS_ACT_LEAKY) X(DLS_ACT_SIGMOID)           \
+    X(DLS_ACT_TANH) X(DLS_ACT_SILU) X(DLS_ACT_GELU) X(DLS_ACT_GELU_TANH) X(DLS_ACT_HSWISH)         \
+    X(DLS_ACT_HSIGMOID)
+/* clang-format on */
+DLSI_KFN void DLSI_V(act)(dls_act act, float slope, const dls_real *x, dls_real *y, size_t n) {
+    const DLSI_VF s = DLSI_SET(slope);
+    switch (act) { DLSI_ACTS(DLSI_ACT_CASE) case DLS_ACT_COUNT : break; }
+}
+#define DLSI_ACT_GRAD_CASE(kind)                                                                   \
+    case kind:                                                                                     \
+        DLSI_EACH(n, {                                                                             \
+            DLSI_VF d = DLSI_V(act_grad1)(kind, s, DLSI_LDL(ref + at), DLSI_LDL(dy + at));         \
+            if (add) d = d + DLSI_LDL(dx + at);                                                    \
+            DLSI_STL(dx + at, d);                                                                  \
+        });                                                                                        \
+        break;
+DLSI_KFN void DLSI_V(act_grad)(dls_act act, float slope, const dls_real *ref, const dls_real *dy,
+                               dls_real *dx, size_t n, bool add) {
+    const DLSI_VF s = DLSI_SET(slope);
+    switch (act) { DLSI_ACTS(DLSI_ACT_GRAD_CASE) case DLS_ACT_COUNT : break; }
+}
+DLSI_KFN void DLSI_V(add)(const dls_real *a, const dls_real *b, dls_real *y, size_t n, dls_real lo,
+                          dls_real hi) {
+    const DLSI_VF low = DLSI_SET(lo), high = DLSI_SET(hi);
+    DLSI_EACH(n,
+              DLSI_STL(y + at, DLSI_MIN(high, DLSI_MAX(low, DLSI_LDL(a + at) + DLSI_LDL(b + at)))));
+}
+DLSI_KFN void DLSI_V(mul)(const dls_real *a, const dls_real *b, dls_real *y, size_t n, bool add) {
+    DLSI_EACH(n, {
+        DLSI_VF v = DLSI_LDL(a + at) * DLSI_LDL(b + at);
+        if (add) v = v + DLSI_LDL(y + at);
+        DLSI_STL(y + at, v);
+    });
+}
+/* y = a x + b y; b 0: y is not read. */
+DLSI_KFN void DLSI_V(axpby)(dls_real a, const dls_real *x, dls_real b, dls_real *y, size_t n) {
+    const DLSI_VF va = DLSI_SET(a), vb = DLSI_SET(b);
+    if (b == (dls_real)0) {
+        DLSI_EACH(n, DLSI_STL(y + at, va * DLSI_LDL(x + at)));
+    } else if (b == (dls_real)1) {
+        DLSI_EACH(n, DLSI_STL(y + at, DLSI_FMA(va, DLSI_LDL(x + at), DLSI_LDL(y + at))));
+    } else {
+        DLSI_EACH(n, DLSI_STL(y + at, DLSI_FMA(va, DLSI_LDL(x + at), vb * DLSI_LDL(y + at))));
+    }
+}
+/* y = x scale where the generator's u32 at (seed, at0 + i) >= threshold, else 0. */
+DLSI_KFN void DLSI_V(dropout)(const dls_real *x, dls_real *y, size_t n, uint64_t seed, uint32_t at0,
+                              uint32_t threshold, dls_real scale, bool add) {
+    const uint32_t k0 = (uint32_t)(seed & 0xFFFFFFFFu), k1 = (uint32_t)(seed >> 32);
+    const DLSI_VF sc = DLSI_SET(scale);
+    DLSI_EACH(n, {
+        DLSI_V(vu) r = DLSI_V(vu_iota)(at0 + (uint32_t)at) ^ k0;
+        DLSI_VF v;
+        int round;
+        for (round = 0; round < 2; round++) { /* dls_rand_at, on a vector */
+            r ^= r >> 16;
+            r *= 0x7feb352du;
+            r ^= r >> 15;
+            r *= 0x846ca68bu;
+            r ^= r >> 16;
+            r += round == 0 ? k1 : 0u;
+        }
+        v = DLSI_V(keep)(r, threshold, DLSI_LDL(x + at) * sc);
+        if (add) v = v + DLSI_LDL(y + at);
+        DLSI_STL(y + at, v);
+    });
+}
+
+/* ---- Columns: sums over rows run in four interleaved accumulators, row i in i % 4 ---- */
+
+#define DLSI_COLS(...)                                                                             \
+    do {                                                                                           \
+        int32_t col;                                                                               \
+        for (col = 0; col < c; col += DLSI_VW) {                                                   \
+            const int left = DLSI_LEFT((size_t)c, (size_t)col);                                    \
+            __VA_ARGS__;                                                                           \
+        }                                                                                          \
+    } while (0)
+#define DLSI_SUM4(s) (((s)[0] + (s)[2]) + ((s)[1] + (s)[3]))
+
+DLSI_KFN void DLSI_V(col_sum)(const dls_real *x, size_t rows, int32_t c, dls_real *sum, bool add) {
+    DLSI_COLS({
+        const DLSI_VF zero = DLSI_SET(0.0f);
+        DLSI_VF s[4] = {zero, zero, zero, zero};
+        size_t i = 0;
+        const dls_real *p = x + col;
+        for (; i + 4 <= rows; i += 4, p += 4 * (size_t)c) {
+            s[0] = s[0] + DLSI_LDL(p);
+            s[1] = s[1] + DLSI_LDL(p + c);
+            s[2] = s[2] + DLSI_LDL(p + 2 * (size_t)c);
+            s[3] = s[3] + DLSI_LDL(p + 3 * (size_t)c);
+        }
+        for (; i < rows; i++, p += c) s[i % 4] = s[i % 4] + DLSI_LDL(p);
+        s[0] = DLSI_SUM4(s);
+        if (add) s[0] = s[0] + DLSI_LDL(sum + col);
+        DLSI_STL(sum + col, s[0]);
+    });
+}
+/* Sums of x - shift and of its square. */
+DLSI_KFN void DLSI_V(col_stats)(const dls_real *x, size_t rows, int32_t c, const dls_real *shift,
+                                dls_real *sum, dls_real *squares) {
+    DLSI_COLS({
+        const DLSI_VF zero = DLSI_SET(0.0f);
+        const DLSI_VF k = DLSI_LDL(shift + col);
+        DLSI_VF s[4] = {zero, zero, zero, zero};
+        DLSI_VF q[4] = {zero, zero, zero, zero};
+        size_t i = 0;
+        int e;
+        const dls_real *p = x + col;
+        for (; i + 4 <= rows; i += 4) {
+            DLSI_UNROLL for (e = 0; e < 4; e++, p += c) {
+                const DLSI_VF d = DLSI_LDL(p) - k;
+                s[e] = s[e] + d;
+                q[e] = DLSI_FMA(d, d, q[e]);
+            }
+        }
+        for (e = 0; i < rows; i++, e++, p += c) {
+            const DLSI_VF d = DLSI_LDL(p) - k;
+            s[e] = s[e] + d;
+            q[e] = DLSI_FMA(d, d, q[e]);
+        }
+        DLSI_STL(sum + col, DLSI_SUM4(s));
+        DLSI_STL(squares + col, DLSI_SUM4(q));
+    });
+}
+/* y = clamp(x scale + shift). */
+DLSI_KFN void DLSI_V(col_affine)(const dls_real *x, size_t rows, int32_t c, const dls_real *scale,
+                                 const dls_real *shift, dls_real *y, dls_real lo, dls_real hi) {
+    const DLSI_VF low = DLSI_SET(lo), high = DLSI_SET(hi);
+    size_t i;
+    DLSI_COLS({
+        const DLSI_VF a = DLSI_LDL(scale + col);
+        const DLSI_VF b = DLSI_LDL(shift + col);
+        const dls_real *p = x + col;
+        dls_real *to = y + col;
+        for (i = 0; i < rows; i++, p += c, to += c)
+            DLSI_STL(to, DLSI_MIN(high, DLSI_MAX(low, DLSI_FMA(DLSI_LDL(p), a, b))));
+    });
+}
+/* dy where x scale + shift lies inside (lo, hi), else 0: the gradient before a fused clamp. */
+#define DLSI_UNCLAMP(dy, x)                                                                        \
+    DLSI_SEL(DLSI_AND(DLSI_GT(DLSI_FMA(x, sc, sh), low), DLSI_GT(high, DLSI_FMA(x, sc, sh))), dy,  \
+             zero)
+
+/* Sums of dy and of dy (x - mean), dy taken before the clamp. */
+DLSI_KFN void DLSI_V(col_grad_stats)(const dls_real *x, const dls_real *dy, size_t rows, int32_t c,
+                                     const dls_real *mean, const dls_real *scale,
+                                     const dls_real *shift, dls_real lo, dls_real hi,
+                                     dls_real *dy_sum, dls_real *dyx_sum) {
+    const DLSI_VF zero = DLSI_SET(0.0f), low = DLSI_SET(lo), high = DLSI_SET(hi);
+    DLSI_COLS({
+        const DLSI_VF k = DLSI_LDL(mean + col), sc = DLSI_LDL(scale + col),
+                      sh = DLSI_LDL(shift + col);
+        DLSI_VF s[4] = {zero, zero, zero, zero}, q[4] = {zero, zero, zero, zero};
+        const dls_real *p = x + col, *d = dy + col;
+        size_t i = 0;
+        int e;
+        for (; i + 4 <= rows; i += 4) {
+            DLSI_UNROLL for (e = 0; e < 4; e++, p += c, d += c) {
+                const DLSI_VF v = DLSI_LDL(p), g = DLSI_UNCLAMP(DLSI_LDL(d), v);
+                s[e] = s[e] + g;
+                q[e] = DLSI_FMA(g, v - k, q[e]);
+            }
+        }
+        for (e = 0; i < rows; i++, e++, p += c, d += c) {
+            const DLSI_VF v = DLSI_LDL(p), g = DLSI_UNCLAMP(DLSI_LDL(d), v);
+            s[e] = s[e] + g;
+            q[e] = DLSI_FMA(g, v - k, q[e]);
+        }
+        DLSI_STL(dy_sum + col, DLSI_SUM4(s));
+        DLSI_STL(dyx_sum + col, DLSI_SUM4(q));
+    });
+}
+/* dx = a dy + b x + d, dy taken before the clamp. */
+DLSI_KFN void DLSI_V(col_grad)(const dls_real *x, const dls_real *dy, size_t rows, int32_t c,
+                               const dls_real *a, const dls_real *b, const dls_real *d,
+                               const dls_real *scale, const dls_real *shift, dls_real lo,
+                               dls_real hi, dls_real *dx, bool add) {
+    const DLSI_VF zero = DLSI_SET(0.0f), low = DLSI_SET(lo), high = DLSI_SET(hi);
+    size_t i;
+    DLSI_COLS({
+        const DLSI_VF va = DLSI_LDL(a + col), vb = DLSI_LDL(b + col), vd = DLSI_LDL(d + col);
+        const DLSI_VF sc = DLSI_LDL(scale + col), sh = DLSI_LDL(shift + col);
+        const dls_real *p = x + col, *q = dy + col;
+        dls_real *to = dx + col;
+        for (i = 0; i < rows; i++, p += c, q += c, to += c) {
+            const DLSI_VF xv = DLSI_LDL(p), g = DLSI_UNCLAMP(DLSI_LDL(q), xv);
+            DLSI_VF v = DLSI_FMA(g, va, DLSI_FMA(xv, vb, vd));
+            if (add) v = v + DLSI_LDL(to);
+            DLSI_STL(to, v);
+        }
+    });
+}
+
+/* ---- Rows ---- */
+
+/* y = softmax(x scale) by rows; log_sum (may be NULL): log sum exp(x scale). y may be x. */
+DLSI_KFN void DLSI_V(softmax)(const dls_real *x, dls_real *y, size_t rows, int32_t c,
+                              dls_real scale, dls_real *log_sum) {
+    const size_t n = (size_t)c;
+    const DLSI_VF sc = DLSI_SET(scale);
+    size_t i, e;
+    for (i = 0; i < rows; i++, x += n, y += n) {
+        dls_real most = x[0], sum;
+        DLSI_VF m, s[DLSI_LV];
+        for (e = 1; e < n; e++) most = x[e] > most ? x[e] : most;
+        most *= scale;
+        m = DLSI_SET(most);
+        DLSI_LANES_ZERO(s);
+        DLSI_EACH(
+            n, DLSI_STL(y + at, DLSI_V(vexp)(DLSI_FMA(DLSI_LDL(x + at), sc, DLSI_SET(0.0f) - m))));
+        DLSI_LANES_LOOP(n, s[l] = s[l] + DLSI_LDL(y + at));
+        sum = DLSI_V(lanes_sum)(s);
+        m = DLSI_SET((dls_real)1 / sum);
+        DLSI_EACH(n, DLSI_STL(y + at, DLSI_LDL(y + at) * m));
+        if (log_sum != NULL) log_sum[i] = most + (dls_real)dlsi_log((double)sum);
+    }
+}
+/* dx = y (dy - sum(y dy)). */
+DLSI_KFN void DLSI_V(softmax_grad)(const dls_real *y, const dls_real *dy, dls_real *dx, size_t rows,
+                                   int32_t c, bool add) {
+    const size_t n = (size_t)c;
+    size_t i;
+    for (i = 0; i < rows; i++, y += n, dy += n, dx += n) {
+        const DLSI_VF mean = DLSI_SET(DLSI_V(dot)(y, dy, n));
+        DLSI_EACH(n, {
+            DLSI_VF v = DLSI_LDL(y + at) * (DLSI_LDL(dy + at) - mean);
+            if (add) v = v + DLSI_LDL(dx + at);
+            DLSI_STL(dx + at, v);
+        });
+    }
+}
+/* A row of attention scores s to probabilities p = exp(s scale - log_sum), and of dp in ds to
+   p (dp - dot) scale. */
+DLSI_KFN void DLSI_V(score_grad)(dls_real *s, dls_real *ds, size_t n, dls_real scale,
+                                 dls_real log_sum, dls_real dot) {
+    const DLSI_VF sc = DLSI_SET(scale), ls = DLSI_SET(-log_sum), mean = DLSI_SET(dot);
+    DLSI_EACH(n, {
+        const DLSI_VF p = DLSI_V(vexp)(DLSI_FMA(DLSI_LDL(s + at), sc, ls));
+        DLSI_STL(s + at, p);
+        DLSI_STL(ds + at, p * (DLSI_LDL(ds + at) - mean) * sc);
+    });
+}
+/* y = (x - mean) istd gain + bias; mean NULL: root mean square instead of deviation. */
+DLSI_KFN void DLSI_V(norm)(const dls_real *x, dls_real *y, size_t rows, int32_t c,
+                           const dls_real *gain, const dls_real *bias, dls_real eps, dls_real *mean,
+                           dls_real *istd) {
+    const size_t n = (size_t)c;
+    size_t i;
+    for (i = 0; i < rows; i++, x += n, y += n) {
+        dls_real middle = mean != NULL ? DLSI_V(sum)(x, n) / (dls_real)c : (dls_real)0, r;
+        DLSI_VF k = DLSI_SET(middle), s[DLSI_LV];
+        DLSI_LANES_ZERO(s);
+        DLSI_LANES_LOOP(n, {
+            DLSI_VF d = DLSI_LDL(x + at) - k;
+            if (left < DLSI_VW) { /* zeros past the end must stay zeros */
+                dls_real t[DLSI_VW];
+                DLSI_ST(t, d);
+                d = DLSI_LDN(t, left);
+            }
+            s[l] = DLSI_FMA(d, d, s[l]);
+        });
+        r = (dls_real)1 / dlsi_sqrt_real(DLSI_V(lanes_sum)(s) / (dls_real)c + eps);
+        if (mean != NULL) mean[i] = middle;
+        istd[i] = r;
+        DLSI_EACH(n, {
+            DLSI_VF v = (DLSI_LDL(x + at) - k) * DLSI_SET(r);
+            if (gain != NULL) v = v * DLSI_LDL(gain + at);
+            if (bias != NULL) v = v + DLSI_LDL(bias + at);
+            DLSI_STL(y + at, v);
+        });
+    }
+}
+/* dx = istd (g dy - mean(g dy) - xhat mean(g dy xhat)); the middle term only with a mean. */
+DLSI_KFN void DLSI_V(norm_grad)(const dls_real *x, const dls_real *dy, dls_real *dx, size_t rows,
+                                int32_t c, const dls_real *gain, const dls_real *mean,
+                                const dls_real *istd, bool add) {
+    const size_t n = (size_t)c;
+    size_t i;
+    for (i = 0; i < rows; i++, x += n, dy += n, dx += n) {
+        const DLSI_VF k = DLSI_SET(mean != NULL ? mean[i] : (dls_real)0), r = DLSI_SET(istd[i]);
+        DLSI_VF s[DLSI_LV], q[DLSI_LV], a, b;
+        DLSI_LANES_ZERO(s);
+        DLSI_LANES_ZERO(q);
+        DLSI_LANES_LOOP(n, {
+            DLSI_VF d = DLSI_LDL(dy + at);
+            if (gain != NULL) d = d * DLSI_LDL(gain + at);
+            s[l] = s[l] + d;
+            q[l] = DLSI_FMA(d, (DLSI_LDL(x + at) - k) * r, q[l]);
+        });
+        a = DLSI_SET(mean != NULL ? DLSI_V(lanes_sum)(s) / (dls_real)c : (dls_real)0);
+        b = DLSI_SET(DLSI_V(lanes_sum)(q) / (dls_real)c);
+        DLSI_EACH(n, {
+            DLSI_VF d = DLSI_LDL(dy + at);
+            DLSI_VF h = (DLSI_LDL(x + at) - k) * r;
+            if (gain != NULL) d = d * DLSI_LDL(gain + at);
+            d = (d - a - h * b) * r;
+            if (add) d = d + DLSI_LDL(dx + at);
+            DLSI_STL(dx + at, d);
+        });
+    }
+}
+/* dgain = sum over rows of dy xhat. */
+DLSI_KFN void DLSI_V(norm_grad_gain)(const dls_real *x, const dls_real *dy, size_t rows, int32_t c,
+                                     const dls_real *mean, const dls_real *istd, dls_real *dgain) {
+    size_t i;
+    DLSI_COLS({
+        const DLSI_VF zero = DLSI_SET(0.0f);
+        DLSI_VF s[4] = {zero, zero, zero, zero};
+        const dls_real *p = x + col;
+        const dls_real *d = dy + col;
+        for (i = 0; i < rows; i++, p += c, d += c) {
+            const DLSI_VF h =
+                (DLSI_LDL(p) - DLSI_SET(mean != NULL ? mean[i] : (dls_real)0)) * DLSI_SET(istd[i]);
+            s[i % 4] = DLSI_FMA(DLSI_LDL(d), h, s[i % 4]);
+        }
+        DLSI_STL(dgain + col, DLSI_SUM4(s));
+    });
+}
+
+/* ---- Pools: windows of one image ---- */
+
+/* Body runs for each tap of the window of (y, x), from -> its pixel, channels [c, c + left). */
+#define DLSI_WINDOW(...)                                                                           \
+    do {                                                                                           \
+        int32_t r, s, r0, r1, s0, s1;                                                              \
+        dlsi_taps_inside(g->h, g->kh, y, g->sh, 1, g->pt, &r0, &r1);                               \
+        dlsi_taps_inside(g->w, g->kw, x, g->sw, 1, g->pl, &s0, &s1);                               \
+        for (r = r0; r < r1; r++) {                                                                \
+            for (s = s0; s < s1; s++) {                                                            \
+                const ptrdiff_t from = (ptrdiff_t)(y * g->sh - g->pt + r) * g->x_row +             \
+                                       (ptrdiff_t)(x * g->sw - g->pl + s) * g->x_pix + col;        \
+                __VA_ARGS__;                                                                       \
+            }                                                                                      \
+        }                                                                                          \
+        taps = g->kh * g->kw;                                                                      \
+        if (!count_padding) taps = (r1 - r0) * (s1 - s0);                                          \
+    } while (0)
+
+DLSI_KFN void DLSI_V(maxpool)(const dlsi_corr *g, int32_t y0, int32_t y1) {
+    const bool count_padding = true;
+    const int32_t c = g->c;
+    int32_t y, x, taps;
+    for (y = y0; y < y1; y++) {
+        for (x = 0; x < g->ow; x++) {
+            DLSI_COLS({
+                DLSI_VF m = DLSI_SET(g->lo);
+                DLSI_WINDOW(m = DLSI_MAX(m, DLSI_LDL(g->x + from)));
+                DLSI_STL(g->y + y * g->y_row + x * g->y_pix + col, m);
+            });
+        }
+    }
+    (void)taps;
+}
+/* The first greatest element of a window gets its gradient. */
+DLSI_KFN void DLSI_V(maxpool_grad)(const dlsi_corr *g, const dls_real *yv, const dls_real *dy,
+                                   dls_real *dx) {
+    const bool count_padding = true;
+    const int32_t c = g->c;
+    const DLSI_VF zero = DLSI_SET(0.0f);
+    int32_t y, x, taps;
+    for (y = 0; y < g->oh; y++) {
+        for (x = 0; x < g->ow; x++) {
+            DLSI_COLS({
+                const ptrdiff_t to = y * g->y_row + x * g->y_pix + col;
+                const DLSI_VF most = DLSI_LDL(yv + to);
+                DLSI_VF rest = DLSI_LDL(dy + to);
+                DLSI_WINDOW({
+                    const DLSI_VM less = DLSI_GT(most, DLSI_LDL(g->x + from));
+                    DLSI_STL(dx + from, DLSI_LDL(dx + from) + DLSI_SEL(less, zero, rest));
+                    rest = DLSI_SEL(less, rest, zero);
+                });
+            });
+        }
+    }
+    (void)taps;
+}
+DLSI_KFN void DLSI_V(avgpool)(const dlsi_corr *g, int32_t y0, int32_t y1, bool count_padding) {
+    const int32_t c = g->c;
+    int32_t y, x, taps;
+    for (y = y0; y < y1; y++) {
+        for (x = 0; x < g->ow; x++) {
+            DLSI_COLS({
+                DLSI_VF m = DLSI_SET(0.0f);
+                DLSI_WINDOW(m = m + DLSI_LDL(g->x + from));
+                if (taps < 1) taps = 1;
+                DLSI_STL(g->y + y * g->y_row + x * g->y_pix + col, m / DLSI_SET((dls_real)taps));
+            });
+        }
+    }
+}
+DLSI_KFN void DLSI_V(avgpool_grad)(const dlsi_corr *g, const dls_real *dy, dls_real *dx,
+                                   bool count_padding) {
+    const int32_t c = g->c;
+    int32_t y, x, taps;
+    for (y = 0; y < g->oh; y++) {
+        for (x = 0; x < g->ow; x++) {
+            DLSI_COLS({
+                DLSI_VF d = DLSI_LDL(dy + y * g->y_row + x * g->y_pix + col);
+                DLSI_WINDOW((void)from);
+                d = d / DLSI_SET((dls_real)(taps < 1 ? 1 : taps));
+                DLSI_WINDOW(DLSI_STL(dx + from, DLSI_LDL(dx + from) + d));
+            });
+        }
+    }
+}
+
+/* ---- Optimisers ---- */
+
+DLSI_KFN void DLSI_V(sgd)(dls_real *w, const dls_real *g, dls_real *m, size_t n, float lr,
+                          float momentum, float decay, bool nesterov, dls_real scale) {
+    const DLSI_VF step = DLSI_SET(-lr), mu = DLSI_SET(momentum), wd = DLSI_SET(decay);
+    const DLSI_VF sc = DLSI_SET(scale);
+    DLSI_EACH(n, {
+        const DLSI_VF wv = DLSI_LDL(w + at);
+        DLSI_VF d = DLSI_FMA(wd, wv, DLSI_LDL(g + at) * sc);
+        if (m != NULL) {
+            const DLSI_VF mv = DLSI_FMA(mu, DLSI_LDL(m + at), d);
+            DLSI_STL(m + at, mv);
+            d = DLSI_FMA(mu, mv, d);
+            if (!nesterov) d = mv;
+        }
+        DLSI_STL(w + at, DLSI_FMA(step, d, wv));
+    });
+}
+DLSI_KFN void DLSI_V(adam)(dls_real *w, const dls_real *g, dls_real *m, dls_real *v, size_t n,
+                           const dlsi_adam *p, dls_real scale) {
+    const DLSI_VF b1 = DLSI_SET(p->beta1), c1 = DLSI_SET(1.0f - p->beta1), b2 = DLSI_SET(p->beta2);
+    const DLSI_VF c2 = DLSI_SET(1.0f - p->beta2), sc = DLSI_SET(scale), eps = DLSI_SET(p->eps);
+    const DLSI_VF step = DLSI_SET(-p->lr * p->correct1), k2 = DLSI_SET(p->correct2);
+    const DLSI_VF l2 = DLSI_SET(p->decoupled ? 0.0f : p->decay);
+    const DLSI_VF shrink = DLSI_SET(p->decoupled ? 1.0f - p->lr * p->decay : 1.0f);
+    DLSI_EACH(n, {
+        DLSI_VF wv = DLSI_LDL(w + at);
+        const DLSI_VF d = DLSI_FMA(l2, wv, DLSI_LDL(g + at) * sc);
+        const DLSI_VF mv = DLSI_FMA(b1, DLSI_LDL(m + at), c1 * d);
+        const DLSI_VF vv = DLSI_FMA(b2, DLSI_LDL(v + at), c2 * d * d);
+        DLSI_STL(m + at, mv);
+        DLSI_STL(v + at, vv);
+        wv = wv * shrink;
+        DLSI_STL(w + at, DLSI_FMA(step, mv / (DLSI_SQRT(vv) * k2 + eps), wv));
+    });
+}
+DLSI_KFN void DLSI_V(rmsprop)(dls_real *w, const dls_real *g, dls_real *v, dls_real *m, size_t n,
+                              const dlsi_adam *p, float momentum, dls_real scale) {
+    const DLSI_VF b2 = DLSI_SET(p->beta2), c2 = DLSI_SET(1.0f - p->beta2), sc = DLSI_SET(scale);
+    const DLSI_VF step = DLSI_SET(-p->lr), eps = DLSI_SET(p->eps), wd = DLSI_SET(p->decay);
+    const DLSI_VF mu = DLSI_SET(momentum);
+    DLSI_EACH(n, {
+        const DLSI_VF wv = DLSI_LDL(w + at);
+        DLSI_VF d = DLSI_FMA(wd, wv, DLSI_LDL(g + at) * sc);
+        const DLSI_VF vv = DLSI_FMA(b2, DLSI_LDL(v + at), c2 * d * d);
+        DLSI_STL(v + at, vv);
+        d = d / (DLSI_SQRT(vv) + eps);
+        if (m != NULL) {
+            d = DLSI_FMA(mu, DLSI_LDL(m + at), d);
+            DLSI_STL(m + at, d);
+        }
+        DLSI_STL(w + at, DLSI_FMA(step, d, wv));
+    });
+}
+DLSI_KFN void DLSI_V(lion)(dls_real *w, const dls_real *g, dls_real *m, size_t n,
+                           const dlsi_adam *p, dls_real scale) {
+    const DLSI_VF b1 = DLSI_SET(p->beta1), c1 = DLSI_SET(1.0f - p->beta1), b2 = DLSI_SET(p->beta2);
+    const DLSI_VF c2 = DLSI_SET(1.0f - p->beta2), sc = DLSI_SET(scale), lr = DLSI_SET(p->lr);
+    const DLSI_VF shrink = DLSI_SET(1.0f - p->lr * p->decay), zero = DLSI_SET(0.0f);
+    DLSI_EACH(n, {
+        const DLSI_VF d = DLSI_LDL(g + at) * sc;
+        const DLSI_VF mv = DLSI_LDL(m + at);
+        const DLSI_VF u = DLSI_FMA(b1, mv, c1 * d);
+        const DLSI_VF up =
+            DLSI_SEL(DLSI_GT(u, zero), lr, DLSI_SEL(DLSI_GT(zero, u), zero - lr, zero));
+        DLSI_STL(m + at, DLSI_FMA(b2, mv, c2 * d));
+        DLSI_STL(w + at, DLSI_LDL(w + at) * shrink - up);
+    });
+}
+
+/* ---- Exact reduction ---- */
+
+DLSI_KFN dls_real DLSI_V(max_abs)(const dls_real *x, size_t n) {
+    const DLSI_VF zero = DLSI_SET(0.0f);
+    DLSI_VF most = zero, nan = zero;
+    dls_real t[DLSI_VW], u[DLSI_VW], m = (dls_real)0;
+    bool bad = false;
+    int i;
+    DLSI_EACH(n, {
+        const DLSI_VF v = DLSI_LDL(x + at);
+        most = DLSI_MAX(most, DLSI_MAX(v, zero - v));
+        nan = nan + (v - v);
+    });
+    DLSI_ST(t, most);
+    DLSI_ST(u, nan);
+    for (i = 0; i < DLSI_VW; i++) {
+        m = t[i] > m ? t[i] : m;
+        bad = bad || !(u[i] == (dls_real)0);
+    }
+    return bad ? (dls_real)dlsi_bits_float(0x7F800000u) : m;
+}
+/* sum = (first ? 0 : sum) + round(x scale), ties to even; values past 2^30 are cut: the caller has
+   seen max_abs and will not use them. */
+DLSI_KFN void DLSI_V(exact_add)(int32_t *sum, const dls_real *x, size_t n, dls_real scale,
+                                bool first) {
+    const DLSI_VF sc = DLSI_SET(scale), lo = DLSI_SET(-1073741824.0f), hi = DLSI_SET(1073741824.0f);
+    DLSI_EACH(n, {
+        const DLSI_VF v = DLSI_LDL(x + at) * sc;
+        DLSI_V(add_ints)(sum + at, DLSI_MIN(DLSI_MAX(v, lo), hi), left, first);
+    });
+}
+DLSI_KFN void DLSI_V(exact_get)(const int32_t *sum, dls_real *x, size_t n, dls_real scale) {
+    const DLSI_VF sc = DLSI_SET(scale);
+    DLSI_EACH(n, DLSI_STL(x + at, DLSI_V(load_ints)(sum + at, left) * sc));
+}
+
+/* ---- The table ---- */
+
+#if DLSI_VARIANTS > 1
+static const dlsi_kern DLSI_V(kern) = {DLSI_VW,
+                                       DLSI_MR,
+                                       DLSI_NR,
+#if DLSI_PASS == 2 || DLSI_PASS == 4 || DLSI_PASS == 5
+                                       true,
+#else
+                                       false,
+#endif
+                                       DLSI_V(pack),
+                                       DLSI_V(gemm),
+                                       DLSI_V(corr),
+                                       DLSI_V(corr_dw),
+                                       DLSI_V(depthwise),
+                                       DLSI_V(depthwise_dw),
+#if DLSI_VW > 1
+                                       DLSI_V(wino_filter),
+                                       DLSI_V(wino_gather),
+                                       DLSI_V(wino_scatter),
+                                       DLSI_V(wino_gather_dy),
+                                       DLSI_V(wino_filter_grad),
+#else
+                                       NULL,
+                                       NULL,
+                                       NULL,
+                                       NULL,
+                                       NULL,
+#endif
+                                       DLSI_V(act),
+                                       DLSI_V(act_grad),
+                                       DLSI_V(add),
+                                       DLSI_V(mul),
+                                       DLSI_V(axpby),
+                                       DLSI_V(dropout),
+                                       DLSI_V(col_sum),
+                                       DLSI_V(col_stats),
+                                       DLSI_V(col_affine),
+                                       DLSI_V(col_grad_stats),
+                                       DLSI_V(col_grad),
+                                       DLSI_V(softmax),
+                                       DLSI_V(softmax_grad),
+                                       DLSI_V(score_grad),
+                                       DLSI_V(norm),
+                                       DLSI_V(norm_grad),
+                                       DLSI_V(norm_grad_gain),
+                                       DLSI_V(sum),
+                                       DLSI_V(dot),
+                                       DLSI_V(maxpool),
+                                       DLSI_V(maxpool_grad),
+                                       DLSI_V(avgpool),
+                                       DLSI_V(avgpool_grad),
+                                       DLSI_V(sgd),
+                                       DLSI_V(adam),
+                                       DLSI_V(rmsprop),
+                                       DLSI_V(lion),
+                                       DLSI_V(max_abs),
+                                       DLSI_V(exact_add),
+                                       DLSI_V(exact_get)};
+#endif
+
+#undef DLSI_SUFFIX
+#undef DLSI_VT
+#undef DLSI_VF
+#undef DLSI_VM
+#undef DLSI_VW
+#undef DLSI_MR
+#undef DLSI_NV
+#undef DLSI_LD
+#undef DLSI_ST
+#undef DLSI_LDN
+#undef DLSI_STN
+#undef DLSI_SET
+#undef DLSI_FMA
+#undef DLSI_MAX
+#undef DLSI_MIN
+#undef DLSI_SQRT
+#undef DLSI_GT
+#undef DLSI_SEL
+#undef DLSI_AND
+#undef DLSI_PASTE3
+#undef DLSI_PASTE
+#undef DLSI_V
+#undef DLSI_NR
+#undef DLSI_LV
+#undef DLSI_KFN
+#undef DLSI_KINLINE
+#undef DLSI_LEFT
+#undef DLSI_LANES_LOOP
+#undef DLSI_LANES_ZERO
+#undef DLSI_LDL
+#undef DLSI_STL
+#undef DLSI_EACH
+#undef DLSI_TILE
+#undef DLSI_TILE_CASE
+#undef DLSI_TILES
+#undef DLSI_TILES4
+#undef DLSI_TILES6
+#undef DLSI_TILES14
+#undef DLSI_TILE_X
+#undef DLSI_TILE4
+#undef DLSI_TILES_MAKE
+#undef DLSI_DWX
+#undef DLSI_ACT_CASE
+#undef DLSI_ACT_GRAD_CASE
+#undef DLSI_ACTS
+#undef DLSI_COLS
+#undef DLSI_SUM4
+#undef DLSI_UNCLAMP
+#undef DLSI_WINDOW
+#endif /* DLSI_PASS */
+
+#ifndef DLSI_PASS
+/* ================================================================================================
+   IMPLEMENTATION, second half.
+   */
+#ifdef DLSI_BUILDING
+
+#define DLSI_PASS 1
+#include DLSHARD_SELF
+#undef DLSI_PASS
+#if DLSI_X86
+#define DLSI_PASS 2
+#include DLSHARD_SELF
+#undef DLSI_PASS
+#define DLSI_PASS 3
+#include DLSHARD_SELF
+#undef DLSI_PASS
+#define DLSI_PASS 4
+#include DLSHARD_SELF
+#undef DLSI_PASS
+#endif
+#if DLSI_NEON
+#define DLSI_PASS 5
+#include DLSHARD_SELF
+#undef DLSI_PASS
+#define DLSI_PASS 6
+#include DLSHARD_SELF
+#undef DLSI_PASS
+#endif
+
+/* DLSI_K(cx, kernel)(...): through the table, or straight where there is one variant, so that
+   kernels nobody calls are not linked. */
+#if DLSI_VARIANTS > 1
+#define DLSI_K(cx, kernel) (((const dlsi_kern *)(cx)->kern)->kernel)
+#define DLSI_K_VW(cx) (((const dlsi_kern *)(cx)->kern)->vw)
+#define DLSI_K_MR(cx) (((const dlsi_kern *)(cx)->kern)->mr)
+#define DLSI_K_NR(cx) (((const dlsi_kern *)(cx)->kern)->nr)
+#define DLSI_K_FAST_CONV(cx) (((const dlsi_kern *)(cx)->kern)->fast_conv)
+#else
+#define DLSI_K(cx, kernel) ((void)(cx), dlsi_##kernel##_scalar)
+#define DLSI_K_VW(cx) ((void)(cx), 1)
+#define DLSI_K_MR(cx) ((void)(cx), 4)
+#define DLSI_K_NR(cx) ((void)(cx), 4)
+#define DLSI_K_FAST_CONV(cx) ((void)(cx), false)
+#endif
+
+DLS_API const char *dls_isa_name(dls_isa isa) {
+    static const char *const name[DLS_ISA_COUNT] = {"best", "scalar", "neon", "avx2", "avx512"};
+    return (unsigned)isa >= DLS_ISA_COUNT ? "?" : name[isa];
+}
+DLS_API const char *dls_act_name(dls_act act) {
+    static const char *const name[DLS_ACT_COUNT] = {"none",      "relu",   "relu6",   "leaky",
+                                                    "sigmoid",   "tanh",   "silu",    "gelu",
+                                                    "gelu_tanh", "hswish", "hsigmoid"};
+    return (unsigned)act >= DLS_ACT_COUNT ? "?" : name[act];
+}
+
+#if DLSI_X86
+/* Leaf 7 and the OS's word (XCR0) that it saves the registers. */
+DLSI_FN dls_isa dlsi_x86_isa(void) {
+    unsigned a, b, c, d, lo, hi;
+    const unsigned avx512 = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31; /* F DQ BW VL */
+    bool fma;
+    if (__get_cpuid(1, &a, &b, &c, &d) == 0 || (c >> 27 & 1u) == 0)
+        return DLS_ISA_SCALAR; /* OSXSAVE */
+    fma = (c >> 12 & 1u) != 0;
+    __asm__ volatile("xgetbv" : "=a"(lo), "=d"(hi) : "c"(0));
+    if ((lo & 6u) != 6u || !fma) return DLS_ISA_SCALAR;
+    if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0 || (b >> 5 & 1u) == 0) return DLS_ISA_SCALAR;
+    return (lo & 0xE6u) == 0xE6u && (b & avx512) == avx512 ? DLS_ISA_AVX512 : DLS_ISA_AVX2;
+}
+#endif
+#if DLSI_X86
+DLSI_FN const void *dlsi_kern_of(dls_isa isa, bool strict) {
+    if (isa == DLS_ISA_SCALAR) return &dlsi_kern_scalar;
+    if (strict) return &dlsi_kern_avx2s;
+    return isa == DLS_ISA_AVX512 ? (const void *)&dlsi_kern_avx512 : (const void *)&dlsi_kern_avx2;
+}
+#elif DLSI_NEON
+DLSI_FN const void *dlsi_kern_of(dls_isa isa, bool strict) {
+    if (isa == DLS_ISA_SCALAR) return &dlsi_kern_scalar;
+    return strict ? (const void *)&dlsi_kern_neons : (const void *)&dlsi_kern_neon;
+}
+#else
+DLSI_FN const void *dlsi_kern_of(dls_isa isa, bool strict) {
+    (void)isa;
+    (void)strict;
+    return NULL;
+}
+#endif
+#if DLSI_X86
+DLS_API dls_isa dls_isa_best(void) { return dlsi_x86_isa(); }
+#elif DLSI_NEON
+DLS_API dls_isa dls_isa_best(void) { return DLS_ISA_NEON; }
+#else
+DLS_API dls_isa dls_isa_best(void) { return DLS_ISA_SCALAR; }
+#endif
+DLS_API bool dls_isa_usable(dls_isa isa) {
+    const dls_isa best = dls_isa_best();
+    return isa == DLS_ISA_SCALAR || isa == best || (isa == DLS_ISA_AVX2 && best == DLS_ISA_AVX512);
+}
+
+/* ------------------------------------------------------------------------------------------------
+   >>par.impl  deps: config.api base port kern par.api   */
+
+#if DLS_ENABLE_THREADS
+#include <pthread.h>
+#include <sched.h>
+
+typedef struct dlsi_worker {
+    dls_pool *pool;
+    pthread_t thread;
+    int32_t index;
+} dlsi_worker;
+
+/* A job is one 64-bit ticket: generation << 48 | tasks << 24 | next task. A worker claims a task by
+   adding 1 to the ticket it read, so a worker that is late for a job cannot take from the next. */
+struct dls_pool {
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+    dlsi_worker *worker; /* threads - 1 of them */
+    int32_t threads;
+    int32_t spin_us;
+    dls_task_fn fn;
+    void *arg;
+    uint64_t ticket;  /* atomic */
+    int32_t pending;  /* atomic: tasks not yet finished */
+    int32_t sleeping; /* atomic */
+    int32_t stop;     /* atomic */
+};
+#define DLSI_TASKS_MAX 0xFFFFFF
+
+#if defined(__x86_64__) || defined(__i386__)
+DLSI_INLINE void dlsi_pause(void) { __asm__ volatile("pause"); }
+#elif defined(__aarch64__)
+DLSI_INLINE void dlsi_pause(void) { __asm__ volatile("yield"); }
+#else
+DLSI_INLINE void dlsi_pause(void) {}
+#endif
+
+/* Claims and runs tasks of the present job until none is left. */
+DLSI_FN void dlsi_pool_work(dls_pool *p, int32_t thread) {
+    uint64_t t = __atomic_load_n(&p->ticket, __ATOMIC_ACQUIRE);
+    for (;;) {
+        const int32_t next = (int32_t)(t & 0xFFFFFFu), count = (int32_t)(t >> 24 & 0xFFFFFFu);
+        if (next >= count) return;
+        if (!__atomic_compare_exchange_n(&p->ticket, &t, t + 1, false, __ATOMIC_ACQ_REL,
+                                         __ATOMIC_ACQUIRE))
+            continue;
+        p->fn(p->arg, next, thread); /* stable: the job cannot end before this task does */
+        __atomic_fetch_sub(&p->pending, 1, __ATOMIC_ACQ_REL);
+        t = __atomic_load_n(&p->ticket, __ATOMIC_ACQUIRE);
+    }
+}
+/* Waits for a generation other than `seen`: spins, then sleeps. */
+DLSI_FN uint64_t dlsi_pool_wait(dls_pool *p, uint64_t seen) {
+    uint64_t now, start = dls_now_us();
+    int32_t i;
+    do {
+        for (i = 0; i < 200; i++) {
+            now = __atomic_load_n(&p->ticket, __ATOMIC_ACQUIRE) >> 48;
+            if (now != seen || __atomic_load_n(&p->stop, __ATOMIC_ACQUIRE) != 0) return now;
+            dlsi_pause();
+        }
+    } while (dls_now_us() - start < (uint64_t)p->spin_us);
+    pthread_mutex_lock(&p->lock);
+    __atomic_fetch_add(&p->sleeping, 1, __ATOMIC_SEQ_CST);
+    while ((now = __atomic_load_n(&p->ticket, __ATOMIC_SEQ_CST) >> 48) == seen &&
+           __atomic_load_n(&p->stop, __ATOMIC_SEQ_CST) == 0)
+        pthread_cond_wait(&p->wake, &p->lock);
+    __atomic_fetch_sub(&p->sleeping, 1, __ATOMIC_SEQ_CST);
+    pthread_mutex_unlock(&p->lock);
+    return now;
+}
+DLSI_FN void *dlsi_pool_main(void *arg) {
+    dlsi_worker *w = (dlsi_worker *)arg;
+    uint64_t seen = 0;
+    for (;;) {
+        seen = dlsi_pool_wait(w->pool, seen);
+        if (__atomic_load_n(&w->pool->stop, __ATOMIC_ACQUIRE) != 0) return NULL;
+        dlsi_pool_work(w->pool, w->index);
+    }
+}
+DLSI_FN void dlsi_pool_wake(dls_pool *p) {
+    if (__atomic_load_n(&p->sleeping, __ATOMIC_SEQ_CST) == 0) return;
+    pthread_mutex_lock(&p->lock);
+    pthread_cond_broadcast(&p->wake);
+    pthread_mutex_unlock(&p->lock);
+}
+
+DLS_API void dls_parallel_for(dls_pool *pool, int32_t count, dls_task_fn fn, void *arg) {
+    uint64_t generation;
+    int32_t i;
+    if (pool == NULL || pool->threads == 1 || count <= 1 || count > DLSI_TASKS_MAX) {
+        for (i = 0; i < count; i++) fn(arg, i, 0);
+        return;
+    }
+    pool->fn = fn;
+    pool->arg = arg;
+    __atomic_store_n(&pool->pending, count, __ATOMIC_RELAXED);
+    generation = ((pool->ticket >> 48) + 1) & 0xFFFFu;
+    __atomic_store_n(&pool->ticket, generation << 48 | (uint64_t)(uint32_t)count << 24,
+                     __ATOMIC_SEQ_CST);
+    dlsi_pool_wake(pool);
+    dlsi_pool_work(pool, 0);
+    for (i = 0; __atomic_load_n(&pool->pending, __ATOMIC_ACQUIRE) != 0; i++) {
+        if (i < 4000)
+            dlsi_pause();
+        else
+            (void)sched_yield();
+    }
+}
+
+DLSI_FN int32_t dlsi_pool_count(const dls_pool_desc *desc) {
+    return desc == NULL || desc->threads == 0 ? dls_cpu_count() : desc->threads;
+}
+DLS_API size_t dls_pool_size(const dls_pool_desc *desc) {
+    dlsi_layout l = dlsi_layout_at(NULL);
+    const int32_t threads = dlsi_pool_count(desc);
+    (void)dlsi_layout_take(&l, sizeof(dls_pool));
+    (void)dlsi_layout_take(&l, (size_t)dlsi_max_i32(threads, 1) * sizeof(dlsi_worker));
+    return dlsi_layout_total(&l);
+}
+DLS_API dls_status dls_pool_init(dls_pool **pool, const dls_pool_desc *desc, void *mem,
+                                 size_t bytes) {
+    dlsi_layout l = dlsi_layout_at(mem);
+    const int32_t threads = dlsi_pool_count(desc);
+    dls_pool *p;
+    int32_t i;
+    *pool = NULL;
+    if (threads < 1 || threads > DLS_THREADS_MAX) return DLS_E_ARG;
+    if (mem == NULL || bytes < dls_pool_size(desc)) return DLS_E_MEMORY;
+    p = (dls_pool *)dlsi_layout_take(&l, sizeof *p);
+    memset(p, 0, sizeof *p);
+    p->worker = (dlsi_worker *)dlsi_layout_take(&l, (size_t)threads * sizeof(dlsi_worker));
+    p->spin_us = desc != NULL && desc->spin_us != 0 ? desc->spin_us : 50;
+    if (pthread_mutex_init(&p->lock, NULL) != 0) return DLS_E_MEMORY;
+    if (pthread_cond_init(&p->wake, NULL) != 0) {
+        pthread_mutex_destroy(&p->lock);
+        return DLS_E_MEMORY;
+    }
+    for (i = 1, p->threads = 1; i < threads; i++, p->threads++) {
+        dlsi_worker *w = &p->worker[i - 1];
+        w->pool = p;
+        w->index = i;
+        if (pthread_create(&w->thread, NULL, dlsi_pool_main, w) != 0) {
+            dls_pool_close(p);
+            return DLS_E_MEMORY;
+        }
+    }
+    *pool = p;
+    return DLS_OK;
+}
+DLS_API void dls_pool_close(dls_pool *pool) {
+    int32_t i;
+    if (pool == NULL) return;
+    __atomic_store_n(&pool->stop, 1, __ATOMIC_SEQ_CST);
+    pthread_mutex_lock(&pool->lock);
+    pthread_cond_broadcast(&pool->wake);
+    pthread_mutex_unlock(&pool->lock);
+    for (i = 0; i < pool->threads - 1; i++) pthread_join(pool->worker[i].thread, NULL);
+    pthread_cond_destroy(&pool->wake);
+    pthread_mutex_destroy(&pool->lock);
+}
+DLS_API int32_t dls_pool_threads(const dls_pool *pool) { return pool != NULL ? pool->threads : 1; }
+
+#else /* a pool is the caller alone */
+struct dls_pool {
+    int32_t threads;
+};
+DLS_API size_t dls_pool_size(const dls_pool_desc *desc) {
+    (void)desc;
+    return sizeof(dls_pool) + DLS_ALIGN - 1;
+}
+DLS_API dls_status dls_pool_init(dls_pool **pool, const dls_pool_desc *desc, void *mem,
+                                 size_t bytes) {
+    dlsi_layout l = dlsi_layout_at(mem);
+    *pool = NULL;
+    if (desc != NULL && (desc->threads < 0 || desc->threads > DLS_THREADS_MAX)) return DLS_E_ARG;
+    if (mem == NULL || bytes < dls_pool_size(desc)) return DLS_E_MEMORY;
+    *pool = (dls_pool *)dlsi_layout_take(&l, sizeof **pool);
+    (*pool)->threads = 1;
+    return DLS_OK;
+}
+DLS_API void dls_pool_close(dls_pool *pool) { (void)pool; }
+DLS_API int32_t dls_pool_threads(const dls_pool *pool) {
+    (void)pool;
+    return 1;
+}
+DLS_API void dls_parallel_for(dls_pool *pool, int32_t count, dls_task_fn fn, void *arg) {
+    int32_t i;
+    (void)pool;
+    for (i = 0; i < count; i++) fn(arg, i, 0);
+}
+#endif
+
+#if DLS_ENABLE_HEAP
+DLS_API dls_pool *dls_pool_create(const dls_pool_desc *desc) {
+    const size_t bytes = dls_pool_size(desc);
+    void *mem = dlsi_heap_take(bytes);
+    dls_pool *pool = NULL;
+    if (mem == NULL) return NULL;
+    if (dls_pool_init(&pool, desc, mem, bytes) != DLS_OK) dlsi_heap_give(mem);
+    return pool;
+}
+DLS_API void dls_pool_destroy(dls_pool *pool) {
+    if (pool == NULL) return;
+    dls_pool_close(pool);
+    dlsi_heap_give(pool);
+}
+#endif
+
+/* ---- Splitting work ---- */
+
+/* fn(arg, first, count, thread) over pieces of at most grain of n things. */
+typedef void (*dlsi_span_fn)(const void *arg, size_t first, size_t count, int32_t thread);
+typedef struct dlsi_spans {
+    dlsi_span_fn fn;
+    const void *arg;
+    size_t n, grain;
+} dlsi_spans;
+DLSI_FN void dlsi_span_task(void *arg, int32_t task, int32_t thread) {
+    const dlsi_spans *s = (const dlsi_spans *)arg;
+    const size_t first = (size_t)task * s->grain;
+    s->fn(s->arg, first, dlsi_min_size(s->grain, s->n - first), thread);
+}
+DLSI_FN void dlsi_par_spans(const dls_cx *cx, size_t n, size_t grain, dlsi_span_fn fn,
+                            const void *arg) {
+    dlsi_spans s;
+    s.fn = fn;
+    s.arg = arg;
+    s.n = n;
+    s.grain = dlsi_max_size(grain, 1);
+    if (dls_pool_threads(cx->pool) == 1)
+        fn(arg, 0, n, 0);
+    else
+        dls_parallel_for(cx->pool, (int32_t)((n + s.grain - 1) / s.grain), dlsi_span_task, &s);
+}
+#define DLSI_GRAIN 8192 /* elements of a piece of elementwise work */
+
+DLS_API dls_status dls_cx_init(dls_cx *cx, dls_isa isa, bool strict, dls_pool *pool) {
+    if (isa == DLS_ISA_BEST) isa = dls_isa_best();
+    if (!dls_isa_usable(isa)) return DLS_E_UNSUPPORTED;
+    cx->kern = dlsi_kern_of(isa, strict);
+    cx->pool = pool;
+    cx->isa = isa;
+    cx->strict = strict;
+    return DLS_OK;
+}
+
+/* ---- Matrix product over the pool ---- */
+
+typedef struct dlsi_gemm_job {
+    const dls_cx *cx;
+    dlsi_gemm g;
+    dls_real *packed; /* B in panels, packed by all threads first; or NULL */
+    dls_real *scratch;
+    size_t scratch_reals; /* per thread */
+    int32_t rows, cols;   /* of a task */
+    int32_t col_tasks;
+    dls_ready_fn ready;
+    void *ready_user;
+} dlsi_gemm_job;
+
+/* Whether all threads pack B together before they multiply. */
+DLSI_INLINE bool dlsi_gemm_shares(const dls_cx *cx, const dlsi_gemm *g) {
+    return DLSI_K_VW(cx) > 1 && !g->b_packed && !dlsi_gemm_direct(g, DLSI_K_VW(cx), DLSI_K_MR(cx));
+}
+DLSI_FN size_t dlsi_gemm_shared_reals(const dls_cx *cx, const dlsi_gemm *g) {
+    const int32_t nr = DLSI_K_NR(cx);
+    if (!dlsi_gemm_shares(cx, g)) return 0;
+    return (size_t)(dlsi_ceil_div(g->n, nr) * nr) * (size_t)g->k;
+}
+/* Scratch of one thread that multiplies by itself. */
+DLSI_FN size_t dlsi_gemm_thread_reals(const dls_cx *cx, const dlsi_gemm *g) {
+    const int32_t vw = DLSI_K_VW(cx), mr = DLSI_K_MR(cx);
+    const size_t copy = vw > 1 ? (size_t)mr * (size_t)(DLSI_KC + vw) : 0;
+    return dlsi_round_up(dlsi_gemm_pack_reals(g, vw, mr, DLSI_K_NR(cx)) + copy, 16);
+}
+DLSI_FN size_t dlsi_gemm_work(const dls_cx *cx, const dlsi_gemm *g) {
+    const size_t threads = (size_t)dls_pool_threads(cx->pool);
+    dlsi_gemm own = *g;
+    own.b_packed = own.b_packed || dlsi_gemm_shares(cx, g);
+    return (dlsi_round_up(dlsi_gemm_shared_reals(cx, g), 16) +
+            threads * dlsi_gemm_thread_reals(cx, &own)) *
+           sizeof(dls_real);
+}
+DLSI_FN void dlsi_gemm_pack_span(const void *arg, size_t first, size_t count, int32_t thread) {
+    const dlsi_gemm_job *job = (const dlsi_gemm_job *)arg;
+    const dlsi_gemm *g = &job->g;
+    const int32_t nr = DLSI_K_NR(job->cx), j = (int32_t)first * nr;
+    const ptrdiff_t panel = (ptrdiff_t)g->k * nr;
+    (void)thread;
+    DLSI_K(job->cx, pack)
+    (g->b + j * g->b_col, g->b_k, g->b_col, g->k, dlsi_min_i32((int32_t)count * nr, g->n - j),
+     job->packed + (ptrdiff_t)first * panel, panel);
+}
+DLSI_FN void dlsi_gemm_task(void *arg, int32_t task, int32_t thread) {
+    const dlsi_gemm_job *job = (const dlsi_gemm_job *)arg;
+    const int32_t i = task / job->col_tasks * job->rows, j = task % job->col_tasks * job->cols;
+    dlsi_gemm g = job->g;
+    g.m = dlsi_min_i32(job->rows, g.m - i);
+    g.n = dlsi_min_i32(job->cols, g.n - j);
+    g.a += i * g.a_row;
+    g.c += i * g.ldc + j;
+    if (g.bias != NULL) g.bias += j;
+    if (g.res != NULL) g.res += i * g.ldc + j;
+    if (job->packed != NULL) {
+        g.b = job->packed;
+        g.b_packed = true;
+    }
+    if (g.b_packed)
+        g.b += (ptrdiff_t)j * g.k; /* whole panels: j is a multiple of nr */
+    else
+        g.b += j * g.b_col;
+    DLSI_K(job->cx, gemm)(&g, job->scratch + (size_t)thread * job->scratch_reals);
+    if (job->ready != NULL && g.m > 0) job->ready(job->ready_user, g.c, (size_t)g.m * (size_t)g.n);
+}
+/* The product, split over the pool. work: dlsi_gemm_work() bytes. ready (may be NULL) is told of
+   every piece of C when it is done; C must then be packed. */
+DLSI_FN void dlsi_gemm_run(const dls_cx *cx, const dlsi_gemm *g, void *work, dls_ready_fn ready,
+                           void *ready_user) {
+    const int32_t threads = dls_pool_threads(cx->pool), mr = DLSI_K_MR(cx), nr = DLSI_K_NR(cx);
+    dlsi_gemm_job job;
+    dlsi_gemm own = *g;
+    int32_t row_tasks;
+    job.cx = cx;
+    job.g = *g;
+    job.packed = NULL;
+    job.scratch = (dls_real *)work;
+    job.ready = ready;
+    job.ready_user = ready_user;
+    if (dlsi_gemm_shares(cx, g)) {
+        job.packed = (dls_real *)work;
+        job.scratch += dlsi_round_up(dlsi_gemm_shared_reals(cx, g), 16);
+        dlsi_par_spans(cx, (size_t)dlsi_ceil_div(g->n, nr), 1, dlsi_gemm_pack_span, &job);
+        own.b_packed = true;
+    }
+    job.scratch_reals = dlsi_gemm_thread_reals(cx, &own);
+    job.rows = g->m;
+    job.cols = dlsi_ceil_div(g->n, nr) * nr;
+    if (ready != NULL) { /* pieces of about 128 KB, still in the cache when ready looks at them */
+        job.rows = dlsi_max_i32(mr, 32768 / g->n / mr * mr);
+    } else if (threads > 1 && g->n >= 2 * threads * nr && g->m < 4 * g->n) {
+        job.cols = dlsi_ceil_div(dlsi_ceil_div(g->n, nr), 2 * threads) * nr;
+    } else if (threads > 1) {
+        job.rows = dlsi_max_i32(mr, dlsi_ceil_div(dlsi_ceil_div(g->m, mr), 4 * threads) * mr);
+    }
+    row_tasks = dlsi_ceil_div(g->m, dlsi_min_i32(job.rows, g->m));
+    job.col_tasks = dlsi_ceil_div(g->n, job.cols);
+    dls_parallel_for(cx->pool, row_tasks * job.col_tasks, dlsi_gemm_task, &job);
+}
+
+DLSI_FN void dlsi_gemm_from_desc(const dls_gemm_desc *d, dlsi_gemm *g) {
+    const ptrdiff_t lda = d->lda != 0 ? d->lda : d->trans_a ? d->m : d->k;
+    const ptrdiff_t ldb = d->ldb != 0 ? d->ldb : d->trans_b ? d->k : d->n;
+    memset(g, 0, sizeof *g);
+    g->a = d->a;
+    g->b = d->b;
+    g->c = d->c;
+    g->bias = d->bias;
+    g->a_row = d->trans_a ? 1 : lda;
+    g->a_k = d->trans_a ? lda : 1;
+    g->b_k = d->trans_b ? 1 : ldb;
+    g->b_col = d->trans_b ? ldb : 1;
+    g->ldc = d->ldc != 0 ? d->ldc : d->n;
+    g->m = d->m;
+    g->n = d->n;
+    g->k = d->k;
+    g->cont = d->add;
+    (void)dlsi_act_clamp(d->act, &g->lo, &g->hi);
+}
+DLS_API size_t dls_gemm_work(const dls_cx *cx, const dls_gemm_desc *desc) {
+    dlsi_gemm g;
+    dlsi_gemm_from_desc(desc, &g);
+    return dlsi_gemm_work(cx, &g);
+}
+DLS_API dls_status dls_gemm(const dls_cx *cx, const dls_gemm_desc *desc, void *work) {
+    dls_real lo, hi;
+    dlsi_gemm g;
+    if (desc->m < 1 || desc->n < 1 || desc->k < 1 || desc->a == NULL || desc->b == NULL ||
+        desc->c == NULL || !dlsi_act_clamp(desc->act, &lo, &hi))
+        return DLS_E_ARG;
+    dlsi_gemm_from_desc(desc, &g);
+    if (g.a_row * g.a_k < (desc->trans_a ? g.m : g.k) ||
+        g.b_k * g.b_col < (desc->trans_b ? g.k : g.n) || g.ldc < g.n)
+        return DLS_E_ARG;
+    dlsi_gemm_run(cx, &g, work, NULL, NULL);
+    return DLS_OK;
+}
+
+/* ------------------------------------------------------------------------------------------------
+   >>op.impl                                deps: config.api base port tensor kern par op.api
+   Each op: what its attributes mean, shape rule, forward, backward, row. To add one, write those
+   here, declare its row in >>op.api, name it in dls_op_find, and give it a builder in >>net. */
+
+DLS_API dls_status dls_op_fail(const dls_op_site *site, dls_status status, const char *what,
+                               int32_t a, int32_t b, int32_t c) {
+    return dlsi_fail(site->error, status, what, NULL, a, b, c);
+}
+
+#if DLS_ENABLE_TRAIN
+#define DLSI_BACKWARD(fn) fn
+#else
+#define DLSI_BACKWARD(fn) NULL
+#endif
+
+/* ---- Helpers ---- */
+
+DLSI_FN size_t dlsi_count(dls_shape s) { return (size_t)s.h * (size_t)s.w * (size_t)s.c; }
+DLSI_FN dls_shape dlsi_shape(int32_t h, int32_t w, int32_t c) {
+    dls_shape s;
+    s.h = h;
+    s.w = w;
+    s.c = c;
+    return s;
+}
+/* Two 16-bit numbers in an attribute. */
+DLSI_FN int32_t dlsi_pair(int32_t a, int32_t b) {
+    return (int32_t)((uint32_t)a & 0xFFFFu) | b << 16;
+}
+DLSI_FN int32_t dlsi_low(int32_t pair) { return pair & 0xFFFF; }
+DLSI_FN int32_t dlsi_high(int32_t pair) { return pair >> 16 & 0xFFFF; }
+DLSI_FN dls_act dlsi_act_of(int32_t number) {
+    return number > 0 && number < (int32_t)DLS_ACT_COUNT ? (dls_act)number : DLS_ACT_NONE;
+}
+DLSI_FN dls_act dlsi_attr_act(const dls_attr *a) { return dlsi_act_of(a->i[DLS_ATTR_ACT] & 255); }
+DLSI_FN void dlsi_param(dls_op_spec *spec, const char *name, int32_t d0, int32_t d1, int32_t d2,
+                        int32_t d3, dls_init init, float scale, unsigned flags) {
+    dls_param *p = &spec->param[spec->params++];
+    p->name = name;
+    p->dim[0] = d0;
+    p->dim[1] = d1;
+    p->dim[2] = d2;
+    p->dim[3] = d3;
+    p->init = (uint8_t)init;
+    p->flags = (uint8_t)flags;
+    p->scale = scale;
+}
+DLSI_FN size_t dlsi_param_count(const dls_param *p) {
+    return (size_t)p->dim[0] * (size_t)p->dim[1] * (size_t)p->dim[2] * (size_t)p->dim[3];
+}
+/* Whether a product of two sizes stays an int32 that tensors may have. */
+DLSI_FN bool dlsi_fits(int64_t a, int64_t b) {
+    return a >= 0 && b >= 0 && (b == 0 || a <= (int64_t)DLS_DIM_MAX / b);
+}
+/* Bound of uniform initial weights that keeps the variance of what passes: He et al. 2015. */
+DLSI_FN float dlsi_he(int64_t fan_in) {
+    return dlsi_sqrtf(6.0f / (float)(fan_in > 0 ? fan_in : 1));
+}
+DLSI_FN size_t dlsi_reals(size_t count) { return dlsi_mul(count, sizeof(dls_real)); }
+DLSI_FN dls_shape dlsi_y_from_x(const dls_op_site *site, dls_op_spec *spec) {
+    spec->y = site->x[0];
+    spec->dtype = DLS_F32;
+    return spec->y;
+}
+/* Every op but embedding wants reals. */
+DLSI_FN dls_status dlsi_need_reals(const dls_op_site *site) {
+    int32_t i;
+    for (i = 0; i < site->inputs; i++) {
+        if (site->dtype[i] != DLS_F32)
+            return dls_op_fail(site, DLS_E_SHAPE,
+                               DLSI_MSG("input {0} holds integers; embed them first"), i, 0, 0);
+    }
+    return DLS_OK;
+}
+DLSI_FN dls_status dlsi_need_batched(const dls_op_site *site) {
+    if (site->fixed != 0)
+        return dls_op_fail(site, DLS_E_SHAPE,
+                           DLSI_MSG("a parameter can only be an operand of add and mul"), 0, 0, 0);
+    return dlsi_need_reals(site);
+}
+
+/* Activation fused into an op that writes y: its clamp, as the call may override it. */
+DLSI_FN void dlsi_call_clamp(const dls_op_call *call, dls_real *lo, dls_real *hi) {
+    (void)dlsi_act_clamp(call->act >= 0 ? dlsi_act_of(call->act) : dlsi_attr_act(call->attr), lo,
+                         hi);
+}
+/* Fused activations are those computed from y alone; the rest are ops of their own. */
+DLSI_FN dls_status dlsi_need_fusable(const dls_op_site *site) {
+    const int32_t act = site->attr->i[DLS_ATTR_ACT] & 255;
+    dls_real lo, hi;
+    if (act >= (int32_t)DLS_ACT_COUNT || !dlsi_act_clamp((dls_act)act, &lo, &hi))
+        return dls_op_fail(site, DLS_E_ARG,
+                           DLSI_MSG("activation {0} cannot be fused; use an act op"), act, 0, 0);
+    return DLS_OK;
+}
+
+typedef struct dlsi_ew { /* elementwise job */
+    const dls_op_call *call;
+    const dls_real *a, *b;
+    dls_real *y;
+    dls_act act;
+    float slope;
+    dls_real lo, hi;
+    bool add;
+} dlsi_ew;
+DLSI_FN void dlsi_act_span(const void *arg, size_t first, size_t count, int32_t thread) {
+    const dlsi_ew *e = (const dlsi_ew *)arg;
+    (void)thread;
+    DLSI_K(e->call->cx, act)(e->act, e->slope, e->a + first, e->y + first, count);
+}
+DLSI_FN void dlsi_act_grad_span(const void *arg, size_t first, size_t count, int32_t thread) {
+    const dlsi_ew *e = (const dlsi_ew *)arg;
+    (void)thread;
+    DLSI_K(e->call->cx, act_grad)
+    (e->act, e->slope, e->a + first, e->b + first, e->y + first, count, e->add);
+}
+/* Turns dy, in place, into the gradient before a fused activation. */
+DLSI_FN void dlsi_fused_act_grad(const dls_op_call *call) {
+    const dls_act act = dlsi_attr_act(call->attr);
+    dlsi_ew e;
+    if (act == DLS_ACT_NONE) return;
+    DLSI_ZERO(e);
+    e.call = call;
+    e.a = (const dls_real *)call->y;
+    e.b = call->dy;
+    e.y = call->dy;
+    e.act = act;
+    dlsi_par_spans(call->cx, (size_t)call->n * dlsi_count(call->ys), DLSI_GRAIN, dlsi_act_grad_span,
+                   &e);
+}
+/* dst = src, or dst += src. */
+DLSI_FN void dlsi_put(const dls_cx *cx, const dls_real *src, dls_real *dst, size_t count,
+                      bool add) {
+    if (!add && src != dst)
+        memcpy(dst, src, count * sizeof *dst);
+    else if (add)
+        DLSI_K(cx, axpby)((dls_real)1, src, (dls_real)1, dst, count);
+}
+
+/* ---- Sums over rows, in parts with fixed borders, so that threads do not change them ---- */
+
+typedef struct dlsi_colsum {
+    const dls_cx *cx;
+    const dls_real *x;
+    dls_real *part;
+    size_t rows, per_part;
+    int32_t c;
+} dlsi_colsum;
+DLSI_FN size_t dlsi_colsum_rows(size_t rows) { return dlsi_max_size(256, (rows + 15) / 16); }
+DLSI_FN size_t dlsi_colsum_parts(size_t rows) {
+    const size_t per = dlsi_colsum_rows(rows);
+    return (rows + per - 1) / per;
+}
+DLSI_FN void dlsi_colsum_task(void *arg, int32_t task, int32_t thread) {
+    const dlsi_colsum *s = (const dlsi_colsum *)arg;
+    const size_t first = (size_t)task * s->per_part;
+    (void)thread;
+    DLSI_K(s->cx, col_sum)
+    (s->x + first * (size_t)s->c, dlsi_min_size(s->per_part, s->rows - first), s->c,
+     s->part + (size_t)task * (size_t)s->c, false);
+}
+/* sum (+)= column sums of x, rows x c. part: dlsi_colsum_parts(rows) x c reals. */
+DLSI_FN void dlsi_col_sum(const dls_cx *cx, const dls_real *x, size_t rows, int32_t c,
+                          dls_real *part, dls_real *sum, bool add) {
+    const size_t parts = dlsi_colsum_parts(rows);
+    dlsi_colsum s;
+    s.cx = cx;
+    s.x = x;
+    s.part = part;
+    s.rows = rows;
+    s.per_part = dlsi_colsum_rows(rows);
+    s.c = c;
+    dls_parallel_for(cx->pool, (int32_t)parts, dlsi_colsum_task, &s);
+    DLSI_K(cx, col_sum)(part, parts, c, sum, add);
+}
+
+DLSI_FN void dlsi_ready(const dls_op_call *call, int32_t param, size_t count) {
+    if (call->ready != NULL) call->ready(call->ready_user, call->dw[param], count);
+}
+
+/* ---- input, param: no computation; the executor knows them ----  i: h, w, c, dtype */
+
+DLSI_FN dls_status dlsi_input_shape(const dls_op_site *site, dls_op_spec *spec) {
+    const dls_attr *a = site->attr;
+    spec->y = dlsi_shape(a->i[0], a->i[1], a->i[2]);
+    if (dls_shape_count(spec->y) == 0)
+        return dls_op_fail(site, DLS_E_SHAPE,
+                           DLSI_MSG("axes {0} x {1} x {2} must be at least 1 and not too many"),
+                           a->i[0], a->i[1], a->i[2]);
+    if (a->i[3] != (int32_t)DLS_F32 && a->i[3] != (int32_t)DLS_I32)
+        return dls_op_fail(site, DLS_E_ARG, DLSI_MSG("dtype {0} cannot be an input"), a->i[3], 0,
+                           0);
+    spec->dtype = (dls_dtype)a->i[3];
+    return DLS_OK;
+}
+DLS_API const dls_op *dls_op_input(void) {
+    static const dls_op row = {"input", 0,    0,   DLS_MERGE_NONE, dlsi_input_shape, NULL,
+                               NULL,    NULL, NULL};
+    return &row;
+}
+DLSI_FN dls_status dlsi_paramop_shape(const dls_op_site *site, dls_op_spec *spec) {
+    const dls_attr *a = site->attr;
+    const float dev = a->f[0];
+    dls_status st = dlsi_input_shape(site, spec);
+    if (st != DLS_OK) return st;
+    spec->dtype = DLS_F32;
+    spec->fixed = true;
+    dlsi_param(spec, "param", 1, a->i[0], a->i[1], a->i[2],
+               dev > 0 ? DLS_INIT_NORMAL : DLS_INIT_ZERO, dev, 0);
+    return DLS_OK;
+}
+DLS_API const dls_op *dls_op_param(void) {
+    static const dls_op row = {"param", 0,    0,   DLS_MERGE_NONE, dlsi_paramop_shape, NULL,
+                               NULL,    NULL, NULL};
+    return &row;
+}
+
+/* ---- linear ----  i: units, no_bias; act.  y = act(x w + b) on rows of c */
+
+DLSI_FN void dlsi_linear_gemm(const dls_op_site *s, const dls_op_spec *spec, int32_t k,
+                              dlsi_gemm *fwd, dlsi_gemm *dx, dlsi_gemm *dw) {
+    const int32_t rows = s->batch * s->x[0].h * s->x[0].w, units = spec->y.c;
+    memset(fwd, 0, sizeof *fwd);
+    fwd->m = rows;
+    fwd->n = units;
+    fwd->k = k;
+    fwd->b_k = units;
+    fwd->b_col = 1;
+    *dx = *fwd;
+    dx->n = k;
+    dx->k = units;
+    dx->b_k = 1;
+    dx->b_col = units;
+    *dw = *fwd;
+    dw->m = k;
+    dw->k = rows;
+}
+/* Inference packs B unless scalar code reads it as it is. */
+DLSI_FN bool dlsi_packs(const dls_op_site *site) {
+    return site->cx != NULL && !site->train && DLSI_K_VW(site->cx) > 1;
+}
+DLSI_FN dls_status dlsi_linear_shape(const dls_op_site *site, dls_op_spec *spec) {
+    const int32_t units = site->attr->i[0], c = site->x[0].c;
+    dls_status st = dlsi_need_batched(site);
+    if (st == DLS_OK) st = dlsi_need_fusable(site);
+    if (st != DLS_OK) return st;
+    spec->y = dlsi_shape(site->x[0].h, site->x[0].w, units);
+    if (units < 1 || !dlsi_fits(units, c) || dls_shape_count(spec->y) == 0)
+        return dls_op_fail(site, DLS_E_ARG,
+                           DLSI_MSG("{0} units on {1} channels: too few or too many"), units, c, 0);
+    dlsi_param(spec, "weight", 1, 1, c, units, DLS_INIT_UNIFORM, dlsi_he(c), 0);
+    if (site->attr->i[1] == 0)
+        dlsi_param(spec, "bias", 1, 1, 1, units, DLS_INIT_ZERO, 0, DLS_PARAM_NO_DECAY);
+    spec->macs = (double)site->x[0].h * site->x[0].w * c * units;
+    spec->keep_x = 1;
+    spec->residual = c <= DLSI_KC;
+    spec->keep_y = dlsi_attr_act(site->attr) != DLS_ACT_NONE;
+    if (site->cx != NULL) {
+        dlsi_gemm fwd, dx, dw;
+        const size_t rows = (size_t)site->batch * (size_t)site->x[0].h * (size_t)site->x[0].w;
+        const int32_t nr = DLSI_K_NR(site->cx);
+        dlsi_linear_gemm(site, spec, c, &fwd, &dx, &dw);
+        fwd.b_packed = dlsi_packs(site);
+        spec->work = dlsi_gemm_work(site->cx, &fwd);
+        if (fwd.b_packed)
+            spec->packed = dlsi_reals((size_t)(dlsi_ceil_div(units, nr) * nr) * ((size_t)c + 1));
+        if (site->train) {
+            spec->work = dlsi_max_size(spec->work, dlsi_gemm_work(site->cx, &dx));
+            spec->work = dlsi_max_size(spec->work, dlsi_gemm_work(site->cx, &dw));
+            spec->work =
+                dlsi_max_size(spec->work, dlsi_reals(dlsi_colsum_parts(rows) * (size_t)units));
+        }
+    }
+    return DLS_OK;
+}
+/* Columns of packed panels (k rows each) times scale, and the bias after them. */
+DLSI_FN void dlsi_pack_affine(const dls_cx *cx, dls_real *panels, size_t k, int32_t n,
+                              const dls_real *bias, const dls_real *scale, const dls_real *shift,
+                              dls_real *packed_bias) {
+    const int32_t nr = DLSI_K_NR(cx);
+    int32_t j;
+    size_t p;
+    for (j = 0; j < n; j++) {
+        dls_real *column = panels + (size_t)(j / nr) * k * (size_t)nr + j % nr, b = (dls_real)0;
+        if (bias != NULL) b = bias[j];
+        if (scale != NULL) {
+            for (p = 0; p < k; p++) column[p * (size_t)nr] *= scale[j];
+            b = b * scale[j] + shift[j];
+        }
+        packed_bias[j] = b;
+    }
+}
+DLSI_FN void dlsi_linear_pack(const dls_op_call *call, const dls_real *scale, const dls_real *shift,
+                              void *packed) {
+    const int32_t nr = DLSI_K_NR(call->cx), k = call->xs[0].c, n = call->ys.c;
+    dls_real *panels = (dls_real *)packed;
+    DLSI_K(call->cx, pack)(call->w[0], n, 1, k, n, panels, (ptrdiff_t)k * nr);
+    dlsi_pack_affine(call->cx, panels, (size_t)k, n, call->w[1], scale, shift,
+                     panels + (size_t)(dlsi_ceil_div(n, nr) * nr) * (size_t)k);
+}
+DLSI_FN dls_status dlsi_linear_forward(const dls_op_call *call) {
+    const int32_t k = call->xs[0].c, n = call->ys.c, nr = DLSI_K_NR(call->cx);
+    dlsi_gemm g;
+    DLSI_ZERO(g);
+    g.a = (const dls_real *)call->x[0];
+    g.a_row = k;
+    g.a_k = 1;
+    g.b = call->w[0];
+    g.b_k = n;
+    g.b_col = 1;
+    g.bias = call->w[1];
+    g.c = (dls_real *)call->y;
+    g.ldc = n;
+    g.res = call->residual;
+    g.m = call->n * call->xs[0].h * call->xs[0].w;
+    g.n = n;
+    g.k = k;
+    dlsi_call_clamp(call, &g.lo, &g.hi);
+    if (call->packed != NULL) {
+        g.b = (const dls_real *)call->packed;
+        g.b_packed = true;
+        g.bias = g.b + (size_t)(dlsi_ceil_div(n, nr) * nr) * (size_t)k;
+    }
+    dlsi_gemm_run(call->cx, &g, call->work, NULL, NULL);
+    return DLS_OK;
+}
+/* dx = dy w^T, dw = x^T dy, db = column sums of dy; w is k x n, rows of x and dy are m. */
+DLSI_FN void dlsi_linear_grads(const dls_op_call *call, const dls_real *w, dls_real *dw,
+                               dls_real *db, int32_t m, int32_t k, int32_t n) {
+    dlsi_gemm g;
+    DLSI_ZERO(g);
+    (void)dlsi_act_clamp(DLS_ACT_NONE, &g.lo, &g.hi);
+    if (call->dx[0] != NULL) {
+        g.a = call->dy;
+        g.a_row = n;
+        g.a_k = 1;
+        g.b = w;
+        g.b_k = 1;
+        g.b_col = n;
+        g.c = call->dx[0];
+        g.ldc = k;
+        g.m = m;
+        g.n = k;
+        g.k = n;
+        g.res = (call->dx_add & 1u) != 0 ? g.c : NULL;
+        dlsi_gemm_run(call->cx, &g, call->work, NULL, NULL);
+    }
+    if (dw != NULL) {
+        g.a = (const dls_real *)call->x[0];
+        g.a_row = 1;
+        g.a_k = k;
+        g.b = call->dy;
+        g.b_k = n;
+        g.b_col = 1;
+        g.c = dw;
+        g.ldc = n;
+        g.m = k;
+        g.n = n;
+        g.k = m;
+        g.res = call->dw_add ? dw : NULL;
+        dlsi_gemm_run(call->cx, &g, call->work, call->ready, call->ready_user);
+    }
+    if (db != NULL) {
+        dlsi_col_sum(call->cx, call->dy, (size_t)m, n, (dls_real *)call->work, db, call->dw_add);
+        if (call->ready != NULL) call->ready(call->ready_user, db, (size_t)n);
+    }
+}
+DLSI_FN dls_status dlsi_linear_backward(const dls_op_call *call) {
+    dlsi_fused_act_grad(call);
+    dlsi_linear_grads(call, call->w[0], call->dw[0], call->dw[1],
+                      call->n * call->xs[0].h * call->xs[0].w, call->xs[0].c, call->ys.c);
+    return DLS_OK;
+}
+DLS_API const dls_op *dls_op_linear(void) {
+    static const dls_op row = {"linear",
+                               1,
+                               1,
+                               DLS_MERGE_HEAD,
+                               dlsi_linear_shape,
+                               dlsi_linear_forward,
+                               DLSI_BACKWARD(dlsi_linear_backward),
+                               dlsi_linear_pack,
+                               NULL};
+    return &row;
+}
+
+/* ---- tied_linear ----  y = x table^T; input 1 is the embedding whose table it is (its first
+   parameter stands in for w[0]: vocabulary x dim). i: vocabulary */
+
+DLSI_FN dls_status dlsi_tied_shape(const dls_op_site *site, dls_op_spec *spec) {
+    const int32_t v = site->attr->i[0], c = site->x[0].c;
+    dls_status st = dlsi_need_batched(site);
+    if (st != DLS_OK) return st;
+    if (site->x[1].c != c)
+        return dls_op_fail(site, DLS_E_SHAPE, DLSI_MSG("{0} channels, but the tied table has {1}"),
+                           c, site->x[1].c, 0);
+    spec->y = dlsi_shape(site->x[0].h, site->x[0].w, v);
+    if (v < 1 || !dlsi_fits(v, c) || dls_shape_count(spec->y) == 0)
+        return dls_op_fail(site, DLS_E_ARG,
+                           DLSI_MSG("a vocabulary of {0} is too small or too large"), v, 0, 0);
+    spec->macs = (double)site->x[0].h * site->x[0].w * c * v;
+    spec->keep_x = 1;
+    spec->tied = 2;
+    spec->tied_count = (size_t)v * (size_t)c;
+    if (site->cx != NULL) {
+        dlsi_gemm fwd, dx, dw;
+        dlsi_linear_gemm(site, spec, c, &fwd, &dx, &dw);
+        fwd.b_k = 1;
+        fwd.b_col = c;
+        dx.b_k = c;
+        dx.b_col = 1;
+        dw.m = v;
+        dw.n = c;
+        spec->work = dlsi_gemm_work(site->cx, &fwd);
+        if (site->train) {
+            spec->work = dlsi_max_size(spec->work, dlsi_gemm_work(site->cx, &dx));
+            spec->work = dlsi_max_size(spec->work, dlsi_gemm_work(site->cx, &dw));
+        }
+    }
+    return DLS_OK;
+}
+DLSI_FN void dlsi_tied_gemm(const dls_op_call *call, dlsi_gemm *g) {
+    memset(g, 0, sizeof *g);
+    (void)dlsi_act_clamp(DLS_ACT_NONE, &g->lo, &g->hi);
+    g->m = call->n * call->xs[0].h * call->xs[0].w;
+}
+DLSI_FN dls_status dlsi_tied_forward(const dls_op_call *call) {
+    dlsi_gemm g;
+    dlsi_tied_gemm(call, &g);
+    g.a = (const dls_real *)call->x[0];
+    g.a_row = call->xs[0].c;
+    g.a_k = 1;
+    g.b = call->w[0];
+    g.b_k = 1;
+    g.b_col = call->xs[0].c;
+    g.c = (dls_real *)call->y;
+    g.ldc = g.n = call->ys.c;
+    g.k = call->xs[0].c;
+    dlsi_gemm_run(call->cx, &g, call->work, NULL, NULL);
+    return DLS_OK;
+}
+DLSI_FN dls_status dlsi_tied_backward(const dls_op_call *call) {
+    const int32_t c = call->xs[0].c, v = call->ys.c;
+    dlsi_gemm g;
+    dlsi_tied_gemm(call, &g);
+    if (call->dx[0] != NULL) { /* dx = dy table */
+        g.a = call->dy;
+        g.a_row = v;
+        g.a_k = 1;
+        g.b = call->w[0];
+        g.b_k = c;
+        g.b_col = 1;
+        g.c = call->dx[0];
+        g.ldc = g.n = c;
+        g.k = v;
+        g.res = (call->dx_add & 1u) != 0 ? g.c : NULL;
+        dlsi_gemm_run(call->cx, &g, call->work, NULL, NULL);
+    }
+    if (call->dw[0] != NULL) { /* dtable = dy^T x */
+        g.k = call->n * call->xs[0].h * call->xs[0].w;
+        g.a = call->dy;
+        g.a_row = 1;
+        g.a_k = v;
+        g.b = (const dls_real *)call->x[0];
+        g.b_k = c;
+        g.b_col = 1;
+        g.c = call->dw[0];
+        g.ldc = g.n = c;
+        g.m = v;
+        g.res = call->dw_add ? g.c : NULL;
+        dlsi_gemm_run(call->cx, &g, call->work, call->ready, call->ready_user);
+    }
+    return DLS_OK;
+}
+DLS_API const dls_op *dls_op_tied_linear(void) {
+    static const dls_op row = {"tied_linear",
+                               2,
+                               2,
+                               DLS_MERGE_NONE,
+                               dlsi_tied_shape,
+                               dlsi_tied_forward,
+                               DLSI_BACKWARD(dlsi_tied_backward),
+                               NULL,
+                               NULL};
+    return &row;
+}
+
+/* ---- matmul ----  i: b_transposed.  Per sample and row h: a (w x c) times b */
+
+typedef struct dlsi_matmul {
+    const dls_op_call *call;
+    size_t a, b, y; /* elements of one product's operands */
+    int32_t m, n, k;
+    bool transposed, backward;
+} dlsi_matmul;
+DLSI_FN dls_status dlsi_matmul_shape(const dls_op_site *site, dls_op_spec *spec) {
+    const dls_shape a = site->x[0], b = site->x[1];
+    const bool t = site->attr->i[0] != 0;
+    const int32_t inner = t ? b.c : b.w, n = t ? b.w : b.c;
+    dls_status st = dlsi_need_batched(site);
+    if (st != DLS_OK) return st;
+    if (a.c != inner || a.h != b.h)
+        return dls_op_fail(site, DLS_E_SHAPE,
+                           DLSI_MSG("inner axes {0} and {1} differ, or the rows ({2} of a)"), a.c,
+                           inner, a.h);
+    spec->y = dlsi_shape(a.h, a.w, n);
+    if (dls_shape_count(spec->y) == 0)
+        return dls_op_fail(site, DLS_E_SHAPE, DLSI_MSG("the product of {0} x {1} is too large"),
+                           a.w, n, 0);
+    spec->macs = (double)a.h * a.w * a.c * n;
+    spec->keep_x = 3;
+    if (site->cx != NULL) {
+        dlsi_gemm g;
+        DLSI_ZERO(g);
+        g.m = g.n = g.k = dlsi_max_i32(a.w, dlsi_max_i32(a.c, n)); /* any of the three products */
+        g.b_col = 2;
+        spec->work_thread = dlsi_reals(dlsi_gemm_thread_reals(site->cx, &g));
+    }
+    return DLS_OK;
+}
+/* One product of a gradient or of forward: c (m x n) (+)= a b. */
+DLSI_FN void dlsi_matmul_one(const dlsi_matmul *t, const dls_real *a, ptrdiff_t a_row,
+                             ptrdiff_t a_k, const dls_real *b, ptrdiff_t b_k, ptrdiff_t b_col,
+                             dls_real *c, int32_t m, int32_t n, int32_t k, bool add,
+                             int32_t thread) {
+    dlsi_gemm g;
+    DLSI_ZERO(g);
+    (void)dlsi_act_clamp(DLS_ACT_NONE, &g.lo, &g.hi);
+    g.a = a;
+    g.a_row = a_row;
+    g.a_k = a_k;
+    g.b = b;
+    g.b_k = b_k;
+    g.b_col = b_col;
+    g.c = c;
+    g.ldc = n;
+    g.m = m;
+    g.n = n;
+    g.k = k;
+    g.res = add ? c : NULL;
+    DLSI_K(t->call->cx, gemm)(&g, (dls_real *)dls_op_scratch(t->call, thread));
+}
+DLSI_FN void dlsi_matmul_task(void *arg, int32_t task, int32_t thread) {
+    const dlsi_matmul *t = (const dlsi_matmul *)arg;
+    const dls_op_call *call = t->call;
+    const size_t i = (size_t)task;
+    const dls_real *a = (const dls_real *)call->x[0] + i * t->a,
+                   *b = (const dls_real *)call->x[1] + i * t->b;
+    const ptrdiff_t b_k = t->transposed ? 1 : t->n, b_col = t->transposed ? t->k : 1;
+    if (!t->backward) {
+        dlsi_matmul_one(t, a, t->k, 1, b, b_k, b_col, (dls_real *)call->y + i * t->y, t->m, t->n,
+                        t->k, false, thread);
+        return;
+    }
+    if (call->dx[0] != NULL) /* da = dy b^T */
+        dlsi_matmul_one(t, call->dy + i * t->y, t->n, 1, b, b_col, b_k, call->dx[0] + i * t->a,
+                        t->m, t->k, t->n, (call->dx_add & 1u) != 0, thread);
+    if (call->dx[1] != NULL && !t->transposed) /* db = a^T dy */
+        dlsi_matmul_one(t, a, 1, t->k, call->dy + i * t->y, t->n, 1, call->dx[1] + i * t->b, t->k,
+                        t->n, t->m, (call->dx_add & 2u) != 0, thread);
+    if (call->dx[1] != NULL && t->transposed) /* db = dy^T a */
+        dlsi_matmul_one(t, call->dy + i * t->y, 1, t->n, a, t->k, 1, call->dx[1] + i * t->b, t->n,
+                        t->k, t->m, (call->dx_add & 2u) != 0, thread);
+}
+DLSI_FN void dlsi_matmul_run(const dls_op_call *call, bool backward) {
+    dlsi_matmul t;
+    t.call = call;
+    t.transposed = call->attr->i[0] != 0;
+    t.backward = backward;
+    t.m = call->xs[0].w;
+    t.k = call->xs[0].c;
+    t.n = call->ys.c;
+    t.a = (size_t)t.m * (size_t)t.k;
+    t.b = (size_t)t.k * (size_t)t.n;
+    t.y = (size_t)t.m * (size_t)t.n;
+    dls_parallel_for(call->cx->pool, call->n * call->xs[0].h, dlsi_matmul_task, &t);
+}
+DLSI_FN dls_status dlsi_matmul_forward(const dls_op_call *call) {
+    dlsi_matmul_run(call, false);
+    return DLS_OK;
+}
+DLSI_FN dls_status dlsi_matmul_backward(const dls_op_call *call) {
+    dlsi_matmul_run(call, true);
+    return DLS_OK;
+}
+DLS_API const dls_op *dls_op_matmul(void) {
+    static const dls_op row = {"matmul",
+                               2,
+                               2,
+                               DLS_MERGE_NONE,
+                               dlsi_matmul_shape,
+                               dlsi_matmul_forward,
+                               DLSI_BACKWARD(dlsi_matmul_backward),
+                               NULL,
+                               NULL};
+    return &row;
+}
+
+/* ---- conv2d, conv_transpose ----  i, pairs as (h, w): channels; kernel; stride; dilation; padding
+   (top, left); padding (bottom, right); groups; act + no_bias << 8 + output padding << 16, << 24 */
+
+enum {
+    DLSI_CONV_C,
+    DLSI_CONV_K,
+    DLSI_CONV_S,
+    DLSI_CONV_D,
+    DLSI_CONV_P0,
+    DLSI_CONV_P1,
+    DLSI_CONV_G,
+    DLSI_CONV_F = DLS_ATTR_ACT
+};
+
+typedef enum dlsi_method {
+    DLSI_DIRECT, /* any */
+    DLSI_POINT,  /* 1x1, stride 1: a matrix product */
+    DLSI_PATCH,  /* few channels: patches copied side by side, then a product */
+    DLSI_WINO,   /* 3x3, stride 1 */
+    DLSI_DEPTH   /* one filter per channel */
+} dlsi_method;
+
+/* Geometry of a convolution from x (h, w, c) to y (oh, ow, oc). For the transposed op, y is its
+   input. */
+typedef struct dlsi_conv {
+    const dls_cx *cx;
+    int32_t n, h, w, c, oh, ow, oc, kh, kw, sh, sw, dh, dw, groups, pt, pl;
+    int32_t cg, og; /* channels of a group, in and out */
+    dlsi_method method;
+} dlsi_conv;
+
+DLSI_FN dlsi_method dlsi_conv_method(const dlsi_conv *v) {
+    const bool one_group = v->groups == 1,
+               plain = v->sh == 1 && v->sw == 1 && v->dh == 1 && v->dw == 1;
+    if (v->groups > 1 && v->cg == 1 && v->og == 1) return DLSI_DEPTH;
+    if (!one_group) return DLSI_DIRECT;
+    if (v->kh == 1 && v->kw == 1 && plain && v->pt == 0 && v->pl == 0 && v->oh == v->h &&
+        v->ow == v->w)
+        return DLSI_POINT;
+    if (v->cx == NULL || DLSI_K_VW(v->cx) == 1) return DLSI_DIRECT;
+    if (v->c <= 4 && v->kh * v->kw <= 256) return DLSI_PATCH;
+    if (DLSI_K_FAST_CONV(v->cx) && v->kh == 3 && v->kw == 3 && plain && v->c >= 8 && v->oc >= 8)
+        return DLSI_WINO;
+    return DLSI_DIRECT;
+}
+/* Reads the attributes; x and y as the plain convolution sees them. */
+DLSI_FN void dlsi_conv_geometry(dlsi_conv *v, const dls_cx *cx, const dls_attr *a, int32_t n,
+                                dls_shape x, dls_shape y) {
+    v->cx = cx;
+    v->n = n;
+    v->h = x.h;
+    v->w = x.w;
+    v->c = x.c;
+    v->oh = y.h;
+    v->ow = y.w;
+    v->oc = y.c;
+    v->kh = dlsi_low(a->i[DLSI_CONV_K]);
+    v->kw = dlsi_high(a->i[DLSI_CONV_K]);
+    v->sh = dlsi_low(a->i[DLSI_CONV_S]);
+    v->sw = dlsi_high(a->i[DLSI_CONV_S]);
+    v->dh = dlsi_low(a->i[DLSI_CONV_D]);
+    v->dw = dlsi_high(a->i[DLSI_CONV_D]);
+    v->pt = dlsi_low(a->i[DLSI_CONV_P0]);
+    v->pl = dlsi_high(a->i[DLSI_CONV_P0]);
+    v->groups = a->i[DLSI_CONV_G];
+    v->cg = v->c / v->groups;
+    v->og = v->oc / v->groups;
+    v->method = dlsi_conv_method(v);
+}
+
+/* ---- Sizes and blocks; functions of shapes only, so that bits do not depend on threads ---- */
+
+#define DLSI_WINO_BUDGET 98304 /* reals of transformed tiles in flight: in the second-level cache */
+DLSI_FN int32_t dlsi_wino_tiles(const dlsi_conv *v) {
+    return dlsi_ceil_div(v->oh, 4) * dlsi_ceil_div(v->ow, 4);
+}
+DLSI_FN int32_t dlsi_wino_block(const dlsi_conv *v) {
+    const int32_t fit = DLSI_WINO_BUDGET / (DLSI_WINO_POINTS * (v->c + v->oc)) / 14 * 14;
+    return dlsi_max_i32(14, dlsi_min_i32(fit, 112));
+}
+DLSI_FN size_t dlsi_wino_filter_reals(const dlsi_conv *v, int32_t k, int32_t n) {
+    const int32_t nr = DLSI_K_NR(v->cx);
+    return (size_t)DLSI_WINO_POINTS * (size_t)k * (size_t)(dlsi_ceil_div(n, nr) * nr);
+}
+/* Filters as the forward kernels want them. */
+DLSI_FN size_t dlsi_conv_packed_reals(const dlsi_conv *v) {
+    const size_t taps = (size_t)v->kh * (size_t)v->kw;
+    const int32_t nr = DLSI_K_NR(v->cx);
+    if (v->method == DLSI_DEPTH) return taps * (size_t)v->c;
+    if (v->method == DLSI_WINO) return dlsi_wino_filter_reals(v, v->c, v->oc);
+    return (size_t)v->groups * (size_t)(dlsi_ceil_div(v->og, nr) * nr) * taps * (size_t)v->cg;
+}
+/* Filters, flipped and transposed, as the gradient by x wants them. */
+DLSI_FN size_t dlsi_conv_flipped_reals(const dlsi_conv *v) {
+    const int32_t nr = DLSI_K_NR(v->cx);
+    if (v->method == DLSI_WINO) return dlsi_wino_filter_reals(v, v->oc, v->c);
+    if (v->method == DLSI_DEPTH) return (size_t)v->kh * (size_t)v->kw * (size_t)v->c;
+    return (size_t)v->groups * (size_t)(dlsi_ceil_div(v->cg, nr) * nr) * (size_t)(v->kh * v->kw) *
+           (size_t)v->og;
+}
+/* Output rows of patches copied at a time: about 32 KB. */
+DLSI_FN int32_t dlsi_patch_rows(const dlsi_conv *v) {
+    return dlsi_max_i32(1, dlsi_min_i32(v->oh, 8192 / (v->ow * v->kh * v->kw * v->c)));
+}
+DLSI_FN size_t dlsi_patch_reals(const dlsi_conv *v) {
+    return (size_t)dlsi_patch_rows(v) * (size_t)v->ow * (size_t)(v->kh * v->kw) * (size_t)v->c;
+}
+DLSI_FN size_t dlsi_conv_weights(const dlsi_conv *v) {
+    return (size_t)v->kh * (size_t)v->kw * (size_t)v->cg * (size_t)v->oc;
+}
+/* Gradients of weights are summed in this many parts of the batch, each by one thread, then added.
+   */
+DLSI_FN int32_t dlsi_conv_parts(const dlsi_conv *v) {
+    const size_t fit = ((size_t)1 << 20) / (dlsi_conv_weights(v) + (size_t)v->oc);
+    return dlsi_min_i32(v->n, dlsi_max_i32(1, (int32_t)dlsi_min_size(fit, 8)));
+}
+DLSI_FN size_t dlsi_conv_part_reals(const dlsi_conv *v) {
+    return dlsi_round_up(dlsi_conv_weights(v) + (size_t)v->oc, 16);
+}
+DLSI_FN size_t dlsi_conv_scratch_reals(const dlsi_conv *v, bool train) {
+    const size_t block = (size_t)dlsi_wino_block(v) * DLSI_WINO_POINTS * (size_t)(v->c + v->oc);
+    dlsi_gemm g;
+    DLSI_ZERO(g);
+    if (v->method == DLSI_PATCH) {
+        g.b_packed = true;
+        return dlsi_round_up(dlsi_patch_reals(v), 16) + dlsi_gemm_thread_reals(v->cx, &g);
+    }
+    if (v->method != DLSI_WINO) return 0;
+    g.m = dlsi_max_i32(v->c, v->oc); /* the widest product: unpacked gradients of tiles */
+    g.n = v->oc;
+    g.k = dlsi_wino_block(v);
+    g.b_col = 1;
+    g.b_k = v->oc;
+    return dlsi_round_up(block, 16) + dlsi_gemm_thread_reals(v->cx, &g) +
+           (train ? dlsi_round_up((size_t)DLSI_WINO_POINTS * (size_t)v->c * (size_t)v->oc, 16) : 0);
+}
+
+/* ---- Pieces: one image's rows as a correlation ---- */
+
+DLSI_FN void dlsi_conv_corr(const dlsi_conv *v, int32_t image, int32_t group, const dls_real *x,
+                            dls_real *y, dlsi_corr *g) {
+    memset(g, 0, sizeof *g);
+    (void)dlsi_act_clamp(DLS_ACT_NONE, &g->lo, &g->hi);
+    g->x_pix = v->c;
+    g->x_row = (ptrdiff_t)v->w * v->c;
+    g->y_pix = v->oc;
+    g->y_row = (ptrdiff_t)v->ow * v->oc;
+    g->x = x + (ptrdiff_t)image * v->h * g->x_row + (ptrdiff_t)group * v->cg;
+    g->y = y + (ptrdiff_t)image * v->oh * g->y_row + (ptrdiff_t)group * v->og;
+    g->h = v->h;
+    g->w = v->w;
+    g->c = v->method == DLSI_DEPTH ? v->c : v->cg;
+    g->oh = v->oh;
+    g->ow = v->ow;
+    g->oc = v->og;
+    g->kh = v->kh;
+    g->kw = v->kw;
+    g->sh = v->sh;
+    g->sw = v->sw;
+    g->dh = v->dh;
+    g->dw = v->dw;
+    g->pt = v->pt;
+    g->pl = v->pl;
+}
+/* Patches of output rows [y0, y1): ow x (kh kw c) each, zeros outside the image. */
+DLSI_FN void dlsi_conv_patches(const dlsi_conv *v, const dls_real *x, int32_t y0, int32_t y1,
+                               dls_real *to) {
+    const int32_t c = v->c;
+    int32_t y, j, r, s, e, s0, s1;
+    for (y = y0; y < y1; y++) {
+        for (j = 0; j < v->ow; j++) {
+            dlsi_taps_inside(v->w, v->kw, j, v->sw, v->dw, v->pl, &s0, &s1);
+            for (r = 0; r < v->kh; r++) {
+                const int32_t row = y * v->sh + r * v->dh - v->pt;
+                const bool inside = row >= 0 && row < v->h;
+                for (s = 0; s < v->kw; s++, to += c) {
+                    const dls_real *from = x;
+                    const bool in = inside && s >= s0 && s < s1;
+                    if (in) from += ((ptrdiff_t)row * v->w + j * v->sw - v->pl + s * v->dw) * c;
+                    for (e = 0; e < c; e++) to[e] = in ? from[e] : (dls_real)0;
+                }
+            }
+        }
+    }
+}
+
+typedef struct dlsi_conv_job {
+    dlsi_conv v;
+    const dls_op_call *call;
+    const dls_real *x, *filters, *bias, *res;
+    dls_real *y, *dy, *part;
+    dls_real lo, hi;
+    ptrdiff_t b_k, b_panel, b_group; /* of filters */
+    int32_t blocks, rows;            /* tasks of an image, output rows of each */
+    int32_t parts, slices;           /* of a weight gradient: by images, by output channels */
+    int32_t py, px;                  /* phase of a strided gradient by x */
+    bool flip;                       /* Winograd: gradient by x */
+} dlsi_conv_job;
+
+/* Output rows [y0, y1) of one image, in blocks whose input stays in the cache. */
+DLSI_FN void dlsi_conv_rows(const dlsi_conv_job *job, const dlsi_conv *v, dlsi_corr *g, int32_t y0,
+                            int32_t y1) {
+    const int32_t nr = DLSI_K_NR(v->cx),
+                  fit = 32768 / (int32_t)dlsi_min_size((size_t)g->x_row, 32768);
+    const int32_t step = dlsi_max_i32(1, fit / g->sh);
+    int32_t y;
+    (void)job;
+    for (y = y0; y < y1; y += step)
+        DLSI_K(v->cx, corr)(g, y, dlsi_min_i32(y1, y + step), 0, dlsi_ceil_div(g->oc, nr));
+}
+DLSI_FN void dlsi_conv_direct_task(void *arg, int32_t task, int32_t thread) {
+    const dlsi_conv_job *job = (const dlsi_conv_job *)arg;
+    const dlsi_conv *v = &job->v;
+    const int32_t image = task / job->blocks, y0 = task % job->blocks * job->rows;
+    const int32_t y1 = dlsi_min_i32(v->oh, y0 + job->rows);
+    int32_t group;
+    (void)thread;
+    for (group = 0; group < (v->method == DLSI_DEPTH ? 1 : v->groups); group++) {
+        dlsi_corr g;
+        dlsi_conv_corr(v, image, group, job->x, job->y, &g);
+        g.lo = job->lo;
+        g.hi = job->hi;
+        g.b = job->filters + group * job->b_group;
+        g.b_k = job->b_k;
+        g.b_panel = job->b_panel;
+        if (job->bias != NULL) g.bias = job->bias + group * v->og;
+        if (job->res != NULL) g.res = job->res + (g.y - job->y);
+        if (v->method == DLSI_DEPTH)
+            DLSI_K(v->cx, depthwise)(&g, y0, y1);
+        else
+            dlsi_conv_rows(job, v, &g, y0, y1);
+    }
+}
+DLSI_FN void dlsi_conv_patch_task(void *arg, int32_t task, int32_t thread) {
+    const dlsi_conv_job *job = (const dlsi_conv_job *)arg;
+    const dlsi_conv *v = &job->v;
+    const int32_t image = task / job->blocks, y0 = task % job->blocks * job->rows;
+    const int32_t y1 = dlsi_min_i32(v->oh, y0 + job->rows), step = dlsi_patch_rows(v);
+    dls_real *patches = (dls_real *)dls_op_scratch(job->call, thread);
+    dls_real *work = patches + dlsi_round_up(dlsi_patch_reals(v), 16);
+    int32_t y;
+    dlsi_gemm g;
+    DLSI_ZERO(g);
+    g.k = v->kh * v->kw * v->c;
+    g.n = v->oc;
+    g.a_row = g.k;
+    g.a_k = 1;
+    g.b = job->filters;
+    g.b_packed = true;
+    g.bias = job->bias;
+    g.ldc = v->oc;
+    g.lo = job->lo;
+    g.hi = job->hi;
+    g.a = patches;
+    for (y = y0; y < y1; y += step) {
+        const int32_t end = dlsi_min_i32(y1, y + step);
+        dlsi_conv_patches(v, job->x + (ptrdiff_t)image * v->h * v->w * v->c, y, end, patches);
+        g.m = (end - y) * v->ow;
+        g.c = job->y + ((ptrdiff_t)image * v->oh + y) * v->ow * v->oc;
+        g.res = job->res != NULL ? job->res + (g.c - job->y) : NULL;
+        DLSI_K(v->cx, gemm)(&g, work);
+    }
+}
+/* ---- Winograd; builds with scalar kernels alone never choose it ---- */
+
+#if DLSI_VARIANTS > 1
+/* Filters transformed: for the convolution, or (flipped, channels and outputs exchanged) its
+   gradient. */
+DLSI_FN void dlsi_wino_filters(const dlsi_conv *v, const dls_real *w, bool flip, dls_real *dst) {
+    DLSI_K(v->cx, wino_filter)
+    (w, (ptrdiff_t)v->c * v->oc, flip ? 1 : v->oc, flip ? v->oc : 1, flip, flip ? v->oc : v->c,
+     flip ? v->c : v->oc, dst);
+}
+/* Tiles [t0, t1) of a Winograd convolution; job->v is the geometry of what is computed. */
+DLSI_FN void dlsi_conv_wino_task(void *arg, int32_t task, int32_t thread) {
+    const dlsi_conv_job *job = (const dlsi_conv_job *)arg;
+    const dlsi_conv *v = &job->v;
+    const int32_t all = v->n * dlsi_wino_tiles(v), t0 = task * job->rows;
+    const int32_t t1 = dlsi_min_i32(all, t0 + job->rows), tiles = t1 - t0;
+    const size_t point = dlsi_wino_filter_reals(v, v->c, v->oc) / DLSI_WINO_POINTS;
+    dls_real *in = (dls_real *)dls_op_scratch(job->call, thread);
+    dls_real *out = in + (ptrdiff_t)DLSI_WINO_POINTS * tiles * v->c;
+    dls_real *work =
+        in + dlsi_round_up((size_t)job->rows * DLSI_WINO_POINTS * (size_t)(v->c + v->oc), 16);
+    dlsi_wino w;
+    dlsi_gemm g;
+    int32_t p;
+    DLSI_ZERO(w);
+    w.x = job->x;
+    w.y = job->y;
+    w.bias = job->bias;
+    w.res = job->res;
+    w.n = v->n;
+    w.h = v->h;
+    w.w = v->w;
+    w.c = v->c;
+    w.oh = v->oh;
+    w.ow = v->ow;
+    w.oc = v->oc;
+    w.pt = v->pt;
+    w.pl = v->pl;
+    w.th = dlsi_ceil_div(v->oh, 4);
+    w.tw = dlsi_ceil_div(v->ow, 4);
+    w.lo = job->lo;
+    w.hi = job->hi;
+    DLSI_K(v->cx, wino_gather)(&w, t0, t1, in);
+    DLSI_ZERO(g);
+    (void)dlsi_act_clamp(DLS_ACT_NONE, &g.lo, &g.hi);
+    g.a_row = v->c;
+    g.a_k = 1;
+    g.b_packed = true;
+    g.ldc = v->oc;
+    g.m = tiles;
+    g.n = v->oc;
+    g.k = v->c;
+    for (p = 0; p < DLSI_WINO_POINTS; p++) {
+        g.a = in + (ptrdiff_t)p * tiles * v->c;
+        g.b = job->filters + (size_t)p * point;
+        g.c = out + (ptrdiff_t)p * tiles * v->oc;
+        DLSI_K(v->cx, gemm)(&g, work);
+    }
+    DLSI_K(v->cx, wino_scatter)(&w, t0, t1, out);
+}
+
+DLSI_FN void dlsi_conv_dw_wino(const dlsi_conv_job *job, int32_t part, int32_t thread,
+                               dls_real *dw) {
+    const dlsi_conv *v = &job->v;
+    const int32_t all = v->n * dlsi_wino_tiles(v), block = dlsi_wino_block(v);
+    const int32_t first = (int32_t)((int64_t)all * part / job->parts);
+    const int32_t end = (int32_t)((int64_t)all * (part + 1) / job->parts);
+    const size_t tiles = (size_t)block * DLSI_WINO_POINTS, sums = (size_t)v->c * (size_t)v->oc;
+    dls_real *in = (dls_real *)dls_op_scratch(job->call, thread), *dys = in + tiles * (size_t)v->c;
+    dls_real *sum = in + dlsi_round_up(tiles * (size_t)(v->c + v->oc), 16);
+    dls_real *work = sum + dlsi_round_up(DLSI_WINO_POINTS * sums, 16);
+    int32_t t, p;
+    dlsi_wino w;
+    dlsi_gemm g;
+    DLSI_ZERO(w);
+    w.x = job->x;
+    w.y = job->dy;
+    w.n = v->n;
+    w.h = v->h;
+    w.w = v->w;
+    w.c = v->c;
+    w.oh = v->oh;
+    w.ow = v->ow;
+    w.oc = v->oc;
+    w.pt = v->pt;
+    w.pl = v->pl;
+    w.th = dlsi_ceil_div(v->oh, 4);
+    w.tw = dlsi_ceil_div(v->ow, 4);
+    DLSI_ZERO(g);
+    (void)dlsi_act_clamp(DLS_ACT_NONE, &g.lo, &g.hi);
+    g.a_row = 1;
+    g.a_k = v->c;
+    g.b_k = v->oc;
+    g.b_col = 1;
+    g.ldc = v->oc;
+    g.m = v->c;
+    g.n = v->oc;
+    for (t = first; t < end; t += block) {
+        const int32_t stop = dlsi_min_i32(end, t + block);
+        DLSI_K(v->cx, wino_gather)(&w, t, stop, in);
+        DLSI_K(v->cx, wino_gather_dy)(&w, t, stop, dys);
+        g.k = stop - t;
+        g.cont = t > first;
+        for (p = 0; p < DLSI_WINO_POINTS; p++) {
+            g.a = in + (ptrdiff_t)p * g.k * v->c;
+            g.b = dys + (ptrdiff_t)p * g.k * v->oc;
+            g.c = sum + (size_t)p * sums;
+            DLSI_K(v->cx, gemm)(&g, work);
+        }
+    }
+    DLSI_K(v->cx, wino_filter_grad)(sum, v->c, v->oc, dw, false);
+}
+#else
+DLSI_FN void dlsi_wino_filters(const dlsi_conv *v, const dls_real *w, bool flip, dls_real *dst) {
+    (void)v, (void)w, (void)flip, (void)dst;
+}
+DLSI_FN void dlsi_conv_wino_task(void *arg, int32_t task, int32_t thread) {
+    (void)arg, (void)task, (void)thread;
+}
+DLSI_FN void dlsi_conv_dw_wino(const dlsi_conv_job *job, int32_t part, int32_t thread,
+                               dls_real *dw) {
+    (void)job, (void)part, (void)thread, (void)dw;
+}
+#endif
+
+/* Splits images into enough tasks for the threads. */
+DLSI_FN void dlsi_conv_split(dlsi_conv_job *job) {
+    const int32_t threads = dls_pool_threads(job->v.cx->pool), want = threads > 1 ? 4 * threads : 1;
+    job->blocks = dlsi_min_i32(job->v.oh, dlsi_ceil_div(want, job->v.n));
+    job->rows = dlsi_ceil_div(job->v.oh, job->blocks);
+    job->blocks = dlsi_ceil_div(job->v.oh, job->rows);
+}
+
+/* Filters into kernel order. */
+DLSI_FN void dlsi_conv_pack(const dlsi_conv *v, const dls_real *w, dls_real *dst) {
+    const int32_t nr = DLSI_K_NR(v->cx), k = v->kh * v->kw * v->cg;
+    int32_t group;
+    if (v->method == DLSI_DEPTH) {
+        memcpy(dst, w, dlsi_conv_packed_reals(v) * sizeof *dst);
+        return;
+    }
+    if (v->method == DLSI_WINO) {
+        dlsi_wino_filters(v, w, false, dst);
+        return;
+    }
+    for (group = 0; group < v->groups; group++, dst += (ptrdiff_t)dlsi_ceil_div(v->og, nr) * nr * k)
+        DLSI_K(v->cx, pack)(w + group * v->og, v->oc, 1, k, v->og, dst, (ptrdiff_t)k * nr);
+}
+/* y = clamp(conv(x, filters) + bias + res). job: v, call, x, y, bias, res, lo, hi set. packed:
+   filters in kernel order, or NULL: w is packed into work, unless scalar code reads it in place. */
+DLSI_FN void dlsi_conv_forward_run(dlsi_conv_job *job, const dls_real *w, const dls_real *packed,
+                                   dls_real *work) {
+    const dlsi_conv *v = &job->v;
+    const int32_t nr = DLSI_K_NR(v->cx), k = v->kh * v->kw * v->cg;
+    const bool in_place = packed == NULL && (v->method == DLSI_DEPTH || DLSI_K_VW(v->cx) == 1);
+    if (packed == NULL && !in_place) {
+        dlsi_conv_pack(v, w, work);
+        packed = work;
+    }
+    job->filters = in_place ? w : packed;
+    job->b_k = v->method == DLSI_DEPTH ? v->c : in_place ? v->oc : nr;
+    job->b_panel = in_place ? nr : (ptrdiff_t)k * nr;
+    job->b_group = in_place ? v->og : (ptrdiff_t)dlsi_ceil_div(v->og, nr) * nr * k;
+    if (v->method == DLSI_WINO) {
+        job->rows = dlsi_wino_block(v);
+        dls_parallel_for(v->cx->pool, dlsi_ceil_div(v->n * dlsi_wino_tiles(v), job->rows),
+                         dlsi_conv_wino_task, job);
+        return;
+    }
+    dlsi_conv_split(job);
+    dls_parallel_for(v->cx->pool, v->n * job->blocks,
+                     v->method == DLSI_PATCH ? dlsi_conv_patch_task : dlsi_conv_direct_task, job);
+}
+
+/* ---- Gradient by x. A stride of s by t parts x in s t phases; each is a plain correlation of dy
+   with every s-th (t-th) tap, in reverse. ---- */
+
+/* Taps that reach outputs of a phase: last, last - step, ...; count of them; shift of dy. */
+typedef struct dlsi_phase {
+    int32_t last, step, count, pad, dilation, size;
+} dlsi_phase;
+DLSI_FN dlsi_phase dlsi_conv_phase(int32_t size, int32_t kernel, int32_t stride, int32_t dilation,
+                                   int32_t pad, int32_t phase) {
+    dlsi_phase p;
+    int32_t r, a = stride, b = dilation;
+    while (b != 0) { /* greatest common divisor to a */
+        const int32_t t = a % b;
+        a = b;
+        b = t;
+    }
+    p.step = stride / a;
+    p.dilation = dilation / a;
+    p.count = 0;
+    p.last = -1;
+    p.pad = 0;
+    p.size = phase < size ? (size - 1 - phase) / stride + 1 : 0;
+    for (r = kernel - 1; r >= 0; r--) {
+        if ((phase + pad - r * dilation) % stride != 0) continue;
+        if (p.last < 0) {
+            p.last = r;
+            p.pad = -((phase + pad - r * dilation) / stride);
+        }
+        p.count++;
+        r -= p.step - 1;
+    }
+    return p;
+}
+DLSI_FN void dlsi_conv_dx_task(void *arg, int32_t task, int32_t thread) {
+    const dlsi_conv_job *job = (const dlsi_conv_job *)arg;
+    const dlsi_conv *v = &job->v;
+    const dlsi_phase py = dlsi_conv_phase(v->h, v->kh, v->sh, v->dh, v->pt, job->py);
+    const dlsi_phase px = dlsi_conv_phase(v->w, v->kw, v->sw, v->dw, v->pl, job->px);
+    const int32_t image = task / job->blocks, y0 = task % job->blocks * job->rows;
+    const int32_t y1 = dlsi_min_i32(py.size, y0 + job->rows);
+    int32_t group;
+    (void)thread;
+    for (group = 0; group < (v->method == DLSI_DEPTH ? 1 : v->groups); group++) {
+        dlsi_corr g;
+        dlsi_conv_corr(v, image, group, job->y, job->dy, &g); /* swapped: from dy into dx */
+        g.x = job->dy + (ptrdiff_t)image * v->oh * v->ow * v->oc + (ptrdiff_t)group * v->og;
+        g.y = job->y + ((ptrdiff_t)image * v->h + job->py) * v->w * v->c +
+              (ptrdiff_t)job->px * v->c + (ptrdiff_t)group * v->cg;
+        g.x_pix = v->oc;
+        g.x_row = (ptrdiff_t)v->ow * v->oc;
+        g.y_pix = (ptrdiff_t)v->sw * v->c;
+        g.y_row = (ptrdiff_t)v->sh * v->w * v->c;
+        g.h = v->oh;
+        g.w = v->ow;
+        g.c = v->method == DLSI_DEPTH ? v->c : v->og;
+        g.oh = py.size;
+        g.ow = px.size;
+        g.oc = v->cg;
+        g.kh = py.count;
+        g.kw = px.count;
+        g.sh = g.sw = 1;
+        g.dh = py.dilation;
+        g.dw = px.dilation;
+        g.pt = py.pad;
+        g.pl = px.pad;
+        g.b = job->filters + group * job->b_group;
+        g.b_k = v->method == DLSI_DEPTH ? v->c : job->b_k;
+        g.b_panel = job->b_panel;
+        g.lo = job->lo;
+        g.hi = job->hi;
+        if (job->bias != NULL) g.bias = job->bias + group * v->cg;
+        if (job->res != NULL) g.res = job->res + (g.y - job->y);
+        if (v->method == DLSI_DEPTH)
+            DLSI_K(v->cx, depthwise)(&g, y0, y1);
+        else
+            dlsi_conv_rows(job, v, &g, y0, y1);
+    }
+}
+/* Filters of one phase, taps reversed, channels and outputs exchanged. */
+DLSI_FN void dlsi_conv_pack_phase(const dlsi_conv *v, const dls_real *w, dlsi_phase py,
+                                  dlsi_phase px, dls_real *dst) {
+    const int32_t nr = DLSI_K_NR(v->cx), taps = py.count * px.count;
+    const ptrdiff_t panel = (ptrdiff_t)taps * v->og * nr;
+    int32_t group, t;
+    for (group = 0; group < v->groups; group++, dst += dlsi_ceil_div(v->cg, nr) * panel) {
+        for (t = 0; t < taps; t++) {
+            const int32_t r = py.last - t / px.count * py.step,
+                          s = px.last - t % px.count * px.step;
+            DLSI_K(v->cx, pack)
+            (w + ((ptrdiff_t)r * v->kw + s) * v->cg * v->oc + group * v->og, 1, v->oc, v->og, v->cg,
+             dst + (ptrdiff_t)t * v->og * nr, panel);
+        }
+    }
+}
+/* y (which has x's shape) = clamp(gradient of conv by x of dy + bias + res). work: flipped
+   filters. */
+DLSI_FN void dlsi_conv_dx_run(dlsi_conv_job *job, const dls_real *w, dls_real *work) {
+    const dlsi_conv *v = &job->v;
+    const int32_t nr = DLSI_K_NR(v->cx);
+    if (v->method == DLSI_WINO) { /* again a 3x3 convolution, of dy */
+        dlsi_conv_job swapped = *job;
+        swapped.v.h = v->oh;
+        swapped.v.w = v->ow;
+        swapped.v.c = v->oc;
+        swapped.v.oh = v->h;
+        swapped.v.ow = v->w;
+        swapped.v.oc = v->c;
+        swapped.v.pt = 2 - v->pt;
+        swapped.v.pl = 2 - v->pl;
+        swapped.x = job->dy;
+        dlsi_wino_filters(v, w, true, work);
+        dlsi_conv_forward_run(&swapped, NULL, work, NULL);
+        return;
+    }
+    job->filters = work;
+    for (job->py = 0; job->py < v->sh; job->py++) {
+        for (job->px = 0; job->px < v->sw; job->px++) {
+            const dlsi_phase py = dlsi_conv_phase(v->h, v->kh, v->sh, v->dh, v->pt, job->py);
+            const dlsi_phase px = dlsi_conv_phase(v->w, v->kw, v->sw, v->dw, v->pl, job->px);
+            int32_t t;
+            if (py.size == 0 || px.size == 0) continue;
+            job->b_k = nr;
+            job->b_panel = (ptrdiff_t)py.count * px.count * v->og * nr;
+            job->b_group = dlsi_ceil_div(v->cg, nr) * job->b_panel;
+            if (v->method == DLSI_DEPTH) {
+                for (t = 0; t < py.count * px.count; t++)
+                    memcpy(work + (ptrdiff_t)t * v->c,
+                           w + ((ptrdiff_t)(py.last - t / px.count * py.step) * v->kw + px.last -
+                                t % px.count * px.step) *
+                                   v->c,
+                           (size_t)v->c * sizeof *work);
+            } else {
+                dlsi_conv_pack_phase(v, w, py, px, work);
+            }
+            job->blocks = 1;
+            job->rows = py.size;
+            if (v->n < 4 * dls_pool_threads(v->cx->pool)) {
+                job->rows =
+                    dlsi_ceil_div(py.size, dlsi_ceil_div(4 * dls_pool_threads(v->cx->pool), v->n));
+                job->blocks = dlsi_ceil_div(py.size, job->rows);
+            }
+            dls_parallel_for(v->cx->pool, v->n * job->blocks, dlsi_conv_dx_task, job);
+        }
+    }
+}
+
+/* ---- Gradient by weights ---- */
+
+/* One part of the images, one slice of the output channels (direct methods), into its partial sum.
+   */
+DLSI_FN void dlsi_conv_dw_task(void *arg, int32_t task, int32_t thread) {
+    const dlsi_conv_job *job = (const dlsi_conv_job *)arg;
+    const dlsi_conv *v = &job->v;
+    const int32_t part = task / job->slices, slice = task % job->slices;
+    const int32_t first = (int32_t)((int64_t)v->n * part / job->parts);
+    const int32_t end = (int32_t)((int64_t)v->n * (part + 1) / job->parts);
+    const int32_t o0 = (int32_t)((int64_t)v->og * slice / job->slices);
+    const int32_t o1 = (int32_t)((int64_t)v->og * (slice + 1) / job->slices);
+    dls_real *dw = job->part + (size_t)part * dlsi_conv_part_reals(v),
+             *db = dw + dlsi_conv_weights(v);
+    int32_t image, group, y, step;
+    if (v->method == DLSI_WINO) {
+        dlsi_conv_dw_wino(job, part, thread, dw);
+    } else if (v->method == DLSI_DEPTH) {
+        memset(dw, 0, dlsi_conv_weights(v) * sizeof *dw);
+    }
+    for (image = first; image < end; image++) {
+        const size_t pixels = (size_t)v->oh * (size_t)v->ow;
+        dlsi_corr g;
+        if (slice == 0 && job->call->dw[1] != NULL) DLSI_K(v->cx, col_sum)
+        (job->dy + (size_t)image * pixels * (size_t)v->oc, pixels, v->oc, db, image > first);
+        if (v->method == DLSI_WINO) continue;
+        for (group = 0; group < (v->method == DLSI_DEPTH ? 1 : v->groups); group++) {
+            dlsi_conv_corr(v, image, group, job->x, job->dy, &g);
+            g.b_k = v->oc;
+            if (v->method == DLSI_DEPTH) {
+                DLSI_K(v->cx, depthwise_dw)(&g, 0, v->oh, dw);
+                continue;
+            }
+            g.y += o0;
+            g.oc = o1 - o0;
+            step = dlsi_max_i32(
+                1, 8192 / (int32_t)dlsi_min_size((size_t)(g.x_row * v->sh + g.y_row), 8192));
+            if (v->method ==
+                DLSI_PATCH) { /* patches are an image of kh kw c channels, 1x1 filters */
+                dls_real *patches = (dls_real *)dls_op_scratch(job->call, thread);
+                step = dlsi_patch_rows(v);
+                g.c = v->kh * v->kw * v->c;
+                g.x_pix = g.c;
+                g.x_row = (ptrdiff_t)v->ow * g.c;
+                g.kh = g.kw = g.sh = g.sw = g.dh = g.dw = 1;
+                g.pt = g.pl = 0;
+                g.w = v->ow;
+                for (y = 0; y < v->oh; y += step, g.y += step * g.y_row) {
+                    g.h = g.oh = dlsi_min_i32(step, v->oh - y);
+                    dlsi_conv_patches(v, job->x + (ptrdiff_t)image * v->h * v->w * v->c, y,
+                                      y + g.oh, patches);
+                    g.x = patches;
+                    DLSI_K(v->cx, corr_dw)(&g, 0, g.oh, dw + o0, image > first || y > 0);
+                }
+                continue;
+            }
+            for (y = 0; y < v->oh; y += step) DLSI_K(v->cx, corr_dw)
+            (&g, y, dlsi_min_i32(v->oh, y + step), dw + group * v->og + o0, image > first || y > 0);
+        }
+    }
+}
+typedef struct dlsi_parts {
+    const dls_cx *cx;
+    const dls_real *part;
+    size_t stride;
+    int32_t parts;
+    dls_real *sum;
+    bool add;
+} dlsi_parts;
+DLSI_FN void dlsi_parts_span(const void *arg, size_t first, size_t count, int32_t thread) {
+    const dlsi_parts *p = (const dlsi_parts *)arg;
+    int32_t i;
+    (void)thread;
+    dlsi_put(p->cx, p->part + first, p->sum + first, count, p->add);
+    for (i = 1; i < p->parts; i++)
+        dlsi_put(p->cx, p->part + (size_t)i * p->stride + first, p->sum + first, count, true);
+}
+/* sum (+)= the partial sums, in their order. */
+DLSI_FN void dlsi_add_parts(const dls_cx *cx, const dls_real *part, size_t stride, int32_t parts,
+                            dls_real *sum, size_t count, bool add) {
+    dlsi_parts p;
+    p.cx = cx;
+    p.part = part;
+    p.stride = stride;
+    p.parts = parts;
+    p.sum = sum;
+    p.add = add;
+    dlsi_par_spans(cx, count, DLSI_GRAIN, dlsi_parts_span, &p);
+}
+DLSI_FN void dlsi_conv_dw_run(dlsi_conv_job *job, dls_real *work) {
+    const dlsi_conv *v = &job->v;
+    const dls_op_call *call = job->call;
+    const size_t stride = dlsi_conv_part_reals(v), weights = dlsi_conv_weights(v);
+    const int32_t threads = dls_pool_threads(v->cx->pool);
+    job->part = work;
+    job->parts = dlsi_conv_parts(v);
+    job->slices = 1;
+    if (job->parts < threads && v->method != DLSI_WINO && v->method != DLSI_DEPTH)
+        job->slices = dlsi_min_i32(dlsi_ceil_div(threads, job->parts),
+                                   dlsi_ceil_div(v->og, DLSI_K_NR(v->cx)));
+    dls_parallel_for(v->cx->pool, job->parts * job->slices, dlsi_conv_dw_task, job);
+    dlsi_add_parts(v->cx, job->part, stride, job->parts, call->dw[0], weights, call->dw_add);
+    dlsi_ready(call, 0, weights);
+    if (call->dw[1] != NULL) {
+        dlsi_add_parts(v->cx, job->part + weights, stride, job->parts, call->dw[1], (size_t)v->oc,
+                       call->dw_add);
+        dlsi_ready(call, 1, (size_t)v->oc);
+    }
+}
+
+/* ---- The two ops ---- */
+
+/* Checks attributes that both share. Sets the output's axes of a plain convolution of h x w. */
+DLSI_FN dls_status dlsi_conv_check(const dls_op_site *site, int64_t *kh, int64_t *kw) {
+    const dls_attr *a = site->attr;
+    const int32_t s = a->i[DLSI_CONV_S], d = a->i[DLSI_CONV_D], k = a->i[DLSI_CONV_K];
+    dls_status st = dlsi_need_batched(site);
+    if (st == DLS_OK) st = dlsi_need_fusable(site);
+    if (st != DLS_OK) return st;
+    if (dlsi_low(k) < 1 || dlsi_high(k) < 1 || dlsi_low(s) < 1 || dlsi_high(s) < 1 ||
+        dlsi_low(d) < 1 || dlsi_high(d) < 1 || dlsi_low(k) > 1024 || dlsi_high(k) > 1024)
+        return dls_op_fail(site, DLS_E_ARG,
+                           DLSI_MSG("kernel {0} x {1}: kernel, stride and dilation must be 1 or "
+                                    "more, kernel at most 1024"),
+                           dlsi_low(k), dlsi_high(k), 0);
+    *kh = (int64_t)(dlsi_low(k) - 1) * dlsi_low(d) + 1;
+    *kw = (int64_t)(dlsi_high(k) - 1) * dlsi_high(d) + 1;
+    if (a->i[DLSI_CONV_C] < 1 || a->i[DLSI_CONV_G] < 1 ||
+        a->i[DLSI_CONV_C] % a->i[DLSI_CONV_G] != 0 || site->x[0].c % a->i[DLSI_CONV_G] != 0)
+        return dls_op_fail(site, DLS_E_SHAPE,
+                           DLSI_MSG("{2} groups must divide {0} input and {1} output channels"),
+                           site->x[0].c, a->i[DLSI_CONV_C], a->i[DLSI_CONV_G]);
+    if (!dlsi_fits((int64_t)site->x[0].c / a->i[DLSI_CONV_G] * dlsi_low(k) * dlsi_high(k),
+                   a->i[DLSI_CONV_C]))
+        return dls_op_fail(site, DLS_E_SHAPE, DLSI_MSG("{0} x {1} channels: too many weights"),
+                           site->x[0].c, a->i[DLSI_CONV_C], 0);
+    return DLS_OK;
+}
+DLSI_FN dls_status dlsi_conv_y(const dls_op_site *site, dls_op_spec *spec, int64_t h, int64_t w) {
+    if (h >= 1 && w >= 1 && h <= DLS_DIM_MAX && w <= DLS_DIM_MAX)
+        spec->y = dlsi_shape((int32_t)h, (int32_t)w, site->attr->i[DLSI_CONV_C]);
+    if (dls_shape_count(spec->y) == 0)
+        return dls_op_fail(site, DLS_E_SHAPE,
+                           DLSI_MSG("the kernel does not fit in {0} x {1} with its padding, or the "
+                                    "output is too large"),
+                           site->x[0].h, site->x[0].w, 0);
+    return DLS_OK;
+}
+DLSI_FN void dlsi_conv_params(dls_op_spec *spec, const dls_attr *a, int32_t c0, int32_t c1,
+                              int32_t bias) {
+    const int32_t kh = dlsi_low(a->i[DLSI_CONV_K]), kw = dlsi_high(a->i[DLSI_CONV_K]);
+    const int32_t fan = a->i[DLSI_CONV_C] == c0 ? c1 : c0; /* transposed: inputs are innermost */
+    dlsi_param(spec, "weight", kh, kw, c0, c1, DLS_INIT_UNIFORM, dlsi_he((int64_t)kh * kw * fan),
+               0);
+    if ((a->i[DLSI_CONV_F] >> 8 & 1) == 0)
+        dlsi_param(spec, "bias", 1, 1, 1, bias, DLS_INIT_ZERO, 0, DLS_PARAM_NO_DECAY);
+    spec->keep_x = 1;
+    spec->keep_y = dlsi_attr_act(a) != DLS_ACT_NONE;
+}
+DLSI_FN void dlsi_conv_sizes(const dlsi_conv *v, bool train, bool packs, dls_op_spec *spec) {
+    const bool in_place = v->method == DLSI_DEPTH || DLSI_K_VW(v->cx) == 1;
+    spec->work_thread = dlsi_reals(dlsi_conv_scratch_reals(v, train));
+    if (packs)
+        spec->packed = dlsi_reals(dlsi_conv_packed_reals(v) + (size_t)v->oc);
+    else
+        spec->work = in_place ? 0 : dlsi_reals(dlsi_conv_packed_reals(v));
+    if (!train) return;
+    spec->work = dlsi_max_size(spec->work, dlsi_reals(dlsi_conv_flipped_reals(v)));
+    spec->work =
+        dlsi_max_size(spec->work, dlsi_reals((size_t)dlsi_conv_parts(v) * dlsi_conv_part_reals(v)));
+}
+DLSI_FN dls_status dlsi_conv_shape(const dls_op_site *site, dls_op_spec *spec) {
+    const dls_attr *a = site->attr;
+    const dls_shape x = site->x[0];
+    const int32_t s = a->i[DLSI_CONV_S], p0 = a->i[DLSI_CONV_P0], p1 = a->i[DLSI_CONV_P1];
+    int64_t kh, kw, h, w;
+    dlsi_conv v;
+    dls_status st = dlsi_conv_check(site, &kh, &kw);
+    if (st != DLS_OK) return st;
+    h = (int64_t)x.h + dlsi_low(p0) + dlsi_low(p1) - kh;
+    w = (int64_t)x.w + dlsi_high(p0) + dlsi_high(p1) - kw;
+    st = dlsi_conv_y(site, spec, h < 0 ? 0 : h / dlsi_low(s) + 1, w < 0 ? 0 : w / dlsi_high(s) + 1);
+    if (st != DLS_OK) return st;
+    dlsi_conv_geometry(&v, site->cx, a, site->batch, x, spec->y);
+    dlsi_conv_params(spec, a, v.cg, v.oc, v.oc);
+    spec->param[0].scale = dlsi_he((int64_t)v.kh * v.kw * v.cg);
+    spec->macs = (double)dlsi_count(spec->y) * v.kh * v.kw * v.cg;
+    spec->residual = v.method != DLSI_POINT || v.c <= DLSI_KC;
+    if (site->cx == NULL) return DLS_OK;
+    if (v.method == DLSI_POINT) {
+        dls_op_site rows = *site;
+        dls_attr plain;
+        DLSI_ZERO(plain);
+        plain.i[0] = v.oc;
+        plain.i[1] = a->i[DLSI_CONV_F] >> 8 & 1;
+        plain.i[DLS_ATTR_ACT] = a->i[DLSI_CONV_F] & 255;
+        rows.attr = &plain;
+        spec->params = 0;
+        st = dlsi_linear_shape(&rows, spec);
+        spec->param[0].scale = dlsi_he(v.c);
+        return st;
+    }
+    dlsi_conv_sizes(&v, site->train, dlsi_packs(site), spec);
+    return DLS_OK;
+}
+DLSI_FN void dlsi_conv_op_pack(const dls_op_call *call, const dls_real *scale,
+                               const dls_real *shift, void *packed) {
+    dls_real *dst = (dls_real *)packed, *bias;
+    const int32_t nr = DLSI_K_NR(call->cx);
+    dlsi_conv v;
+    int32_t g, j;
+    size_t p, k;
+    dlsi_conv_geometry(&v, call->cx, call->attr, call->n, call->xs[0], call->ys);
+    if (v.method == DLSI_POINT) {
+        dlsi_linear_pack(call, scale, shift, packed);
+        return;
+    }
+    bias = dst + dlsi_conv_packed_reals(&v);
+    dlsi_conv_pack(&v, call->w[0], dst);
+    k = (size_t)(v.kh * v.kw) * (size_t)v.cg;
+    if (v.method == DLSI_WINO) {
+        const size_t point = dlsi_wino_filter_reals(&v, v.c, v.oc) / DLSI_WINO_POINTS;
+        for (p = 0; p < DLSI_WINO_POINTS; p++)
+            dlsi_pack_affine(v.cx, dst + p * point, (size_t)v.c, v.oc, call->w[1], scale, shift,
+                             bias);
+    } else if (v.method == DLSI_DEPTH) {
+        for (j = 0; j < v.c; j++) {
+            dls_real b = call->w[1] != NULL ? call->w[1][j] : (dls_real)0;
+            for (p = 0; scale != NULL && p < k; p++) dst[p * (size_t)v.c + (size_t)j] *= scale[j];
+            bias[j] = scale != NULL ? b * scale[j] + shift[j] : b;
+        }
+    } else {
+        for (g = 0; g < v.groups; g++)
+            dlsi_pack_affine(v.cx, dst + (size_t)g * (size_t)(dlsi_ceil_div(v.og, nr) * nr) * k, k,
+                             v.og, call->w[1] != NULL ? call->w[1] + g * v.og : NULL,
+                             scale != NULL ? scale + g * v.og : NULL,
+                             shift != NULL ? shift + g * v.og : NULL, bias + g * v.og);
+    }
+}
+DLSI_FN dls_status dlsi_conv_forward(const dls_op_call *call) {
+    dlsi_conv_job job;
+    DLSI_ZERO(job);
+    dlsi_conv_geometry(&job.v, call->cx, call->attr, call->n, call->xs[0], call->ys);
+    dlsi_call_clamp(call, &job.lo, &job.hi);
+    if (job.v.method == DLSI_POINT) return dlsi_linear_forward(call);
+    job.call = call;
+    job.x = (const dls_real *)call->x[0];
+    job.y = (dls_real *)call->y;
+    job.bias = call->packed != NULL
+                   ? (const dls_real *)call->packed + dlsi_conv_packed_reals(&job.v)
+                   : call->w[1];
+    job.res = call->residual;
+    dlsi_conv_forward_run(&job, call->w[0], (const dls_real *)call->packed, (dls_real *)call->work);
+    return DLS_OK;
+}
+DLSI_FN dls_status dlsi_conv_backward(const dls_op_call *call) {
+    dlsi_conv_job job;
+    DLSI_ZERO(job);
+    dlsi_conv_geometry(&job.v, call->cx, call->attr, call->n, call->xs[0], call->ys);
+    dlsi_fused_act_grad(call);
+    if (job.v.method == DLSI_POINT) {
+        dlsi_linear_grads(call, call->w[0], call->dw[0], call->dw[1], call->n * job.v.h * job.v.w,
+                          job.v.c, job.v.oc);
+        return DLS_OK;
+    }
+    (void)dlsi_act_clamp(DLS_ACT_NONE, &job.lo, &job.hi);
+    job.call = call;
+    job.x = (const dls_real *)call->x[0];
+    job.dy = call->dy;
+    if (call->dx[0] != NULL) {
+        job.y = call->dx[0];
+        job.res = (call->dx_add & 1u) != 0 ? job.y : NULL;
+        dlsi_conv_dx_run(&job, call->w[0], (dls_real *)call->work);
+    }
+    if (call->dw[0] != NULL) dlsi_conv_dw_run(&job, (dls_real *)call->work);
+    return DLS_OK;
+}
+DLS_API const dls_op *dls_op_conv2d(void) {
+    static const dls_op row = {"conv2d",
+                               1,
+                               1,
+                               DLS_MERGE_HEAD,
+                               dlsi_conv_shape,
+                               dlsi_conv_forward,
+                               DLSI_BACKWARD(dlsi_conv_backward),
+                               dlsi_conv_op_pack,
+                               NULL};
+    return &row;
+}
+
+/* The transposed op runs the same three pieces with the roles of x and y exchanged. */
+DLSI_FN dls_status dlsi_convt_shape(const dls_op_site *site, dls_op_spec *spec) {
+    const dls_attr *a = site->attr;
+    const dls_shape x = site->x[0];
+    const int32_t s = a->i[DLSI_CONV_S], p0 = a->i[DLSI_CONV_P0], p1 = a->i[DLSI_CONV_P1];
+    const int32_t oph = a->i[DLSI_CONV_F] >> 16 & 255, opw = a->i[DLSI_CONV_F] >> 24 & 127;
+    int64_t kh, kw;
+    dlsi_conv v;
+    dls_status st = dlsi_conv_check(site, &kh, &kw);
+    if (st != DLS_OK) return st;
+    if (a->i[DLSI_CONV_G] != 1 || oph >= dlsi_low(s) || opw >= dlsi_high(s))
+        return dls_op_fail(
+            site, DLS_E_ARG,
+            DLSI_MSG(
+                "transposed: groups must be 1 (have {0}), output padding less than the stride"),
+            a->i[DLSI_CONV_G], 0, 0);
+    st = dlsi_conv_y(site, spec,
+                     (int64_t)(x.h - 1) * dlsi_low(s) - dlsi_low(p0) - dlsi_low(p1) + kh + oph,
+                     (int64_t)(x.w - 1) * dlsi_high(s) - dlsi_high(p0) - dlsi_high(p1) + kw + opw);
+    if (st != DLS_OK) return st;
+    dlsi_conv_geometry(&v, site->cx, a, site->batch, spec->y, x);
+    dlsi_conv_params(spec, a, v.c, v.oc, v.c);
+    spec->param[0].scale = dlsi_he((int64_t)v.kh * v.kw * v.oc / (v.sh * v.sw) + 1);
+    spec->macs = (double)dlsi_count(x) * v.kh * v.kw * v.c;
+    if (site->cx == NULL) return DLS_OK;
+    if (v.method == DLSI_POINT) v.method = DLSI_DIRECT;
+    dlsi_conv_sizes(&v, true, false, spec);
+    spec->work = dlsi_max_size(
+        spec->work, dlsi_reals(dlsi_colsum_parts((size_t)v.n * dlsi_count(spec->y)) * (size_t)v.c));
+    return DLS_OK;
+}
+DLSI_FN void dlsi_convt_job(const dls_op_call *call, dlsi_conv_job *job) {
+    memset(job, 0, sizeof *job);
+    dlsi_conv_geometry(&job->v, call->cx, call->attr, call->n, call->ys, call->xs[0]);
+    if (job->v.method == DLSI_POINT) job->v.method = DLSI_DIRECT;
+    (void)dlsi_act_clamp(DLS_ACT_NONE, &job->lo, &job->hi);
+    job->call = call;
+}
+DLSI_FN dls_status dlsi_convt_forward(const dls_op_call *call) {
+    dlsi_conv_job job;
+    dlsi_convt_job(call, &job);
+    dlsi_call_clamp(call, &job.lo, &job.hi);
+    job.dy = (dls_real *)call->x[0];
+    job.y = (dls_real *)call->y;
+    job.bias = call->w[1];
+    dlsi_conv_dx_run(&job, call->w[0], (dls_real *)call->work);
+    return DLS_OK;
+}
+DLSI_FN dls_status dlsi_convt_backward(const dls_op_call *call) {
+    dlsi_conv_job job;
+    dlsi_fused_act_grad(call);
+    dlsi_convt_job(call, &job);
+    if (call->dx[0] != NULL) {
+        job.x = call->dy;
+        job.y = call->dx[0];
+        job.res = (call->dx_add & 1u) != 0 ? job.y : NULL;
+        dlsi_conv_forward_run(&job, call->w[0], NULL, (dls_real *)call->work);
+        job.res = NULL;
+    }
+    if (call->dw[0] != NULL) {
+        dls_op_call own = *call; /* the bias belongs to what the plain convolution calls x */
+        own.dw[1] = NULL;
+        job.call = &own;
+        job.x = call->dy;
+        job.dy = (dls_real *)call->x[0];
+        dlsi_conv_dw_run(&job, (dls_real *)call->work);
+        if (call->dw[1] != NULL) {
+            dlsi_col_sum(call->cx, call->dy,
+                         (size_t)call->n * (size_t)call->ys.h * (size_t)call->ys.w, call->ys.c,
+                         (dls_real *)call->work, call->dw[1], call->dw_add);
+            dlsi_ready(call, 1, (size_t)call->ys.c);
+        }
+    }
+    return DLS_OK;
+}
+DLS_API const dls_op *dls_op_conv_transpose(void) {
+    static const dls_op row = {"conv_transpose",
+                               1,
+                               1,
+                               DLS_MERGE_NONE,
+                               dlsi_convt_shape,
+                               dlsi_convt_forward,
+                               DLSI_BACKWARD(dlsi_convt_backward),
+                               NULL,
+                               NULL};
+    return &row;
+}
+
+/* ---- maxpool, avgpool ----  i: kernel, stride (pairs h, w); padding (top, left), (bottom, right);
+   3: unused; 4: count_padding; 5: global (the kernel is the input) */
+
+typedef struct dlsi_pool2d {
+    const dls_op_call *call;
+    bool max, count_padding;
+} dlsi_pool2d;
+DLSI_FN dls_status dlsi_pool_shape(const dls_op_site *site, dls_op_spec *spec, bool max) {
+    const dls_attr *a = site->attr;
+    const dls_shape x = site->x[0];
+    const bool whole = a->i[5] != 0;
+    const int64_t kh = whole ? x.h : dlsi_low(a->i[0]), kw = whole ? x.w : dlsi_high(a->i[0]);
+    const int64_t sh = whole ? 1 : dlsi_low(a->i[1]), sw = whole ? 1 : dlsi_high(a->i[1]);
+    const int64_t h = (int64_t)x.h + dlsi_low(a->i[2]) + dlsi_low(a->i[3]) - kh;
+    const int64_t w = (int64_t)x.w + dlsi_high(a->i[2]) + dlsi_high(a->i[3]) - kw;
+    dls_status st = dlsi_need_batched(site);
+    if (st != DLS_OK) return st;
+    if (kh < 1 || kw < 1 || sh < 1 || sw < 1 || h < 0 || w < 0 || dlsi_low(a->i[2]) >= kh ||
+        dlsi_high(a->i[2]) >= kw || dlsi_low(a->i[3]) >= kh || dlsi_high(a->i[3]) >= kw)
+        return dls_op_fail(
+            site, DLS_E_SHAPE,
+            DLSI_MSG("a window of {0} x {1} does not fit, or its padding is not smaller than it"),
+            (int32_t)kh, (int32_t)kw, 0);
+    spec->y = dlsi_shape((int32_t)(h / sh + 1), (int32_t)(w / sw + 1), x.c);
+    if (dls_shape_count(spec->y) == 0)
+        return dls_op_fail(site, DLS_E_SHAPE, DLSI_MSG("the output is too large"), 0, 0, 0);
+    spec->keep_x = max;
+    spec->keep_y = max;
+    return DLS_OK;
+}
+DLSI_FN dls_status dlsi_maxpool_shape(const dls_op_site *site, dls_op_spec *spec) {
+    return dlsi_pool_shape(site, spec, true);
+}
+DLSI_FN dls_status dlsi_avgpool_shape(const dls_op_site *site, dls_op_spec *spec) {
+    return dlsi_pool_shape(site, spec, false);
+}
+DLSI_FN void dlsi_pool_corr(const dls_op_call *call, int32_t image, dlsi_corr *g) {
+    const dls_attr *a = call->attr;
+    const bool whole = a->i[5] != 0;
+    memset(g, 0, sizeof *g);
+    g->h = call->xs[0].h;
+    g->w = call->xs[0].w;
+    g->c = g->oc = call->ys.c;
+    g->oh = call->ys.h;
+    g->ow = call->ys.w;
+    g->x_pix = g->y_pix = g->c;
+    g->x_row = (ptrdiff_t)g->w * g->c;
+    g->y_row = (ptrdiff_t)g->ow * g->c;
+    g->x = (const dls_real *)call->x[0] + (ptrdiff_t)image * g->h * g->x_row;
+    g->y = (dls_real *)call->y + (ptrdiff_t)image * g->oh * g->y_row;
+    g->kh = whole ? g->h : dlsi_low(a->i[0]);
+    g->kw = whole ? g->w : dlsi_high(a->i[0]);
+    g->sh = whole ? 1 : dlsi_low(a->i[1]);
+    g->sw = whole ? 1 : dlsi_high(a->i[1]);
+    g->dh = g->dw = 1;
+    g->pt = dlsi_low(a->i[2]);
+    g->pl = dlsi_high(a->i[2]);
+    (void)dlsi_act_clamp(DLS_ACT_NONE, &g->lo, &g->hi);
+}
+DLSI_FN void dlsi_pool_task(void *arg, int32_t image, int32_t thread) {
+    const dlsi_pool2d *p = (const dlsi_pool2d *)arg;
+    dlsi_corr g;
+    (void)thread;
+    dlsi_pool_corr(p->call, image, &g);
+    if (p->max)
+        DLSI_K(p->call->cx, maxpool)(&g, 0, g.oh);
+    else
+        DLSI_K(p->call->cx, avgpool)(&g, 0, g.oh, p->count_padding);
+}
+DLSI_FN void dlsi_pool_grad_task(void *arg, int32_t image, int32_t thread) {
+    const dlsi_pool2d *p = (const dlsi_pool2d *)arg;
+    const dls_op_call *call = p->call;
+    dls_real *dx = call->dx[0] + (size_t)image * dlsi_count(call->xs[0]);
+    const dls_real *dy = call->dy + (size_t)image * dlsi_count(call->ys);
+    dlsi_corr g;
+    (void)thread;
+    dlsi_pool_corr(call, image, &g);
+    if ((call->dx_add & 1u) == 0) memset(dx, 0, dlsi_count(call->xs[0]) * sizeof *dx);
+    if (p->max)
+        DLSI_K(call->cx, maxpool_grad)(&g, g.y, dy, dx);
+    else
+        DLSI_K(call->cx, avgpool_grad)(&g, dy, dx, p->count_padding);
+}
+DLSI_FN dls_status dlsi_pool_run(const dls_op_call *call, bool max, bool backward) {
+    dlsi_pool2d p;
+    p.call = call;
+    p.max = max;
+    p.count_padding = call->attr->i[4] != 0;
+    if (backward && call->dx[0] == NULL) return DLS_OK;
+    dls_parallel_for(call->cx->pool, call->n, backward ? dlsi_pool_grad_task : dlsi_pool_task, &p);
+    return DLS_OK;
+}
+DLSI_FN dls_status dlsi_maxpool_forward(const dls_op_call *call) {
+    return dlsi_pool_run(call, true, false);
+}
+DLSI_FN dls_status dlsi_maxpool_backward(const dls_op_call *call) {
+    return dlsi_pool_run(call, true, true);
+}
+DLSI_FN dls_status dlsi_avgpool_forward(const dls_op_call *call) {
+    return dlsi_pool_run(call, false, false);
+}
+DLSI_FN dls_status dlsi_avgpool_backward(const dls_op_call *call) {
+    return dlsi_pool_run(call, false, true);
+}
+DLS_API const dls_op *dls_op_maxpool(void) {
+    static const dls_op row = {"maxpool",
+                               1,
+                               1,
+                               DLS_MERGE_NONE,
+                               dlsi_maxpool_shape,
+                               dlsi_maxpool_forward,
+                               DLSI_BACKWARD(dlsi_maxpool_backward),
+                               NULL,
+                               NULL};
+    return &row;
+}
+DLS_API const dls_op *dls_op_avgpool(void) {
+    static const dls_op row = {"avgpool",
+                               1,
+                               1,
+                               DLS_MERGE_NONE,
+                               dlsi_avgpool_shape,
+                               dlsi_avgpool_forward,
+                               DLSI_BACKWARD(dlsi_avgpool_backward),
+                               NULL,
+                               NULL};
+    return &row;
+}
+
+/* ---- batchnorm ----  i: act last. f: eps, share by which statistics move.
+   Parameters: gain, bias, mean, variance; the last two are statistics: backward writes this
+   batch's, times call->weight, where gradients go. saved: mean, 1 / deviation, scale, shift. */
+
+typedef struct dlsi_bn {
+    const dls_op_call *call;
+    const dls_real *x, *dy;
+    dls_real *part;      /* [parts][2][c] */
+    dls_real *a, *b, *d; /* per channel */
+    size_t rows, per_part;
+    int32_t c, parts;
+    dls_real lo, hi;
+    bool add;
+} dlsi_bn;
+DLSI_FN void dlsi_bn_setup(const dls_op_call *call, dlsi_bn *t) {
+    memset(t, 0, sizeof *t);
+    t->call = call;
+    t->c = call->ys.c;
+    t->rows = (size_t)call->n * (size_t)call->ys.h * (size_t)call->ys.w;
+    t->per_part = dlsi_colsum_rows(t->rows);
+    t->parts = (int32_t)dlsi_colsum_parts(t->rows);
+    t->x = (const dls_real *)call->x[0];
+    t->part = (dls_real *)call->work;
+    dlsi_call_clamp(call, &t->lo, &t->hi);
+}
+DLSI_FN size_t dlsi_bn_part(const dlsi_bn *t, int32_t task, size_t *first) {
+    *first = (size_t)task * t->per_part;
+    return dlsi_min_size(t->per_part, t->rows - *first);
+}
+DLSI_FN dls_status dlsi_batchnorm_shape(const dls_op_site *site, dls_op_spec *spec) {
+    const int32_t c = site->x[0].c;
+    const float eps = site->attr->f[0], share = site->attr->f[1];
+    dls_status st = dlsi_need_batched(site);
+    if (st == DLS_OK) st = dlsi_need_fusable(site);
+    if (st != DLS_OK) return st;
+    if (!(eps > 0.0f) || !(share >= 0.0f) || !(share <= 1.0f))
+        return dls_op_fail(site, DLS_E_ARG, DLSI_MSG("eps must be positive, the moving share 0..1"),
+                           0, 0, 0);
+    (void)dlsi_y_from_x(site, spec);
+    dlsi_param(spec, "gain", 1, 1, 1, c, DLS_INIT_ONE, 0, DLS_PARAM_NO_DECAY);
+    dlsi_param(spec, "bias", 1, 1, 1, c, DLS_INIT_ZERO, 0, DLS_PARAM_NO_DECAY);
+    dlsi_param(spec, "mean", 1, 1, 1, c, DLS_INIT_ZERO, share,
+               DLS_PARAM_STATISTIC | DLS_PARAM_NO_DECAY);
+    dlsi_param(spec, "variance", 1, 1, 1, c, DLS_INIT_ONE, share,
+               DLS_PARAM_STATISTIC | DLS_PARAM_NO_DECAY);
+    spec->macs = (double)dlsi_count(spec->y);
+    spec->keep_x = 1;
+    spec->saved_batch = dlsi_reals(4 * (size_t)c);
+    spec->dx_inplace = true;
+    spec->inplace = !site->train;
+    if (site->cx != NULL) {
+        const size_t rows = (size_t)site->batch * (size_t)site->x[0].h * (size_t)site->x[0].w;
+        spec->work = dlsi_reals((2 * dlsi_colsum_parts(rows) + 4) * (size_t)c);
+    }
+    return DLS_OK;
+}
+DLSI_FN void dlsi_bn_stats_task(void *arg, int32_t task, int32_t thread) {
+    const dlsi_bn *t = (const dlsi_bn *)arg;
+    size_t first, rows = dlsi_bn_part(t, task, &first);
+    dls_real *sum = t->part + (size_t)task * 2 * (size_t)t->c;
+    (void)thread;
+    DLSI_K(t->call->cx, col_stats)(t->x + first * (size_t)t->c, rows, t->c, t->x, sum, sum + t->c);
+}
+DLSI_FN void dlsi_bn_apply_task(void *arg, int32_t task, int32_t thread) {
+    const dlsi_bn *t = (const dlsi_bn *)arg;
+    size_t first, rows = dlsi_bn_part(t, task, &first);
+    (void)thread;
+    DLSI_K(t->call->cx, col_affine)
+    (t->x + first * (size_t)t->c, rows, t->c, t->a, t->b,
+     (dls_real *)t->call->y + first * (size_t)t->c, t->lo, t->hi);
+}
+/* y = x a + b: gain / deviation, and what is left. */
+DLSI_FN void dlsi_bn_affine(const dls_op_call *call, dls_real *scale, dls_real *shift) {
+    int32_t j;
+    for (j = 0; j < call->ys.c; j++) {
+        const dls_real r = (dls_real)1 / dlsi_sqrt_real(call->w[3][j] + (dls_real)call->attr->f[0]);
+        scale[j] = call->w[0][j] * r;
+        shift[j] = call->w[1][j] - call->w[2][j] * scale[j];
+    }
+}
+/* Statistics of the batch, from sums about the first row, which keeps them accurate. */
+DLSI_FN void dlsi_bn_finish_stats(const dlsi_bn *t, dls_real *mean, dls_real *istd) {
+    const dls_real rows = (dls_real)t->rows, eps = (dls_real)t->call->attr->f[0];
+    int32_t j, p;
+    for (j = 0; j < t->c; j++) {
+        dls_real sum = t->part[j], square = t->part[t->c + j], m;
+        for (p = 1; p < t->parts; p++) {
+            sum += t->part[(ptrdiff_t)2 * p * t->c + j];
+            square += t->part[((ptrdiff_t)2 * p + 1) * t->c + j];
+        }
+        m = sum / rows;
+        square = square / rows - m * m;
+        if (square < (dls_real)0) square = (dls_real)0;
+        mean[j] = t->x[j] + m;
+        istd[j] = (dls_real)1 / dlsi_sqrt_real(square + eps);
+    }
+}
+DLSI_FN dls_status dlsi_batchnorm_forward(const dls_op_call *call) {
+    dlsi_bn t;
+    int32_t j;
+    dlsi_bn_setup(call, &t);
+    t.a = t.part + 2 * t.parts * (ptrdiff_t)t.c;
+    t.b = t.a + t.c;
+    if (call->train) {
+        dls_real *mean = (dls_real *)call->saved, *istd = mean + t.c;
+        dls_parallel_for(call->cx->pool, t.parts, dlsi_bn_stats_task, &t);
+        dlsi_bn_finish_stats(&t, mean, istd);
+        t.a = istd + t.c;
+        t.b = t.a + t.c;
+        for (j = 0; j < t.c; j++) {
+            t.a[j] = call->w[0][j] * istd[j];
+            t.b[j] = call->w[1][j] - mean[j] * t.a[j];
+        }
+    } else {
+        dlsi_bn_affine(call, t.a, t.b);
+    }
+    dls_parallel_for(call->cx->pool, t.parts, dlsi_bn_apply_task, &t);
+    return DLS_OK;
+}
+/* Gradient before the fused clamp, recomputed from x, then the two sums. */
+DLSI_FN void dlsi_bn_grad_stats_task(void *arg, int32_t task, int32_t thread) {
+    const dlsi_bn *t = (const dlsi_bn *)arg;
+    size_t first, rows = dlsi_bn_part(t, task, &first);
+    dls_real *sum = t->part + (size_t)task * 2 * (size_t)t->c;
+    const dls_real *mean = (const dls_real *)t->call->saved;
+    (void)thread;
+    DLSI_K(t->call->cx, col_grad_stats)
+    (t->x + first * (size_t)t->c, t->dy + first * (size_t)t->c, rows, t->c, mean, mean + 2 * t->c,
+     mean + 3 * t->c, t->lo, t->hi, sum, sum + t->c);
+}
+DLSI_FN void dlsi_bn_grad_task(void *arg, int32_t task, int32_t thread) {
+    const dlsi_bn *t = (const dlsi_bn *)arg;
+    size_t first, rows = dlsi_bn_part(t, task, &first);
+    const dls_real *mean = (const dls_real *)t->call->saved;
+    (void)thread;
+    DLSI_K(t->call->cx, col_grad)
+    (t->x + first * (size_t)t->c, t->dy + first * (size_t)t->c, rows, t->c, t->a, t->b, t->d,
+     mean + 2 * t->c, mean + 3 * t->c, t->lo, t->hi, t->call->dx[0] + first * (size_t)t->c, t->add);
+}
+DLSI_FN dls_status dlsi_batchnorm_backward(const dls_op_call *call) {
+    const dls_real *mean = (const dls_real *)call->saved, *istd;
+    dlsi_bn t;
+    int32_t j, p;
+    dlsi_bn_setup(call, &t);
+    t.dy = call->dy;
+    t.a = t.part + 2 * t.parts * (ptrdiff_t)t.c;
+    t.b = t.a + t.c;
+    t.d = t.b + t.c;
+    t.add = (call->dx_add & 1u) != 0;
+    istd = mean + t.c;
+    dls_parallel_for(call->cx->pool, t.parts, dlsi_bn_grad_stats_task, &t);
+    for (j = 0; j < t.c; j++) {
+        const dls_real rows = (dls_real)t.rows;
+        dls_real sum = t.part[j], product = t.part[t.c + j], stat[4];
+        for (p = 1; p < t.parts; p++) {
+            sum += t.part[(ptrdiff_t)2 * p * t.c + j];
+            product += t.part[((ptrdiff_t)2 * p + 1) * t.c + j];
+        }
+        product *= istd[j]; /* sum of dy xhat */
+        stat[0] = product;
+        stat[1] = sum;
+        stat[2] = mean[j] * call->weight;
+        stat[3] = (dls_real)1 / (istd[j] * istd[j]) - (dls_real)call->attr->f[0];
+        if (t.rows > 1) stat[3] = stat[3] * (rows / (rows - (dls_real)1));
+        stat[3] *= call->weight;
+        for (p = 0; p < 4; p++)
+            if (call->dw[p] != NULL)
+                call->dw[p][j] = call->dw_add ? call->dw[p][j] + stat[p] : stat[p];
+        t.a[j] = call->w[0][j] * istd[j];
+        t.b[j] = -t.a[j] * istd[j] * product / rows;
+        t.d[j] = -t.a[j] * sum / rows - t.b[j] * mean[j];
+    }
+    for (p = 0; p < 4; p++)
+        if (call->dw[p] != NULL) dlsi_ready(call, p, (size_t)t.c);
+    if (call->dx[0] != NULL) dls_parallel_for(call->cx->pool, t.parts, dlsi_bn_grad_task, &t);
+    return DLS_OK;
+}
+DLS_API const dls_op *dls_op_batchnorm(void) {
+    static const dls_op row = {"batchnorm",
+                               1,
+                               1,
+                               DLS_MERGE_NORM,
+                               dlsi_batchnorm_shape,
+                               dlsi_batchnorm_forward,
+                               DLSI_BACKWARD(dlsi_batchnorm_backward),
+                               NULL,
+                               dlsi_bn_affine};
+    return &row;
+}
+
+/* ---- groupnorm ----  i: groups; act last. f: eps.  Per sample, as batchnorm with channels pooled
+   by group. saved per sample: mean and 1 / deviation per group, scale and shift per channel. */
+
+DLSI_FN dls_status dlsi_groupnorm_shape(const dls_op_site *site, dls_op_spec *spec) {
+    const int32_t c = site->x[0].c, groups = site->attr->i[0];
+    dls_status st = dlsi_need_batched(site);
+    if (st == DLS_OK) st = dlsi_need_fusable(site);
+    if (st != DLS_OK) return st;
+    if (groups < 1 || c % groups != 0 || !(site->attr->f[0] > 0.0f))
+        return dls_op_fail(site, DLS_E_SHAPE,
+                           DLSI_MSG("{0} groups must divide {1} channels, eps be positive"), groups,
+                           c, 0);
+    (void)dlsi_y_from_x(site, spec);
+    dlsi_param(spec, "gain", 1, 1, 1, c, DLS_INIT_ONE, 0, DLS_PARAM_NO_DECAY);
+    dlsi_param(spec, "bias", 1, 1, 1, c, DLS_INIT_ZERO, 0, DLS_PARAM_NO_DECAY);
+    spec->macs = (double)dlsi_count(spec->y);
+    spec->keep_x = 1;
+    spec->saved_sample = dlsi_reals(2 * (size_t)groups + 2 * (size_t)c);
+    spec->dx_inplace = true;
+    spec->inplace = !site->train;
+    spec->work = dlsi_reals(2 * (size_t)site->batch * (size_t)c);
+    spec->work_thread = dlsi_reals(5 * (size_t)c);
+    return DLS_OK;
+}
+DLSI_FN void dlsi_groupnorm_task(void *arg, int32_t sample, int32_t thread) {
+    const dls_op_call *call = (const dls_op_call *)arg;
+    const int32_t c = call->ys.c, groups = call->attr->i[0], each = c / groups;
+    const size_t rows = (size_t)call->ys.h * (size_t)call->ys.w,
+                 at = (size_t)sample * rows * (size_t)c;
+    const dls_real *x = (const dls_real *)call->x[0] + at, n = (dls_real)rows * (dls_real)each;
+    dls_real *sum = (dls_real *)dls_op_scratch(call, thread), *square = sum + c, lo, hi;
+    dls_real *mean = (dls_real *)call->saved + (size_t)sample * (size_t)(2 * groups + 2 * c);
+    dls_real *istd = mean + groups, *scale = istd + groups, *shift = scale + c;
+    int32_t g, j;
+    DLSI_K(call->cx, col_stats)(x, rows, c, x, sum, square);
+    for (g = 0; g < groups; g++) {
+        dls_real total = (dls_real)0, about = (dls_real)0;
+        for (j = g * each; j < (g + 1) * each; j++) total += sum[j] + (dls_real)rows * x[j];
+        mean[g] = total / n;
+        for (j = g * each; j < (g + 1) * each; j++) {
+            const dls_real d = x[j] - mean[g];
+            about += square[j] + (d + d) * sum[j] + (dls_real)rows * d * d;
+        }
+        if (about < (dls_real)0) about = (dls_real)0;
+        istd[g] = (dls_real)1 / dlsi_sqrt_real(about / n + (dls_real)call->attr->f[0]);
+        for (j = g * each; j < (g + 1) * each; j++) {
+            scale[j] = call->w[0][j] * istd[g];
+            shift[j] = call->w[1][j] - mean[g] * scale[j];
+        }
+    }
+    dlsi_call_clamp(call, &lo, &hi);
+    DLSI_K(call->cx, col_affine)(x, rows, c, scale, shift, (dls_real *)call->y + at, lo, hi);
+}
+DLSI_FN dls_status dlsi_groupnorm_forward(const dls_op_call *call) {
+    dls_parallel_for(call->cx->pool, call->n, dlsi_groupnorm_task, (void *)call);
+    return DLS_OK;
+}
+DLSI_FN void dlsi_groupnorm_grad_task(void *arg, int32_t sample, int32_t thread) {
+    const dls_op_call *call = (const dls_op_call *)arg;
+    const int32_t c = call->ys.c, groups = call->attr->i[0], each = c / groups;
+    const size_t rows = (size_t)call->ys.h * (size_t)call->ys.w,
+                 at = (size_t)sample * rows * (size_t)c;
+    const dls_real *x = (const dls_real *)call->x[0] + at, n = (dls_real)rows * (dls_real)each;
+    const dls_real *mean =
+        (const dls_real *)call->saved + (size_t)sample * (size_t)(2 * groups + 2 * c);
+    const dls_real *istd = mean + groups, *scale = istd + groups, *shift = scale + c;
+    dls_real *a = (dls_real *)dls_op_scratch(call, thread), *b = a + c, *d = b + c, *m = d + c, lo,
+             hi;
+    dls_real *dbias = (dls_real *)call->work + (size_t)sample * 2 * (size_t)c, *dgain = dbias + c;
+    int32_t g, j;
+    dlsi_call_clamp(call, &lo, &hi);
+    for (j = 0; j < c; j++) m[j] = mean[j / each];
+    DLSI_K(call->cx, col_grad_stats)
+    (x, call->dy + at, rows, c, m, scale, shift, lo, hi, dbias, dgain);
+    for (g = 0; g < groups; g++) {
+        dls_real sum = (dls_real)0, product = (dls_real)0;
+        for (j = g * each; j < (g + 1) * each; j++) {
+            dgain[j] *= istd[g]; /* sum of dy xhat of the channel */
+            sum += call->w[0][j] * dbias[j];
+            product += call->w[0][j] * dgain[j];
+        }
+        for (j = g * each; j < (g + 1) * each; j++) {
+            a[j] = scale[j];
+            b[j] = -istd[g] * istd[g] * product / n;
+            d[j] = -istd[g] * sum / n - b[j] * mean[g];
+        }
+    }
+    if (call->dx[0] != NULL) DLSI_K(call->cx, col_grad)
+    (x, call->dy + at, rows, c, a, b, d, scale, shift, lo, hi, call->dx[0] + at,
+     (call->dx_add & 1u) != 0);
+}
+DLSI_FN dls_status dlsi_groupnorm_backward(const dls_op_call *call) {
+    const int32_t c = call->ys.c;
+    const dls_real *part = (const dls_real *)call->work;
+    int32_t p;
+    dls_parallel_for(call->cx->pool, call->n, dlsi_groupnorm_grad_task, (void *)call);
+    for (p = 0; p < 2; p++) { /* gain's sums stand after bias's */
+        if (call->dw[p] == NULL) continue;
+        dlsi_add_parts(call->cx, part + (p == 0 ? c : 0), 2 * (size_t)c, call->n, call->dw[p],
+                       (size_t)c, call->dw_add);
+        dlsi_ready(call, p, (size_t)c);
+    }
+    return DLS_OK;
+}
+DLS_API const dls_op *dls_op_groupnorm(void) {
+    static const dls_op row = {"groupnorm",
+                               1,
+                               1,
+                               DLS_MERGE_NONE,
+                               dlsi_groupnorm_shape,
+                               dlsi_groupnorm_forward,
+                               DLSI_BACKWARD(dlsi_groupnorm_backward),
+                               NULL,
+                               NULL};
+    return &row;
+}
+
+/* ---- layernorm, rmsnorm ----  f: eps.  saved: mean and 1 / deviation per row */
+
+typedef struct dlsi_rownorm {
+    const dls_op_call *call;
+    dls_real *mean, *istd, *part;
+    size_t rows, per_part;
+    int32_t c;
+} dlsi_rownorm;
+DLSI_FN void dlsi_rownorm_setup(const dls_op_call *call, bool centred, dlsi_rownorm *t) {
+    t->call = call;
+    t->rows = (size_t)call->n * (size_t)call->ys.h * (size_t)call->ys.w;
+    t->per_part = dlsi_colsum_rows(t->rows);
+    t->c = call->ys.c;
+    t->istd = (dls_real *)call->saved;
+    t->mean = centred ? t->istd + t->rows : NULL;
+    t->part = (dls_real *)call->work;
+}
+DLSI_FN dls_status dlsi_rownorm_shape(const dls_op_site *site, dls_op_spec *spec, bool centred) {
+    const int32_t c = site->x[0].c;
+    const size_t rows = (size_t)site->x[0].h * (size_t)site->x[0].w;
+    dls_status st = dlsi_need_batched(site);
+    if (st != DLS_OK) return st;
+    if (!(site->attr->f[0] > 0.0f))
+        return dls_op_fail(site, DLS_E_ARG, DLSI_MSG("eps must be positive"), 0, 0, 0);
+    (void)dlsi_y_from_x(site, spec);
+    dlsi_param(spec, "gain", 1, 1, 1, c, DLS_INIT_ONE, 0, DLS_PARAM_NO_DECAY);
+    if (centred) dlsi_param(spec, "bias", 1, 1, 1, c, DLS_INIT_ZERO, 0, DLS_PARAM_NO_DECAY);
+    spec->macs = 2.0 * (double)dlsi_count(spec->y);
+    spec->keep_x = 1;
+    spec->saved_sample = dlsi_reals(rows * (centred ? 2u : 1u));
+    spec->dx_inplace = true;
+    spec->inplace = !site->train;
+    spec->work = dlsi_reals(dlsi_colsum_parts((size_t)site->batch * rows) * (size_t)c);
+    return DLS_OK;
+}
+DLSI_FN void dlsi_rownorm_span(const void *arg, size_t first, size_t count, int32_t thread) {
+    const dlsi_rownorm *t = (const dlsi_rownorm *)arg;
+    const size_t at = first * (size_t)t->c;
+    (void)thread;
+    DLSI_K(t->call->cx, norm)
+    ((const dls_real *)t->call->x[0] + at, (dls_real *)t->call->y + at, count, t->c, t->call->w[0],
+     t->call->w[1], (dls_real)t->call->attr->f[0], t->mean != NULL ? t->mean + first : NULL,
+     t->istd + first);
+}
+DLSI_FN void dlsi_rownorm_gain_task(void *arg, int32_t task, int32_t thread) {
+    const dlsi_rownorm *t = (const dlsi_rownorm *)arg;
+    const size_t first = (size_t)task * t->per_part, at = first * (size_t)t->c;
+    (void)thread;
+    DLSI_K(t->call->cx, norm_grad_gain)
+    ((const dls_real *)t->call->x[0] + at, t->call->dy + at,
+     dlsi_min_size(t->per_part, t->rows - first), t->c, t->mean != NULL ? t->mean + first : NULL,
+     t->istd + first, t->part + (size_t)task * (size_t)t->c);
+}
+DLSI_FN void dlsi_rownorm_dx_span(const void *arg, size_t first, size_t count, int32_t thread) {
+    const dlsi_rownorm *t = (const dlsi_rownorm *)arg;
+    const size_t at = first * (size_t)t->c;
+    (void)thread;
+    DLSI_K(t->call->cx, norm_grad)
+    ((const dls_real *)t->call->x[0] + at, t->call->dy + at, t->call->dx[0] + at, count, t->c,
+     t->call->w[0], t->mean != NULL ? t->mean + first : NULL, t->istd + first,
+     (t->call->dx_add & 1u) != 0);
+}
+DLSI_FN dls_status dlsi_rownorm_forward(const dls_op_call *call, bool centred) {
+    dlsi_rownorm t;
+    dlsi_rownorm_setup(call, centred, &t);
+    dlsi_par_spans(call->cx, t.rows, (size_t)dlsi_max_i32(1, DLSI_GRAIN / t.c), dlsi_rownorm_span,
+                   &t);
+    return DLS_OK;
+}
+DLSI_FN dls_status dlsi_rownorm_backward(const dls_op_call *call, bool centred) {
+    dlsi_rownorm t;
+    dlsi_rownorm_setup(call, centred, &t);
+    if (call->dw[0] != NULL) {
+        const int32_t parts = (int32_t)dlsi_colsum_parts(t.rows);
+        dls_parallel_for(call->cx->pool, parts, dlsi_rownorm_gain_task, &t);
+        dlsi_add_parts(call->cx, t.part, (size_t)t.c, parts, call->dw[0], (size_t)t.c,
+                       call->dw_add);
+        dlsi_ready(call, 0, (size_t)t.c);
+    }
+    if (centred && call->dw[1] != NULL) {
+        dlsi_col_sum(call->cx, call->dy, t.rows, t.c, t.part, call->dw[1], call->dw_add);
+        dlsi_ready(call, 1, (size_t)t.c);
+    }
+    if (call->dx[0] != NULL)
+        dlsi_par_spans(call->cx, t.rows, (size_t)dlsi_max_i32(1, DLSI_GRAIN / t.c),
+                       dlsi_rownorm_dx_span, &t);
+    return DLS_OK;
+}
+DLSI_FN dls_status dlsi_layernorm_shape(const dls_op_site *site, dls_op_spec *spec) {
+    return dlsi_rownorm_shape(site, spec, true);
+}
+DLSI_FN dls_status dlsi_rmsnorm_shape(const dls_op_site *site, dls_op_spec *spec) {
+    return dlsi_rownorm_shape(site, spec, false);
+}
+DLSI_FN dls_status dlsi_layernorm_forward(const dls_op_call *call) {
+    return dlsi_rownorm_forward(call, true);
+}
+DLSI_FN dls_status dlsi_layernorm_backward(const dls_op_call *call) {
+    return dlsi_rownorm_backward(call, true);
+}
+DLSI_FN dls_status dlsi_rmsnorm_forward(const dls_op_call *call) {
+    return dlsi_rownorm_forward(call, false);
+}
+DLSI_FN dls_status dlsi_rmsnorm_backward(const dls_op_call *call) {
+    return dlsi_rownorm_backward(call, false);
+}
+DLS_API const dls_op *dls_op_layernorm(void) {
+    static const dls_op row = {"layernorm",
+                               1,
+                               1,
+                               DLS_MERGE_NONE,
+                               dlsi_layernorm_shape,
+                               dlsi_layernorm_forward,
+                               DLSI_BACKWARD(dlsi_layernorm_backward),
+                               NULL,
+                               NULL};
+    return &row;
+}
+DLS_API const dls_op *dls_op_rmsnorm(void) {
+    static const dls_op row = {"rmsnorm",
+                               1,
+                               1,
+                               DLS_MERGE_NONE,
+                               dlsi_rmsnorm_shape,
+                               dlsi_rmsnorm_forward,
+                               DLSI_BACKWARD(dlsi_rmsnorm_backward),
+                               NULL,
+                               NULL};
+    return &row;
+}
+
+/* ---- act ----  i: act last. f: slope */
+
+DLSI_FN dls_status dlsi_actop_shape(const dls_op_site *site, dls_op_spec *spec) {
+    const int32_t act = site->attr->i[DLS_ATTR_ACT];
+    dls_status st = dlsi_need_batched(site);
+    if (st != DLS_OK) return st;
+    if (act < 0 || act >= (int32_t)DLS_ACT_COUNT)
+        return dls_op_fail(site, DLS_E_ARG, DLSI_MSG("there is no activation {0}"), act, 0, 0);
+    if (!(site->attr->f[0] >= 0.0f) || !(site->attr->f[0] <= 1.0f))
+        return dls_op_fail(site, DLS_E_ARG, DLSI_MSG("the slope of leaky ReLU must be in 0..1"), 0,
+                           0, 0);
+    (void)dlsi_y_from_x(site, spec);
+    spec->macs = (double)dlsi_count(spec->y);
+    spec->keep_y = dlsi_act_from_y((dls_act)act);
+    spec->keep_x = spec->keep_y ? 0 : 1;
+    spec->inplace = 1;
+    spec->dx_inplace = true;
+    return DLS_OK;
+}
+DLSI_FN void dlsi_actop_ew(const dls_op_call *call, dlsi_ew *e) {
+    memset(e, 0, sizeof *e);
+    e->call = call;
+    e->act = dlsi_attr_act(call->attr);
+    e->slope = call->attr->f[0];
+}
+DLSI_FN dls_status dlsi_actop_forward(const dls_op_call *call) {
+    dlsi_ew e;
+    dlsi_actop_ew(call, &e);
+    e.a = (const dls_real *)call->x[0];
+    e.y = (dls_real *)call->y;
+    dlsi_par_spans(call->cx, (size_t)call->n * dlsi_count(call->ys), DLSI_GRAIN, dlsi_act_span, &e);
+    return DLS_OK;
+}
+DLSI_FN dls_status dlsi_actop_backward(const dls_op_call *call) {
+    dlsi_ew e;
+    dlsi_actop_ew(call, &e);
+    e.a = (const dls_real *)(dlsi_act_from_y(e.act) ? call->y : call->x[0]);
+    e.b = call->dy;
+    e.y = call->dx[0];
+    e.add = (call->dx_add & 1u) != 0;
+    if (e.y != NULL)
+        dlsi_par_spans(call->cx, (size_t)call->n * dlsi_count(call->ys), DLSI_GRAIN,
+                       dlsi_act_grad_span, &e);
+    return DLS_OK;
+}
+DLS_API const dls_op *dls_op_act(void) {
+    static const dls_op row = {"act",
+                               1,
+                               1,
+                               DLS_MERGE_CLAMP,
+                               dlsi_actop_shape,
+                               dlsi_actop_forward,
+                               DLSI_BACKWARD(dlsi_actop_backward),
+                               NULL,
+                               NULL};
+    return &row;
+}
+
+/* ---- softmax over the last axis ---- */
+
+DLSI_FN dls_status dlsi_softmax_shape(const dls_op_site *site, dls_op_spec *spec) {
+    dls_status st = dlsi_need_batched(site);
+    if (st != DLS_OK) return st;
+    (void)dlsi_y_from_x(site, spec);
+    spec->macs = 4.0 * (double)dlsi_count(spec->y);
+    spec->keep_y = true;
+    spec->inplace = 1;
+    spec->dx_inplace = true;
+    return DLS_OK;
+}
+DLSI_FN void dlsi_softmax_span(const void *arg, size_t first, size_t count, int32_t thread) {
+    const dls_op_call *call = (const dls_op_call *)arg;
+    const size_t at = first * (size_t)call->ys.c;
+    (void)thread;
+    DLSI_K(call->cx, softmax)
+    ((const dls_real *)call->x[0] + at, (dls_real *)call->y + at, count, call->ys.c, (dls_real)1,
+     NULL);
+}
+DLSI_FN void dlsi_softmax_grad_span(const void *arg, size_t first, size_t count, int32_t thread) {
+    const dls_op_call *call = (const dls_op_call *)arg;
+    const size_t at = first * (size_t)call->ys.c;
+    (void)thread;
+    DLSI_K(call->cx, softmax_grad)
+    ((const dls_real *)call->y + at, call->dy + at, call->dx[0] + at, count, call->ys.c,
+     (call->dx_add & 1u) != 0);
+}
+DLSI_FN dls_status dlsi_softmax_run(const dls_op_call *call, dlsi_span_fn fn) {
+    dlsi_par_spans(call->cx, (size_t)call->n * (size_t)call->ys.h * (size_t)call->ys.w,
+                   (size_t)dlsi_max_i32(1, DLSI_GRAIN / 4 / call->ys.c), fn, call);
+    return DLS_OK;
+}
+DLSI_FN dls_status dlsi_softmax_forward(const dls_op_call *call) {
+    return dlsi_softmax_run(call, dlsi_softmax_span);
+}
+DLSI_FN dls_status dlsi_softmax_backward(const dls_op_call *call) {
+    return call->dx[0] == NULL ? DLS_OK : dlsi_softmax_run(call, dlsi_softmax_grad_span);
+}
+DLS_API const dls_op *dls_op_softmax(void) {
+    static const dls_op row = {"softmax",
+                               1,
+                               1,
+                               DLS_MERGE_NONE,
+                               dlsi_softmax_shape,
+                               dlsi_softmax_forward,
+                               DLSI_BACKWARD(dlsi_softmax_backward),
+                               NULL,
+                               NULL};
+    return &row;
+}
+
+/* ---- add, mul ----  i: act last (add only).  Input 1 may be fixed (one sample for all) or 1 x 1
+   x c */
+
+typedef enum dlsi_spread { DLSI_SPREAD_NONE, DLSI_SPREAD_FIXED, DLSI_SPREAD_CHANNELS } dlsi_spread;
+DLSI_FN dlsi_spread dlsi_spread_of(dls_shape y, dls_shape b, bool fixed) {
+    if (fixed) return DLSI_SPREAD_FIXED;
+    return dls_shape_equal(y, b) ? DLSI_SPREAD_NONE : DLSI_SPREAD_CHANNELS;
+}
+DLSI_FN dls_status dlsi_binary_shape(const dls_op_site *site, dls_op_spec *spec, bool mul) {
+    const dls_shape a = site->x[0], b = site->x[1];
+    const bool channels = b.h == 1 && b.w == 1 && b.c == a.c && (site->fixed & 2u) == 0;
+    dls_status st = dlsi_need_reals(site);
+    if (st == DLS_OK && !mul) st = dlsi_need_fusable(site);
+    if (st != DLS_OK) return st;
+    if ((site->fixed & 1u) != 0 || (!dls_shape_equal(a, b) && !channels))
+        return dls_op_fail(site, DLS_E_SHAPE,
+                           DLSI_MSG("operands differ: {0} and {1} rows, {2} channels on the left; "
+                                    "or both are parameters"),
+                           a.h, b.h, a.c);
+    (void)dlsi_y_from_x(site, spec);
+    spec->macs = (double)dlsi_count(spec->y);
+    spec->keep_x = mul ? 3 : 0;
+    spec->keep_y = !mul && dlsi_attr_act(site->attr) != DLS_ACT_NONE;
+    spec->inplace = 1u | (dls_shape_equal(a, b) && (site->fixed & 2u) == 0 ? 2u : 0u);
+    spec->dx_inplace = !mul;
+    if (site->cx != NULL && site->train &&
+        dlsi_spread_of(a, b, (site->fixed & 2u) != 0) != DLSI_SPREAD_NONE)
+        spec->work = dlsi_reals(dlsi_count(a) * (size_t)site->batch + 16 * dlsi_count(b));
+    return DLS_OK;
+}
+DLSI_FN dls_status dlsi_addop_shape(const dls_op_site *site, dls_op_spec *spec) {
+    return dlsi_binary_shape(site, spec, false);
+}
+DLSI_FN dls_status dlsi_mulop_shape(const dls_op_site *site, dls_op_spec *spec) {
+    return dlsi_binary_shape(site, spec, true);
+}
+DLSI_FN void dlsi_addop_span(const void *arg, size_t first, size_t count, int32_t thread) {
+    const dlsi_ew *e = (const dlsi_ew *)arg;
+    (void)thread;
+    DLSI_K(e->call->cx, add)(e->a + first, e->b + first, e->y + first, count, e->lo, e->hi);
+}
+DLSI_FN void dlsi_mulop_span(const void *arg, size_t first, size_t count, int32_t thread) {
+    const dlsi_ew *e = (const dlsi_ew *)arg;
+    (void)thread;
+    DLSI_K(e->call->cx, mul)(e->a + first, e->b + first, e->y + first, count, e->add);
+}
+/* One sample of a spread operand. */
+typedef struct dlsi_spread_job {
+    dlsi_ew e;
+    bool mul, channels;
+} dlsi_spread_job;
+DLSI_FN void dlsi_spread_task(void *arg, int32_t sample, int32_t thread) {
+    const dlsi_spread_job *j = (const dlsi_spread_job *)arg;
+    const dls_op_call *call = j->e.call;
+    const size_t count = dlsi_count(call->ys), c = (size_t)call->ys.c, at = (size_t)sample * count;
+    const dls_real *a = j->e.a + at, *b = j->e.b + (j->channels ? (size_t)sample * c : 0);
+    dls_real *y = j->e.y + at;
+    size_t i, step = j->channels ? c : count;
+    (void)thread;
+    for (i = 0; i < count; i += step) {
+        if (j->mul)
+            DLSI_K(call->cx, mul)(a + i, b, y + i, step, j->e.add);
+        else
+            DLSI_K(call->cx, add)(a + i, b, y + i, step, j->e.lo, j->e.hi);
+    }
+}
+/* y (+)= a op b where b may be spread. */
+DLSI_FN void dlsi_binary_run(const dls_op_call *call, const dls_real *a, const dls_real *b,
+                             dls_real *y, bool mul, bool add, dls_real lo, dls_real hi) {
+    const dlsi_spread spread = dlsi_spread_of(call->ys, call->xs[1], (call->fixed & 2u) != 0);
+    dlsi_spread_job j;
+    DLSI_ZERO(j);
+    j.e.call = call;
+    j.e.a = a;
+    j.e.b = b;
+    j.e.y = y;
+    j.e.lo = lo;
+    j.e.hi = hi;
+    j.e.add = add;
+    j.mul = mul;
+    j.channels = spread == DLSI_SPREAD_CHANNELS;
+    if (spread != DLSI_SPREAD_NONE)
+        dls_parallel_for(call->cx->pool, call->n, dlsi_spread_task, &j);
+    else
+        dlsi_par_spans(call->cx, (size_t)call->n * dlsi_count(call->ys), DLSI_GRAIN,
+                       mul ? dlsi_mulop_span : dlsi_addop_span, &j.e);
+}
+/* db (+)= g, summed over what b was spread over. */
+DLSI_FN void dlsi_spread_sum(const dls_op_call *call, const dls_real *g, dls_real *db,
+                             dls_real *part, bool add) {
+    const dlsi_spread spread = dlsi_spread_of(call->ys, call->xs[1], (call->fixed & 2u) != 0);
+    const size_t count = dlsi_count(call->ys), c = (size_t)call->ys.c;
+    int32_t i;
+    if (spread == DLSI_SPREAD_NONE) {
+        dlsi_put(call->cx, g, db, (size_t)call->n * count, add);
+    } else if (spread == DLSI_SPREAD_FIXED) {
+        dlsi_col_sum(call->cx, g, (size_t)call->n, (int32_t)count, part, db, add);
+    } else {
+        for (i = 0; i < call->n; i++)
+            dlsi_col_sum(call->cx, g + (size_t)i * count, count / c, (int32_t)c, part,
+                         db + (size_t)i * c, add);
+    }
+}
+DLSI_FN dls_status dlsi_addop_forward(const dls_op_call *call) {
+    dls_real lo, hi;
+    dlsi_call_clamp(call, &lo, &hi);
+    dlsi_binary_run(call, (const dls_real *)call->x[0], (const dls_real *)call->x[1],
+                    (dls_real *)call->y, false, false, lo, hi);
+    return DLS_OK;
+}
+DLSI_FN dls_status dlsi_addop_backward(const dls_op_call *call) {
+    dlsi_fused_act_grad(call);
+    if (call->dx[1] != NULL)
+        dlsi_spread_sum(call, call->dy, call->dx[1], (dls_real *)call->work,
+                        (call->dx_add & 2u) != 0);
+    if (call->dx[0] != NULL && call->dx[0] != call->dy)
+        dlsi_put(call->cx, call->dy, call->dx[0], (size_t)call->n * dlsi_count(call->ys),
+                 (call->dx_add & 1u) != 0);
+    return DLS_OK;
+}
+DLSI_FN dls_status dlsi_mulop_forward(const dls_op_call *call) {
+    dlsi_binary_run(call, (const dls_real *)call->x[0], (const dls_real *)call->x[1],
+                    (dls_real *)call->y, true, false, (dls_real)0, (dls_real)0);
+    return DLS_OK;
+}
+DLSI_FN dls_status dlsi_mulop_backward(const dls_op_call *call) {
+    const bool same =
+        dlsi_spread_of(call->ys, call->xs[1], (call->fixed & 2u) != 0) == DLSI_SPREAD_NONE;
+    const size_t all = (size_t)call->n * dlsi_count(call->ys);
+    dlsi_ew e;
+    if (call->dx[1] != NULL) {
+        dls_real *product = (dls_real *)call->work;
+        DLSI_ZERO(e);
+        e.call = call;
+        e.a = call->dy;
+        e.b = (const dls_real *)call->x[0];
+        e.y = same ? call->dx[1] : product;
+        e.add = same && (call->dx_add & 2u) != 0;
+        dlsi_par_spans(call->cx, all, DLSI_GRAIN, dlsi_mulop_span, &e);
+        if (!same)
+            dlsi_spread_sum(call, product, call->dx[1], product + all, (call->dx_add & 2u) != 0);
+    }
+    if (call->dx[0] != NULL)
+        dlsi_binary_run(call, call->dy, (const dls_real *)call->x[1], call->dx[0], true,
+                        (call->dx_add & 1u) != 0, (dls_real)0, (dls_real)0);
+    return DLS_OK;
+}
+DLS_API const dls_op *dls_op_add(void) {
+    static const dls_op row = {"add",
+                               2,
+                               2,
+                               DLS_MERGE_SUM,
+                               dlsi_addop_shape,
+                               dlsi_addop_forward,
+                               DLSI_BACKWARD(dlsi_addop_backward),
+                               NULL,
+                               NULL};
+    return &row;
+}
+DLS_API const dls_op *dls_op_mul(void) {
+    static const dls_op row = {"mul",
+                               2,
+                               2,
+                               DLS_MERGE_NONE,
+                               dlsi_mulop_shape,
+                               dlsi_mulop_forward,
+                               DLSI_BACKWARD(dlsi_mulop_backward),
+                               NULL,
+                               NULL};
+    return &row;
+}
+
+/* ---- concat, slice ----  i: axis (concat); axis, first, count (slice).
+   Along axis 0, 1 or 2 a tensor is `outer` blocks of consecutive elements. */
+
+typedef struct dlsi_blocks {
+    const dls_cx *cx;
+    const dls_real *src;
+    dls_real *dst;
+    size_t src_step, dst_step, block;
+    bool add;
+} dlsi_blocks;
+DLSI_FN size_t dlsi_axis_block(dls_shape s, int32_t axis) {
+    return axis == 0 ? dlsi_count(s) : axis == 1 ? (size_t)s.w * (size_t)s.c : (size_t)s.c;
+}
+DLSI_FN size_t dlsi_axis_outer(dls_shape s, int32_t n, int32_t axis) {
+    return (size_t)n * (axis > 0 ? (size_t)s.h : 1u) * (axis > 1 ? (size_t)s.w : 1u);
+}
+DLSI_FN int32_t dlsi_axis(dls_shape s, int32_t axis) {
+    return axis == 0 ? s.h : axis == 1 ? s.w : s.c;
+}
+DLSI_FN dls_shape dlsi_with_axis(dls_shape s, int32_t axis, int32_t size) {
+    if (axis == 0) s.h = size;
+    if (axis == 1) s.w = size;
+    if (axis == 2) s.c = size;
+    return s;
+}
+DLSI_FN void dlsi_blocks_span(const void *arg, size_t first, size_t count, int32_t thread) {
+    const dlsi_blocks *b = (const dlsi_blocks *)arg;
+    size_t i;
+    (void)thread;
+    for (i = first; i < first + count; i++)
+        dlsi_put(b->cx, b->src + i * b->src_step, b->dst + i * b->dst_step, b->block, b->add);
+}
+DLSI_FN void dlsi_copy_blocks(const dls_cx *cx, const dls_real *src, size_t src_step, dls_real *dst,
+                              size_t dst_step, size_t block, size_t outer, bool add) {
+    dlsi_blocks b;
+    b.cx = cx;
+    b.src = src;
+    b.dst = dst;
+    b.src_step = src_step;
+    b.dst_step = dst_step;
+    b.block = block;
+    b.add = add;
+    dlsi_par_spans(cx, outer, DLSI_GRAIN / dlsi_min_size(block, DLSI_GRAIN), dlsi_blocks_span, &b);
+}
+DLSI_FN dls_status dlsi_concat_shape(const dls_op_site *site, dls_op_spec *spec) {
+    const int32_t axis = site->attr->i[0];
+    int64_t total = 0;
+    int32_t i;
+    dls_status st = dlsi_need_batched(site);
+    if (st != DLS_OK) return st;
+    if (axis < 0 || axis > 2)
+        return dls_op_fail(site, DLS_E_ARG, DLSI_MSG("axis {0} is not 0, 1 or 2"), axis, 0, 0);
+    for (i = 0; i < site->inputs; i++) {
+        if (!dls_shape_equal(dlsi_with_axis(site->x[i], axis, 1),
+                             dlsi_with_axis(site->x[0], axis, 1)))
+            return dls_op_fail(site, DLS_E_SHAPE,
+                               DLSI_MSG("input {0} differs from the first off axis {1}"), i, axis,
+                               0);
+        total += dlsi_axis(site->x[i], axis);
+    }
+    if (total <= DLS_DIM_MAX) spec->y = dlsi_with_axis(site->x[0], axis, (int32_t)total);
+    if (dls_shape_count(spec->y) == 0)
+        return dls_op_fail(site, DLS_E_SHAPE, DLSI_MSG("the result is too large"), 0, 0, 0);
+    return DLS_OK;
+}
+DLSI_FN dls_status dlsi_concat_run(const dls_op_call *call, bool backward) {
+    const int32_t axis = call->attr->i[0];
+    const size_t whole = dlsi_axis_block(call->ys, axis),
+                 outer = dlsi_axis_outer(call->ys, call->n, axis);
+    size_t at = 0;
+    int32_t i;
+    for (i = 0; i < call->inputs; i++) {
+        const size_t block = dlsi_axis_block(call->xs[i], axis);
+        if (!backward)
+            dlsi_copy_blocks(call->cx, (const dls_real *)call->x[i], block,
+                             (dls_real *)call->y + at, whole, block, outer, false);
+        else if (call->dx[i] != NULL)
+            dlsi_copy_blocks(call->cx, call->dy + at, whole, call->dx[i], block, block, outer,
+                             (call->dx_add >> i & 1u) != 0);
+        at += block;
+    }
+    return DLS_OK;
+}
+DLSI_FN dls_status dlsi_concat_forward(const dls_op_call *call) {
+    return dlsi_concat_run(call, false);
+}
+DLSI_FN dls_status dlsi_concat_backward(const dls_op_call *call) {
+    return dlsi_concat_run(call, true);
+}
+DLS_API const dls_op *dls_op_concat(void) {
+    static const dls_op row = {"concat",
+                               1,
+                               DLS_OP_INPUTS,
+                               DLS_MERGE_NONE,
+                               dlsi_concat_shape,
+                               dlsi_concat_forward,
+                               DLSI_BACKWARD(dlsi_concat_backward),
+                               NULL,
+                               NULL};
+    return &row;
+}
+DLSI_FN dls_status dlsi_slice_shape(const dls_op_site *site, dls_op_spec *spec) {
+    const int32_t axis = site->attr->i[0], first = site->attr->i[1], count = site->attr->i[2];
+    dls_status st = dlsi_need_batched(site);
+    if (st != DLS_OK) return st;
+    if (axis < 0 || axis > 2)
+        return dls_op_fail(site, DLS_E_ARG, DLSI_MSG("axis {0} is not 0, 1 or 2"), axis, 0, 0);
+    if (first < 0 || count < 1 || first > dlsi_axis(site->x[0], axis) - count)
+        return dls_op_fail(site, DLS_E_SHAPE, DLSI_MSG("{1} from {0} is not inside an axis of {2}"),
+                           first, count, dlsi_axis(site->x[0], axis));
+    spec->y = dlsi_with_axis(site->x[0], axis, count);
+    return DLS_OK;
+}
+DLSI_FN dls_status dlsi_slice_forward(const dls_op_call *call) {
+    const int32_t axis = call->attr->i[0];
+    const size_t unit = dlsi_axis_block(call->ys, axis) / (size_t)call->attr->i[2];
+    dlsi_copy_blocks(call->cx, (const dls_real *)call->x[0] + (size_t)call->attr->i[1] * unit,
+                     dlsi_axis_block(call->xs[0], axis), (dls_real *)call->y,
+                     dlsi_axis_block(call->ys, axis), dlsi_axis_block(call->ys, axis),
+                     dlsi_axis_outer(call->ys, call->n, axis), false);
+    return DLS_OK;
+}
+DLSI_FN dls_status dlsi_slice_backward(const dls_op_call *call) {
+    const int32_t axis = call->attr->i[0];
+    const size_t unit = dlsi_axis_block(call->ys, axis) / (size_t)call->attr->i[2];
+    if (call->dx[0] == NULL) return DLS_OK;
+    if ((call->dx_add & 1u) == 0)
+        memset(call->dx[0], 0, (size_t)call->n * dlsi_count(call->xs[0]) * sizeof(dls_real));
+    dlsi_copy_blocks(call->cx, call->dy, dlsi_axis_block(call->ys, axis),
+                     call->dx[0] + (size_t)call->attr->i[1] * unit,
+                     dlsi_axis_block(call->xs[0], axis), dlsi_axis_block(call->ys, axis),
+                     dlsi_axis_outer(call->ys, call->n, axis), true);
+    return DLS_OK;
+}
+DLS_API const dls_op *dls_op_slice(void) {
+    static const dls_op row = {"slice",
+                               1,
+                               1,
+                               DLS_MERGE_NONE,
+                               dlsi_slice_shape,
+                               dlsi_slice_forward,
+                               DLSI_BACKWARD(dlsi_slice_backward),
+                               NULL,
+                               NULL};
+    return &row;
+}
+
+/* ---- pad ----  i: top, left, bottom, right. f: value */
+
+DLSI_FN dls_status dlsi_pad_shape(const dls_op_site *site, dls_op_spec *spec) {
+    const dls_attr *a = site->attr;
+    const int64_t h = (int64_t)site->x[0].h + a->i[0] + a->i[2],
+                  w = (int64_t)site->x[0].w + a->i[1] + a->i[3];
+    int32_t i;
+    dls_status st = dlsi_need_batched(site);
+    if (st != DLS_OK) return st;
+    for (i = 0; i < 4; i++)
+        if (a->i[i] < 0 || a->i[i] > DLS_DIM_MAX / 4)
+            return dls_op_fail(site, DLS_E_ARG, DLSI_MSG("padding {0} is negative or too large"),
+                               a->i[i], 0, 0);
+    if (h <= DLS_DIM_MAX && w <= DLS_DIM_MAX)
+        spec->y = dlsi_shape((int32_t)h, (int32_t)w, site->x[0].c);
+    if (dls_shape_count(spec->y) == 0)
+        return dls_op_fail(site, DLS_E_SHAPE, DLSI_MSG("the result is too large"), 0, 0, 0);
+    return DLS_OK;
+}
+DLSI_FN dls_status dlsi_pad_run(const dls_op_call *call, bool backward) {
+    const size_t row = (size_t)call->xs[0].w * (size_t)call->xs[0].c,
+                 wide = (size_t)call->ys.w * (size_t)call->ys.c;
+    const size_t count = (size_t)call->n * dlsi_count(call->ys);
+    const size_t left = (size_t)call->attr->i[1] * (size_t)call->ys.c;
+    size_t i, n;
+    for (i = 0; !backward && i < count; i++) ((dls_real *)call->y)[i] = (dls_real)call->attr->f[0];
+    for (n = 0; n < (size_t)call->n; n++) {
+        const size_t at = n * dlsi_count(call->ys) + (size_t)call->attr->i[0] * wide + left;
+        const size_t from = n * dlsi_count(call->xs[0]);
+        if (!backward)
+            dlsi_copy_blocks(call->cx, (const dls_real *)call->x[0] + from, row,
+                             (dls_real *)call->y + at, wide, row, (size_t)call->xs[0].h, false);
+        else
+            dlsi_copy_blocks(call->cx, call->dy + at, wide, call->dx[0] + from, row, row,
+                             (size_t)call->xs[0].h, (call->dx_add & 1u) != 0);
+    }
+    return DLS_OK;
+}
+DLSI_FN dls_status dlsi_pad_forward(const dls_op_call *call) { return dlsi_pad_run(call, false); }
+DLSI_FN dls_status dlsi_pad_backward(const dls_op_call *call) {
+    return call->dx[0] == NULL ? DLS_OK : dlsi_pad_run(call, true);
+}
+DLS_API const dls_op *dls_op_pad(void) {
+    static const dls_op row = {"pad",
+                               1,
+                               1,
+                               DLS_MERGE_NONE,
+                               dlsi_pad_shape,
+                               dlsi_pad_forward,
+                               DLSI_BACKWARD(dlsi_pad_backward),
+                               NULL,
+                               NULL};
+    return &row;
+}
+
+/* ---- reshape ----  i: h, w, c.  Same memory */
+
+DLSI_FN dls_status dlsi_reshape_shape(const dls_op_site *site, dls_op_spec *spec) {
+    const dls_attr *a = site->attr;
+    dls_status st = dlsi_need_batched(site);
+    if (st != DLS_OK) return st;
+    spec->y = dlsi_shape(a->i[0], a->i[1], a->i[2]);
+    if (dls_shape_count(spec->y) != dls_shape_count(site->x[0]) || dls_shape_count(spec->y) == 0)
+        return dls_op_fail(site, DLS_E_SHAPE,
+                           DLSI_MSG("{0} x {1} x {2} has not as many elements as the input"),
+                           a->i[0], a->i[1], a->i[2]);
+    spec->alias = true;
+    spec->dx_inplace = true;
+    return DLS_OK;
+}
+DLSI_FN dls_status dlsi_alias_forward(const dls_op_call *call) {
+    if (call->y != call->x[0])
+        memcpy(call->y, call->x[0], (size_t)call->n * dlsi_count(call->ys) * sizeof(dls_real));
+    return DLS_OK;
+}
+DLSI_FN dls_status dlsi_alias_backward(const dls_op_call *call) {
+    if (call->dx[0] != NULL && call->dx[0] != call->dy)
+        dlsi_put(call->cx, call->dy, call->dx[0], (size_t)call->n * dlsi_count(call->ys),
+                 (call->dx_add & 1u) != 0);
+    return DLS_OK;
+}
+DLS_API const dls_op *dls_op_reshape(void) {
+    static const dls_op row = {"reshape",
+                               1,
+                               1,
+                               DLS_MERGE_NONE,
+                               dlsi_reshape_shape,
+                               dlsi_alias_forward,
+                               DLSI_BACKWARD(dlsi_alias_backward),
+                               NULL,
+                               NULL};
+    return &row;
+}
+
+/* ---- transpose ----  i: perm[3] */
+
+DLSI_FN dls_status dlsi_transpose_shape(const dls_op_site *site, dls_op_spec *spec) {
+    const int32_t *p = site->attr->i;
+    dls_status st = dlsi_need_batched(site);
+    if (st != DLS_OK) return st;
+    if (p[0] < 0 || p[0] > 2 || p[1] < 0 || p[1] > 2 || p[2] < 0 || p[2] > 2 || p[0] == p[1] ||
+        p[0] == p[2] || p[1] == p[2])
+        return dls_op_fail(site, DLS_E_ARG,
+                           DLSI_MSG("{0}, {1}, {2} is not an order of axes 0, 1, 2"), p[0], p[1],
+                           p[2]);
+    spec->y = dlsi_shape(dlsi_axis(site->x[0], p[0]), dlsi_axis(site->x[0], p[1]),
+                         dlsi_axis(site->x[0], p[2]));
+    return DLS_OK;
+}
+typedef struct dlsi_transpose {
+    const dls_op_call *call;
+    bool backward;
+} dlsi_transpose;
+DLSI_FN void dlsi_transpose_task(void *arg, int32_t sample, int32_t thread) {
+    const dlsi_transpose *t = (const dlsi_transpose *)arg;
+    const dls_op_call *call = t->call;
+    const dls_shape x = call->xs[0], y = call->ys;
+    const size_t step[3] = {(size_t)x.w * (size_t)x.c, (size_t)x.c, 1},
+                 at = (size_t)sample * dlsi_count(x);
+    const size_t s0 = step[call->attr->i[0]], s1 = step[call->attr->i[1]],
+                 s2 = step[call->attr->i[2]];
+    const bool add = (call->dx_add & 1u) != 0;
+    size_t i, j, k, o = at;
+    (void)thread;
+    for (i = 0; i < (size_t)y.h; i++) {
+        for (j = 0; j < (size_t)y.w; j++) {
+            for (k = 0; k < (size_t)y.c; k++, o++) {
+                const size_t e = at + i * s0 + j * s1 + k * s2;
+                if (!t->backward)
+                    ((dls_real *)call->y)[o] = ((const dls_real *)call->x[0])[e];
+                else
+                    call->dx[0][e] = add ? call->dx[0][e] + call->dy[o] : call->dy[o];
+            }
+        }
+    }
+}
+DLSI_FN dls_status dlsi_transpose_run(const dls_op_call *call, bool backward) {
+    dlsi_transpose t;
+    t.call = call;
+    t.backward = backward;
+    dls_parallel_for(call->cx->pool, call->n, dlsi_transpose_task, &t);
+    return DLS_OK;
+}
+DLSI_FN dls_status dlsi_transpose_forward(const dls_op_call *call) {
+    return dlsi_transpose_run(call, false);
+}
+DLSI_FN dls_status dlsi_transpose_backward(const dls_op_call *call) {
+    return call->dx[0] == NULL ? DLS_OK : dlsi_transpose_run(call, true);
+}
+DLS_API const dls_op *dls_op_transpose(void) {
+    static const dls_op row = {"transpose",
+                               1,
+                               1,
+                               DLS_MERGE_NONE,
+                               dlsi_transpose_shape,
+                               dlsi_transpose_forward,
+                               DLSI_BACKWARD(dlsi_transpose_backward),
+                               NULL,
+                               NULL};
+    return &row;
+}
+
+/* ---- upsample ----  i: factor, bilinear */
+
+DLSI_FN dls_status dlsi_upsample_shape(const dls_op_site *site, dls_op_spec *spec) {
+    const int32_t f = site->attr->i[0];
+    dls_status st = dlsi_need_batched(site);
+    if (st != DLS_OK) return st;
+    if (f >= 1 && f <= 1024 && dlsi_fits(f, site->x[0].h) && dlsi_fits(f, site->x[0].w))
+        spec->y = dlsi_shape(site->x[0].h * f, site->x[0].w * f, site->x[0].c);
+    if (dls_shape_count(spec->y) == 0)
+        return dls_op_fail(site, DLS_E_ARG,
+                           DLSI_MSG("factor {0} is not 1..1024, or the result is too large"), f, 0,
+                           0);
+    spec->macs = (double)dlsi_count(spec->y) * (site->attr->i[1] != 0 ? 4.0 : 0.0);
+    return DLS_OK;
+}
+/* Where output i looks along an axis: rows a and b, of which b counts by the returned share. */
+DLSI_FN dls_real dlsi_upsample_at(int32_t i, int32_t factor, int32_t size, bool bilinear,
+                                  int32_t *a, int32_t *b) {
+    dls_real at = ((dls_real)i + (dls_real)0.5) / (dls_real)factor - (dls_real)0.5;
+    *a = *b = i / factor;
+    if (!bilinear) return (dls_real)0;
+    if (at < (dls_real)0) at = (dls_real)0;
+    *a = (int32_t)at;
+    *b = dlsi_min_i32(*a + 1, size - 1);
+    return at - (dls_real)*a;
+}
+typedef struct dlsi_upsample {
+    const dls_op_call *call;
+    bool backward;
+} dlsi_upsample;
+DLSI_FN void dlsi_upsample_task(void *arg, int32_t sample, int32_t thread) {
+    const dlsi_upsample *t = (const dlsi_upsample *)arg;
+    const dls_op_call *call = t->call;
+    const dls_shape x = call->xs[0], y = call->ys;
+    const bool bilinear = call->attr->i[1] != 0;
+    const size_t c = (size_t)x.c, from = (size_t)sample * dlsi_count(x),
+                 to = (size_t)sample * dlsi_count(y);
+    int32_t i, j, k;
+    (void)thread;
+    if (t->backward && (call->dx_add & 1u) == 0)
+        memset(call->dx[0] + from, 0, dlsi_count(x) * sizeof(dls_real));
+    for (i = 0; i < y.h; i++) {
+        int32_t r[2], s[2];
+        const dls_real v = dlsi_upsample_at(i, call->attr->i[0], x.h, bilinear, &r[0], &r[1]);
+        for (j = 0; j < y.w; j++) {
+            const dls_real u = dlsi_upsample_at(j, call->attr->i[0], x.w, bilinear, &s[0], &s[1]);
+            const size_t out = to + ((size_t)i * (size_t)y.w + (size_t)j) * c;
+            for (k = 0; k < (bilinear ? 4 : 1); k++) {
+                const size_t in = from + ((size_t)r[k / 2] * (size_t)x.w + (size_t)s[k % 2]) * c;
+                const dls_real share =
+                    (k / 2 != 0 ? v : (dls_real)1 - v) * (k % 2 != 0 ? u : (dls_real)1 - u);
+                if (!t->backward) DLSI_K(call->cx, axpby)
+                (share, (const dls_real *)call->x[0] + in, k > 0 ? (dls_real)1 : (dls_real)0,
+                 (dls_real *)call->y + out, c);
+                else DLSI_K(call->cx, axpby)(share, call->dy + out, (dls_real)1, call->dx[0] + in,
+                                             c);
+            }
+        }
+    }
+}
+DLSI_FN dls_status dlsi_upsample_run(const dls_op_call *call, bool backward) {
+    dlsi_upsample t;
+    t.call = call;
+    t.backward = backward;
+    dls_parallel_for(call->cx->pool, call->n, dlsi_upsample_task, &t);
+    return DLS_OK;
+}
+DLSI_FN dls_status dlsi_upsample_forward(const dls_op_call *call) {
+    return dlsi_upsample_run(call, false);
+}
+DLSI_FN dls_status dlsi_upsample_backward(const dls_op_call *call) {
+    return call->dx[0] == NULL ? DLS_OK : dlsi_upsample_run(call, true);
+}
+DLS_API const dls_op *dls_op_upsample(void) {
+    static const dls_op row = {"upsample",
+                               1,
+                               1,
+                               DLS_MERGE_NONE,
+                               dlsi_upsample_shape,
+                               dlsi_upsample_forward,
+                               DLSI_BACKWARD(dlsi_upsample_backward),
+                               NULL,
+                               NULL};
+    return &row;
+}
+
+/* ---- dropout ----  f: p */
+
+DLSI_FN dls_status dlsi_dropout_shape(const dls_op_site *site, dls_op_spec *spec) {
+    dls_status st = dlsi_need_batched(site);
+    if (st != DLS_OK) return st;
+    if (!(site->attr->f[0] >= 0.0f) || !(site->attr->f[0] < 1.0f))
+        return dls_op_fail(site, DLS_E_ARG, DLSI_MSG("the probability must be in [0, 1)"), 0, 0, 0);
+    (void)dlsi_y_from_x(site, spec);
+    spec->alias = !site->train;
+    spec->random = true;
+    spec->inplace = 1;
+    spec->dx_inplace = true;
+    return DLS_OK;
+}
+typedef struct dlsi_dropout {
+    const dls_op_call *call;
+    const dls_real *from;
+    dls_real *to;
+    bool add;
+} dlsi_dropout;
+DLSI_FN void dlsi_dropout_task(void *arg, int32_t sample, int32_t thread) {
+    const dlsi_dropout *t = (const dlsi_dropout *)arg;
+    const dls_op_call *call = t->call;
+    const size_t count = dlsi_count(call->ys), at = (size_t)sample * count;
+    const double p = (double)call->attr->f[0];
+    (void)thread;
+    DLSI_K(call->cx, dropout)
+    (t->from + at, t->to + at, count, dlsi_seed(call->seed, (uint64_t)(call->sample + sample)), 0,
+     (uint32_t)(p * 4294967296.0), (dls_real)(1.0 / (1.0 - p)), t->add);
+}
+DLSI_FN dls_status dlsi_dropout_forward(const dls_op_call *call) {
+    dlsi_dropout t;
+    t.call = call;
+    t.from = (const dls_real *)call->x[0];
+    t.to = (dls_real *)call->y;
+    t.add = false;
+    if (!call->train) return dlsi_alias_forward(call);
+    dls_parallel_for(call->cx->pool, call->n, dlsi_dropout_task, &t);
+    return DLS_OK;
+}
+DLSI_FN dls_status dlsi_dropout_backward(const dls_op_call *call) {
+    dlsi_dropout t;
+    t.call = call;
+    t.from = call->dy;
+    t.to = call->dx[0];
+    t.add = (call->dx_add & 1u) != 0;
+    if (!call->train) return dlsi_alias_backward(call);
+    if (t.to != NULL) dls_parallel_for(call->cx->pool, call->n, dlsi_dropout_task, &t);
+    return DLS_OK;
+}
+DLS_API const dls_op *dls_op_dropout(void) {
+    static const dls_op row = {"dropout",
+                               1,
+                               1,
+                               DLS_MERGE_NONE,
+                               dlsi_dropout_shape,
+                               dlsi_dropout_forward,
+                               DLSI_BACKWARD(dlsi_dropout_backward),
+                               NULL,
+                               NULL};
+    return &row;
+}
+
+/* ---- embedding ----  i: vocabulary, dim. f: deviation of initial weights */
+
+DLSI_FN dls_status dlsi_embedding_shape(const dls_op_site *site, dls_op_spec *spec) {
+    const int32_t v = site->attr->i[0], d = site->attr->i[1];
+    if (site->dtype[0] != DLS_I32 || site->x[0].c != 1 || site->x[0].w != 1)
+        return dls_op_fail(site, DLS_E_SHAPE,
+                           DLSI_MSG("the input must be a row of ids, from input_ids"), 0, 0, 0);
+    spec->y = dlsi_shape(site->x[0].h, 1, d);
+    if (v < 1 || d < 1 || !dlsi_fits(v, d) || dls_shape_count(spec->y) == 0)
+        return dls_op_fail(site, DLS_E_ARG,
+                           DLSI_MSG("a table of {0} x {1} is too small or too large"), v, d, 0);
+    dlsi_param(spec, "table", 1, 1, v, d, DLS_INIT_NORMAL, site->attr->f[0], 0);
+    spec->keep_x = 1;
+    return DLS_OK;
+}
+DLSI_FN dls_status dlsi_embedding_forward(const dls_op_call *call) {
+    const int32_t *id = (const int32_t *)call->x[0];
+    const size_t rows = (size_t)call->n * (size_t)call->xs[0].h, d = (size_t)call->ys.c;
+    size_t i;
+    for (i = 0; i < rows; i++) {
+        if (id[i] < 0 || id[i] >= call->attr->i[0]) return DLS_E_ARG;
+        memcpy((dls_real *)call->y + i * d, call->w[0] + (size_t)id[i] * d, d * sizeof(dls_real));
+    }
+    return DLS_OK;
+}
+/* Columns [first, first + count) of every gradient row, in the order of the rows. */
+DLSI_FN void dlsi_embedding_span(const void *arg, size_t first, size_t count, int32_t thread) {
+    const dls_op_call *call = (const dls_op_call *)arg;
+    const int32_t *id = (const int32_t *)call->x[0];
+    const size_t rows = (size_t)call->n * (size_t)call->xs[0].h, d = (size_t)call->ys.c;
+    size_t i;
+    (void)thread;
+    for (i = 0; !call->dw_add && i < (size_t)call->attr->i[0]; i++)
+        memset(call->dw[0] + i * d + first, 0, count * sizeof(dls_real));
+    for (i = 0; i < rows; i++)
+        dlsi_put(call->cx, call->dy + i * d + first, call->dw[0] + (size_t)id[i] * d + first, count,
+                 true);
+}
+DLSI_FN dls_status dlsi_embedding_backward(const dls_op_call *call) {
+    const size_t d = (size_t)call->ys.c, threads = (size_t)dls_pool_threads(call->cx->pool);
+    if (call->dw[0] == NULL) return DLS_OK;
+    dlsi_par_spans(call->cx, d, dlsi_round_up((d + threads - 1) / threads, 16), dlsi_embedding_span,
+                   call);
+    dlsi_ready(call, 0, (size_t)call->attr->i[0] * d);
+    return DLS_OK;
+}
+DLS_API const dls_op *dls_op_embedding(void) {
+    static const dls_op row = {"embedding",
+                               1,
+                               1,
+                               DLS_MERGE_NONE,
+                               dlsi_embedding_shape,
+                               dlsi_embedding_forward,
+                               DLSI_BACKWARD(dlsi_embedding_backward),
+                               NULL,
+                               NULL};
+    return &row;
+}
+
+/* ---- rope ----  i: heads. f: base.  Rows of h positions; pairs (i, i + head_dim / 2) */
+
+DLSI_FN dls_status dlsi_rope_shape(const dls_op_site *site, dls_op_spec *spec) {
+    const int32_t heads = site->attr->i[0];
+    dls_status st = dlsi_need_batched(site);
+    if (st != DLS_OK) return st;
+    if (heads < 1 || site->x[0].w != 1 || site->x[0].c % heads != 0 ||
+        site->x[0].c / heads % 2 != 0 || !(site->attr->f[0] > 1.0f))
+        return dls_op_fail(
+            site, DLS_E_SHAPE,
+            DLSI_MSG("{0} heads on {1} channels: head_dim must be even, width 1, base above 1"),
+            heads, site->x[0].c, 0);
+    (void)dlsi_y_from_x(site, spec);
+    spec->macs = 2.0 * (double)dlsi_count(spec->y);
+    spec->inplace = 1;
+    spec->dx_inplace = true;
+    spec->work = dlsi_reals((size_t)site->x[0].h * (size_t)(site->x[0].c / heads));
+    return DLS_OK;
+}
+/* cos and sin of t theta_i for all positions: theta by exp, then one rotation a step. */
+DLSI_FN void dlsi_rope_table(const dls_op_call *call, dls_real *table) {
+    const int32_t half = call->ys.c / call->attr->i[0] / 2;
+    int32_t i, t;
+    for (i = 0; i < half; i++) {
+        const double theta =
+            dlsi_exp(-(double)i / (double)half * dlsi_log((double)call->attr->f[0]));
+        const double ct = dlsi_cos(theta), st = dlsi_sin(theta);
+        double c = 1.0, s = 0.0;
+        for (t = 0; t < call->ys.h; t++) {
+            const double next = c * ct - s * st;
+            table[((ptrdiff_t)2 * t) * half + i] = (dls_real)c;
+            table[((ptrdiff_t)2 * t + 1) * half + i] = (dls_real)s;
+            s = s * ct + c * st;
+            c = next;
+        }
+    }
+}
+typedef struct dlsi_rope {
+    const dls_op_call *call;
+    const dls_real *from;
+    dls_real *to;
+    dls_real sign;
+    bool add;
+} dlsi_rope;
+DLSI_FN void dlsi_rope_task(void *arg, int32_t sample, int32_t thread) {
+    const dlsi_rope *r = (const dlsi_rope *)arg;
+    const dls_op_call *call = r->call;
+    const int32_t heads = call->attr->i[0], half = call->ys.c / heads / 2;
+    const size_t at = (size_t)sample * dlsi_count(call->ys);
+    int32_t t, h, i;
+    (void)thread;
+    for (t = 0; t < call->ys.h; t++) {
+        const dls_real *c = (const dls_real *)call->work + (ptrdiff_t)2 * t * half, *s = c + half;
+        for (h = 0; h < heads; h++) {
+            const size_t o = at + (size_t)t * (size_t)call->ys.c + (size_t)(2 * h * half);
+            for (i = 0; i < half; i++) {
+                const dls_real a = r->from[o + (size_t)i], b = r->from[o + (size_t)(i + half)];
+                const dls_real y0 = a * c[i] - b * s[i] * r->sign,
+                               y1 = b * c[i] + a * s[i] * r->sign;
+                r->to[o + (size_t)i] = r->add ? r->to[o + (size_t)i] + y0 : y0;
+                r->to[o + (size_t)(i + half)] = r->add ? r->to[o + (size_t)(i + half)] + y1 : y1;
+            }
+        }
+    }
+}
+DLSI_FN dls_status dlsi_rope_run(const dls_op_call *call, const dls_real *from, dls_real *to,
+                                 bool backward) {
+    dlsi_rope r;
+    r.call = call;
+    r.from = from;
+    r.to = to;
+    r.sign = backward ? (dls_real)-1 : (dls_real)1;
+    r.add = backward && (call->dx_add & 1u) != 0;
+    dlsi_rope_table(call, (dls_real *)call->work);
+    dls_parallel_for(call->cx->pool, call->n, dlsi_rope_task, &r);
+    return DLS_OK;
+}
+DLSI_FN dls_status dlsi_rope_forward(const dls_op_call *call) {
+    return dlsi_rope_run(call, (const dls_real *)call->x[0], (dls_real *)call->y, false);
+}
+DLSI_FN dls_status dlsi_rope_backward(const dls_op_call *call) {
+    return call->dx[0] == NULL ? DLS_OK : dlsi_rope_run(call, call->dy, call->dx[0], true);
+}
+DLS_API const dls_op *dls_op_rope(void) {
+    static const dls_op row = {"rope",
+                               1,
+                               1,
+                               DLS_MERGE_NONE,
+                               dlsi_rope_shape,
+                               dlsi_rope_forward,
+                               DLSI_BACKWARD(dlsi_rope_backward),
+                               NULL,
+                               NULL};
+    return &row;
+}
+
+/* ---- attention ----  i: heads, kv_heads, causal.  Inputs q, k, v; or one with the three side by
+   side. saved: log of each score row's sum of exponentials, [heads][t] per sample.
+   Queries go through in blocks, so scratch grows with t, not t^2. */
+
+#define DLSI_ATT_BLOCK 64
+typedef struct dlsi_att {
+    const dls_op_call *call;
+    const dls_real *q, *k, *v;
+    dls_real *dq, *dk, *dv;
+    ptrdiff_t ldq, ldk, ldy; /* between positions */
+    size_t q_sample, k_sample, y_sample;
+    int32_t heads, kv_heads, group, d, tq, tk, nr;
+    bool causal;
+    dls_real scale;
+} dlsi_att;
+DLSI_FN dls_status dlsi_att_shape(const dls_op_site *site, dls_op_spec *spec) {
+    const int32_t heads = site->attr->i[0], kv = site->attr->i[1];
+    const bool packed = site->inputs == 1;
+    const int32_t tk = packed ? site->x[0].h : site->x[site->inputs - 1].h;
+    int32_t qc = site->x[0].c, i;
+    dls_status st = dlsi_need_batched(site);
+    if (st != DLS_OK) return st;
+    if (heads < 1 || kv < 1 || heads % kv != 0 || heads > 65536)
+        return dls_op_fail(site, DLS_E_ARG, DLSI_MSG("{1} key heads must divide {0} query heads"),
+                           heads, kv, 0);
+    if (packed) qc = (int32_t)((int64_t)qc * heads / ((int64_t)heads + 2 * (int64_t)kv));
+    for (i = 0; i < site->inputs; i++)
+        if (site->x[i].w != 1)
+            return dls_op_fail(site, DLS_E_SHAPE, DLSI_MSG("input {0}: width must be 1"), i, 0, 0);
+    if (site->inputs == 2 || qc % heads != 0 ||
+        (packed && (int64_t)qc / heads * ((int64_t)heads + 2 * (int64_t)kv) != site->x[0].c) ||
+        (!packed && (!dls_shape_equal(site->x[1], site->x[2]) ||
+                     (int64_t)site->x[1].c != (int64_t)qc / heads * kv)) ||
+        (site->attr->i[2] != 0 && tk != site->x[0].h))
+        return dls_op_fail(site, DLS_E_SHAPE,
+                           DLSI_MSG("channels are not {0} + 2 x {1} heads of one size (have {2}), "
+                                    "or a causal t differs"),
+                           heads, kv, site->x[0].c);
+    spec->y = dlsi_shape(site->x[0].h, 1, qc);
+    spec->macs = 2.0 * (double)site->x[0].h * tk * qc;
+    spec->keep_x = packed ? 1 : 7;
+    spec->keep_y = true;
+    spec->saved_sample = dlsi_reals((size_t)heads * (size_t)site->x[0].h);
+    if (site->cx != NULL) {
+        const int32_t nr = DLSI_K_NR(site->cx), d = qc / heads;
+        const size_t across = (size_t)(dlsi_ceil_div(tk, nr) * nr) * (size_t)d;
+        const size_t along = (size_t)(dlsi_ceil_div(d, nr) * nr) * (size_t)tk;
+        dlsi_gemm g;
+        DLSI_ZERO(g);
+        g.m = tk;
+        g.n = d;
+        g.k = DLSI_ATT_BLOCK;
+        g.b_col = 2;
+        spec->work_thread = dlsi_reals(across + along + (size_t)DLSI_ATT_BLOCK * (size_t)tk +
+                                       dlsi_gemm_thread_reals(site->cx, &g) + 64);
+        if (site->train)
+            spec->work_thread +=
+                dlsi_reals(across + (size_t)DLSI_ATT_BLOCK * (size_t)tk + DLSI_ATT_BLOCK);
+    }
+    return DLS_OK;
+}
+DLSI_FN void dlsi_att_setup(const dls_op_call *call, dlsi_att *t) {
+    const bool packed = call->inputs == 1;
+    memset(t, 0, sizeof *t);
+    t->call = call;
+    t->heads = call->attr->i[0];
+    t->kv_heads = call->attr->i[1];
+    t->group = t->heads / t->kv_heads;
+    t->causal = call->attr->i[2] != 0;
+    t->d = call->ys.c / t->heads;
+    t->tq = call->ys.h;
+    t->tk = call->xs[packed ? 0 : 1].h;
+    t->ldq = call->xs[0].c;
+    t->ldk = call->xs[packed ? 0 : 1].c;
+    t->ldy = call->ys.c;
+    t->q_sample = dlsi_count(call->xs[0]);
+    t->k_sample = dlsi_count(call->xs[packed ? 0 : 1]);
+    t->y_sample = dlsi_count(call->ys);
+    t->nr = DLSI_K_NR(call->cx);
+    t->scale = (dls_real)1 / dlsi_sqrt_real((dls_real)t->d);
+    t->q = (const dls_real *)call->x[0];
+    t->k = packed ? t->q + t->heads * t->d : (const dls_real *)call->x[1];
+    t->v = packed ? t->k + t->kv_heads * t->d : (const dls_real *)call->x[2];
+    t->dq = call->dx[0];
+    t->dk = packed ? (t->dq != NULL ? t->dq + t->heads * t->d : NULL) : call->dx[1];
+    t->dv = packed ? (t->dq != NULL ? t->dk + t->kv_heads * t->d : NULL) : call->dx[2];
+}
+/* c (m x n) (+)= a b with b packed, or unpacked with rows b_k apart. */
+DLSI_FN void dlsi_att_gemm(const dlsi_att *t, const dls_real *a, ptrdiff_t a_row, ptrdiff_t a_k,
+                           const dls_real *b, ptrdiff_t b_k, dls_real *c, ptrdiff_t ldc, int32_t m,
+                           int32_t n, int32_t k, bool cont, dls_real *work) {
+    dlsi_gemm g;
+    DLSI_ZERO(g);
+    (void)dlsi_act_clamp(DLS_ACT_NONE, &g.lo, &g.hi);
+    g.a = a;
+    g.a_row = a_row;
+    g.a_k = a_k;
+    g.b = b;
+    g.b_k = b_k;
+    g.b_col = 1;
+    g.b_packed = b_k == 0;
+    g.c = c;
+    g.ldc = ldc;
+    g.m = m;
+    g.n = n;
+    g.k = k;
+    g.cont = cont;
+    DLSI_K(t->call->cx, gemm)(&g, work);
+}
+DLSI_FN void dlsi_att_task(void *arg, int32_t task, int32_t thread) {
+    const dlsi_att *t = (const dlsi_att *)arg;
+    const int32_t head = task % t->heads, kv = head / t->group, d = t->d, nr = t->nr;
+    const size_t n = (size_t)(task / t->heads);
+    const dls_real *q = t->q + n * t->q_sample + (ptrdiff_t)head * d;
+    const dls_real *k = t->k + n * t->k_sample + (ptrdiff_t)kv * d,
+                   *v = t->v + n * t->k_sample + (ptrdiff_t)kv * d;
+    dls_real *y = (dls_real *)t->call->y + n * t->y_sample + (ptrdiff_t)head * d;
+    dls_real *log_sum =
+        (dls_real *)t->call->saved + (n * (size_t)t->heads + (size_t)head) * (size_t)t->tq;
+    dls_real *kt = (dls_real *)dls_op_scratch(t->call, thread);
+    dls_real *vp = kt + (ptrdiff_t)dlsi_ceil_div(t->tk, nr) * nr * d;
+    dls_real *s = vp + (ptrdiff_t)dlsi_ceil_div(d, nr) * nr * t->tk;
+    dls_real *work = s + (ptrdiff_t)DLSI_ATT_BLOCK * t->tk;
+    int32_t i, r;
+    DLSI_K(t->call->cx, pack)(k, 1, t->ldk, d, t->tk, kt, (ptrdiff_t)d * nr);
+    DLSI_K(t->call->cx, pack)(v, t->ldk, 1, t->tk, d, vp, (ptrdiff_t)t->tk * nr);
+    for (i = 0; i < t->tq; i += DLSI_ATT_BLOCK) {
+        const int32_t rows = dlsi_min_i32(DLSI_ATT_BLOCK, t->tq - i),
+                      seen = t->causal ? i + rows : t->tk;
+        dlsi_att_gemm(t, q + i * t->ldq, t->ldq, 1, kt, 0, s, t->tk, rows, seen, d, false, work);
+        for (r = 0; r < rows; r++) {
+            const int32_t len = t->causal ? i + r + 1 : t->tk;
+            DLSI_K(t->call->cx, softmax)
+            (s + (ptrdiff_t)r * t->tk, s + (ptrdiff_t)r * t->tk, 1, len, t->scale, log_sum + i + r);
+            memset(s + (ptrdiff_t)r * t->tk + len, 0, (size_t)(seen - len) * sizeof *s);
+        }
+        if (seen == t->tk) {
+            dlsi_att_gemm(t, s, t->tk, 1, vp, 0, y + i * t->ldy, t->ldy, rows, d, seen, false,
+                          work);
+        } else { /* a part of packed rows: panels are tk apart, so column by panel */
+            for (r = 0; r < d; r += nr)
+                dlsi_att_gemm(t, s, t->tk, 1, vp + (ptrdiff_t)r * t->tk, 0, y + i * t->ldy + r,
+                              t->ldy, rows, dlsi_min_i32(nr, d - r), seen, false, work);
+        }
+    }
+}
+DLSI_FN dls_status dlsi_att_forward(const dls_op_call *call) {
+    dlsi_att t;
+    dlsi_att_setup(call, &t);
+    dls_parallel_for(call->cx->pool, call->n * t.heads, dlsi_att_task, &t);
+    return DLS_OK;
+}
+
+typedef struct dlsi_att_scratch {
+    dls_real *kt, *vt, *kp, *s, *ds, *dot, *work;
+} dlsi_att_scratch;
+/* One block of one query head: adds to dk and dv of its key head, writes dq. */
+DLSI_FN void dlsi_att_grad_block(const dlsi_att *t, const dlsi_att_scratch *w, size_t n,
+                                 int32_t head, int32_t kv, int32_t i, int32_t rows, int32_t seen) {
+    const dls_op_call *call = t->call;
+    const int32_t d = t->d;
+    const dls_real *q = t->q + n * t->q_sample + (ptrdiff_t)head * d + i * t->ldq;
+    const dls_real *y =
+        (const dls_real *)call->y + n * t->y_sample + (ptrdiff_t)head * d + i * t->ldy;
+    const dls_real *dy = call->dy + n * t->y_sample + (ptrdiff_t)head * d + i * t->ldy;
+    const dls_real *log_sum =
+        (const dls_real *)call->saved + (n * (size_t)t->heads + (size_t)head) * (size_t)t->tq + i;
+    int32_t r, e;
+    dlsi_att_gemm(t, q, t->ldq, 1, w->kt, 0, w->s, t->tk, rows, seen, d, false, w->work);
+    dlsi_att_gemm(t, dy, t->ldy, 1, w->vt, 0, w->ds, t->tk, rows, seen, d, false, w->work);
+    for (r = 0; r < rows; r++) {
+        const int32_t len = t->causal ? i + r + 1 : t->tk;
+        dls_real *s = w->s + (ptrdiff_t)r * t->tk, *ds = w->ds + (ptrdiff_t)r * t->tk;
+        DLSI_K(call->cx, score_grad)
+        (s, ds, (size_t)len, t->scale, log_sum[r],
+         DLSI_K(call->cx, dot)(y + r * t->ldy, dy + r * t->ldy, (size_t)d));
+        memset(s + len, 0, (size_t)(seen - len) * sizeof *s);
+        memset(ds + len, 0, (size_t)(seen - len) * sizeof *ds);
+    }
+    if (t->dv != NULL)
+        dlsi_att_gemm(t, w->s, 1, t->tk, dy, t->ldy, t->dv + n * t->k_sample + (ptrdiff_t)kv * d,
+                      t->ldk, seen, d, rows, true, w->work);
+    if (t->dk != NULL)
+        dlsi_att_gemm(t, w->ds, 1, t->tk, q, t->ldq, t->dk + n * t->k_sample + (ptrdiff_t)kv * d,
+                      t->ldk, seen, d, rows, true, w->work);
+    if (t->dq != NULL) {
+        for (e = 0; e < d; e += t->nr)
+            dlsi_att_gemm(t, w->ds, t->tk, 1, w->kp + (ptrdiff_t)e * t->tk, 0,
+                          t->dq + n * t->q_sample + (ptrdiff_t)head * d + i * t->ldq + e, t->ldq,
+                          rows, dlsi_min_i32(t->nr, d - e), seen, (call->dx_add & 1u) != 0,
+                          w->work);
+    }
+}
+DLSI_FN void dlsi_att_grad_task(void *arg, int32_t task, int32_t thread) {
+    const dlsi_att *t = (const dlsi_att *)arg;
+    const int32_t kv = task % t->kv_heads, d = t->d, nr = t->nr;
+    const size_t n = (size_t)(task / t->kv_heads), from = n * t->k_sample + (size_t)kv * (size_t)d;
+    const ptrdiff_t across = (ptrdiff_t)dlsi_ceil_div(t->tk, nr) * nr * d;
+    const bool packed = t->call->inputs == 1;
+    const uint32_t add = t->call->dx_add;
+    dlsi_att_scratch w;
+    int32_t i, h, j;
+    w.kt = (dls_real *)dls_op_scratch(t->call, thread);
+    w.vt = w.kt + across;
+    w.kp = w.vt + across;
+    w.s = w.kp + (ptrdiff_t)dlsi_ceil_div(d, nr) * nr * t->tk;
+    w.ds = w.s + (ptrdiff_t)DLSI_ATT_BLOCK * t->tk;
+    w.dot = w.ds + (ptrdiff_t)DLSI_ATT_BLOCK * t->tk;
+    w.work = w.dot + DLSI_ATT_BLOCK;
+    DLSI_K(t->call->cx, pack)(t->k + from, 1, t->ldk, d, t->tk, w.kt, (ptrdiff_t)d * nr);
+    DLSI_K(t->call->cx, pack)(t->v + from, 1, t->ldk, d, t->tk, w.vt, (ptrdiff_t)d * nr);
+    DLSI_K(t->call->cx, pack)(t->k + from, t->ldk, 1, t->tk, d, w.kp, (ptrdiff_t)t->tk * nr);
+    for (j = 0; j < t->tk; j++) {
+        if (t->dk != NULL && (add >> (packed ? 0 : 1) & 1u) == 0)
+            memset(t->dk + from + j * t->ldk, 0, (size_t)d * sizeof(dls_real));
+        if (t->dv != NULL && (add >> (packed ? 0 : 2) & 1u) == 0)
+            memset(t->dv + from + j * t->ldk, 0, (size_t)d * sizeof(dls_real));
+    }
+    for (h = kv * t->group; h < (kv + 1) * t->group; h++) {
+        for (i = 0; i < t->tq; i += DLSI_ATT_BLOCK) {
+            const int32_t rows = dlsi_min_i32(DLSI_ATT_BLOCK, t->tq - i);
+            dlsi_att_grad_block(t, &w, n, h, kv, i, rows, t->causal ? i + rows : t->tk);
+        }
+    }
+}
+DLSI_FN dls_status dlsi_att_backward(const dls_op_call *call) {
+    dlsi_att t;
+    dlsi_att_setup(call, &t);
+    dls_parallel_for(call->cx->pool, call->n * t.kv_heads, dlsi_att_grad_task, &t);
+    return DLS_OK;
+}
+DLS_API const dls_op *dls_op_attention(void) {
+    static const dls_op row = {"attention",
+                               1,
+                               3,
+                               DLS_MERGE_NONE,
+                               dlsi_att_shape,
+                               dlsi_att_forward,
+                               DLSI_BACKWARD(dlsi_att_backward),
+                               NULL,
+                               NULL};
+    return &row;
+}
+
+/* ---- lstm, gru ----  i: hidden.  saved per sample: gates [t][gates hidden], then inner state
+   [t][hidden] (lstm: the cell; gru: the candidate's recurrent part). Backward leaves the gates'
+   gradients there. */
+
+typedef struct dlsi_rnn {
+    const dls_op_call *call;
+    int32_t hidden, gates, t, per_task;
+    bool lstm;
+    dls_real *saved;
+    size_t saved_sample;
+    dls_real *side; /* gru backward: [n t][3 hidden], gradients on the recurrent side */
+} dlsi_rnn;
+DLSI_FN void dlsi_rnn_setup(const dls_op_call *call, bool lstm, dlsi_rnn *r) {
+    memset(r, 0, sizeof *r);
+    r->call = call;
+    r->lstm = lstm;
+    r->hidden = call->ys.c;
+    r->gates = (lstm ? 4 : 3) * r->hidden;
+    r->t = call->ys.h;
+    r->saved = (dls_real *)call->saved;
+    r->saved_sample = (size_t)r->t * (size_t)(r->gates + r->hidden);
+    r->per_task = dlsi_max_i32(1, dlsi_ceil_div(call->n, 2 * dls_pool_threads(call->cx->pool)));
+}
+DLSI_FN dls_status dlsi_rnn_shape(const dls_op_site *site, dls_op_spec *spec, bool lstm) {
+    const int32_t hidden = site->attr->i[0], c = site->x[0].c, gates = (lstm ? 4 : 3) * hidden,
+                  t = site->x[0].h;
+    const float bound = hidden > 0 ? 1.0f / dlsi_sqrtf((float)hidden) : 0.0f;
+    dls_status st = dlsi_need_batched(site);
+    if (st != DLS_OK) return st;
+    spec->y = dlsi_shape(t, 1, hidden);
+    if (hidden < 1 || hidden > DLS_DIM_MAX / 8 || !dlsi_fits(gates, c) ||
+        !dlsi_fits(gates, hidden) || dls_shape_count(spec->y) == 0 || site->x[0].w != 1 ||
+        !dlsi_fits((int64_t)gates + hidden, t))
+        return dls_op_fail(
+            site, DLS_E_ARG,
+            DLSI_MSG(
+                "{0} hidden units on {1} channels: too few or too many, or the width is not 1"),
+            hidden, c, 0);
+    dlsi_param(spec, "weight_x", 1, 1, c, gates, DLS_INIT_UNIFORM, bound, 0);
+    dlsi_param(spec, "weight_h", 1, 1, hidden, gates, DLS_INIT_UNIFORM, bound, 0);
+    dlsi_param(spec, "bias", 1, 1, 1, gates, DLS_INIT_UNIFORM, bound, DLS_PARAM_NO_DECAY);
+    if (!lstm)
+        dlsi_param(spec, "bias_n", 1, 1, 1, hidden, DLS_INIT_UNIFORM, bound, DLS_PARAM_NO_DECAY);
+    spec->macs = (double)t * gates * ((double)c + hidden);
+    spec->keep_x = 1;
+    spec->keep_y = true;
+    spec->saved_sample = dlsi_reals((size_t)t * (size_t)(gates + hidden));
+    if (site->cx != NULL) {
+        const size_t rows = (size_t)site->batch * (size_t)t;
+        dlsi_gemm g;
+        DLSI_ZERO(g);
+        g.m = dlsi_max_i32((int32_t)rows, dlsi_max_i32(hidden, c)); /* covers each product below */
+        g.n = dlsi_max_i32(gates, dlsi_max_i32(hidden, c));
+        g.k = g.m;
+        g.b_col = 2;
+        spec->work = dlsi_gemm_work(site->cx, &g);
+        g.k = g.n;
+        spec->work =
+            dlsi_max_size(spec->work, dlsi_gemm_work(site->cx, &g)) +
+            dlsi_reals(rows * (size_t)(gates + hidden) + (size_t)hidden + 17 * (size_t)gates + 64);
+        spec->work_thread = dlsi_reals(dlsi_gemm_thread_reals(site->cx, &g) +
+                                       (size_t)site->batch * (size_t)hidden * 3 + 16);
+    }
+    return DLS_OK;
+}
+/* c = a b (+ c): a rows x k with rows a_row apart, b k x n or its transpose, by the calling
+   thread. */
+DLSI_FN void dlsi_rnn_gemm(const dlsi_rnn *r, const dls_real *a, ptrdiff_t a_row, int32_t m,
+                           const dls_real *b, bool transposed, int32_t k, int32_t n, dls_real *c,
+                           ptrdiff_t ldc, bool cont, dls_real *work) {
+    dlsi_gemm g;
+    DLSI_ZERO(g);
+    (void)dlsi_act_clamp(DLS_ACT_NONE, &g.lo, &g.hi);
+    g.a = a;
+    g.a_row = a_row;
+    g.a_k = 1;
+    g.b = b;
+    g.b_k = transposed ? 1 : n;
+    g.b_col = transposed ? k : 1;
+    g.c = c;
+    g.ldc = ldc;
+    g.m = m;
+    g.n = n;
+    g.k = k;
+    g.cont = cont;
+    DLSI_K(r->call->cx, gemm)(&g, work);
+}
+/* Gates of one sample and step, whose sums of products stand in g; q: gru's candidate, recurrent
+   part. */
+DLSI_FN void dlsi_rnn_cell(const dlsi_rnn *r, dls_real *g, dls_real *state, const dls_real *before,
+                           dls_real *y, const dls_real *y_before) {
+    const dls_cx *cx = r->call->cx;
+    const int32_t hd = r->hidden;
+    const size_t h = (size_t)hd;
+    int32_t j;
+    if (r->lstm) {
+        DLSI_K(cx, act)(DLS_ACT_SIGMOID, 0, g, g, 2 * h);
+        DLSI_K(cx, act)(DLS_ACT_TANH, 0, g + 2 * h, g + 2 * h, h);
+        DLSI_K(cx, act)(DLS_ACT_SIGMOID, 0, g + 3 * h, g + 3 * h, h);
+        for (j = 0; j < hd; j++)
+            state[j] =
+                g[hd + j] * (before != NULL ? before[j] : (dls_real)0) + g[j] * g[2 * hd + j];
+        DLSI_K(cx, act)(DLS_ACT_TANH, 0, state, y, h);
+        for (j = 0; j < hd; j++) y[j] *= g[3 * hd + j];
+    } else {
+        DLSI_K(cx, act)(DLS_ACT_SIGMOID, 0, g, g, 2 * h);
+        for (j = 0; j < hd; j++) g[2 * hd + j] += g[j] * state[j];
+        DLSI_K(cx, act)(DLS_ACT_TANH, 0, g + 2 * h, g + 2 * h, h);
+        for (j = 0; j < hd; j++)
+            y[j] = ((dls_real)1 - g[hd + j]) * g[2 * hd + j] +
+                   (y_before != NULL ? g[hd + j] * y_before[j] : (dls_real)0);
+    }
+}
+DLSI_FN void dlsi_rnn_task(void *arg, int32_t task, int32_t thread) {
+    const dlsi_rnn *r = (const dlsi_rnn *)arg;
+    const int32_t h = r->hidden, first = task * r->per_task;
+    const int32_t count = dlsi_min_i32(r->per_task, r->call->n - first);
+    const ptrdiff_t y_row = (ptrdiff_t)r->t * h, inner = (ptrdiff_t)r->t * r->gates;
+    dls_real *y = (dls_real *)r->call->y + first * y_row,
+             *saved = r->saved + (size_t)first * r->saved_sample;
+    dls_real *work = (dls_real *)dls_op_scratch(r->call, thread);
+    dls_real *rec = work; /* gru: products with all of weight_h, [count][gates] */
+    int32_t t, i, j;
+    work += (size_t)r->call->n * (size_t)h * 3;
+    for (t = 0; t < r->t; t++) {
+        if (t > 0 && r->lstm)
+            dlsi_rnn_gemm(r, y + (t - 1) * h, y_row, count, r->call->w[1], false, h, r->gates,
+                          saved + t * r->gates, (ptrdiff_t)r->saved_sample, true, work);
+        if (t > 0 && !r->lstm)
+            dlsi_rnn_gemm(r, y + (t - 1) * h, y_row, count, r->call->w[1], false, h, r->gates, rec,
+                          r->gates, false, work);
+        for (i = 0; i < count; i++) {
+            dls_real *g = saved + (size_t)i * r->saved_sample + t * r->gates;
+            dls_real *state = saved + (size_t)i * r->saved_sample + inner + t * h,
+                     *yi = y + i * y_row + t * h;
+            if (!r->lstm) {
+                const dls_real *p = rec + (ptrdiff_t)i * r->gates;
+                for (j = 0; t > 0 && j < 2 * h; j++) g[j] += p[j];
+                for (j = 0; j < h; j++)
+                    state[j] = r->call->w[3][j] + (t > 0 ? p[2 * h + j] : (dls_real)0);
+            }
+            dlsi_rnn_cell(r, g, state, t > 0 ? state - h : NULL, yi, t > 0 ? yi - h : NULL);
+        }
+    }
+}
+DLSI_FN dls_status dlsi_rnn_forward(const dls_op_call *call, bool lstm) {
+    const int32_t rows = call->n * call->xs[0].h;
+    dls_real *sums = (dls_real *)call->work, *work;
+    dlsi_rnn r;
+    dlsi_gemm g;
+    int32_t i;
+    dlsi_rnn_setup(call, lstm, &r);
+    work = sums + dlsi_round_up((size_t)rows * (size_t)r.gates, 16);
+    DLSI_ZERO(g);
+    (void)dlsi_act_clamp(DLS_ACT_NONE, &g.lo, &g.hi);
+    g.a = (const dls_real *)call->x[0];
+    g.a_row = g.k = call->xs[0].c;
+    g.a_k = 1;
+    g.b = call->w[0];
+    g.b_k = g.ldc = g.n = r.gates;
+    g.b_col = 1;
+    g.bias = call->w[2];
+    g.c = sums;
+    g.m = rows;
+    dlsi_gemm_run(call->cx, &g, work, NULL, NULL);
+    for (i = 0; i < call->n; i++) /* gates stand beside the inner state, sample by sample */
+        memcpy(r.saved + (size_t)i * r.saved_sample, sums + (ptrdiff_t)i * r.t * r.gates,
+               (size_t)r.t * (size_t)r.gates * sizeof *sums);
+    dls_parallel_for(call->cx->pool, dlsi_ceil_div(call->n, r.per_task), dlsi_rnn_task, &r);
+    return DLS_OK;
+}
+/* One sample and step: dh in, gates' gradients out (in place of the gates), carried state's too. */
+DLSI_FN void dlsi_rnn_cell_grad(const dlsi_rnn *r, dls_real *g, dls_real *state,
+                                const dls_real *y_before, const dls_real *dh, dls_real *carry,
+                                dls_real *side, bool first) {
+    const int32_t h = r->hidden;
+    const dls_real one = (dls_real)1;
+    int32_t j;
+    for (j = 0; j < h; j++) {
+        if (r->lstm) {
+            const dls_real i = g[j], f = g[h + j], c = g[2 * h + j], o = g[3 * h + j];
+            const dls_real before = first ? (dls_real)0 : state[j - h];
+            dls_real tc, dc;
+            DLSI_K(r->call->cx, act)(DLS_ACT_TANH, 0, &state[j], &tc, 1);
+            dc = carry[j] + dh[j] * o * (one - tc * tc);
+            g[j] = dc * c * i * (one - i);
+            g[h + j] = dc * before * f * (one - f);
+            g[2 * h + j] = dc * i * (one - c * c);
+            g[3 * h + j] = dh[j] * tc * o * (one - o);
+            carry[j] = dc * f;
+        } else {
+            const dls_real rr = g[j], z = g[h + j], n = g[2 * h + j], q = state[j];
+            const dls_real before = first ? (dls_real)0 : y_before[j],
+                           dn = dh[j] * (one - z) * (one - n * n);
+            g[j] = dn * q * rr * (one - rr);
+            g[h + j] = dh[j] * (before - n) * z * (one - z);
+            g[2 * h + j] = dn;
+            side[j] = g[j];
+            side[h + j] = g[h + j];
+            side[2 * h + j] = dn * rr;
+            carry[j] = dh[j] * z;
+        }
+    }
+}
+DLSI_FN void dlsi_rnn_grad_task(void *arg, int32_t task, int32_t thread) {
+    const dlsi_rnn *r = (const dlsi_rnn *)arg;
+    const int32_t h = r->hidden, first = task * r->per_task;
+    const int32_t count = dlsi_min_i32(r->per_task, r->call->n - first);
+    const ptrdiff_t y_row = (ptrdiff_t)r->t * h, inner = (ptrdiff_t)r->t * r->gates;
+    const dls_real *y = (const dls_real *)r->call->y + first * y_row,
+                   *dy = r->call->dy + first * y_row;
+    dls_real *saved = r->saved + (size_t)first * r->saved_sample,
+             *back = (dls_real *)dls_op_scratch(r->call, thread);
+    dls_real *carry = back + (size_t)r->call->n * (size_t)h,
+             *dh = carry + (size_t)r->call->n * (size_t)h;
+    dls_real *work = dh + (size_t)r->call->n * (size_t)h;
+    int32_t t, i, j;
+    memset(back, 0, (size_t)count * (size_t)h * sizeof *back);
+    memset(carry, 0, (size_t)count * (size_t)h * sizeof *carry);
+    for (t = r->t - 1; t >= 0; t--) {
+        const ptrdiff_t side_row = (ptrdiff_t)r->t * r->gates;
+        dls_real *side =
+            r->side != NULL ? r->side + (first * r->t + t) * (ptrdiff_t)r->gates : NULL;
+        for (i = 0; i < count; i++) {
+            dls_real *g = saved + (size_t)i * r->saved_sample + t * r->gates;
+            dls_real *state = saved + (size_t)i * r->saved_sample + inner + t * h,
+                     *d = dh + (ptrdiff_t)i * h;
+            for (j = 0; j < h; j++) {
+                d[j] = dy[i * y_row + t * h + j] + back[(ptrdiff_t)i * h + j];
+                if (!r->lstm) d[j] += carry[(ptrdiff_t)i * h + j];
+            }
+            dlsi_rnn_cell_grad(r, g, state, y + i * y_row + (t - 1) * h, d,
+                               carry + (ptrdiff_t)i * h, side != NULL ? side + i * side_row : NULL,
+                               t == 0);
+        }
+        if (t == 0) break;
+        dlsi_rnn_gemm(r, r->lstm ? saved + t * r->gates : side,
+                      r->lstm ? (ptrdiff_t)r->saved_sample : side_row, count, r->call->w[1], true,
+                      r->gates, h, back, h, false, work);
+    }
+}
+/* dw (+)= a^T b over all rows: a rows x m, b rows x n. */
+DLSI_FN void dlsi_rnn_dw(const dls_op_call *call, const dls_real *a, int32_t m, const dls_real *b,
+                         int32_t n, int32_t rows, int32_t param, dls_real *work) {
+    dlsi_gemm g;
+    if (call->dw[param] == NULL) return;
+    DLSI_ZERO(g);
+    (void)dlsi_act_clamp(DLS_ACT_NONE, &g.lo, &g.hi);
+    g.a = a;
+    g.a_row = 1;
+    g.a_k = m;
+    g.b = b;
+    g.b_k = g.ldc = g.n = n;
+    g.b_col = 1;
+    g.c = call->dw[param];
+    g.m = m;
+    g.k = rows;
+    g.res = call->dw_add ? g.c : NULL;
+    dlsi_gemm_run(call->cx, &g, work, call->ready, call->ready_user);
+}
+DLSI_FN dls_status dlsi_rnn_backward(const dls_op_call *call, bool lstm) {
+    const int32_t rows = call->n * call->xs[0].h, c = call->xs[0].c;
+    dls_real *grads = (dls_real *)call->work, *before, *work;
+    dlsi_rnn r;
+    int32_t i;
+    dlsi_rnn_setup(call, lstm, &r);
+    before = grads + (size_t)rows * (size_t)r.gates;
+    work = before + dlsi_round_up((size_t)rows * (size_t)r.hidden, 16);
+    r.side = lstm ? NULL : grads;
+    dls_parallel_for(call->cx->pool, dlsi_ceil_div(call->n, r.per_task), dlsi_rnn_grad_task, &r);
+    for (i = 0; i < call->n; i++) { /* outputs one step earlier, rows beside gradients */
+        dls_real *to = before + (size_t)i * dlsi_count(call->ys);
+        memset(to, 0, (size_t)r.hidden * sizeof *to);
+        memcpy(to + r.hidden, (const dls_real *)call->y + (size_t)i * dlsi_count(call->ys),
+               (dlsi_count(call->ys) - (size_t)r.hidden) * sizeof *to);
+    }
+    if (!lstm) { /* recurrent side first, then the input side into the same place */
+        dlsi_rnn_dw(call, before, r.hidden, grads, r.gates, rows, 1, work);
+        if (call->dw[3] != NULL) {
+            dls_real *all =
+                work + 16 * (size_t)r.gates; /* sums of all three gates; n's is wanted */
+            dlsi_col_sum(call->cx, grads, (size_t)rows, r.gates, work, all, false);
+            dlsi_put(call->cx, all + 2 * r.hidden, call->dw[3], (size_t)r.hidden, call->dw_add);
+            dlsi_ready(call, 3, (size_t)r.hidden);
+        }
+    }
+    for (i = 0; i < call->n; i++)
+        memcpy(grads + (ptrdiff_t)i * r.t * r.gates, r.saved + (size_t)i * r.saved_sample,
+               (size_t)r.t * (size_t)r.gates * sizeof *grads);
+    if (lstm) dlsi_rnn_dw(call, before, r.hidden, grads, r.gates, rows, 1, work);
+    dlsi_rnn_dw(call, (const dls_real *)call->x[0], c, grads, r.gates, rows, 0, work);
+    if (call->dw[2] != NULL) {
+        dlsi_col_sum(call->cx, grads, (size_t)rows, r.gates, work, call->dw[2], call->dw_add);
+        dlsi_ready(call, 2, (size_t)r.gates);
+    }
+    if (call->dx[0] != NULL) {
+        dlsi_gemm g;
+        DLSI_ZERO(g);
+        (void)dlsi_act_clamp(DLS_ACT_NONE, &g.lo, &g.hi);
+        g.a = grads;
+        g.a_row = g.k = r.gates;
+        g.a_k = 1;
+        g.b = call->w[0];
+        g.b_k = 1;
+        g.b_col = r.gates;
+        g.c = call->dx[0];
+        g.ldc = g.n = c;
+        g.m = rows;
+        g.res = (call->dx_add & 1u) != 0 ? g.c : NULL;
+        dlsi_gemm_run(call->cx, &g, work, NULL, NULL);
+    }
+    return DLS_OK;
+}
+DLSI_FN dls_status dlsi_lstm_shape(const dls_op_site *site, dls_op_spec *spec) {
+    return dlsi_rnn_shape(site, spec, true);
+}
+DLSI_FN dls_status dlsi_gru_shape(const dls_op_site *site, dls_op_spec *spec) {
+    return dlsi_rnn_shape(site, spec, false);
+}
+DLSI_FN dls_status dlsi_lstm_forward(const dls_op_call *call) {
+    return dlsi_rnn_forward(call, true);
+}
+DLSI_FN dls_status dlsi_lstm_backward(const dls_op_call *call) {
+    return dlsi_rnn_backward(call, true);
+}
+DLSI_FN dls_status dlsi_gru_forward(const dls_op_call *call) {
+    return dlsi_rnn_forward(call, false);
+}
+DLSI_FN dls_status dlsi_gru_backward(const dls_op_call *call) {
+    return dlsi_rnn_backward(call, false);
+}
+DLS_API const dls_op *dls_op_lstm(void) {
+    static const dls_op row = {"lstm",
+                               1,
+                               1,
+                               DLS_MERGE_NONE,
+                               dlsi_lstm_shape,
+                               dlsi_lstm_forward,
+                               DLSI_BACKWARD(dlsi_lstm_backward),
+                               NULL,
+                               NULL};
+    return &row;
+}
+DLS_API const dls_op *dls_op_gru(void) {
+    static const dls_op row = {"gru",
+                               1,
+                               1,
+                               DLS_MERGE_NONE,
+                               dlsi_gru_shape,
+                               dlsi_gru_forward,
+                               DLSI_BACKWARD(dlsi_gru_backward),
+                               NULL,
+                               NULL};
+    return &row;
+}
+
+DLS_API const dls_op *dls_op_find(const char *name) {
+    const dls_op *const all[] = {
+        dls_op_input(),     dls_op_param(),       dls_op_conv2d(),    dls_op_conv_transpose(),
+        dls_op_linear(),    dls_op_tied_linear(), dls_op_matmul(),    dls_op_maxpool(),
+        dls_op_avgpool(),   dls_op_batchnorm(),   dls_op_groupnorm(), dls_op_layernorm(),
+        dls_op_rmsnorm(),   dls_op_act(),         dls_op_softmax(),   dls_op_add(),
+        dls_op_mul(),       dls_op_concat(),      dls_op_slice(),     dls_op_pad(),
+        dls_op_reshape(),   dls_op_transpose(),   dls_op_upsample(),  dls_op_dropout(),
+        dls_op_embedding(), dls_op_rope(),        dls_op_attention(), dls_op_lstm(),
+        dls_op_gru()};
+    size_t i;
+    for (i = 0; i < sizeof all / sizeof *all; i++)
+        if (strcmp(all[i]->name, name) == 0) return all[i];
+    return NULL;
+}
+
+/* ------------------------------------------------------------------------------------------------
+   >>net.impl                        deps: config.api base port tensor kern par op net.api
+   A network is an array of nodes in the order they were built, which is an order they can run in.
+   An executor plans a range of them: which values need memory when, which nodes merge, where each
+   value lies. Planning is the same code for dls_exec_size and dls_exec_init. */
+
+#define DLSI_NONE UINT32_MAX
+#define DLSI_WITH_WEIGHTS (UINT32_MAX - 1) /* a gradient that lies among those of the weights */
+#define DLSI_NODE_FIXED 1u                 /* its value is the same for every sample */
+#define DLSI_NODE_INPUT 2u                 /* its value comes from outside */
+
+typedef struct dlsi_node {
+    const dls_op *op;
+    dls_attr attr;
+    dls_shape y;
+    size_t param;                        /* first element of its parameters */
+    uint32_t param_count[DLS_OP_PARAMS]; /* elements of each; in memory each is padded to 16 */
+    int16_t in[DLS_OP_INPUTS];
+    uint8_t inputs, params, dtype, flags;
+    uint32_t tied; /* inputs named for their parameters only */
+} dlsi_node;
+
+/* What a plan knows of a node. Offsets in units of DLS_ALIGN. */
+typedef struct dlsi_slot {
+    uint32_t val, grad, saved, packed;
+    int16_t target;   /* value that its forward call writes: itself, or the end of a merged chain */
+    int16_t residual; /* value added by the call, or -1 */
+    int16_t fold;     /* normalisation folded into its weights, or -1 */
+    int8_t act;       /* activation of the chain, -1: the op's own */
+    uint8_t flags;
+    uint8_t dx_add;  /* inputs whose gradient somebody wrote before */
+    uint8_t dx_zero; /* inputs to clear first: one value is two inputs */
+} dlsi_slot;
+enum {
+    DLSI_SLOT_LIVE = 1,   /* the outputs need it */
+    DLSI_SLOT_MERGED = 2, /* computed by another node's call */
+    DLSI_SLOT_ALIAS = 4,  /* its value is its input's memory */
+    DLSI_SLOT_GRAD = 8,   /* gradients pass through it */
+    DLSI_SLOT_IMPORT = 16,
+    DLSI_SLOT_KEPT = 32, /* its value stays to the end */
+    DLSI_SLOT_TIED = 64  /* a later node has written the gradient of the same parameters */
+};
+
+/* Memory wanted from step first to step last. */
+typedef struct dlsi_store {
+    size_t bytes, offset;
+    int32_t first, last;
+} dlsi_store;
+#define DLSI_STORES 3 /* per node: value, gradient, saved */
+#define DLSI_FOREVER 0x3FFFFFFF
+
+struct dls_net {
+    dlsi_node *node;
+    dlsi_slot *slot; /* scratch of planning, as are the next two */
+    dlsi_store *store;
+    int16_t *order;
+    int32_t nodes, nodes_max;
+    dls_val output; /* -1: the last node */
+    uint64_t seed;
+    dls_error error;      /* of the builders: sticky */
+    dls_error plan_error; /* of the last plan */
+    dls_real *params;
+    size_t param_count;
+    uint32_t version; /* of the weights' values */
+    bool heap;        /* allocates its weights */
+    void *heap_params;
+    const char *meta; /* text saved with it */
+    char *heap_meta;
+};
+
+struct dls_exec {
+    dls_net *net;
+    dls_cx cx;
+    dlsi_slot *slot;
+    unsigned char *values, *packed, *scratch;
+    void *work;
+    size_t scratch_stride;
+    dls_real *grads; /* of parameters [param_first, ...) */
+    size_t param_first, grad_count;
+    int32_t first, last, batch, n;
+    dls_val output;
+    bool train;
+    uint32_t packed_version; /* weights' version that is packed */
+    bool is_packed;
+    uint64_t seed; /* of the present step, for backward too */
+    int64_t sample, total;
+    bool training_call;
+    dls_ready_fn ready;
+    void *ready_user;
+    dls_exec_memory memory;
+    dls_error error; /* of the last call */
+};
+
+/* ---- Networks ---- */
+
+DLSI_FN int32_t dlsi_net_max(const dls_net_desc *desc) {
+    return desc == NULL || desc->nodes_max == 0 ? DLS_NODES_DEFAULT : desc->nodes_max;
+}
+/* Places a network's tables; net NULL measures. */
+DLSI_FN dls_net *dlsi_net_layout(dlsi_layout *l, int32_t max) {
+    const size_t n = (size_t)max;
+    dls_net *net = (dls_net *)dlsi_layout_take(l, sizeof(dls_net));
+    dlsi_node *node = (dlsi_node *)dlsi_layout_take(l, n * sizeof *node);
+    dlsi_slot *slot = (dlsi_slot *)dlsi_layout_take(l, n * sizeof *slot);
+    dlsi_store *store = (dlsi_store *)dlsi_layout_take(l, n * DLSI_STORES * sizeof *store);
+    int16_t *order = (int16_t *)dlsi_layout_take(l, n * DLSI_STORES * 2 * sizeof *order);
+    if (net == NULL) return NULL;
+    memset(net, 0, sizeof *net);
+    net->node = node;
+    net->slot = slot;
+    net->store = store;
+    net->order = order;
+    return net;
+}
+DLS_API size_t dls_net_size(const dls_net_desc *desc) {
+    dlsi_layout l = dlsi_layout_at(NULL);
+    const int32_t max = dlsi_net_max(desc);
+    if (max < 1 || max > 32767 / DLSI_STORES) return 0;
+    (void)dlsi_net_layout(&l, max);
+    return dlsi_layout_total(&l);
+}
+DLS_API dls_status dls_net_init_abi(dls_net **net, const dls_net_desc *desc, void *mem,
+                                    size_t bytes, uint32_t abi) {
+    dlsi_layout l = dlsi_layout_at(mem);
+    const size_t size = dls_net_size(desc);
+    *net = NULL;
+    if (abi != DLS_ABI) return DLS_E_ABI;
+    if (size == 0) return DLS_E_ARG;
+    if (mem == NULL || bytes < size) return DLS_E_MEMORY;
+    *net = dlsi_net_layout(&l, dlsi_net_max(desc));
+    (*net)->nodes_max = dlsi_net_max(desc);
+    (*net)->output = DLS_VAL_NONE;
+    (*net)->seed = desc != NULL ? desc->seed : 0;
+    dlsi_error_clear(&(*net)->error);
+    dlsi_error_clear(&(*net)->plan_error);
+    return DLS_OK;
+}
+#if DLS_ENABLE_HEAP
+DLS_API dls_net *dls_net_create_abi(const dls_net_desc *desc, uint32_t abi) {
+    const size_t bytes = dls_net_size(desc);
+    void *mem = dlsi_heap_take(bytes);
+    dls_net *net = NULL;
+    if (mem == NULL) return NULL;
+    if (dls_net_init_abi(&net, desc, mem, bytes, abi) != DLS_OK) {
+        dlsi_heap_give(mem);
+        return NULL;
+    }
+    net->heap = true;
+    return net;
+}
+DLS_API void dls_net_destroy(dls_net *net) {
+    if (net == NULL) return;
+    dlsi_heap_give(net->heap_params);
+    if (net->heap_meta != NULL) DLS_FREE(net->heap_meta);
+    dlsi_heap_give(net);
+}
+#endif
+DLS_API dls_status dls_net_status(const dls_net *net) { return net->error.status; }
+DLS_API const dls_error *dls_net_error(const dls_net *net) {
+    return net->error.status != DLS_OK ? &net->error : &net->plan_error;
+}
+
+/* The site of a node as its shape rule sees it. */
+DLSI_FN void dlsi_net_site(const dls_net *net, const dlsi_node *node, const dls_cx *cx,
+                           int32_t batch, bool train, dls_error *error, dls_op_site *site) {
+    int32_t i;
+    memset(site, 0, sizeof *site);
+    site->attr = &node->attr;
+    site->cx = cx;
+    site->inputs = node->inputs;
+    site->batch = batch;
+    site->train = train;
+    site->error = error;
+    for (i = 0; i < node->inputs; i++) {
+        const dlsi_node *from = &net->node[node->in[i]];
+        site->x[i] = from->y;
+        site->dtype[i] = (dls_dtype)from->dtype;
+        if ((from->flags & DLSI_NODE_FIXED) != 0) site->fixed |= (uint32_t)1 << i;
+    }
+}
+/* Whether the inputs named for their parameters have the right ones. */
+DLSI_FN dls_status dlsi_net_check_tied(const dls_net *net, const dlsi_node *node,
+                                       const dls_op_spec *spec, const dls_op_site *site) {
+    int32_t i;
+    for (i = 0; i < node->inputs; i++) {
+        const dlsi_node *from = &net->node[node->in[i]];
+        if ((spec->tied >> i & 1u) == 0) continue;
+        if (from->params < 1 || from->param_count[0] != spec->tied_count)
+            return dls_op_fail(site, DLS_E_SHAPE,
+                               DLSI_MSG("input {0} has no table of the right size to tie to"), i, 0,
+                               0);
+    }
+    return DLS_OK;
+}
+DLSI_FN dls_status dlsi_net_check_inputs(dls_net *net, const dls_op *op, const dls_val *inputs,
+                                         int32_t count) {
+    int32_t i;
+    if (net->nodes == net->nodes_max)
+        return dlsi_fail(&net->error, DLS_E_LIMIT,
+                         DLSI_MSG("the network is full: raise nodes_max above {0}"), NULL,
+                         net->nodes_max, 0, 0);
+    if (op == NULL || count < op->inputs_min || count > op->inputs_max || count > DLS_OP_INPUTS)
+        return dlsi_fail(&net->error, DLS_E_ARG, DLSI_MSG("op '{s}' does not take {0} inputs"),
+                         op != NULL ? op->name : "NULL", count, 0, 0);
+    for (i = 0; i < count; i++)
+        if (inputs[i] < 0 || inputs[i] >= net->nodes)
+            return dlsi_fail(&net->error, DLS_E_ARG,
+                             DLSI_MSG("input {0} of '{s}' is no value of this network ({1})"),
+                             op->name, i, inputs[i], 0);
+    return DLS_OK;
+}
+DLS_API dls_val dls_net_op(dls_net *net, const dls_op *op, const dls_val *inputs, int32_t count,
+                           const dls_attr *attr) {
+    dlsi_node *node = &net->node[net->nodes];
+    dls_op_site site;
+    dls_op_spec spec;
+    size_t params = net->param_count;
+    int32_t i;
+    if (net->error.status != DLS_OK || dlsi_net_check_inputs(net, op, inputs, count) != DLS_OK)
+        return DLS_VAL_NONE;
+    memset(node, 0, sizeof *node);
+    node->op = op;
+    node->inputs = (uint8_t)count;
+    if (attr != NULL) node->attr = *attr;
+    for (i = 0; i < count; i++) node->in[i] = (int16_t)inputs[i];
+    dlsi_net_site(net, node, NULL, 1, false, &net->error, &site);
+    DLSI_ZERO(spec);
+    if (op->shape(&site, &spec) != DLS_OK ||
+        dlsi_net_check_tied(net, node, &spec, &site) != DLS_OK) {
+        (void)dlsi_fail(&net->error, DLS_E_SHAPE, DLSI_MSG("the op's shape rule refused"), NULL, 0,
+                        0, 0);
+        net->error.node = net->nodes;
+        net->error.name = op->name;
+        return DLS_VAL_NONE;
+    }
+    node->y = spec.y;
+    node->dtype = (uint8_t)spec.dtype;
+    node->flags = spec.fixed ? DLSI_NODE_FIXED : op->forward == NULL ? DLSI_NODE_INPUT : 0;
+    node->tied = spec.tied;
+    node->params = (uint8_t)spec.params;
+    node->param = params;
+    for (i = 0; i < spec.params; i++) {
+        node->param_count[i] = (uint32_t)dlsi_param_count(&spec.param[i]);
+        params = dlsi_add(params, dlsi_round_up(node->param_count[i], 16));
+    }
+    if (params > SIZE_MAX / 32 || net->params != NULL) {
+        (void)dlsi_fail(&net->error, net->params != NULL ? DLS_E_STATE : DLS_E_LIMIT,
+                        net->params != NULL
+                            ? DLSI_MSG("a network cannot grow after its weights are bound")
+                            : DLSI_MSG("too many weights"),
+                        NULL, 0, 0, 0);
+        return DLS_VAL_NONE;
+    }
+    net->param_count = params;
+    return net->nodes++;
+}
+
+/* ---- Builders: defaults made explicit, then one or two nodes ---- */
+
+DLSI_FN dls_val dlsi_net_one(dls_net *net, const dls_op *op, dls_val x, const dls_attr *attr) {
+    return dls_net_op(net, op, &x, 1, attr);
+}
+/* Shape of a value while building; ones after an error, so that arithmetic on it is harmless. */
+DLSI_FN dls_shape dlsi_net_x(const dls_net *net, dls_val x) {
+    return x >= 0 && x < net->nodes ? net->node[x].y : dlsi_shape(1, 1, 1);
+}
+/* Whether an activation can ride on the op before it; the others become nodes of their own. */
+DLSI_FN bool dlsi_act_fusable(dls_act act) {
+    dls_real lo, hi;
+    return dlsi_act_clamp(act, &lo, &hi);
+}
+DLSI_FN dls_val dlsi_net_act(dls_net *net, dls_val x, dls_act act, float slope) {
+    dls_attr a;
+    DLSI_ZERO(a);
+    a.i[DLS_ATTR_ACT] = (int32_t)act;
+    a.f[0] = slope;
+    return dlsi_net_one(net, dls_op_act(), x, &a);
+}
+DLSI_FN dls_val dlsi_net_act_after(dls_net *net, dls_val x, dls_act act, float slope) {
+    return dlsi_act_fusable(act) ? x : dlsi_net_act(net, x, act, slope);
+}
+DLSI_FN int32_t dlsi_fused(dls_act act) { return dlsi_act_fusable(act) ? (int32_t)act : 0; }
+
+DLS_API dls_val dls_net_input(dls_net *net, int32_t h, int32_t w, int32_t c) {
+    dls_attr a;
+    DLSI_ZERO(a);
+    a.i[0] = h;
+    a.i[1] = w;
+    a.i[2] = c;
+    return dls_net_op(net, dls_op_input(), NULL, 0, &a);
+}
+DLS_API dls_val dls_net_input_ids(dls_net *net, int32_t t) {
+    dls_attr a;
+    DLSI_ZERO(a);
+    a.i[0] = t;
+    a.i[1] = a.i[2] = 1;
+    a.i[3] = (int32_t)DLS_I32;
+    return dls_net_op(net, dls_op_input(), NULL, 0, &a);
+}
+DLS_API dls_val dls_net_param(dls_net *net, int32_t h, int32_t w, int32_t c, float deviation) {
+    dls_attr a;
+    DLSI_ZERO(a);
+    a.i[0] = h;
+    a.i[1] = w;
+    a.i[2] = c;
+    a.f[0] = deviation;
+    return dls_net_op(net, dls_op_param(), NULL, 0, &a);
+}
+
+/* Padding before and after an axis. */
+DLSI_FN void dlsi_same_padding(int32_t size, int64_t kernel, int32_t stride, int32_t *before,
+                               int32_t *after) {
+    int64_t total = ((int64_t)dlsi_ceil_div(size, stride) - 1) * stride + kernel - size;
+    if (total < 0) total = 0;
+    if (total > 65535) total = 65535;
+    *before = (int32_t)(total / 2);
+    *after = (int32_t)(total - total / 2);
+}
+DLSI_FN int32_t dlsi_or(int32_t value, int32_t otherwise) { return value != 0 ? value : otherwise; }
+/* A pair that an attribute can hold, or one that every shape rule refuses. */
+DLSI_FN int32_t dlsi_pair_or_bad(int32_t a, int32_t b) {
+    return a >= 0 && a <= 65535 && b >= 0 && b <= 32767 ? dlsi_pair(a, b) : 0;
+}
+DLSI_FN void dlsi_conv_attr(const dls_conv_desc *d, dls_shape x, bool transposed, dls_attr *a) {
+    const int32_t kh = dlsi_or(d->kernel_h, 3), kw = dlsi_or(d->kernel_w, kh);
+    const int32_t sh = dlsi_or(d->stride_h, 1), sw = dlsi_or(d->stride_w, sh);
+    const int32_t dh = dlsi_or(d->dilation_h, 1), dw = dlsi_or(d->dilation_w, dh);
+    int32_t pt = 0, pl = 0, pb = 0, pr = 0;
+    memset(a, 0, sizeof *a);
+    a->i[DLSI_CONV_C] = d->channels;
+    a->i[DLSI_CONV_K] = dlsi_pair_or_bad(kh, kw);
+    a->i[DLSI_CONV_S] = dlsi_pair_or_bad(sh, sw);
+    a->i[DLSI_CONV_D] = dlsi_pair_or_bad(dh, dw);
+    a->i[DLSI_CONV_G] = dlsi_or(d->groups, 1);
+    a->i[DLSI_CONV_F] =
+        dlsi_fused(d->act) | (d->no_bias ? 256 : 0) | d->output_pad_h << 16 | d->output_pad_w << 24;
+    if (d->pad == DLS_PAD_EXPLICIT) {
+        pt = d->pad_top;
+        pl = d->pad_left;
+        pb = d->pad_bottom;
+        pr = d->pad_right;
+    } else if (d->pad == DLS_PAD_SAME && kh > 0 && kw > 0 && sh > 0 && sw > 0 && dh > 0 && dw > 0) {
+        const int64_t eh = (int64_t)(kh - 1) * dh + 1, ew = (int64_t)(kw - 1) * dw + 1;
+        /* transposed: as the plain convolution from the output, x stride, would be padded */
+        dlsi_same_padding(transposed && dlsi_fits(x.h, sh) ? x.h * sh : x.h, eh, sh, &pt, &pb);
+        dlsi_same_padding(transposed && dlsi_fits(x.w, sw) ? x.w * sw : x.w, ew, sw, &pl, &pr);
+        if (transposed && eh < sh) a->i[DLSI_CONV_F] |= (int32_t)(sh - eh) << 16;
+        if (transposed && ew < sw) a->i[DLSI_CONV_F] |= (int32_t)(sw - ew) << 24;
+    }
+    if (pt < 0 || pl < 0 || pb < 0 || pr < 0 || pt > 65535 || pb > 65535 || pl > 32767 ||
+        pr > 32767)
+        a->i[DLSI_CONV_K] = 0; /* refused by the shape rule */
+    a->i[DLSI_CONV_P0] = dlsi_pair(pt, pl);
+    a->i[DLSI_CONV_P1] = dlsi_pair(pb, pr);
+}
+DLS_API dls_val dls_net_conv2d_desc(dls_net *net, dls_val x, const dls_conv_desc *desc) {
+    dls_attr a;
+    dlsi_conv_attr(desc, dlsi_net_x(net, x), false, &a);
+    return dlsi_net_act_after(net, dlsi_net_one(net, dls_op_conv2d(), x, &a), desc->act,
+                              desc->slope > 0 ? desc->slope : 0.01f);
+}
+DLS_API dls_val dls_net_conv2d(dls_net *net, dls_val x, int32_t channels, int32_t kernel,
+                               dls_act act) {
+    dls_conv_desc d;
+    DLSI_ZERO(d);
+    d.channels = channels;
+    d.kernel_h = kernel > 0 ? kernel : -1;
+    d.act = act;
+    return dls_net_conv2d_desc(net, x, &d);
+}
+DLS_API dls_val dls_net_depthwise(dls_net *net, dls_val x, int32_t kernel, int32_t stride,
+                                  dls_act act) {
+    dls_conv_desc d;
+    DLSI_ZERO(d);
+    d.channels = d.groups = dlsi_net_x(net, x).c;
+    d.kernel_h = kernel > 0 ? kernel : -1;
+    d.stride_h = stride > 0 ? stride : -1;
+    d.act = act;
+    return dls_net_conv2d_desc(net, x, &d);
+}
+DLS_API dls_val dls_net_conv_transpose(dls_net *net, dls_val x, const dls_conv_desc *desc) {
+    dls_attr a;
+    dlsi_conv_attr(desc, dlsi_net_x(net, x), true, &a);
+    return dlsi_net_act_after(net, dlsi_net_one(net, dls_op_conv_transpose(), x, &a), desc->act,
+                              desc->slope > 0 ? desc->slope : 0.01f);
+}
+DLSI_FN dls_val dlsi_net_linear(dls_net *net, dls_val x, int32_t units, dls_act act, bool no_bias) {
+    dls_attr a;
+    DLSI_ZERO(a);
+    a.i[0] = units;
+    a.i[1] = no_bias;
+    a.i[DLS_ATTR_ACT] = dlsi_fused(act);
+    return dlsi_net_act_after(net, dlsi_net_one(net, dls_op_linear(), x, &a), act, 0.01f);
+}
+DLS_API dls_val dls_net_linear(dls_net *net, dls_val x, int32_t units, dls_act act) {
+    return dlsi_net_linear(net, x, units, act, false);
+}
+DLS_API dls_val dls_net_linear_no_bias(dls_net *net, dls_val x, int32_t units, dls_act act) {
+    return dlsi_net_linear(net, x, units, act, true);
+}
+DLS_API dls_val dls_net_dense(dls_net *net, dls_val x, int32_t units, dls_act act) {
+    const dls_shape s = dlsi_net_x(net, x);
+    if (s.h != 1 || s.w != 1) x = dls_net_reshape(net, x, 1, 1, s.h * s.w * s.c);
+    return dlsi_net_linear(net, x, units, act, false);
+}
+DLS_API dls_val dls_net_tied_linear(dls_net *net, dls_val x, dls_val embedding) {
+    dls_val in[2];
+    dls_attr a;
+    DLSI_ZERO(a);
+    in[0] = x;
+    in[1] = embedding;
+    if (embedding >= 0 && embedding < net->nodes) a.i[0] = net->node[embedding].attr.i[0];
+    return dls_net_op(net, dls_op_tied_linear(), in, 2, &a);
+}
+DLSI_FN dls_val dlsi_net_two(dls_net *net, const dls_op *op, dls_val a, dls_val b, int32_t i0,
+                             int32_t act) {
+    dls_val in[2];
+    dls_attr attr;
+    DLSI_ZERO(attr);
+    in[0] = a;
+    in[1] = b;
+    attr.i[0] = i0;
+    attr.i[DLS_ATTR_ACT] = act;
+    return dls_net_op(net, op, in, 2, &attr);
+}
+DLS_API dls_val dls_net_matmul(dls_net *net, dls_val a, dls_val b, bool b_transposed) {
+    return dlsi_net_two(net, dls_op_matmul(), a, b, b_transposed, 0);
+}
+DLSI_FN dls_val dlsi_net_pool(dls_net *net, const dls_op *op, dls_val x, const dls_pool2d_desc *d,
+                              bool whole) {
+    const dls_shape s = dlsi_net_x(net, x);
+    const int32_t kh = dlsi_or(d->kernel_h, 2), kw = dlsi_or(d->kernel_w, kh);
+    const int32_t sh = dlsi_or(d->stride_h, kh),
+                  sw = dlsi_or(d->stride_w, d->stride_h != 0 ? sh : kw);
+    int32_t pt = 0, pl = 0, pb = 0, pr = 0;
+    dls_attr a;
+    DLSI_ZERO(a);
+    if (d->pad == DLS_PAD_EXPLICIT) {
+        pt = d->pad_top;
+        pl = d->pad_left;
+        pb = d->pad_bottom;
+        pr = d->pad_right;
+    } else if (d->same && kh > 0 && kw > 0 && sh > 0 && sw > 0) {
+        dlsi_same_padding(s.h, kh, sh, &pt, &pb);
+        dlsi_same_padding(s.w, kw, sw, &pl, &pr);
+    }
+    a.i[0] = dlsi_pair_or_bad(kh, kw);
+    a.i[1] = dlsi_pair_or_bad(sh, sw);
+    a.i[2] = dlsi_pair(pt, pl);
+    a.i[3] = dlsi_pair(pb, pr);
+    a.i[4] = d->count_padding;
+    a.i[5] = whole;
+    return dlsi_net_one(net, op, x, &a);
+}
+DLS_API dls_val dls_net_maxpool_desc(dls_net *net, dls_val x, const dls_pool2d_desc *desc) {
+    return dlsi_net_pool(net, dls_op_maxpool(), x, desc, false);
+}
+DLS_API dls_val dls_net_avgpool_desc(dls_net *net, dls_val x, const dls_pool2d_desc *desc) {
+    return dlsi_net_pool(net, dls_op_avgpool(), x, desc, false);
+}
+DLS_API dls_val dls_net_maxpool(dls_net *net, dls_val x, int32_t kernel) {
+    dls_pool2d_desc d;
+    DLSI_ZERO(d);
+    d.kernel_h = kernel > 0 ? kernel : -1;
+    return dls_net_maxpool_desc(net, x, &d);
+}
+DLS_API dls_val dls_net_avgpool(dls_net *net, dls_val x, int32_t kernel) {
+    dls_pool2d_desc d;
+    DLSI_ZERO(d);
+    d.kernel_h = kernel > 0 ? kernel : -1;
+    return dls_net_avgpool_desc(net, x, &d);
+}
+DLS_API dls_val dls_net_global_avgpool(dls_net *net, dls_val x) {
+    dls_pool2d_desc d;
+    DLSI_ZERO(d);
+    return dlsi_net_pool(net, dls_op_avgpool(), x, &d, true);
+}
+DLS_API dls_val dls_net_batchnorm(dls_net *net, dls_val x, dls_act act) {
+    dls_attr a;
+    DLSI_ZERO(a);
+    a.i[DLS_ATTR_ACT] = dlsi_fused(act);
+    a.f[0] = 1e-5f;
+    a.f[1] = 0.1f;
+    return dlsi_net_act_after(net, dlsi_net_one(net, dls_op_batchnorm(), x, &a), act, 0.01f);
+}
+DLS_API dls_val dls_net_groupnorm(dls_net *net, dls_val x, int32_t groups, dls_act act) {
+    dls_attr a;
+    DLSI_ZERO(a);
+    a.i[0] = groups;
+    a.i[DLS_ATTR_ACT] = dlsi_fused(act);
+    a.f[0] = 1e-5f;
+    return dlsi_net_act_after(net, dlsi_net_one(net, dls_op_groupnorm(), x, &a), act, 0.01f);
+}
+DLSI_FN dls_val dlsi_net_real(dls_net *net, const dls_op *op, dls_val x, int32_t i0, float f0) {
+    dls_attr a;
+    DLSI_ZERO(a);
+    a.i[0] = i0;
+    a.f[0] = f0;
+    return dlsi_net_one(net, op, x, &a);
+}
+DLS_API dls_val dls_net_layernorm(dls_net *net, dls_val x) {
+    return dlsi_net_real(net, dls_op_layernorm(), x, 0, 1e-5f);
+}
+DLS_API dls_val dls_net_rmsnorm(dls_net *net, dls_val x) {
+    return dlsi_net_real(net, dls_op_rmsnorm(), x, 0, 1e-6f);
+}
+DLS_API dls_val dls_net_act(dls_net *net, dls_val x, dls_act act) {
+    return dlsi_net_act(net, x, act, act == DLS_ACT_LEAKY ? 0.01f : 0.0f);
+}
+DLS_API dls_val dls_net_leaky(dls_net *net, dls_val x, float slope) {
+    return dlsi_net_act(net, x, DLS_ACT_LEAKY, slope);
+}
+DLS_API dls_val dls_net_softmax(dls_net *net, dls_val x) {
+    return dlsi_net_one(net, dls_op_softmax(), x, NULL);
+}
+
+/* The operand that is spread goes second. */
+DLSI_FN bool dlsi_net_swap(const dls_net *net, dls_val a, dls_val b) {
+    if (a < 0 || b < 0 || a >= net->nodes || b >= net->nodes) return false;
+    if ((net->node[a].flags & DLSI_NODE_FIXED) != 0) return true;
+    return (net->node[b].flags & DLSI_NODE_FIXED) == 0 &&
+           dlsi_count(net->node[a].y) < dlsi_count(net->node[b].y);
+}
+DLS_API dls_val dls_net_add(dls_net *net, dls_val a, dls_val b, dls_act act) {
+    const bool swap = dlsi_net_swap(net, a, b);
+    const dls_val y =
+        dlsi_net_two(net, dls_op_add(), swap ? b : a, swap ? a : b, 0, dlsi_fused(act));
+    return dlsi_net_act_after(net, y, act, 0.01f);
+}
+DLS_API dls_val dls_net_mul(dls_net *net, dls_val a, dls_val b) {
+    const bool swap = dlsi_net_swap(net, a, b);
+    return dlsi_net_two(net, dls_op_mul(), swap ? b : a, swap ? a : b, 0, 0);
+}
+DLS_API dls_val dls_net_concat(dls_net *net, const dls_val *x, int32_t count, int32_t axis) {
+    dls_val in[DLS_OP_INPUTS];
+    dls_attr a;
+    int32_t i, n = 0;
+    DLSI_ZERO(a);
+    a.i[0] = axis;
+    if (count < 1 || count > 64) {
+        (void)dlsi_fail(&net->error, DLS_E_ARG, DLSI_MSG("concat joins 1 to 64 values, not {0}"),
+                        NULL, count, 0, 0);
+        return DLS_VAL_NONE;
+    }
+    for (i = 0; i < count; i++) { /* four at a time: what is joined so far, and three more */
+        in[n++] = x[i];
+        if (n < DLS_OP_INPUTS && i < count - 1) continue;
+        in[0] = dls_net_op(net, dls_op_concat(), in, n, &a);
+        n = 1;
+    }
+    return in[0];
+}
+DLS_API dls_val dls_net_slice(dls_net *net, dls_val x, int32_t axis, int32_t first, int32_t count) {
+    dls_attr a;
+    DLSI_ZERO(a);
+    a.i[0] = axis;
+    a.i[1] = first;
+    a.i[2] = count;
+    return dlsi_net_one(net, dls_op_slice(), x, &a);
+}
+DLS_API dls_val dls_net_split(dls_net *net, dls_val x, int32_t axis, int32_t parts, dls_val *out) {
+    const int32_t size = axis >= 0 && axis <= 2 ? dlsi_axis(dlsi_net_x(net, x), axis) : 0;
+    int32_t i;
+    if (parts < 1 || size % parts != 0) {
+        (void)dlsi_fail(&net->error, DLS_E_SHAPE,
+                        DLSI_MSG("an axis of {0} does not split in {1} equal parts"), NULL, size,
+                        parts, 0);
+        return DLS_VAL_NONE;
+    }
+    for (i = 0; i < parts; i++)
+        out[i] = dls_net_slice(net, x, axis, i * (size / parts), size / parts);
+    return out[0];
+}
+DLS_API dls_val dls_net_pad(dls_net *net, dls_val x, int32_t top, int32_t left, int32_t bottom,
+                            int32_t right, float value) {
+    dls_attr a;
+    DLSI_ZERO(a);
+    a.i[0] = top;
+    a.i[1] = left;
+    a.i[2] = bottom;
+    a.i[3] = right;
+    a.f[0] = value;
+    return dlsi_net_one(net, dls_op_pad(), x, &a);
+}
+DLSI_FN dls_val dlsi_net_three(dls_net *net, const dls_op *op, dls_val x, int32_t a, int32_t b,
+                               int32_t c) {
+    dls_attr attr;
+    DLSI_ZERO(attr);
+    attr.i[0] = a;
+    attr.i[1] = b;
+    attr.i[2] = c;
+    return dlsi_net_one(net, op, x, &attr);
+}
+DLS_API dls_val dls_net_reshape(dls_net *net, dls_val x, int32_t h, int32_t w, int32_t c) {
+    return dlsi_net_three(net, dls_op_reshape(), x, h, w, c);
+}
+DLS_API dls_val dls_net_transpose(dls_net *net, dls_val x, int32_t axis0, int32_t axis1,
+                                  int32_t axis2) {
+    return dlsi_net_three(net, dls_op_transpose(), x, axis0, axis1, axis2);
+}
+DLS_API dls_val dls_net_upsample(dls_net *net, dls_val x, int32_t factor, bool bilinear) {
+    return dlsi_net_three(net, dls_op_upsample(), x, factor, bilinear, 0);
+}
+DLS_API dls_val dls_net_dropout(dls_net *net, dls_val x, float p) {
+    return dlsi_net_real(net, dls_op_dropout(), x, 0, p);
+}
+DLS_API dls_val dls_net_embedding(dls_net *net, dls_val ids, int32_t vocabulary, int32_t dim) {
+    dls_attr a;
+    DLSI_ZERO(a);
+    a.i[0] = vocabulary;
+    a.i[1] = dim;
+    a.f[0] = 0.02f;
+    return dlsi_net_one(net, dls_op_embedding(), ids, &a);
+}
+DLS_API dls_val dls_net_position(dls_net *net, dls_val x) {
+    const dls_shape s = dlsi_net_x(net, x);
+    return dls_net_add(net, x, dls_net_param(net, s.h, s.w, s.c, 0.0f), DLS_ACT_NONE);
+}
+DLS_API dls_val dls_net_rope(dls_net *net, dls_val x, int32_t heads, float base) {
+    return dlsi_net_real(net, dls_op_rope(), x, heads, base > 0 ? base : 10000.0f);
+}
+DLSI_FN dls_val dlsi_net_attention(dls_net *net, const dls_val *in, int32_t n,
+                                   const dls_attention_desc *d) {
+    dls_attr a;
+    DLSI_ZERO(a);
+    a.i[0] = d->heads;
+    a.i[1] = dlsi_or(d->kv_heads, d->heads);
+    a.i[2] = d->causal;
+    return dls_net_op(net, dls_op_attention(), in, n, &a);
+}
+DLS_API dls_val dls_net_attention(dls_net *net, dls_val q, dls_val k, dls_val v,
+                                  const dls_attention_desc *desc) {
+    dls_val in[3];
+    in[0] = q;
+    in[1] = k;
+    in[2] = v;
+    return dlsi_net_attention(net, in, 3, desc);
+}
+DLS_API dls_val dls_net_attention_packed(dls_net *net, dls_val qkv,
+                                         const dls_attention_desc *desc) {
+    return dlsi_net_attention(net, &qkv, 1, desc);
+}
+DLS_API dls_val dls_net_lstm(dls_net *net, dls_val x, int32_t hidden) {
+    return dlsi_net_three(net, dls_op_lstm(), x, hidden, 0, 0);
+}
+DLS_API dls_val dls_net_gru(dls_net *net, dls_val x, int32_t hidden) {
+    return dlsi_net_three(net, dls_op_gru(), x, hidden, 0, 0);
+}
+DLS_API void dls_net_output(dls_net *net, dls_val x) {
+    if (x >= 0 && x < net->nodes)
+        net->output = x;
+    else
+        (void)dlsi_fail(&net->error, DLS_E_ARG, DLSI_MSG("output {0} is no value of this network"),
+                        NULL, x, 0, 0);
+}
+
+/* ---- Looking ---- */
+
+DLS_API int32_t dls_net_nodes(const dls_net *net) { return net->nodes; }
+DLS_API dls_val dls_net_output_of(const dls_net *net) {
+    return net->output >= 0 ? net->output : net->nodes - 1;
+}
+DLS_API dls_shape dls_net_shape(const dls_net *net, dls_val x) {
+    return x >= 0 && x < net->nodes ? net->node[x].y : dlsi_shape(0, 0, 0);
+}
+DLS_API const dls_op *dls_net_op_of(const dls_net *net, dls_val x) {
+    return x >= 0 && x < net->nodes ? net->node[x].op : NULL;
+}
+DLS_API int32_t dls_net_inputs_of(const dls_net *net, dls_val x, dls_val *in) {
+    int32_t i;
+    if (x < 0 || x >= net->nodes) return 0;
+    for (i = 0; i < net->node[x].inputs; i++) in[i] = net->node[x].in[i];
+    return net->node[x].inputs;
+}
+/* A node's spec in a plan (cx) or apart from one (NULL). It was accepted once, so it cannot fail.
+   */
+DLSI_FN void dlsi_net_spec(const dls_net *net, int32_t i, const dls_cx *cx, int32_t batch,
+                           bool train, dls_op_spec *spec) {
+    dls_op_site site;
+    dls_error error;
+    DLSI_ZERO(error);
+    dlsi_net_site(net, &net->node[i], cx, batch, train, &error, &site);
+    memset(spec, 0, sizeof *spec);
+    (void)net->node[i].op->shape(&site, spec);
+}
+DLS_API double dls_net_macs(const dls_net *net, int32_t first, int32_t last) {
+    dls_op_spec spec;
+    double sum = 0.0;
+    int32_t i;
+    for (i = dlsi_max_i32(first, 0); i < dlsi_min_i32(last, net->nodes); i++) {
+        dlsi_net_spec(net, i, NULL, 1, false, &spec);
+        sum += spec.macs;
+    }
+    return sum;
+}
+DLS_API uint64_t dls_net_hash(const dls_net *net) {
+    uint64_t hash = (uint64_t)net->nodes;
+    int32_t i, j;
+    for (i = 0; i < net->nodes; i++) {
+        const dlsi_node *n = &net->node[i];
+        hash = dls_hash64(hash, n->op->name, strlen(n->op->name));
+        for (j = 0; j < DLS_ATTR_INTS; j++) hash = dlsi_hash_word(hash, (uint32_t)n->attr.i[j]);
+        for (j = 0; j < DLS_ATTR_REALS; j++)
+            hash = dlsi_hash_word(hash, dlsi_float_bits(n->attr.f[j]));
+        for (j = 0; j < n->inputs; j++) hash = dlsi_hash_word(hash, (uint64_t)n->in[j]);
+    }
+    return dlsi_hash_word(hash, (uint64_t)dls_net_output_of(net));
+}
+
+/* ---- Weights ---- */
+
+DLS_API size_t dls_net_param_count(const dls_net *net) { return net->param_count; }
+DLS_API dls_real *dls_net_params(dls_net *net) { return net->params; }
+DLS_API void dls_net_touch(dls_net *net) { net->version++; }
+DLS_API dls_status dls_net_bind_params(dls_net *net, dls_real *mem) {
+    if (net->error.status != DLS_OK) return net->error.status;
+    if (mem == NULL) return DLS_E_ARG;
+    net->params = mem;
+    net->version++;
+    return DLS_OK;
+}
+/* Offset of parameter p of a node, counted in elements from the start of the network's. */
+DLSI_FN size_t dlsi_param_at(const dlsi_node *node, int32_t p) {
+    size_t at = node->param;
+    int32_t i;
+    for (i = 0; i < p; i++) at += dlsi_round_up(node->param_count[i], 16);
+    return at;
+}
+DLS_API dls_status dls_net_param_of(const dls_net *net, dls_val node, int32_t index,
+                                    dls_param *param, size_t *offset, size_t *count) {
+    dls_op_spec spec;
+    if (node < 0 || node >= net->nodes || index < 0 || index >= net->node[node].params)
+        return DLS_E_NOT_FOUND;
+    dlsi_net_spec(net, node, NULL, 1, false, &spec);
+    if (param != NULL) *param = spec.param[index];
+    if (offset != NULL) *offset = dlsi_param_at(&net->node[node], index);
+    if (count != NULL) *count = net->node[node].param_count[index];
+    return DLS_OK;
+}
+DLSI_FN void dlsi_param_init(const dls_param *p, dls_rng *rng, dls_real *w, size_t count) {
+    size_t i;
+    for (i = 0; i < count; i++) {
+        float v = p->init == (uint8_t)DLS_INIT_ONE ? 1.0f : 0.0f;
+        if (p->init == (uint8_t)DLS_INIT_UNIFORM)
+            v = (2.0f * dls_rng_uniform(rng) - 1.0f) * p->scale;
+        if (p->init == (uint8_t)DLS_INIT_NORMAL) v = dls_rng_normal(rng) * p->scale;
+        w[i] = (dls_real)v;
+    }
+}
+DLS_API dls_status dls_net_init_params(dls_net *net) {
+    dls_op_spec spec;
+    int32_t i, p;
+    if (net->params == NULL) return DLS_E_STATE;
+    memset(net->params, 0, net->param_count * sizeof(dls_real)); /* padding too */
+    for (i = 0; i < net->nodes; i++) {
+        dlsi_net_spec(net, i, NULL, 1, false, &spec);
+        for (p = 0; p < net->node[i].params; p++) {
+            dls_rng rng;
+            rng.seed = dlsi_seed(net->seed, (uint64_t)i * DLS_OP_PARAMS + (uint64_t)p);
+            rng.next = 0;
+            dlsi_param_init(&spec.param[p], &rng, net->params + dlsi_param_at(&net->node[i], p),
+                            net->node[i].param_count[p]);
+        }
+    }
+    net->version++;
+    return DLS_OK;
+}
+#if DLS_ENABLE_HEAP
+/* Weights of a heap network, allocated (and drawn) on first use. */
+DLSI_FN dls_status dlsi_net_need_params(dls_net *net, bool draw) {
+    if (net->error.status != DLS_OK) return net->error.status;
+    if (net->params != NULL) return DLS_OK;
+    if (!net->heap) return DLS_E_STATE;
+    net->heap_params = dlsi_heap_take(dlsi_reals(dlsi_max_size(net->param_count, 16)));
+    if (net->heap_params == NULL) return DLS_E_MEMORY;
+    net->params = (dls_real *)net->heap_params;
+    return draw ? dls_net_init_params(net) : DLS_OK;
+}
+#else
+DLSI_FN dls_status dlsi_net_need_params(dls_net *net, bool draw) {
+    (void)draw;
+    if (net->error.status != DLS_OK) return net->error.status;
+    return net->params != NULL ? DLS_OK : DLS_E_STATE;
+}
+#endif
+
+/* ---- Planning ---- */
+
+typedef struct dlsi_plan {
+    dls_net *net;
+    dls_cx cx;
+    int32_t first, last, batch, steps;
+    bool train, input_grad, fuse;
+    dls_val output;
+    int32_t stores;
+    size_t values, saved, packed, work, work_thread, live_peak;
+} dlsi_plan;
+
+DLSI_FN bool dlsi_slot_is(const dlsi_slot *s, unsigned flag) { return (s->flags & flag) != 0; }
+DLSI_FN bool dlsi_in_range(const dlsi_plan *p, int32_t i) { return i >= p->first && i < p->last; }
+/* When a node runs forward, and backward. */
+DLSI_FN int32_t dlsi_time(const dlsi_plan *p, int32_t i) { return i - p->first + 1; }
+DLSI_FN int32_t dlsi_time_back(const dlsi_plan *p, int32_t i) {
+    return 2 * (p->steps + 1) - dlsi_time(p, i);
+}
+
+/* The one live node in range that reads value i, or -1 when there are several, none, or others. */
+DLSI_FN int32_t dlsi_plan_consumer(const dlsi_plan *p, int32_t i) {
+    int32_t j, k, found = -1;
+    if (i == p->output || dlsi_slot_is(&p->net->slot[i], DLSI_SLOT_KEPT)) return -1;
+    for (j = i + 1; j < p->last; j++) {
+        if (!dlsi_slot_is(&p->net->slot[j], DLSI_SLOT_LIVE)) continue;
+        for (k = 0; k < p->net->node[j].inputs; k++) {
+            if (p->net->node[j].in[k] != i) continue;
+            if (found >= 0) return -1;
+            found = j;
+        }
+    }
+    return found;
+}
+/* Marks what the outputs of the range need, the values it imports, and those it must keep. */
+DLSI_FN void dlsi_plan_live(dlsi_plan *p) {
+    dls_net *net = p->net;
+    int32_t i, k;
+    for (i = 0; i < net->nodes; i++) {
+        dlsi_slot *s = &net->slot[i];
+        memset(s, 0, sizeof *s);
+        s->val = s->grad = s->saved = s->packed = DLSI_NONE;
+        s->target = (int16_t)i;
+        s->residual = s->fold = -1;
+        s->act = -1;
+    }
+    for (i = p->last; i < net->nodes; i++) { /* what later ranges read */
+        for (k = 0; k < net->node[i].inputs; k++)
+            if (net->node[i].in[k] < p->last) net->slot[net->node[i].in[k]].flags |= DLSI_SLOT_KEPT;
+    }
+    if (p->output < p->last) net->slot[p->output].flags |= DLSI_SLOT_KEPT;
+    for (i = p->last - 1; i >= p->first; i--) {
+        dlsi_slot *s = &net->slot[i];
+        if (dlsi_slot_is(s, DLSI_SLOT_KEPT)) s->flags |= DLSI_SLOT_LIVE;
+        if (!dlsi_slot_is(s, DLSI_SLOT_LIVE)) continue;
+        for (k = 0; k < net->node[i].inputs; k++) {
+            dlsi_slot *x = &net->slot[net->node[i].in[k]];
+            if ((net->node[i].tied >> k & 1u) != 0) continue;
+            x->flags |= DLSI_SLOT_LIVE;
+            if (net->node[i].in[k] < p->first &&
+                (net->node[net->node[i].in[k]].flags & DLSI_NODE_FIXED) == 0)
+                x->flags |= DLSI_SLOT_IMPORT;
+        }
+    }
+    for (i = 0; i < p->first; i++) net->slot[i].flags &= (uint8_t) ~(unsigned)DLSI_SLOT_KEPT;
+}
+
+/* ---- Merging, for inference: conv or linear, then batchnorm, then a sum, then a clamp ---- */
+
+/* Lets node `next`, the reader of value `end`, join the chain that begins at node `head`. */
+DLSI_FN bool dlsi_plan_join(dlsi_plan *p, int32_t head, int32_t end, int32_t next,
+                            bool residual_allowed) {
+    dls_net *net = p->net;
+    dlsi_slot *s = &net->slot[head];
+    const dlsi_node *n = next >= 0 ? &net->node[next] : NULL;
+    const int32_t act = n != NULL ? n->attr.i[DLS_ATTR_ACT] & 255 : 0;
+    if (n == NULL || dlsi_slot_is(&net->slot[next], DLSI_SLOT_MERGED) || s->act > 0 ||
+        !dlsi_act_fusable(dlsi_act_of(act)))
+        return false;
+    if (n->op->merge == DLS_MERGE_SUM) {
+        const int32_t other = n->in[0] == end ? n->in[1] : n->in[0];
+        if (!residual_allowed || s->residual >= 0 || other >= head ||
+            !dls_shape_equal(net->node[other].y, n->y) ||
+            (net->node[other].flags & DLSI_NODE_FIXED) != 0)
+            return false;
+        s->residual = (int16_t)other;
+    } else if (n->op->merge == DLS_MERGE_NORM) {
+        if (s->fold >= 0 || s->residual >= 0) return false;
+        s->fold = (int16_t)next;
+    } else if (n->op->merge != DLS_MERGE_CLAMP) {
+        return false;
+    }
+    s->act = (int8_t)act;
+    s->target = (int16_t)next;
+    net->slot[next].flags |= DLSI_SLOT_MERGED;
+    return true;
+}
+/* Merges what follows head; values inside the chain need no memory. */
+DLSI_FN void dlsi_plan_merge(dlsi_plan *p, int32_t head, bool residual_allowed) {
+    dlsi_slot *s = &p->net->slot[head];
+    int32_t end = head;
+    if (dlsi_attr_act(&p->net->node[head].attr) != DLS_ACT_NONE) return;
+    s->act = 0;
+    while (dlsi_plan_join(p, head, end, dlsi_plan_consumer(p, end), residual_allowed)) {
+        if (p->stores > 0) p->net->store[p->net->slot[end].val].bytes = 0;
+        end = s->target;
+    }
+}
+
+/* ---- Lifetimes ---- */
+
+DLSI_FN dlsi_store *dlsi_plan_store(const dlsi_plan *p, uint32_t index) {
+    return &p->net->store[index];
+}
+DLSI_FN uint32_t dlsi_plan_add_store(dlsi_plan *p, size_t bytes, int32_t first, int32_t last) {
+    dlsi_store *s = &p->net->store[p->stores];
+    s->bytes = dlsi_round_up(bytes, DLS_ALIGN);
+    s->offset = 0;
+    s->first = first;
+    s->last = last;
+    return (uint32_t)p->stores++;
+}
+DLSI_FN void dlsi_plan_extend(const dlsi_plan *p, uint32_t store, int32_t time) {
+    if (store != DLSI_NONE && dlsi_plan_store(p, store)->last < time)
+        dlsi_plan_store(p, store)->last = time;
+}
+DLSI_FN size_t dlsi_plan_bytes(const dlsi_plan *p, int32_t i) {
+    const dlsi_node *n = &p->net->node[i];
+    return dlsi_mul(dlsi_mul(dlsi_count(n->y), (size_t)p->batch),
+                    dls_dtype_bytes((dls_dtype)n->dtype));
+}
+/* First pass: how long each value is read, as if none shared memory. slot.val holds the store. */
+DLSI_FN void dlsi_plan_reads(dlsi_plan *p, int32_t i, const dls_op_spec *spec) {
+    dls_net *net = p->net;
+    const dlsi_node *n = &net->node[i];
+    dlsi_slot *s = &net->slot[i];
+    int32_t k, t = dlsi_time(p, i);
+    if (s->residual >= 0) dlsi_plan_extend(p, net->slot[s->residual].val, t);
+    for (k = 0; k < n->inputs; k++) {
+        if ((n->tied >> k & 1u) != 0) continue;
+        dlsi_plan_extend(p, net->slot[n->in[k]].val, t);
+        if (p->train && dlsi_slot_is(s, DLSI_SLOT_GRAD) && (spec->keep_x >> k & 1u) != 0)
+            dlsi_plan_extend(p, net->slot[n->in[k]].val, dlsi_time_back(p, i));
+    }
+    if (p->train && spec->keep_y && dlsi_slot_is(s, DLSI_SLOT_GRAD))
+        dlsi_plan_extend(p, s->val, dlsi_time_back(p, i));
+}
+DLSI_FN int32_t dlsi_plan_last_read(const dlsi_plan *p, int32_t x) {
+    const uint32_t store = p->net->slot[x].val;
+    return store != DLSI_NONE ? dlsi_plan_store(p, store)->last : DLSI_FOREVER;
+}
+/* Gives value i a store, or its input's when it is an alias or may be written in place. */
+DLSI_FN void dlsi_plan_value(dlsi_plan *p, int32_t head, const dls_op_spec *spec) {
+    dls_net *net = p->net;
+    const dlsi_node *n = &net->node[head];
+    dlsi_slot *s = &net->slot[head], *t = &net->slot[s->target];
+    int32_t k, x = -1;
+    if (spec->alias) {
+        x = n->in[0];
+        s->flags |= DLSI_SLOT_ALIAS;
+    } else if (s->residual >= 0 && dlsi_plan_last_read(p, s->residual) == dlsi_time(p, head)) {
+        x = s->residual; /* the sum is written where one addend was */
+    }
+    for (k = 0; k < n->inputs && x < 0; k++) {
+        if ((spec->inplace >> k & 1u) != 0 && s->target == head &&
+            dlsi_count(net->node[n->in[k]].y) == dlsi_count(n->y) &&
+            dlsi_plan_last_read(p, n->in[k]) == dlsi_time(p, head))
+            x = n->in[k];
+    }
+    if (x >= 0 && net->slot[x].val != DLSI_NONE) { /* one store, living as long as both */
+        const int32_t last = dlsi_plan_store(p, t->val)->last;
+        dlsi_plan_store(p, t->val)->bytes = 0;
+        t->val = net->slot[x].val;
+        dlsi_plan_extend(p, t->val, last);
+    }
+}
+/* Node i writes gradients of parameters of an earlier node before that node does. */
+DLSI_FN void dlsi_plan_tie(dlsi_plan *p, int32_t i, int32_t owner) {
+    dls_net *net = p->net;
+    int32_t j, k;
+    net->slot[owner].flags |= DLSI_SLOT_TIED;
+    for (j = owner + 1; j < i; j++)
+        for (k = 0; k < net->node[j].inputs; k++)
+            if ((net->node[j].tied >> k & 1u) != 0 && net->node[j].in[k] == owner)
+                net->slot[j].flags |= DLSI_SLOT_TIED;
+}
+/* Which nodes gradients pass through. */
+DLSI_FN void dlsi_plan_grads(dlsi_plan *p) {
+    dls_net *net = p->net;
+    int32_t i, k;
+    for (i = 0; i < p->last; i++) {
+        dlsi_slot *s = &net->slot[i];
+        const dlsi_node *n = &net->node[i];
+        const bool import = dlsi_slot_is(s, DLSI_SLOT_IMPORT);
+        bool passes = n->params > 0;
+        if (!dlsi_slot_is(s, DLSI_SLOT_LIVE)) continue;
+        if (import || (n->flags & DLSI_NODE_INPUT) != 0) {
+            if (n->dtype == (uint8_t)DLS_F32 && (p->input_grad || import))
+                s->flags |= DLSI_SLOT_GRAD;
+            continue;
+        }
+        if (!dlsi_in_range(p, i)) continue;
+        for (k = 0; k < n->inputs; k++) {
+            if ((n->tied >> k & 1u) != 0) dlsi_plan_tie(p, i, n->in[k]);
+            if ((n->tied >> k & 1u) != 0 || dlsi_slot_is(&net->slot[n->in[k]], DLSI_SLOT_GRAD))
+                passes = true;
+        }
+        if (passes && (n->op->backward != NULL || (n->flags & DLSI_NODE_FIXED) != 0))
+            s->flags |= DLSI_SLOT_GRAD;
+    }
+}
+/* Where node i's backward call puts the gradient of its k-th input: the first call to write a
+   value's gradient creates its store; later ones add. *handed: dy's memory was passed on. */
+DLSI_FN void dlsi_plan_dx(dlsi_plan *p, int32_t i, int32_t k, const dls_op_spec *spec,
+                          bool *handed) {
+    dls_net *net = p->net;
+    const dlsi_node *n = &net->node[i];
+    const int32_t x = n->in[k], t = dlsi_time_back(p, i);
+    dlsi_slot *s = &net->slot[i], *xs = &net->slot[x];
+    bool twice = false;
+    int32_t m;
+    for (m = 0; m < n->inputs; m++) twice = twice || (m != k && n->in[m] == x);
+    if (xs->grad != DLSI_NONE) {
+        s->dx_add |= (uint8_t)(1u << k);
+    } else if ((net->node[x].flags & DLSI_NODE_FIXED) != 0) {
+        xs->grad = DLSI_WITH_WEIGHTS;
+    } else if (k == 0 && spec->dx_inplace && !*handed && !twice &&
+               dlsi_plan_bytes(p, x) == dlsi_plan_bytes(p, i)) {
+        xs->grad = s->grad;
+        *handed = true;
+    } else {
+        xs->grad = dlsi_plan_add_store(p, dlsi_plan_bytes(p, x), t, t);
+        if (twice) { /* cleared once, then added to for each */
+            s->dx_zero |= (uint8_t)(1u << k);
+            s->dx_add |= (uint8_t)(1u << k);
+        }
+    }
+    if (xs->grad != DLSI_WITH_WEIGHTS) {
+        const bool stays = !dlsi_in_range(p, x) || (net->node[x].flags & DLSI_NODE_INPUT) != 0;
+        dlsi_plan_extend(p, xs->grad, stays ? DLSI_FOREVER : dlsi_time_back(p, x));
+    }
+}
+DLSI_FN void dlsi_plan_backward(dlsi_plan *p) {
+    dls_net *net = p->net;
+    dls_op_spec spec;
+    int32_t i, k;
+    for (i = p->first; i < p->last; i++) /* gradients come from outside into every kept value */
+        if (dlsi_slot_is(&net->slot[i], DLSI_SLOT_KEPT) &&
+            dlsi_slot_is(&net->slot[i], DLSI_SLOT_GRAD))
+            net->slot[i].grad =
+                dlsi_plan_add_store(p, dlsi_plan_bytes(p, i), p->steps + 1, dlsi_time_back(p, i));
+    for (i = p->last - 1; i >= p->first; i--) {
+        const dlsi_node *n = &net->node[i];
+        bool handed = false;
+        if (net->slot[i].grad == DLSI_NONE || n->op->backward == NULL) continue;
+        dlsi_net_spec(net, i, &p->cx, p->batch, true, &spec);
+        for (k = 0; k < n->inputs; k++)
+            if ((n->tied >> k & 1u) == 0 && dlsi_slot_is(&net->slot[n->in[k]], DLSI_SLOT_GRAD))
+                dlsi_plan_dx(p, i, k, &spec, &handed);
+    }
+}
+
+/* ---- Placing: best fit, larger stores first, three orders tried ---- */
+
+DLSI_FN bool dlsi_store_before(const dlsi_store *a, const dlsi_store *b, int32_t rule) {
+    if (a->bytes != b->bytes) return a->bytes > b->bytes;
+    if (rule == 0) return a->first < b->first;
+    if (rule == 1) return a->last - a->first > b->last - b->first;
+    return a->last > b->last;
+}
+/* Offsets for all stores in order[0..n); returns the bytes they take. placed: scratch of n. */
+DLSI_FN size_t dlsi_place(dlsi_store *store, const int16_t *order, int16_t *placed, int32_t n) {
+    size_t total = 0;
+    int32_t i, j, count = 0;
+    for (i = 0; i < n; i++) {
+        dlsi_store *s = &store[order[i]];
+        size_t end = 0, best = SIZE_MAX, best_gap = SIZE_MAX;
+        for (j = 0; j < count; j++) { /* placed is sorted by offset */
+            const dlsi_store *o = &store[placed[j]];
+            if (o->last < s->first || o->first > s->last) continue;
+            if (o->offset > end && o->offset - end >= s->bytes && o->offset - end < best_gap) {
+                best = end;
+                best_gap = o->offset - end;
+            }
+            end = dlsi_max_size(end, o->offset + o->bytes);
+        }
+        s->offset = best != SIZE_MAX ? best : end;
+        total = dlsi_max_size(total, dlsi_add(s->offset, s->bytes));
+        for (j = count++; j > 0 && store[placed[j - 1]].offset > s->offset; j--)
+            placed[j] = placed[j - 1];
+        placed[j] = order[i];
+    }
+    return total;
+}
+DLSI_FN void dlsi_plan_place(dlsi_plan *p) {
+    dlsi_store *store = p->net->store;
+    int16_t *order = p->net->order, *placed = order + p->stores;
+    int32_t i, j, n, rule, best = 0;
+    size_t bytes;
+    p->values = SIZE_MAX;
+    for (rule = 0; rule < 4; rule++) { /* the fourth time, the best rule again */
+        const int32_t use = rule < 3 ? rule : best;
+        if (rule == 3 && best == 2) break;
+        for (i = 0, n = 0; i < p->stores; i++) {
+            if (store[i].bytes == 0) continue;
+            for (j = n++; j > 0 && dlsi_store_before(&store[i], &store[order[j - 1]], use); j--)
+                order[j] = order[j - 1];
+            order[j] = (int16_t)i;
+        }
+        bytes = dlsi_place(store, order, placed, n);
+        if (bytes < p->values) {
+            p->values = bytes;
+            best = rule;
+        }
+    }
+    for (i = 0; i < p->stores; i++) { /* the lower bound: what lives when each store begins */
+        for (j = 0, bytes = 0; j < p->stores; j++)
+            if (store[j].first <= store[i].first && store[j].last >= store[i].first)
+                bytes += store[j].bytes;
+        p->live_peak = dlsi_max_size(p->live_peak, bytes);
+    }
+}
+
+/* ---- The plan ---- */
+
+DLSI_FN dls_status dlsi_plan_open(dlsi_plan *p, dls_net *net, const dls_exec_desc *desc) {
+    dls_status st;
+    memset(p, 0, sizeof *p);
+    dlsi_error_clear(&net->plan_error);
+    if (net->error.status != DLS_OK) return net->error.status;
+    if (net->nodes == 0)
+        return dlsi_fail(&net->plan_error, DLS_E_STATE, DLSI_MSG("the network is empty"), NULL, 0,
+                         0, 0);
+    p->net = net;
+    p->batch = dlsi_or(desc->batch, 1);
+    p->first = desc->first;
+    p->last = desc->last == 0 ? net->nodes : desc->last;
+    p->train = desc->train;
+    p->input_grad = desc->input_grad;
+    p->output = dls_net_output_of(net);
+    if (p->batch < 1 || p->first < 0 || p->last > net->nodes || p->first >= p->last)
+        return dlsi_fail(&net->plan_error, DLS_E_ARG,
+                         DLSI_MSG("batch {0} or node range {1}..{2} is out of range"), NULL,
+                         p->batch, p->first, p->last);
+    if (p->output < p->first || p->output >= p->last) p->output = p->last - 1;
+    p->steps = p->last - p->first;
+    st = dls_cx_init(&p->cx, desc->isa, desc->strict, desc->pool);
+    if (st != DLS_OK)
+        return dlsi_fail(&net->plan_error, st,
+                         DLSI_MSG("instruction set '{s}' is not compiled in or this CPU lacks it"),
+                         dls_isa_name(desc->isa), 0, 0, 0);
+    p->fuse = !desc->train && !desc->no_fuse && !desc->strict;
+    return p->train && !DLS_ENABLE_TRAIN ? DLS_E_UNSUPPORTED : DLS_OK;
+}
+/* First the stores of all values, then who shares one; then gradients, saved and packed memory. */
+DLSI_FN void dlsi_plan_forward(dlsi_plan *p) {
+    dls_net *net = p->net;
+    dls_op_spec spec;
+    int32_t i;
+    for (i = 0; i < p->last; i++) {
+        dlsi_slot *s = &net->slot[i];
+        const bool outside =
+            dlsi_slot_is(s, DLSI_SLOT_IMPORT) || (net->node[i].flags & DLSI_NODE_INPUT) != 0;
+        if (!dlsi_slot_is(s, DLSI_SLOT_LIVE) || (net->node[i].flags & DLSI_NODE_FIXED) != 0)
+            continue;
+        if (!dlsi_in_range(p, i) && !outside) continue;
+        s->val = dlsi_plan_add_store(p, dlsi_plan_bytes(p, i), outside ? 0 : dlsi_time(p, i),
+                                     outside ? 1 : dlsi_time(p, i));
+        if (dlsi_slot_is(s, DLSI_SLOT_KEPT)) dlsi_plan_extend(p, s->val, DLSI_FOREVER);
+    }
+    for (i = p->first; i < p->last; i++) {
+        dlsi_slot *s = &net->slot[i];
+        if (!dlsi_slot_is(s, DLSI_SLOT_LIVE) || dlsi_slot_is(s, DLSI_SLOT_MERGED)) continue;
+        dlsi_net_spec(net, i, &p->cx, p->batch, p->train, &spec);
+        if (p->fuse && spec.packed > 0) dlsi_plan_merge(p, i, spec.residual);
+        if (s->target != i) dlsi_plan_store(p, net->slot[s->target].val)->first = dlsi_time(p, i);
+        dlsi_plan_reads(p, i, &spec);
+    }
+    for (i = p->first; i < p->last; i++) {
+        dlsi_slot *s = &net->slot[i];
+        if (!dlsi_slot_is(s, DLSI_SLOT_LIVE) || dlsi_slot_is(s, DLSI_SLOT_MERGED) ||
+            net->node[i].op->forward == NULL)
+            continue;
+        dlsi_net_spec(net, i, &p->cx, p->batch, p->train, &spec);
+        dlsi_plan_value(p, i, &spec);
+        if (spec.saved_sample > 0 || spec.saved_batch > 0)
+            s->saved = dlsi_plan_add_store(
+                p, dlsi_add(dlsi_mul(spec.saved_sample, (size_t)p->batch), spec.saved_batch),
+                dlsi_time(p, i), p->train ? dlsi_time_back(p, i) : dlsi_time(p, i));
+        if (spec.packed > 0) {
+            s->packed = (uint32_t)(p->packed / DLS_ALIGN);
+            p->packed = dlsi_add(p->packed, dlsi_round_up(spec.packed, DLS_ALIGN));
+        }
+        if (s->fold >= 0)
+            spec.work = dlsi_max_size(spec.work, dlsi_reals(2 * (size_t)net->node[i].y.c));
+        p->work = dlsi_max_size(p->work, spec.work);
+        p->work_thread = dlsi_max_size(p->work_thread, spec.work_thread);
+    }
+}
+DLSI_FN dls_status dlsi_net_plan(dlsi_plan *p, dls_net *net, const dls_exec_desc *desc) {
+    int32_t i;
+    dls_status st = dlsi_plan_open(p, net, desc);
+    if (st != DLS_OK) return st;
+    dlsi_plan_live(p);
+    if (p->train) dlsi_plan_grads(p);
+    dlsi_plan_forward(p);
+    if (p->train) dlsi_plan_backward(p);
+    dlsi_plan_place(p);
+    for (i = 0; i < p->last; i++) { /* from stores to offsets */
+        dlsi_slot *s = &net->slot[i];
+        if (s->val != DLSI_NONE)
+            s->val = (uint32_t)(dlsi_plan_store(p, s->val)->offset / DLS_ALIGN);
+        if (s->grad < DLSI_WITH_WEIGHTS)
+            s->grad = (uint32_t)(dlsi_plan_store(p, s->grad)->offset / DLS_ALIGN);
+        if (s->saved != DLSI_NONE)
+            s->saved = (uint32_t)(dlsi_plan_store(p, s->saved)->offset / DLS_ALIGN);
+    }
+    if (p->values / DLS_ALIGN >= DLSI_WITH_WEIGHTS || p->packed / DLS_ALIGN >= DLSI_WITH_WEIGHTS ||
+        p->work == SIZE_MAX)
+        return dlsi_fail(&net->plan_error, DLS_E_LIMIT,
+                         DLSI_MSG("the plan needs more memory than can be addressed"), NULL, 0, 0,
+                         0);
+    return DLS_OK;
+}
+
+/* ---- Executor ---- */
+
+DLSI_FN dls_exec *dlsi_exec_layout(dlsi_layout *l, const dlsi_plan *p) {
+    const size_t threads = (size_t)dls_pool_threads(p->cx.pool),
+                 stride = dlsi_round_up(p->work_thread, DLS_ALIGN);
+    const dlsi_node *node = p->net->node;
+    const size_t first = node[p->first].param;
+    const size_t end = p->last < p->net->nodes ? node[p->last].param : p->net->param_count;
+    dls_exec *e = (dls_exec *)dlsi_layout_take(l, sizeof *e);
+    dlsi_slot *slot = (dlsi_slot *)dlsi_layout_take(l, (size_t)p->last * sizeof *slot);
+    const size_t tables = l->used;
+    dls_real *grads = (dls_real *)dlsi_layout_take(l, p->train ? dlsi_reals(end - first) : 0);
+    unsigned char *packed = (unsigned char *)dlsi_layout_take(l, p->packed);
+    unsigned char *values = (unsigned char *)dlsi_layout_take(l, p->values);
+    void *work = dlsi_layout_take(l, p->work);
+    unsigned char *scratch = (unsigned char *)dlsi_layout_take(l, dlsi_mul(threads, stride));
+    if (e == NULL) return NULL;
+    memset(e, 0, sizeof *e);
+    e->slot = slot;
+    e->grads = p->train ? grads : NULL;
+    e->param_first = first;
+    e->grad_count = p->train ? end - first : 0;
+    e->packed = packed;
+    e->values = values;
+    e->work = work;
+    e->scratch = scratch;
+    e->scratch_stride = stride;
+    e->memory.tables = tables;
+    e->memory.grads = dlsi_reals(e->grad_count);
+    e->memory.packed = p->packed;
+    e->memory.values = p->values;
+    e->memory.scratch = p->work + threads * stride;
+    e->memory.live_peak = p->live_peak;
+    e->memory.total = dlsi_layout_total(l);
+    return e;
+}
+DLS_API size_t dls_exec_size(dls_net *net, const dls_exec_desc *desc) {
+    dlsi_layout l = dlsi_layout_at(NULL);
+    dls_exec_desc none;
+    dlsi_plan p;
+    DLSI_ZERO(none);
+    if (dlsi_net_plan(&p, net, desc != NULL ? desc : &none) != DLS_OK) return 0;
+    (void)dlsi_exec_layout(&l, &p);
+    return l.used == SIZE_MAX ? 0 : dlsi_layout_total(&l);
+}
+DLS_API dls_status dls_exec_init(dls_exec **exec, dls_net *net, const dls_exec_desc *desc,
+                                 void *mem, size_t bytes) {
+    dlsi_layout l = dlsi_layout_at(NULL);
+    dls_exec_desc none;
+    dlsi_plan p;
+    dls_status st;
+    *exec = NULL;
+    DLSI_ZERO(none);
+    st = dlsi_net_plan(&p, net, desc != NULL ? desc : &none);
+    if (st != DLS_OK) return st;
+    (void)dlsi_exec_layout(&l, &p);
+    if (mem == NULL || l.used == SIZE_MAX || bytes < dlsi_layout_total(&l)) return DLS_E_MEMORY;
+    l = dlsi_layout_at(mem);
+    *exec = dlsi_exec_layout(&l, &p);
+    (*exec)->net = net;
+    (*exec)->cx = p.cx;
+    (*exec)->first = p.first;
+    (*exec)->last = p.last;
+    (*exec)->batch = p.batch;
+    (*exec)->output = p.output;
+    (*exec)->train = p.train;
+    memcpy((*exec)->slot, net->slot, (size_t)p.last * sizeof(dlsi_slot));
+    if (p.train) memset((*exec)->grads, 0, (*exec)->memory.grads);
+    return DLS_OK;
+}
+#if DLS_ENABLE_HEAP
+DLS_API dls_exec *dls_exec_create(dls_net *net, const dls_exec_desc *desc) {
+    const size_t bytes = dls_exec_size(net, desc);
+    void *mem = dlsi_heap_take(bytes);
+    dls_exec *exec = NULL;
+    if (mem == NULL) {
+        if (bytes != 0)
+            (void)dlsi_fail(&net->plan_error, DLS_E_MEMORY, DLSI_MSG("no memory for the executor"),
+                            NULL, 0, 0, 0);
+        return NULL;
+    }
+    if (dls_exec_init(&exec, net, desc, mem, bytes) != DLS_OK) dlsi_heap_give(mem);
+    return exec;
+}
+DLS_API void dls_exec_destroy(dls_exec *exec) { dlsi_heap_give(exec); }
+#endif
+
+DLSI_FN void *dlsi_exec_at(const dls_exec *e, uint32_t offset) {
+    return offset == DLSI_NONE ? NULL : e->values + (size_t)offset * DLS_ALIGN;
+}
+/* Memory of a value as an input: parameters of fixed nodes lie with the weights. */
+DLSI_FN const void *dlsi_exec_x(const dls_exec *e, int32_t i) {
+    const dlsi_node *n = &e->net->node[i];
+    if ((n->flags & DLSI_NODE_FIXED) != 0) return e->net->params + n->param;
+    return dlsi_exec_at(e, e->slot[i].val);
+}
+DLSI_FN dls_real *dlsi_exec_dx(const dls_exec *e, int32_t i) {
+    const dlsi_node *n = &e->net->node[i];
+    if (!dlsi_slot_is(&e->slot[i], DLSI_SLOT_GRAD)) return NULL;
+    if ((n->flags & DLSI_NODE_FIXED) != 0)
+        return i >= e->first ? e->grads + (n->param - e->param_first) : NULL;
+    return (dls_real *)dlsi_exec_at(e, e->slot[i].grad);
+}
+DLSI_FN bool dlsi_exec_is_input(const dls_exec *e, int32_t i) {
+    return dlsi_slot_is(&e->slot[i], DLSI_SLOT_IMPORT) ||
+           (i >= e->first && (e->net->node[i].flags & DLSI_NODE_INPUT) != 0 &&
+            dlsi_slot_is(&e->slot[i], DLSI_SLOT_LIVE));
+}
+DLS_API dls_val dls_exec_input_val(const dls_exec *exec, int32_t i) {
+    int32_t v;
+    for (v = 0; v < exec->last; v++)
+        if (dlsi_exec_is_input(exec, v) && i-- == 0) return v;
+    return DLS_VAL_NONE;
+}
+DLS_API void *dls_exec_input(dls_exec *exec, int32_t i) {
+    const dls_val v = dls_exec_input_val(exec, i);
+    return v < 0 ? NULL : dlsi_exec_at(exec, exec->slot[v].val);
+}
+DLS_API const dls_real *dls_exec_output(const dls_exec *exec) {
+    return (const dls_real *)dlsi_exec_x(exec, exec->output);
+}
+DLS_API const void *dls_exec_value(const dls_exec *exec, dls_val x) {
+    if (x < 0 || x >= exec->last) return NULL;
+    if (!dlsi_slot_is(&exec->slot[x], DLSI_SLOT_KEPT) && !dlsi_exec_is_input(exec, x)) return NULL;
+    return dlsi_exec_x(exec, x);
+}
+DLS_API dls_real *dls_exec_output_grad(dls_exec *exec) {
+    return exec->train ? dlsi_exec_dx(exec, exec->output) : NULL;
+}
+DLS_API const dls_real *dls_exec_input_grad(const dls_exec *exec, int32_t i) {
+    const dls_val v = dls_exec_input_val(exec, i);
+    return v < 0 || !exec->train ? NULL : dlsi_exec_dx(exec, v);
+}
+DLS_API dls_real *dls_exec_grads(dls_exec *exec) { return exec->grads; }
+DLS_API void dls_exec_memory_of(const dls_exec *exec, dls_exec_memory *memory) {
+    *memory = exec->memory;
+}
+
+/* Everything of a call that forward and backward share. */
+DLSI_FN void dlsi_exec_call(const dls_exec *e, int32_t i, dls_op_call *call) {
+    const dlsi_node *n = &e->net->node[i];
+    const dlsi_slot *s = &e->slot[i];
+    int32_t k;
+    memset(call, 0, sizeof *call);
+    call->attr = &n->attr;
+    call->cx = &e->cx;
+    call->n = e->n;
+    call->inputs = n->inputs;
+    call->ys = n->y;
+    for (k = 0; k < n->inputs; k++) {
+        call->xs[k] = e->net->node[n->in[k]].y;
+        call->x[k] = dlsi_exec_x(e, n->in[k]);
+        if ((e->net->node[n->in[k]].flags & DLSI_NODE_FIXED) != 0) call->fixed |= (uint32_t)1 << k;
+    }
+    call->y = dlsi_exec_at(e, e->slot[s->target].val);
+    for (k = 0; k < n->params; k++) call->w[k] = e->net->params + dlsi_param_at(n, k);
+    for (k = 0; k < n->inputs; k++)
+        if ((n->tied >> k & 1u) != 0) call->w[0] = e->net->params + e->net->node[n->in[k]].param;
+    call->saved = dlsi_exec_at(e, s->saved);
+    call->work = e->work;
+    call->scratch = e->scratch;
+    call->scratch_stride = e->scratch_stride;
+    call->act = s->act;
+    call->residual = s->residual >= 0 ? (const dls_real *)dlsi_exec_x(e, s->residual) : NULL;
+    call->packed = s->packed != DLSI_NONE ? e->packed + (size_t)s->packed * DLS_ALIGN : NULL;
+    call->train = e->training_call;
+    call->seed = dlsi_seed(e->seed, (uint64_t)i);
+    call->sample = e->sample;
+    call->weight = (dls_real)e->n / (dls_real)(e->total > 0 ? e->total : e->n);
+}
+/* Weights to kernel order, normalisations folded in; again whenever the weights changed. */
+DLSI_FN void dlsi_exec_pack(dls_exec *e) {
+    dls_op_call call, norm;
+    int32_t i;
+    if (e->is_packed && e->packed_version == e->net->version) return;
+    for (i = e->first; i < e->last; i++) {
+        dls_real *scale = NULL, *shift = NULL;
+        if (e->slot[i].packed == DLSI_NONE) continue;
+        dlsi_exec_call(e, i, &call);
+        call.n = e->batch;
+        if (e->slot[i].fold >= 0) {
+            scale = (dls_real *)e->work;
+            shift = scale + e->net->node[i].y.c;
+            dlsi_exec_call(e, e->slot[i].fold, &norm);
+            e->net->node[e->slot[i].fold].op->affine(&norm, scale, shift);
+        }
+        e->net->node[i].op->pack(&call, scale, shift,
+                                 (void *)(e->packed + (size_t)e->slot[i].packed * DLS_ALIGN));
+    }
+    e->packed_version = e->net->version;
+    e->is_packed = true;
+}
+DLSI_FN dls_status dlsi_exec_failed(dls_exec *e, int32_t i, dls_status st) {
+    (void)dlsi_fail(
+        &e->error, st,
+        DLSI_MSG("refused its input; token ids must be at least 0 and below the vocabulary"),
+        e->net->node[i].op->name, 0, 0, 0);
+    e->error.node = i;
+    return st;
+}
+DLS_API const dls_error *dls_exec_error(const dls_exec *exec) { return &exec->error; }
+DLSI_FN dls_status dlsi_exec_run(dls_exec *e, int32_t n) {
+    dls_op_call call;
+    int32_t i;
+    dls_status st = dlsi_net_need_params(e->net, true);
+    dlsi_error_clear(&e->error);
+    if (st != DLS_OK)
+        return dlsi_fail(&e->error, st, DLSI_MSG("the network has no weights: bind them first"),
+                         NULL, 0, 0, 0);
+    if (n < 1 || n > e->batch)
+        return dlsi_fail(&e->error, DLS_E_ARG, DLSI_MSG("{0} samples; the plan is for 1 to {1}"),
+                         NULL, n, e->batch, 0);
+    e->n = n;
+    if (e->memory.packed > 0) dlsi_exec_pack(e);
+    for (i = e->first; i < e->last; i++) {
+        const dlsi_slot *s = &e->slot[i];
+        const dlsi_node *node = &e->net->node[i];
+        if (!dlsi_slot_is(s, DLSI_SLOT_LIVE) || dlsi_slot_is(s, DLSI_SLOT_MERGED) ||
+            node->op->forward == NULL)
+            continue;
+        if (dlsi_slot_is(s, DLSI_SLOT_ALIAS)) continue;
+        dlsi_exec_call(e, i, &call);
+        st = node->op->forward(&call);
+        if (st != DLS_OK) return dlsi_exec_failed(e, i, st);
+    }
+    return DLS_OK;
+}
+DLS_API dls_status dls_exec_forward(dls_exec *exec, int32_t n) {
+    exec->training_call = false;
+    exec->total = 0;
+    return dlsi_exec_run(exec, n);
+}
+DLS_API dls_status dls_exec_forward_train(dls_exec *exec, int32_t n, uint64_t seed, int64_t sample,
+                                          int64_t total) {
+    if (!exec->train) return DLS_E_STATE;
+    exec->training_call = true;
+    exec->seed = seed;
+    exec->sample = sample;
+    exec->total = total;
+    return dlsi_exec_run(exec, n);
+}
+DLSI_FN void dlsi_exec_back(dls_exec *e, int32_t i, bool add, dls_op_call *call) {
+    const dlsi_node *n = &e->net->node[i];
+    const dlsi_slot *s = &e->slot[i];
+    int32_t k, owner = i;
+    dlsi_exec_call(e, i, call);
+    call->dy = dlsi_exec_dx(e, i);
+    call->dx_add = s->dx_add;
+    for (k = 0; k < n->inputs; k++) {
+        const bool fixed = (call->fixed >> k & 1u) != 0;
+        if ((n->tied >> k & 1u) != 0) {
+            owner = n->in[k];
+            continue;
+        }
+        call->dx[k] = dlsi_exec_dx(e, n->in[k]);
+        if (call->dx[k] != NULL && (s->dx_zero >> k & 1u) != 0)
+            memset(call->dx[k], 0, (size_t)e->n * dlsi_count(call->xs[k]) * sizeof(dls_real));
+        if (fixed && add) call->dx_add |= (uint32_t)1 << k;
+    }
+    call->dw_add = add || dlsi_slot_is(s, DLSI_SLOT_TIED);
+    if (owner >= e->first) {
+        const dlsi_node *own = &e->net->node[owner];
+        const int32_t count = owner == i ? own->params : 1;
+        for (k = 0; k < count; k++)
+            call->dw[k] = e->grads + (dlsi_param_at(own, k) - e->param_first);
+    }
+    if (owner == i) { /* tied tables are final only when their owner has run */
+        call->ready = e->ready;
+        call->ready_user = e->ready_user;
+    }
+}
+DLS_API dls_status dls_exec_backward(dls_exec *exec, bool add) {
+    dls_op_call call;
+    int32_t i;
+    if (!exec->train || exec->n == 0)
+        return dlsi_fail(&exec->error, DLS_E_STATE,
+                         DLSI_MSG("backward needs a plan with train, and a forward call before"),
+                         NULL, 0, 0, 0);
+    for (i = exec->last - 1; i >= exec->first; i--) {
+        const dls_op *op = exec->net->node[i].op;
+        dls_status st;
+        if (exec->slot[i].grad == DLSI_NONE || op->backward == NULL ||
+            !dlsi_slot_is(&exec->slot[i], DLSI_SLOT_GRAD))
+            continue;
+        dlsi_exec_back(exec, i, add, &call);
+        st = op->backward(&call);
+        if (st != DLS_OK) return dlsi_exec_failed(exec, i, st);
+    }
+    return DLS_OK;
+}
+
+/* ---- Cuts ---- */
+
+/* Whether inference would merge nodes on both sides of a cut. */
+DLSI_FN bool dlsi_net_merged_across(dls_net *net, int32_t at) {
+    dls_exec_desc desc;
+    dls_op_spec spec;
+    dlsi_plan p;
+    int32_t i;
+    DLSI_ZERO(desc);
+    if (dlsi_plan_open(&p, net, &desc) != DLS_OK) return true;
+    dlsi_plan_live(&p);
+    for (i = 0; i < at; i++) {
+        if (net->node[i].op->merge != DLS_MERGE_HEAD ||
+            !dlsi_slot_is(&net->slot[i], DLSI_SLOT_LIVE))
+            continue;
+        dlsi_net_spec(net, i, NULL, 1, false, &spec);
+        dlsi_plan_merge(&p, i, spec.residual);
+        if (net->slot[i].target >= at) return true;
+    }
+    return false;
+}
+DLS_API int32_t dls_net_cut(dls_net *net, int32_t at, dls_val *out, int32_t max) {
+    int32_t i, j, k, count = 0;
+    if (at <= 0 || at >= net->nodes || dlsi_net_merged_across(net, at)) return -1;
+    for (i = 0; i < at; i++) {
+        bool crosses = dls_net_output_of(net) == i;
+        for (j = at; j < net->nodes; j++)
+            for (k = 0; k < net->node[j].inputs; k++)
+                if (net->node[j].in[k] == i && (net->node[j].tied >> k & 1u) == 0) crosses = true;
+        if (!crosses || (net->node[i].flags & DLSI_NODE_FIXED) != 0) continue;
+        if (count == max) return -1;
+        out[count++] = i;
+    }
+    return count;
+}
+
+/* ------------------------------------------------------------------------------------------------
+   >>model.impl                            deps: config.api base port tensor op net model.api
+   File, all numbers little-endian:
+     0  "DLSHMODL"   8  u32 version 1   12  u32 sections   16  u64 bytes of the file
+    24  u64 hash of the graph   32  u32 nodes   36  u32 0   40  u64 elements of parameters
+    48  12 bytes 0   60  u32 CRC-32C of bytes 0..59 and the table
+    64  table: per section u32 id, u32 CRC-32C, u64 offset, u64 bytes, u64 0
+   Sections follow in the order of their ids, each at the next multiple of 64, zeros between:
+     1 GRAPH   i32 output, then per node: u8 length of the op's name, the name, u8 inputs, i16 each,
+               i32 x 8 and f32 x 2 attributes
+     2 PARAMS  f32 x elements, each tensor padded to 16 as in memory
+     3 META    text
+     4 TRAIN   a trainer's state, see >>train.impl
+     */
+
+enum { DLSI_GRAPH = 1, DLSI_PARAMS = 2, DLSI_META = 3, DLSI_TRAIN = 4, DLSI_SECTIONS = 4 };
+#define DLSI_MODEL_HEAD 64
+#define DLSI_MODEL_ROW 32
+#define DLSI_NODE_FIXED_BYTES (2 + 4 * (DLS_ATTR_INTS + DLS_ATTR_REALS))
+
+DLSI_FN dls_status dlsi_model_bad(dls_error *error, dls_status st, const char *what, int32_t a) {
+    return dlsi_fail(error, st, what, NULL, a, 0, 0);
+}
+DLSI_FN bool dlsi_all_zero(const unsigned char *p, size_t n) {
+    while (n > 0 && p[n - 1] == 0) n--;
+    return n == 0;
+}
+/* A u64 that is a size here; SIZE_MAX when it is too much for this device. */
+DLSI_FN size_t dlsi_load_size(const unsigned char *p) {
+    const uint64_t v = dlsi_load64(p);
+    return v > (uint64_t)(SIZE_MAX / 2) ? SIZE_MAX : (size_t)v;
+}
+/* The table's rows: ids rise, sections follow each other without gaps or overlap to the file's
+   end. */
+DLSI_FN dls_status dlsi_model_table(dls_model *m, uint32_t sections, dls_error *error) {
+    size_t end = DLSI_MODEL_HEAD + sections * DLSI_MODEL_ROW, at, length;
+    uint32_t i, last = 0;
+    for (i = 0; i < sections; i++) {
+        const unsigned char *row = m->bytes + DLSI_MODEL_HEAD + i * DLSI_MODEL_ROW;
+        const uint32_t id = dlsi_load32(row);
+        at = dlsi_load_size(row + 8);
+        length = dlsi_load_size(row + 16);
+        if (id <= last || id > DLSI_SECTIONS || at != dlsi_round_up(end, 64) || at > m->size ||
+            length > m->size - at)
+            return dlsi_model_bad(error, DLS_E_FORMAT,
+                                  DLSI_MSG("section {0} of the table is out of place"), (int32_t)i);
+        if (!dlsi_all_zero(m->bytes + end, at - end) ||
+            dls_crc32c(0, m->bytes + at, length) != dlsi_load32(row + 4))
+            return dlsi_model_bad(error, DLS_E_CHECKSUM, DLSI_MSG("section {0} is damaged"),
+                                  (int32_t)i);
+        m->at[id] = at;
+        m->length[id] = length;
+        last = id;
+        end = at + length;
+    }
+    if (end != m->size)
+        return dlsi_model_bad(error, DLS_E_FORMAT,
+                              DLSI_MSG("the file goes on after its last section"), 0);
+    return DLS_OK;
+}
+DLS_API dls_status dls_model_open(dls_model *model, const void *bytes, size_t size,
+                                  dls_error *error) {
+    const unsigned char *p = (const unsigned char *)bytes;
+    uint32_t sections, crc;
+    dls_status st;
+    memset(model, 0, sizeof *model);
+    dlsi_error_clear(error);
+    if (size < DLSI_MODEL_HEAD || memcmp(p, "DLSHMODL", 8) != 0)
+        return dlsi_model_bad(error, DLS_E_FORMAT,
+                              DLSI_MSG("not a dlshard model: its first bytes are not DLSHMODL"), 0);
+    if (dlsi_load32(p + 8) != 1)
+        return dlsi_model_bad(error, DLS_E_VERSION,
+                              DLSI_MSG("model format {0}; this program reads 1"),
+                              (int32_t)(dlsi_load32(p + 8) & 0x7FFFFFFF));
+    sections = dlsi_load32(p + 12);
+    if (sections < 2 || sections > DLSI_SECTIONS ||
+        size < DLSI_MODEL_HEAD + sections * DLSI_MODEL_ROW || dlsi_load_size(p + 16) != size)
+        return dlsi_model_bad(error, DLS_E_FORMAT,
+                              DLSI_MSG("the file is cut short or is longer than its header says"),
+                              0);
+    crc = dls_crc32c(0, p, 60);
+    crc = dls_crc32c(crc, p + DLSI_MODEL_HEAD, sections * DLSI_MODEL_ROW);
+    if (crc != dlsi_load32(p + 60))
+        return dlsi_model_bad(error, DLS_E_CHECKSUM, DLSI_MSG("the header is damaged"), 0);
+    model->bytes = p;
+    model->size = size;
+    model->hash = dlsi_load64(p + 24);
+    model->param_count = dlsi_load_size(p + 40);
+    st = dlsi_model_table(model, sections, error);
+    if (st != DLS_OK) return st;
+    if (dlsi_load32(p + 32) > 32767 || model->at[DLSI_GRAPH] == 0 || model->at[DLSI_PARAMS] == 0 ||
+        model->length[DLSI_GRAPH] < 4 ||
+        dlsi_mul(model->param_count, 4) != model->length[DLSI_PARAMS])
+        return dlsi_model_bad(error, DLS_E_FORMAT,
+                              DLSI_MSG("graph or weights do not agree with the header"), 0);
+    model->nodes = (int32_t)dlsi_load32(p + 32);
+    return DLS_OK;
+}
+
+/* One node at *p; moves *p behind it. */
+DLSI_FN dls_status dlsi_model_node(const unsigned char **p, const unsigned char *end, dls_net *net,
+                                   dls_op_find_fn find) {
+    char name[64];
+    dls_val in[DLS_OP_INPUTS];
+    dls_attr attr;
+    const dls_op *op;
+    const unsigned char *s = *p;
+    size_t length = s < end ? *s : 0, left = (size_t)(end - s);
+    int32_t inputs, i;
+    if (length < 1 || length >= sizeof name || left < length + DLSI_NODE_FIXED_BYTES)
+        return dlsi_fail(&net->error, DLS_E_FORMAT, DLSI_MSG("node {0} of the file is cut short"),
+                         NULL, net->nodes, 0, 0);
+    memcpy(name, s + 1, length);
+    name[length] = '\0';
+    s += 1 + length;
+    inputs = *s++;
+    op = find(name);
+    if (op == NULL) /* the name itself does not outlive this call */
+        return dlsi_fail(&net->error, DLS_E_NOT_FOUND,
+                         DLSI_MSG("node {0} is of an op that this program does not have"), NULL,
+                         net->nodes, 0, 0);
+    if (inputs > DLS_OP_INPUTS || left < length + DLSI_NODE_FIXED_BYTES + 2 * (size_t)inputs)
+        return dlsi_fail(&net->error, DLS_E_FORMAT, DLSI_MSG("node {0} of the file has {1} inputs"),
+                         NULL, net->nodes, inputs, 0);
+    for (i = 0; i < inputs; i++, s += 2) in[i] = (dls_val)dlsi_load16(s);
+    for (i = 0; i < DLS_ATTR_INTS; i++, s += 4) attr.i[i] = (int32_t)dlsi_load32(s);
+    for (i = 0; i < DLS_ATTR_REALS; i++, s += 4) attr.f[i] = dlsi_bits_float(dlsi_load32(s));
+    *p = s;
+    return dls_net_op(net, op, in, inputs, &attr) < 0 ? net->error.status : DLS_OK;
+}
+DLS_API dls_status dls_model_build(const dls_model *model, dls_net *net, dls_op_find_fn find) {
+    const unsigned char *p = model->bytes + model->at[DLSI_GRAPH],
+                        *end = p + model->length[DLSI_GRAPH];
+    const int32_t output = (int32_t)dlsi_load32(p);
+    int32_t i;
+    dls_status st = net->error.status;
+    if (st == DLS_OK && net->nodes != 0)
+        st = dlsi_fail(&net->error, DLS_E_STATE, DLSI_MSG("a model is built in an empty network"),
+                       NULL, 0, 0, 0);
+    p += 4;
+    for (i = 0; i < model->nodes && st == DLS_OK; i++)
+        st = dlsi_model_node(&p, end, net, find != NULL ? find : dls_op_find);
+    if (st != DLS_OK) return st;
+    if (output < -1 || output >= net->nodes || p != end || net->param_count != model->param_count)
+        return dlsi_fail(&net->error, DLS_E_FORMAT,
+                         DLSI_MSG("the graph does not agree with the header"), NULL, 0, 0, 0);
+    net->output = output;
+    if (dls_net_hash(net) != model->hash)
+        return dlsi_fail(&net->error, DLS_E_FORMAT,
+                         DLSI_MSG("the graph's hash is not the header's"), NULL, 0, 0, 0);
+    return DLS_OK;
+}
+DLSI_FN void dlsi_load_reals(const unsigned char *p, dls_real *x, size_t n) {
+    size_t i;
+    for (i = 0; i < n; i++) x[i] = (dls_real)dlsi_bits_float(dlsi_load32(p + 4 * i));
+}
+DLSI_FN void dlsi_store_reals(unsigned char *p, const dls_real *x, size_t n) {
+    size_t i;
+    for (i = 0; i < n; i++) dlsi_store32(p + 4 * i, dlsi_float_bits((float)x[i]));
+}
+DLS_API dls_status dls_model_params(const dls_model *model, dls_net *net) {
+    dls_status st = dlsi_net_need_params(net, false);
+    if (st != DLS_OK) return st;
+    if (net->param_count != model->param_count || dls_net_hash(net) != model->hash)
+        return DLS_E_MISMATCH;
+    dlsi_load_reals(model->bytes + model->at[DLSI_PARAMS], net->params, net->param_count);
+    net->version++;
+    return DLS_OK;
+}
+DLS_API const dls_real *dls_model_params_in_place(const dls_model *model) {
+    const unsigned char *p = model->bytes + model->at[DLSI_PARAMS];
+    if (DLS_REAL64 || !dlsi_little_endian() || (uintptr_t)p % sizeof(dls_real) != 0) return NULL;
+    return (const dls_real *)(const void *)p;
+}
+DLS_API const char *dls_model_meta(const dls_model *model, size_t *size) {
+    *size = model->length[DLSI_META];
+    return model->at[DLSI_META] != 0 ? (const char *)model->bytes + model->at[DLSI_META] : NULL;
+}
+DLS_API double dls_model_number(const dls_model *model, const char *key, double otherwise) {
+    size_t size, i, n = strlen(key);
+    const char *text = dls_model_meta(model, &size);
+    double v;
+    for (i = 0; text != NULL && i + n < size; i++) {
+        const char *p = text + i + n + 1;
+        if ((i > 0 && text[i - 1] != '\n') || memcmp(text + i, key, n) != 0 || text[i + n] != '=')
+            continue;
+        return dlsi_number(&p, text + size, &v) ? v : otherwise;
+    }
+    return otherwise;
+}
+DLS_API void dls_net_set_meta(dls_net *net, const char *text) { net->meta = text; }
+
+/* ---- Writing ---- */
+
+/* What goes into a file: a network, and perhaps a section that its owner fills. */
+typedef void (*dlsi_model_extra_fn)(const void *user, unsigned char *to);
+typedef struct dlsi_model_out {
+    const dls_net *net;
+    size_t extra;
+    dlsi_model_extra_fn fill;
+    const void *user;
+    size_t at[DLSI_SECTIONS + 1], length[DLSI_SECTIONS + 1], size;
+    uint32_t sections;
+} dlsi_model_out;
+
+DLSI_FN void dlsi_model_measure(dlsi_model_out *o) {
+    size_t at;
+    int32_t i;
+    o->length[DLSI_GRAPH] = 4;
+    for (i = 0; i < o->net->nodes; i++)
+        o->length[DLSI_GRAPH] += DLSI_NODE_FIXED_BYTES + strlen(o->net->node[i].op->name) +
+                                 2 * (size_t)o->net->node[i].inputs;
+    o->length[DLSI_PARAMS] = 4 * o->net->param_count;
+    o->length[DLSI_META] = o->net->meta != NULL ? dlsi_min_size(strlen(o->net->meta), 65536) : 0;
+    o->length[DLSI_TRAIN] = o->extra;
+    o->sections = 2u + (o->length[DLSI_META] > 0) + (o->extra > 0);
+    at = DLSI_MODEL_HEAD + o->sections * DLSI_MODEL_ROW;
+    for (i = 1; i <= DLSI_SECTIONS; i++) {
+        if (i > DLSI_PARAMS && o->length[i] == 0) continue;
+        o->at[i] = dlsi_round_up(at, 64);
+        at = o->at[i] + o->length[i];
+    }
+    o->size = at;
+}
+DLSI_FN void dlsi_model_graph(const dls_net *net, unsigned char *p) {
+    int32_t i, k;
+    dlsi_store32(p, (uint32_t)net->output);
+    for (i = 0, p += 4; i < net->nodes; i++) {
+        const dlsi_node *n = &net->node[i];
+        const size_t length = strlen(n->op->name);
+        *p++ = (unsigned char)length;
+        memcpy(p, n->op->name, length);
+        p += length;
+        *p++ = n->inputs;
+        for (k = 0; k < n->inputs; k++, p += 2) dlsi_store16(p, (uint32_t)n->in[k]);
+        for (k = 0; k < DLS_ATTR_INTS; k++, p += 4) dlsi_store32(p, (uint32_t)n->attr.i[k]);
+        for (k = 0; k < DLS_ATTR_REALS; k++, p += 4) dlsi_store32(p, dlsi_float_bits(n->attr.f[k]));
+    }
+}
+DLSI_FN void dlsi_model_fill(const dlsi_model_out *o, unsigned char *p) {
+    unsigned char *row = p + DLSI_MODEL_HEAD;
+    uint32_t crc;
+    int32_t i;
+    memset(p, 0, o->size);
+    dlsi_model_graph(o->net, p + o->at[DLSI_GRAPH]);
+    dlsi_store_reals(p + o->at[DLSI_PARAMS], o->net->params, o->net->param_count);
+    if (o->at[DLSI_META] != 0) memcpy(p + o->at[DLSI_META], o->net->meta, o->length[DLSI_META]);
+    if (o->at[DLSI_TRAIN] != 0) o->fill(o->user, p + o->at[DLSI_TRAIN]);
+    memcpy(p, "DLSHMODL", 8);
+    dlsi_store32(p + 8, 1);
+    dlsi_store32(p + 12, o->sections);
+    dlsi_store64(p + 16, o->size);
+    dlsi_store64(p + 24, dls_net_hash(o->net));
+    dlsi_store32(p + 32, (uint32_t)o->net->nodes);
+    dlsi_store64(p + 40, o->net->param_count);
+    for (i = 1; i <= DLSI_SECTIONS; i++) {
+        if (o->at[i] == 0) continue;
+        dlsi_store32(row, (uint32_t)i);
+        dlsi_store32(row + 4, dls_crc32c(0, p + o->at[i], o->length[i]));
+        dlsi_store64(row + 8, o->at[i]);
+        dlsi_store64(row + 16, o->length[i]);
+        row += DLSI_MODEL_ROW;
+    }
+    crc = dls_crc32c(0, p, 60);
+    crc = dls_crc32c(crc, p + DLSI_MODEL_HEAD, o->sections * DLSI_MODEL_ROW);
+    dlsi_store32(p + 60, crc);
+}
+DLSI_FN dls_status dlsi_model_out_open(dlsi_model_out *o, const dls_net *net) {
+    memset(o, 0, sizeof *o);
+    o->net = net;
+    if (net->error.status != DLS_OK) return net->error.status;
+    return net->params != NULL && net->nodes > 0 ? DLS_OK : DLS_E_STATE;
+}
+DLS_API size_t dls_model_size(const dls_net *net) {
+    dlsi_model_out o;
+    if (dlsi_model_out_open(&o, net) != DLS_OK) return 0;
+    dlsi_model_measure(&o);
+    return o.size;
+}
+DLS_API dls_status dls_model_write(const dls_net *net, void *mem, size_t bytes) {
+    dlsi_model_out o;
+    const dls_status st = dlsi_model_out_open(&o, net);
+    if (st != DLS_OK) return st;
+    dlsi_model_measure(&o);
+    if (mem == NULL || bytes < o.size) return DLS_E_MEMORY;
+    dlsi_model_fill(&o, (unsigned char *)mem);
+    return DLS_OK;
+}
+#if DLS_ENABLE_FILES && DLS_ENABLE_HEAP
+DLSI_FN dls_status dlsi_model_save(dlsi_model_out *o, const char *path, dls_error *error) {
+    unsigned char *mem;
+    dls_status st;
+    dlsi_model_measure(o);
+    mem = (unsigned char *)DLS_MALLOC(o->size);
+    if (mem == NULL)
+        return dlsi_fail(error, DLS_E_MEMORY, DLSI_MSG("no memory to write '{s}'"), path, 0, 0, 0);
+    dlsi_model_fill(o, mem);
+    st = dlsi_port_write_file(path, mem, o->size, error);
+    DLS_FREE(mem);
+    return st;
+}
+DLS_API dls_status dls_net_save(const dls_net *net, const char *path, dls_error *error) {
+    dlsi_model_out o;
+    const dls_status st = dlsi_model_out_open(&o, net);
+    dlsi_error_clear(error);
+    if (st != DLS_OK)
+        return dlsi_fail(
+            error, st,
+            DLSI_MSG("nothing to save in '{s}': the network is broken or has no weights"), path, 0,
+            0, 0);
+    return dlsi_model_save(&o, path, error);
+}
+DLS_API dls_status dls_model_read(dls_model *model, const char *path, dls_error *error) {
+    void *bytes;
+    size_t size;
+    dls_status st;
+    dlsi_error_clear(error);
+    memset(model, 0, sizeof *model);
+    st = dlsi_port_read_file(path, &bytes, &size, error);
+    if (st != DLS_OK) return st;
+    st = dls_model_open(model, bytes, size, error);
+    if (st != DLS_OK) {
+        DLS_FREE(bytes);
+        memset(model, 0, sizeof *model);
+    }
+    return st;
+}
+DLS_API dls_status dls_net_load(dls_net **net, const char *path, dls_error *error) {
+    dls_net_desc desc;
+    dls_model m;
+    size_t size = 0;
+    const char *meta;
+    dls_status st = dls_model_read(&m, path, error);
+    *net = NULL;
+    if (st != DLS_OK) return st;
+    DLSI_ZERO(desc);
+    desc.nodes_max = dlsi_max_i32(m.nodes, 1);
+    *net = dls_net_create(&desc);
+    if (*net == NULL)
+        st = dlsi_fail(error, DLS_E_MEMORY, DLSI_MSG("no memory for the {0} nodes of '{s}'"), path,
+                       m.nodes, 0, 0);
+    if (st == DLS_OK) {
+        st = dls_model_build(&m, *net, NULL);
+        if (st != DLS_OK && error != NULL) *error = (*net)->error;
+    }
+    if (st == DLS_OK) {
+        st = dls_model_params(&m, *net);
+        if (st != DLS_OK)
+            (void)dlsi_fail(error, st, DLSI_MSG("the weights of '{s}' cannot be loaded"), path, 0,
+                            0, 0);
+    }
+    meta = dls_model_meta(&m, &size);
+    if (st == DLS_OK && meta != NULL) {
+        (*net)->heap_meta = (char *)DLS_MALLOC(size + 1);
+        if ((*net)->heap_meta == NULL) {
+            st = dlsi_fail(error, DLS_E_MEMORY, DLSI_MSG("no memory for the text of '{s}'"), path,
+                           0, 0, 0);
+        } else {
+            memcpy((*net)->heap_meta, meta, size);
+            (*net)->heap_meta[size] = '\0';
+            (*net)->meta = (*net)->heap_meta;
+        }
+    }
+    if (st != DLS_OK) {
+        dls_net_destroy(*net);
+        *net = NULL;
+    }
+    DLS_FREE((void *)(uintptr_t)m.bytes);
+    return st;
+}
+#endif
+
+/* ------------------------------------------------------------------------------------------------
+   >>train.impl  deps: config.api base port tensor kern par op net train.api            */
+#if DLS_ENABLE_TRAIN
+
+/* ---- Losses: rows in parts with fixed borders; each part sums in double, then parts in order
+   ---- */
+
+#define DLSI_LOSS_PARTS 32
+typedef struct dlsi_loss {
+    const dls_cx *cx;
+    const dls_loss_desc *desc;
+    const dls_target *target;
+    const dls_real *z;
+    dls_real *grad;
+    double scale;
+    size_t rows, per_part, rows_per_sample;
+    int32_t k;
+    dls_loss_sums sums[DLSI_LOSS_PARTS];
+    int32_t bad[DLSI_LOSS_PARTS]; /* dls_status */
+} dlsi_loss;
+
+DLSI_FN int32_t dlsi_argmax(const dls_real *x, int32_t n) {
+    int32_t i, best = 0;
+    for (i = 1; i < n; i++)
+        if (x[i] > x[best]) best = i;
+    return best;
+}
+/* log sum exp(z scale) of a row in double. */
+DLSI_FN double dlsi_log_sum(const dls_real *z, int32_t k, double scale) {
+    double most = (double)z[0] * scale, sum = 0.0;
+    int32_t i;
+    for (i = 1; i < k; i++) most = (double)z[i] * scale > most ? (double)z[i] * scale : most;
+    for (i = 0; i < k; i++) sum += dlsi_exp((double)z[i] * scale - most);
+    return most + dlsi_log(sum);
+}
+/* Cross-entropy of one row; g (may be NULL) gets its gradient times scale. */
+DLSI_FN dls_status dlsi_loss_ce(dlsi_loss *l, size_t row, const dls_real *z, dls_real *g,
+                                double scale, dls_loss_sums *sums) {
+    const dls_target *t = l->target;
+    const size_t sample = row / l->rows_per_sample;
+    const int32_t k = l->k, label = t->label[row],
+                  second = t->label2 != NULL ? t->label2[sample] : label;
+    const double share = t->label2 != NULL ? (double)t->share2[sample] : 0.0,
+                 s = (double)l->desc->smoothing;
+    double lse, mean = 0.0, weight = 1.0, loss;
+    dls_real log_sum;
+    int32_t i;
+    if (label == -1) {
+        if (g != NULL) memset(g, 0, (size_t)k * sizeof *g);
+        return DLS_OK;
+    }
+    if (label < 0 || label >= k || second < 0 || second >= k) return DLS_E_ARG;
+    if (l->desc->class_weights != NULL) weight = (double)l->desc->class_weights[label];
+    sums->correct += dlsi_argmax(z, k) == label ? 1.0 : 0.0;
+    for (i = 0; s > 0.0 && i < k; i++) mean += (double)z[i] / (double)k;
+    loss = -(1.0 - s) * ((1.0 - share) * (double)z[label] + share * (double)z[second]) - s * mean;
+    if (g != NULL) {
+        const dls_real f = (dls_real)(scale * weight);
+        DLSI_K(l->cx, softmax)(z, g, 1, k, (dls_real)1, &log_sum);
+        lse = (double)log_sum;
+        for (i = 0; i < k; i++) g[i] = (g[i] - (dls_real)(s / (double)k)) * f;
+        g[label] -= (dls_real)((1.0 - s) * (1.0 - share)) * f;
+        g[second] -= (dls_real)((1.0 - s) * share) * f;
+    } else {
+        lse = dlsi_log_sum(z, k, 1.0);
+    }
+    sums->loss += (lse + loss) * weight;
+    sums->positions += 1.0;
+    return DLS_OK;
+}
+/* Cross-entropy against probabilities t. */
+DLSI_FN void dlsi_loss_soft(dlsi_loss *l, const dls_real *z, const dls_real *t, dls_real *g,
+                            double scale, dls_loss_sums *sums) {
+    const double lse = dlsi_log_sum(z, l->k, 1.0);
+    double mass = 0.0;
+    int32_t i;
+    sums->correct += dlsi_argmax(z, l->k) == dlsi_argmax(t, l->k) ? 1.0 : 0.0;
+    for (i = 0; i < l->k; i++) {
+        mass += (double)t[i];
+        sums->loss += (double)t[i] * (lse - (double)z[i]);
+    }
+    for (i = 0; g != NULL && i < l->k; i++)
+        g[i] = (dls_real)((dlsi_exp((double)z[i] - lse) * mass - (double)t[i]) * scale);
+    sums->positions += 1.0;
+}
+DLSI_FN dls_status dlsi_loss_kl(dlsi_loss *l, size_t row, const dls_real *z, const dls_real *t,
+                                dls_real *g, double scale, dls_loss_sums *sums) {
+    const double temp = l->desc->temperature > 0 ? (double)l->desc->temperature : 1.0,
+                 inverse = 1.0 / temp;
+    const double alpha =
+        l->target->label != NULL && l->desc->alpha > 0 ? (double)l->desc->alpha : 1.0;
+    const double zs = dlsi_log_sum(z, l->k, inverse), ts = dlsi_log_sum(t, l->k, inverse);
+    dls_loss_sums ce;
+    dls_status st = DLS_OK;
+    double kl = 0.0;
+    int32_t i;
+    DLSI_ZERO(ce);
+    for (i = 0; i < l->k; i++) {
+        const double lt = (double)t[i] * inverse - ts, lz = (double)z[i] * inverse - zs,
+                     p = dlsi_exp(lt);
+        kl += p * (lt - lz);
+    }
+    if (alpha < 1.0) st = dlsi_loss_ce(l, row, z, g, scale * (1.0 - alpha), &ce);
+    for (i = 0; g != NULL && i < l->k; i++) {
+        const double p = dlsi_exp((double)t[i] * inverse - ts),
+                     q = dlsi_exp((double)z[i] * inverse - zs);
+        g[i] = (alpha < 1.0 ? g[i] : (dls_real)0) + (dls_real)(alpha * temp * (q - p) * scale);
+    }
+    sums->loss += alpha * temp * temp * kl + (1.0 - alpha) * ce.loss;
+    sums->correct += ce.correct;
+    sums->positions += 1.0;
+    return st;
+}
+DLSI_FN void dlsi_loss_elements(dlsi_loss *l, const dls_real *z, const dls_real *t, dls_real *g,
+                                double scale, dls_loss_sums *sums) {
+    double sum = 0.0;
+    int32_t i;
+    for (i = 0; i < l->k; i++) {
+        const double a = (double)z[i], b = (double)t[i];
+        if (l->desc->kind == DLS_LOSS_MSE) {
+            sum += (a - b) * (a - b);
+            if (g != NULL) g[i] = (dls_real)(2.0 * (a - b) * scale / (double)l->k);
+        } else {
+            const double e = dlsi_exp(a < 0 ? a : -a), p = a < 0 ? e / (1.0 + e) : 1.0 / (1.0 + e);
+            sum += (a > 0 ? a : 0.0) - a * b + dlsi_log(1.0 + e);
+            if (g != NULL) g[i] = (dls_real)((p - b) * scale / (double)l->k);
+        }
+    }
+    sums->loss += sum / (double)l->k;
+    sums->positions += 1.0;
+}
+DLSI_FN void dlsi_loss_task(void *arg, int32_t part, int32_t thread) {
+    dlsi_loss *l = (dlsi_loss *)arg;
+    const size_t k = (size_t)l->k, first = (size_t)part * l->per_part;
+    const size_t end = dlsi_min_size(first + l->per_part, l->rows);
+    size_t i;
+    (void)thread;
+    for (i = first; i < end && l->bad[part] == 0; i++) {
+        const dls_real *z = l->z + i * k,
+                       *t = l->target->values != NULL ? l->target->values + i * k : NULL;
+        dls_real *g = l->grad != NULL ? l->grad + i * k : NULL;
+        dls_status st = DLS_OK;
+        if (l->desc->kind == DLS_LOSS_CROSS_ENTROPY && l->target->label != NULL)
+            st = dlsi_loss_ce(l, i, z, g, l->scale, &l->sums[part]);
+        else if (l->desc->kind == DLS_LOSS_CROSS_ENTROPY)
+            dlsi_loss_soft(l, z, t, g, l->scale, &l->sums[part]);
+        else if (l->desc->kind == DLS_LOSS_KL)
+            st = dlsi_loss_kl(l, i, z, t, g, l->scale, &l->sums[part]);
+        else
+            dlsi_loss_elements(l, z, t, g, l->scale, &l->sums[part]);
+        l->bad[part] = (int32_t)st;
+    }
+}
+DLS_API dls_status dls_loss(const dls_cx *cx, const dls_loss_desc *desc, int32_t n, dls_shape shape,
+                            const dls_real *z, const dls_target *target, double scale,
+                            dls_real *grad, dls_loss_sums *sums) {
+    const bool labels = desc->kind == DLS_LOSS_CROSS_ENTROPY && target->label != NULL;
+    dls_loss_sums all;
+    dlsi_loss l;
+    int32_t i, parts;
+    DLSI_ZERO(l);
+    DLSI_ZERO(all);
+    if (n < 1 || dls_shape_count(shape) == 0 || (!labels && target->values == NULL) ||
+        (target->label2 != NULL && target->share2 == NULL) ||
+        (unsigned)desc->kind > (unsigned)DLS_LOSS_KL)
+        return DLS_E_ARG;
+    l.cx = cx;
+    l.desc = desc;
+    l.target = target;
+    l.z = z;
+    l.grad = grad;
+    l.scale = scale;
+    l.k = shape.c;
+    l.rows_per_sample = (size_t)shape.h * (size_t)shape.w;
+    l.rows = (size_t)n * l.rows_per_sample;
+    l.per_part = (l.rows + DLSI_LOSS_PARTS - 1) / DLSI_LOSS_PARTS;
+    parts = (int32_t)((l.rows + l.per_part - 1) / l.per_part);
+    dls_parallel_for(cx->pool, parts, dlsi_loss_task, &l);
+    for (i = 0; i < parts; i++) {
+        if (l.bad[i] != 0) return (dls_status)l.bad[i];
+        all.loss += l.sums[i].loss;
+        all.positions += l.sums[i].positions;
+        all.correct += l.sums[i].correct;
+    }
+    if (!dlsi_finite(all.loss)) return DLS_E_NUMBER;
+    sums->loss += all.loss;
+    sums->positions += all.positions;
+    sums->correct += all.correct;
+    return DLS_OK;
+}
+
+/* ---- Optimisers ---- */
+
+/* The desc with its kind's defaults filled in. */
+DLSI_FN dls_optim_desc dlsi_optim(const dls_optim_desc *desc) {
+    dls_optim_desc d = *desc;
+    const bool adam = d.kind == DLS_OPTIM_ADAM || d.kind == DLS_OPTIM_ADAMW;
+    if (d.lr == 0) d.lr = adam ? 1e-3f : d.kind == DLS_OPTIM_LION ? 1e-4f : 1e-2f;
+    if (d.weight_decay == 0 && d.kind == DLS_OPTIM_ADAMW) d.weight_decay = 0.01f;
+    if (d.weight_decay < 0) d.weight_decay = 0;
+    if (d.beta1 == 0) d.beta1 = 0.9f;
+    if (d.beta2 == 0) d.beta2 = adam ? 0.999f : 0.99f;
+    if (d.eps == 0) d.eps = 1e-8f;
+    if (d.step_every < 1) d.step_every = 1000;
+    if (d.gamma == 0) d.gamma = 0.1f;
+    return d;
+}
+DLS_API double dls_optim_lr(const dls_optim_desc *desc, int64_t step) {
+    const dls_optim_desc d = dlsi_optim(desc);
+    const double lr = (double)d.lr, least = (double)d.lr_min;
+    const int64_t after = step - d.warmup_steps, span = d.total_steps - d.warmup_steps;
+    if (step < d.warmup_steps) return lr * (double)(step + 1) / (double)d.warmup_steps;
+    if (d.schedule == DLS_SCHEDULE_STEP)
+        return lr * dlsi_power((double)d.gamma, after / d.step_every);
+    if (d.schedule == DLS_SCHEDULE_COSINE && span > 0) {
+        const double done = after >= span ? 1.0 : (double)after / (double)span;
+        return least + 0.5 * (lr - least) * (1.0 + dlsi_cos(3.14159265358979323846 * done));
+    }
+    return lr;
+}
+DLS_API int32_t dls_optim_slots(const dls_optim_desc *desc) {
+    if (desc->kind == DLS_OPTIM_ADAM || desc->kind == DLS_OPTIM_ADAMW) return 2;
+    if (desc->kind == DLS_OPTIM_RMSPROP) return desc->momentum > 0 ? 2 : 1;
+    return desc->kind == DLS_OPTIM_LION || desc->momentum > 0 ? 1 : 0;
+}
+/* One step's numbers, the same for every weight. */
+typedef struct dlsi_update {
+    dls_optim_desc d;
+    dlsi_adam p;
+    dls_real scale; /* of gradients, from clipping */
+} dlsi_update;
+DLSI_FN void dlsi_update_begin(const dls_optim_desc *desc, int64_t step, dlsi_update *u) {
+    u->d = dlsi_optim(desc);
+    u->scale = (dls_real)1;
+    u->p.lr = (float)dls_optim_lr(desc, step);
+    u->p.beta1 = u->d.beta1;
+    u->p.beta2 = u->d.beta2;
+    u->p.eps = u->d.eps;
+    u->p.decay = u->d.weight_decay;
+    u->p.decoupled = u->d.kind == DLS_OPTIM_ADAMW;
+    u->p.correct1 = (float)(1.0 / (1.0 - dlsi_power((double)u->d.beta1, step + 1)));
+    u->p.correct2 = (float)(1.0 / dlsi_sqrt(1.0 - dlsi_power((double)u->d.beta2, step + 1)));
+}
+/* Weights w with gradients g and state s0, s1, count of one parameter tensor with these flags. */
+DLSI_FN void dlsi_update_run(const dls_cx *cx, const dlsi_update *u, unsigned flags, float share,
+                             dls_real *w, const dls_real *g, dls_real *s0, dls_real *s1,
+                             size_t count) {
+    dlsi_adam p = u->p;
+    if ((flags & DLS_PARAM_STATISTIC) != 0) {
+        DLSI_K(cx, axpby)((dls_real)share, g, (dls_real)1 - (dls_real)share, w, count);
+        return;
+    }
+    if ((flags & DLS_PARAM_NO_DECAY) != 0 && !u->d.decay_all) p.decay = 0;
+    switch (u->d.kind) {
+    case DLS_OPTIM_SGD:
+        DLSI_K(cx, sgd)(w, g, s0, count, p.lr, u->d.momentum, p.decay, u->d.nesterov, u->scale);
+        break;
+    case DLS_OPTIM_ADAM:
+    case DLS_OPTIM_ADAMW: DLSI_K(cx, adam)(w, g, s0, s1, count, &p, u->scale); break;
+    case DLS_OPTIM_RMSPROP:
+        DLSI_K(cx, rmsprop)(w, g, s0, s1, count, &p, u->d.momentum, u->scale);
+        break;
+    case DLS_OPTIM_LION: DLSI_K(cx, lion)(w, g, s0, count, &p, u->scale); break;
+    }
+}
+
+/* ---- Trainer ---- */
+
+typedef struct dlsi_segment { /* a parameter tensor */
+    size_t at, count;
+    unsigned flags;
+    float share;
+} dlsi_segment;
+
+#define DLSI_EXACT_BLOCK 256 /* gradients that share a scale */
+#define DLSI_EXACT_EXTRA 16  /* numbers summed beside them: loss, positions, correct */
+#define DLSI_EXACT_LEAST 56  /* scales below are not used: 2^(56 - 126) */
+#define DLSI_EXACT_MARGIN 4  /* bits of room that a predicted scale leaves */
+#define DLSI_EXACT_BELOW 4   /* bits that it may lie below the greatest block's */
+#define DLSI_EXACT_FALL 16   /* steps after which it may fall by one */
+
+struct dls_train {
+    dls_net *net;
+    dls_exec *exec;
+    dls_train_desc desc;
+    dlsi_segment *segment;
+    int32_t segments;
+    dls_real *slot[2];
+    int64_t step;
+    dlsi_update update;
+    bool immediate;          /* weights are updated while backward runs */
+    int32_t *label, *label2; /* of one part */
+    float *share2;
+    dls_real *values;
+    double *norm_part;
+    /* exact mode */
+    int32_t *sums;
+    uint8_t *predicted, *needed;
+    dls_real extra[DLSI_EXACT_EXTRA];
+    size_t sums_count, scales_count;
+    int32_t n, begun, redone; /* of the present step; begun: shards added + 1 */
+    void *mem_exec;
+};
+
+/* The desc with defaults. */
+DLSI_FN dls_train_desc dlsi_train_desc(const dls_train_desc *desc) {
+    dls_train_desc d;
+    DLSI_ZERO(d);
+    if (desc != NULL) d = *desc;
+    d.batch = dlsi_or(d.batch, 64);
+    d.accumulate = dlsi_or(d.accumulate, 1);
+    return d;
+}
+DLSI_FN dls_status dlsi_train_check(dls_net *net, const dls_train_desc *d) {
+    dlsi_error_clear(&net->plan_error);
+    if (net->error.status != DLS_OK) return net->error.status;
+    if (d->batch < 1 || d->accumulate < 1 || d->accumulate > d->batch || d->shards < 0 ||
+        d->shards > d->batch || d->shards > 256 || (d->shards > 0 && d->accumulate > 1))
+        return dlsi_fail(&net->plan_error, DLS_E_ARG,
+                         DLSI_MSG("batch {0}, accumulate {1}, shards {2}: parts and shards must "
+                                  "not exceed the batch, shards 256, and not both"),
+                         NULL, d->batch, d->accumulate, d->shards);
+    if ((unsigned)d->optim.kind > (unsigned)DLS_OPTIM_LION ||
+        (unsigned)d->loss.kind > (unsigned)DLS_LOSS_KL)
+        return dlsi_fail(&net->plan_error, DLS_E_ARG, DLSI_MSG("no optimiser {0} or loss {1}"),
+                         NULL, (int32_t)d->optim.kind, (int32_t)d->loss.kind, 0);
+    return DLS_OK;
+}
+/* Samples that go through the executor at once. */
+DLSI_FN int32_t dlsi_train_part(const dls_train_desc *d) {
+    return dlsi_ceil_div(d->batch, d->shards > 0 ? d->shards : d->accumulate);
+}
+DLSI_FN void dlsi_train_exec_desc(const dls_train_desc *d, dls_exec_desc *e) {
+    memset(e, 0, sizeof *e);
+    e->batch = dlsi_train_part(d);
+    e->isa = d->isa;
+    e->strict = d->strict;
+    e->train = true;
+    e->pool = d->pool;
+}
+DLSI_FN int32_t dlsi_train_tensors(const dls_net *net) {
+    int32_t i, n = 0;
+    for (i = 0; i < net->nodes; i++) n += net->node[i].params;
+    return n;
+}
+#define DLSI_NORM_PART 4096
+DLSI_FN dls_train *dlsi_train_layout(dlsi_layout *l, dls_net *net, const dls_train_desc *d,
+                                     size_t exec_bytes) {
+    const size_t params = net->param_count,
+                 rows = (size_t)dlsi_train_part(d) *
+                        dlsi_count(dls_net_shape(net, dls_net_output_of(net)));
+    const size_t labels = rows / (size_t)dls_net_shape(net, dls_net_output_of(net)).c;
+    const size_t tensors = (size_t)dlsi_train_tensors(net), exact = d->shards > 0 ? 1 : 0;
+    const int32_t slots = dls_optim_slots(&d->optim);
+    const size_t blocks = (params + DLSI_EXACT_BLOCK - 1) / DLSI_EXACT_BLOCK + 1;
+    dls_train *t = (dls_train *)dlsi_layout_take(l, sizeof *t);
+    dlsi_segment *segment = (dlsi_segment *)dlsi_layout_take(l, tensors * sizeof *segment);
+    dls_real *slot0 = (dls_real *)dlsi_layout_take(l, slots > 0 ? dlsi_reals(params) : 0);
+    dls_real *slot1 = (dls_real *)dlsi_layout_take(l, slots > 1 ? dlsi_reals(params) : 0);
+    int32_t *label = (int32_t *)dlsi_layout_take(l, 2 * labels * sizeof(int32_t));
+    float *share2 = (float *)dlsi_layout_take(l, labels * sizeof(float));
+    dls_real *values = (dls_real *)dlsi_layout_take(l, dlsi_reals(rows));
+    double *norm = (double *)dlsi_layout_take(l, (params / DLSI_NORM_PART + 1) * sizeof(double));
+    int32_t *sums =
+        (int32_t *)dlsi_layout_take(l, exact * (params + DLSI_EXACT_EXTRA) * sizeof(int32_t));
+    uint8_t *scales = (uint8_t *)dlsi_layout_take(l, exact * 2 * blocks);
+    void *exec = dlsi_layout_take(l, exec_bytes);
+    if (t == NULL) return NULL;
+    memset(t, 0, sizeof *t);
+    t->net = net;
+    t->desc = *d;
+    t->segment = segment;
+    t->slot[0] = slots > 0 ? slot0 : NULL;
+    t->slot[1] = slots > 1 ? slot1 : NULL;
+    t->label = label;
+    t->label2 = label + labels;
+    t->share2 = share2;
+    t->values = values;
+    t->norm_part = norm;
+    t->sums = sums;
+    t->predicted = scales;
+    t->needed = scales + blocks;
+    t->sums_count = params + DLSI_EXACT_EXTRA;
+    t->scales_count = blocks;
+    t->mem_exec = exec;
+    return t;
+}
+DLS_API size_t dls_train_size(dls_net *net, const dls_train_desc *desc) {
+    const dls_train_desc d = dlsi_train_desc(desc);
+    dlsi_layout l = dlsi_layout_at(NULL);
+    dls_exec_desc e;
+    size_t exec;
+    if (dlsi_train_check(net, &d) != DLS_OK) return 0;
+    dlsi_train_exec_desc(&d, &e);
+    exec = dls_exec_size(net, &e);
+    if (exec == 0) return 0;
+    (void)dlsi_train_layout(&l, net, &d, exec);
+    return l.used == SIZE_MAX ? 0 : dlsi_layout_total(&l);
+}
+DLSI_FN void dlsi_train_segments(dls_train *t) {
+    dls_op_spec spec;
+    int32_t i, p;
+    for (i = 0; i < t->net->nodes; i++) {
+        dlsi_net_spec(t->net, i, NULL, 1, false, &spec);
+        for (p = 0; p < t->net->node[i].params; p++) {
+            dlsi_segment *s = &t->segment[t->segments++];
+            s->at = dlsi_param_at(&t->net->node[i], p);
+            s->count = t->net->node[i].param_count[p];
+            s->flags = spec.param[p].flags;
+            s->share = spec.param[p].scale;
+        }
+    }
+}
+DLSI_FN void dlsi_train_ready(void *user, dls_real *dw, size_t count);
+DLS_API dls_status dls_train_init(dls_train **train, dls_net *net, const dls_train_desc *desc,
+                                  void *mem, size_t bytes) {
+    const dls_train_desc d = dlsi_train_desc(desc);
+    dlsi_layout l = dlsi_layout_at(mem);
+    dls_exec_desc e;
+    dls_train *t;
+    size_t exec;
+    dls_status st = dlsi_train_check(net, &d);
+    *train = NULL;
+    if (st != DLS_OK) return st;
+    st = dlsi_net_need_params(net, true);
+    if (st != DLS_OK) return st;
+    dlsi_train_exec_desc(&d, &e);
+    exec = dls_exec_size(net, &e);
+    if (exec == 0) return net->plan_error.status;
+    if (mem == NULL || bytes < dls_train_size(net, desc)) return DLS_E_MEMORY;
+    t = dlsi_train_layout(&l, net, &d, exec);
+    st = dls_exec_init(&t->exec, net, &e, t->mem_exec, exec);
+    if (st != DLS_OK) return st;
+    if (t->slot[0] != NULL) memset(t->slot[0], 0, dlsi_reals(net->param_count));
+    if (t->slot[1] != NULL) memset(t->slot[1], 0, dlsi_reals(net->param_count));
+    if (d.shards > 0) memset(t->predicted, DLSI_EXACT_LEAST, t->scales_count);
+    dlsi_train_segments(t);
+    t->immediate = d.accumulate == 1 && d.shards == 0 && !(d.optim.clip_norm > 0);
+    if (t->immediate) {
+        t->exec->ready = dlsi_train_ready;
+        t->exec->ready_user = t;
+    }
+    *train = t;
+    return DLS_OK;
+}
+#if DLS_ENABLE_HEAP
+DLS_API dls_train *dls_train_create(dls_net *net, const dls_train_desc *desc) {
+    const size_t bytes = dls_train_size(net, desc);
+    void *mem = dlsi_heap_take(bytes);
+    dls_train *train = NULL;
+    if (mem == NULL) {
+        if (bytes != 0)
+            (void)dlsi_fail(&net->plan_error, DLS_E_MEMORY, DLSI_MSG("no memory for the trainer"),
+                            NULL, 0, 0, 0);
+        return NULL;
+    }
+    if (dls_train_init(&train, net, desc, mem, bytes) != DLS_OK) dlsi_heap_give(mem);
+    return train;
+}
+DLS_API void dls_train_destroy(dls_train *train) { dlsi_heap_give(train); }
+#endif
+DLS_API int64_t dls_train_steps(const dls_train *train) { return train->step; }
+DLS_API dls_exec *dls_train_exec(dls_train *train) { return train->exec; }
+DLS_API uint64_t dls_train_hash(const dls_train *train) {
+    uint64_t hash = dlsi_hash_word(0x5368617264u, (uint64_t)train->step);
+    int32_t i;
+    hash = dls_hash64_reals(hash, train->net->params, train->net->param_count);
+    for (i = 0; i < 2; i++)
+        if (train->slot[i] != NULL)
+            hash = dls_hash64_reals(hash, train->slot[i], train->net->param_count);
+    return hash;
+}
+
+/* The segment that holds element `at`. */
+DLSI_FN const dlsi_segment *dlsi_train_segment(const dls_train *t, size_t at) {
+    int32_t low = 0, high = t->segments - 1;
+    while (low < high) {
+        const int32_t mid = (low + high + 1) / 2;
+        if (t->segment[mid].at <= at)
+            low = mid;
+        else
+            high = mid - 1;
+    }
+    return &t->segment[low];
+}
+/* Updates elements [at, at + count), which lie in one segment. */
+DLSI_FN void dlsi_train_update(const dls_train *t, const dlsi_segment *s, size_t at, size_t count) {
+    dlsi_update_run(&t->exec->cx, &t->update, s->flags, s->share, t->net->params + at,
+                    t->exec->grads + at, t->slot[0] != NULL ? t->slot[0] + at : NULL,
+                    t->slot[1] != NULL ? t->slot[1] + at : NULL, count);
+}
+/* Called by ops as their weights' gradients become final. */
+DLSI_FN void dlsi_train_ready(void *user, dls_real *dw, size_t count) {
+    const dls_train *t = (const dls_train *)user;
+    const size_t at = (size_t)(dw - t->exec->grads);
+    dlsi_train_update(t, dlsi_train_segment(t, at), at, count);
+}
+DLSI_FN void dlsi_train_span(const void *arg, size_t first, size_t count, int32_t thread) {
+    const dls_train *t = (const dls_train *)arg;
+    const size_t end = first + count;
+    const dlsi_segment *s = dlsi_train_segment(t, first);
+    (void)thread;
+    for (; s < t->segment + t->segments && s->at < end; s++) {
+        const size_t from = dlsi_max_size(first, s->at), to = dlsi_min_size(end, s->at + s->count);
+        if (to > from) dlsi_train_update(t, s, from, to - from);
+    }
+}
+/* Sum of squares of a part of the gradients, statistics left out. */
+DLSI_FN void dlsi_train_norm_span(const void *arg, size_t first, size_t count, int32_t thread) {
+    const dls_train *t = (const dls_train *)arg;
+    size_t part, end;
+    (void)thread;
+    for (part = first; part < first + count; part++) {
+        const size_t from = part * DLSI_NORM_PART;
+        const dlsi_segment *s = dlsi_train_segment(t, from);
+        double sum = 0.0;
+        end = dlsi_min_size(from + DLSI_NORM_PART, t->net->param_count);
+        for (; s < t->segment + t->segments && s->at < end; s++) {
+            const size_t a = dlsi_max_size(from, s->at), b = dlsi_min_size(end, s->at + s->count);
+            if (b > a && (s->flags & DLS_PARAM_STATISTIC) == 0)
+                sum += (double)DLSI_K(&t->exec->cx, dot)(t->exec->grads + a, t->exec->grads + a,
+                                                         b - a);
+        }
+        t->norm_part[part] = sum;
+    }
+}
+/* Clips, checks and applies gradients that are all there. */
+DLSI_FN dls_status dlsi_train_apply(dls_train *t, dls_step_stats *stats) {
+    const size_t parts = (t->net->param_count + DLSI_NORM_PART - 1) / DLSI_NORM_PART;
+    const double most = (double)t->desc.optim.clip_norm;
+    double sum = 0.0;
+    size_t i;
+    if (most > 0.0) {
+        dlsi_par_spans(&t->exec->cx, parts, 4, dlsi_train_norm_span, t);
+        for (i = 0; i < parts; i++) sum += t->norm_part[i];
+        if (!dlsi_finite(sum)) return DLS_E_NUMBER;
+        stats->grad_norm = dlsi_sqrt(sum);
+        if (stats->grad_norm > most) t->update.scale = (dls_real)(most / stats->grad_norm);
+    }
+    dlsi_par_spans(&t->exec->cx, t->net->param_count, DLSI_GRAIN, dlsi_train_span, t);
+    return DLS_OK;
+}
+DLSI_FN void dlsi_train_stats(const dls_loss_sums *sums, dls_step_stats *stats) {
+    if (!(sums->positions > 0.0)) return;
+    stats->loss = sums->loss / sums->positions;
+    stats->accuracy = sums->correct / sums->positions;
+}
+/* Where a step's samples come from: packed memory, or a data set by index. */
+typedef struct dlsi_source {
+    const void *x;
+    const dls_target *target;
+    const dls_data *data;
+    const dls_augment *augment;
+    const int32_t *index;
+} dlsi_source;
+DLSI_FN size_t dlsi_train_x_bytes(const dls_train *t) {
+    const dls_val v = dls_exec_input_val(t->exec, 0);
+    return dlsi_count(dls_net_shape(t->net, v)) * dls_dtype_bytes((dls_dtype)t->net->node[v].dtype);
+}
+DLSI_FN size_t dlsi_train_rows(const dls_train *t) { /* label positions of a sample */
+    const dls_shape y = dls_net_shape(t->net, dls_net_output_of(t->net));
+    return (size_t)y.h * (size_t)y.w;
+}
+/* Samples [first, first + n) to the executor's input, and their targets. */
+DLSI_FN dls_status dlsi_train_load(dls_train *t, const dlsi_source *src, int32_t first, int32_t n,
+                                   dls_target *target) {
+    void *x = dls_exec_input(t->exec, 0);
+    const size_t rows = dlsi_train_rows(t), at = (size_t)first,
+                 c = (size_t)dls_net_shape(t->net, dls_net_output_of(t->net)).c;
+    const bool mix = src->augment != NULL && src->augment->mixup > 0;
+    dls_status st;
+    memset(target, 0, sizeof *target);
+    if (src->data == NULL) {
+        memcpy(x, (const char *)src->x + at * dlsi_train_x_bytes(t),
+               (size_t)n * dlsi_train_x_bytes(t));
+        *target = *src->target;
+        if (target->label != NULL) target->label += at * rows;
+        if (target->label2 != NULL) target->label2 += at;
+        if (target->share2 != NULL) target->share2 += at;
+        if (target->values != NULL) target->values += at * rows * c;
+        return DLS_OK;
+    }
+    st = dls_data_fetch(src->data, src->augment, dlsi_seed(t->desc.seed, (uint64_t)t->step),
+                        src->index + first, n, x, src->data->label != NULL ? t->label : NULL,
+                        mix ? t->label2 : NULL, mix ? t->share2 : NULL,
+                        src->data->values != NULL ? t->values : NULL);
+    target->label = src->data->label != NULL ? t->label : NULL;
+    target->values = src->data->values != NULL ? t->values : NULL;
+    target->label2 = mix ? t->label2 : NULL;
+    target->share2 = mix ? t->share2 : NULL;
+    return st;
+}
+/* Forward, loss, backward of samples [first, first + n) of a step of `total`. */
+DLSI_FN dls_status dlsi_train_part_run(dls_train *t, const dlsi_source *src, int32_t first,
+                                       int32_t n, int32_t total, double positions, bool add,
+                                       dls_loss_sums *sums) {
+    dls_exec *e = t->exec;
+    dls_target target;
+    dls_status st = dlsi_train_load(t, src, first, n, &target);
+    if (st == DLS_OK)
+        st = dls_exec_forward_train(e, n, dlsi_seed(t->desc.seed, (uint64_t)t->step), first, total);
+    if (st == DLS_OK)
+        st = dls_loss(&e->cx, &t->desc.loss, n, dls_net_shape(t->net, e->output),
+                      dls_exec_output(e), &target, 1.0 / positions, dls_exec_output_grad(e), sums);
+    return st == DLS_OK ? dls_exec_backward(e, add) : st;
+}
+DLSI_FN dls_status dlsi_train_source_check(const dls_train *t, const dlsi_source *src, int32_t n) {
+    const dls_val in = dls_exec_input_val(t->exec, 0);
+    dls_error *error = &t->exec->error;
+    dlsi_error_clear(error);
+    if (n < 1 || n > t->desc.batch)
+        return dlsi_fail(error, DLS_E_ARG,
+                         DLSI_MSG("{0} samples in a step; the trainer is for 1 to {1}"), NULL, n,
+                         t->desc.batch, 0);
+    if (in < 0 || dls_exec_output_grad(t->exec) == NULL)
+        return dlsi_fail(error, DLS_E_STATE,
+                         DLSI_MSG("the network has no input or no weights before its output"), NULL,
+                         0, 0, 0);
+    if (src->data != NULL &&
+        (dlsi_count(src->data->shape) != dlsi_count(dls_net_shape(t->net, in)) ||
+         (src->data->dtype == DLS_I32) != (t->net->node[in].dtype == (uint8_t)DLS_I32)))
+        return dlsi_fail(error, DLS_E_SHAPE,
+                         DLSI_MSG("samples of {0} elements do not fit the network's input of {1}, "
+                                  "or one is integers"),
+                         NULL, (int32_t)dlsi_count(src->data->shape),
+                         (int32_t)dlsi_count(dls_net_shape(t->net, in)), 0);
+    if (src->data != NULL && src->data->values != NULL &&
+        (size_t)src->data->values_each != dlsi_count(dls_net_shape(t->net, t->exec->output)))
+        return dlsi_fail(error, DLS_E_SHAPE,
+                         DLSI_MSG("{0} target values a sample do not fit the output of {1}"), NULL,
+                         src->data->values_each,
+                         (int32_t)dlsi_count(dls_net_shape(t->net, t->exec->output)), 0);
+    if (src->data != NULL && src->data->label != NULL &&
+        src->data->classes > dls_net_shape(t->net, t->exec->output).c)
+        return dlsi_fail(error, DLS_E_SHAPE,
+                         DLSI_MSG("{0} classes in the data, {1} outputs in the network"), NULL,
+                         src->data->classes, dls_net_shape(t->net, t->exec->output).c, 0);
+    if (src->data != NULL && src->data->label != NULL && dlsi_train_rows(t) != 1)
+        return dlsi_fail(error, DLS_E_SHAPE,
+                         DLSI_MSG("one label a sample, but the output has {0} positions"), NULL,
+                         (int32_t)dlsi_train_rows(t), 0, 0);
+    return DLS_OK;
+}
+DLSI_FN dls_status dlsi_train_exact_step(dls_train *t, const dlsi_source *src, int32_t n,
+                                         dls_step_stats *stats);
+DLSI_FN dls_status dlsi_train_run(dls_train *t, const dlsi_source *src, int32_t n,
+                                  dls_step_stats *stats) {
+    const int32_t parts = dlsi_min_i32(n, t->desc.accumulate);
+    double positions = (double)n * (double)dlsi_train_rows(t);
+    dls_loss_sums sums;
+    dls_status st = dlsi_train_source_check(t, src, n);
+    size_t i;
+    int32_t p;
+    if (st != DLS_OK) return st;
+    if (t->desc.shards > 0) return dlsi_train_exact_step(t, src, n, stats);
+    memset(stats, 0, sizeof *stats);
+    DLSI_ZERO(sums);
+    if (src->data == NULL && src->target->label != NULL) { /* ignored positions do not count */
+        const size_t rows = (size_t)n * dlsi_train_rows(t);
+        for (i = 0; i < rows; i++) positions -= src->target->label[i] == -1 ? 1.0 : 0.0;
+        if (positions < 1.0) positions = 1.0;
+    }
+    dlsi_update_begin(&t->desc.optim, t->step, &t->update);
+    for (p = 0; p < parts && st == DLS_OK; p++) {
+        const int32_t first = (int32_t)((int64_t)n * p / parts),
+                      end = (int32_t)((int64_t)n * (p + 1) / parts);
+        st = dlsi_train_part_run(t, src, first, end - first, n, positions, p > 0, &sums);
+    }
+    if (st != DLS_OK)
+        return dlsi_fail(
+            &t->exec->error, st,
+            DLSI_MSG("the step failed; are labels below the outputs, and inputs finite?"), NULL, 0,
+            0, 0);
+    dlsi_train_stats(&sums, stats);
+    if (!t->immediate) st = dlsi_train_apply(t, stats);
+    if (st != DLS_OK)
+        return dlsi_fail(&t->exec->error, st,
+                         DLSI_MSG("gradients are not finite: lower the learning rate"), NULL, 0, 0,
+                         0);
+    t->step++;
+    dls_net_touch(t->net);
+    return DLS_OK;
+}
+DLS_API dls_status dls_train_step(dls_train *train, const void *x, const dls_target *target,
+                                  int32_t n, dls_step_stats *stats) {
+    dlsi_source src;
+    dls_step_stats own;
+    DLSI_ZERO(src);
+    src.x = x;
+    src.target = target;
+    if (x == NULL || target == NULL) return DLS_E_ARG;
+    return dlsi_train_run(train, &src, n, stats != NULL ? stats : &own);
+}
+DLS_API dls_status dls_train_step_data(dls_train *train, const dls_data *data,
+                                       const dls_augment *augment, const int32_t *index, int32_t n,
+                                       dls_step_stats *stats) {
+    dlsi_source src;
+    dls_step_stats own;
+    DLSI_ZERO(src);
+    src.data = data;
+    src.augment = augment;
+    src.index = index;
+    if (data == NULL || index == NULL) return DLS_E_ARG;
+    return dlsi_train_run(train, &src, n, stats != NULL ? stats : &own);
+}
+
+/* ---- Exact mode. A gradient x of a block with scale code p (|x| < 2^(p - 126)) is the integer
+   round(x 2^(30 - c + 126 - p)), c = ceil(log2 shards), so that sums of all shards stay below 2^30:
+   integer sums do not depend on their order. p is predicted from the last step; each shard reports
+   the code it needed, and a step whose prediction was too small is done again with the needed
+   codes. ---- */
+
+DLSI_FN dls_real dlsi_exact_scale(const dls_train *t, unsigned code, bool inverse) {
+    int32_t c = 0, e;
+    while ((1 << c) < t->desc.shards) c++;
+    e = 30 - c + 126 - (int32_t)code;
+    return (dls_real)dlsi_scale2(1.0, inverse ? -e : e);
+}
+/* Least code p with |x| < 2^(p - 126): the biased exponent of a float. 255: not finite. */
+DLSI_FN unsigned dlsi_exact_code(dls_real most) {
+    const unsigned code = dlsi_float_bits((float)most) >> 23 & 255u;
+    return code;
+}
+typedef struct dlsi_exact_job {
+    dls_train *t;
+    bool first;
+} dlsi_exact_job;
+DLSI_FN void dlsi_exact_block(dls_train *t, size_t block, const dls_real *x, size_t n, bool first) {
+    const unsigned code = dlsi_exact_code(DLSI_K(&t->exec->cx, max_abs)(x, n));
+    if (first || code > t->needed[block]) t->needed[block] = (uint8_t)code;
+    DLSI_K(&t->exec->cx, exact_add)
+    (t->sums + block * DLSI_EXACT_BLOCK, x, n, dlsi_exact_scale(t, t->predicted[block], false),
+     first);
+}
+DLSI_FN void dlsi_exact_span(const void *arg, size_t first, size_t count, int32_t thread) {
+    const dlsi_exact_job *job = (const dlsi_exact_job *)arg;
+    dls_train *t = job->t;
+    size_t b;
+    (void)thread;
+    for (b = first; b < first + count; b++)
+        dlsi_exact_block(
+            t, b, t->exec->grads + b * DLSI_EXACT_BLOCK,
+            dlsi_min_size(DLSI_EXACT_BLOCK, t->net->param_count - b * DLSI_EXACT_BLOCK),
+            job->first);
+}
+DLS_API dls_status dls_train_begin(dls_train *train, int32_t n) {
+    dlsi_error_clear(&train->exec->error);
+    if (train->desc.shards == 0)
+        return dlsi_fail(&train->exec->error, DLS_E_STATE,
+                         DLSI_MSG("the trainer has no shards: set train_desc.shards"), NULL, 0, 0,
+                         0);
+    if (n < 1 || n > train->desc.batch)
+        return dlsi_fail(&train->exec->error, DLS_E_ARG,
+                         DLSI_MSG("{0} samples in a step; the trainer is for 1 to {1}"), NULL, n,
+                         train->desc.batch, 0);
+    train->n = n;
+    train->begun = 1;
+    memset(train->sums, 0, train->sums_count * sizeof *train->sums);
+    memset(train->needed, 0, train->scales_count);
+    dlsi_update_begin(&train->desc.optim, train->step, &train->update);
+    return DLS_OK;
+}
+DLSI_FN dls_status dlsi_train_shard(dls_train *t, const dlsi_source *src, int32_t shard) {
+    const int32_t v = t->desc.shards, first = (int32_t)((int64_t)t->n * shard / v);
+    const int32_t count = (int32_t)((int64_t)t->n * (shard + 1) / v) - first;
+    const size_t blocks = t->scales_count - 1;
+    dlsi_exact_job job;
+    dls_loss_sums sums;
+    dls_status st;
+    DLSI_ZERO(sums);
+    if (shard < 0 || shard >= v || t->begun == 0) return DLS_E_ARG;
+    if (count == 0) return DLS_OK;
+    st = dlsi_train_part_run(t, src, first, count, t->n, (double)t->n * (double)dlsi_train_rows(t),
+                             false, &sums);
+    if (st != DLS_OK) return st;
+    job.t = t;
+    job.first = t->begun++ == 1;
+    dlsi_par_spans(&t->exec->cx, blocks, 32, dlsi_exact_span, &job);
+    memset(t->extra, 0, sizeof t->extra);
+    t->extra[0] = (dls_real)sums.loss;
+    t->extra[1] = (dls_real)sums.positions;
+    t->extra[2] = (dls_real)sums.correct;
+    {
+        const unsigned code =
+            dlsi_exact_code(DLSI_K(&t->exec->cx, max_abs)(t->extra, DLSI_EXACT_EXTRA));
+        if (code > t->needed[blocks]) t->needed[blocks] = (uint8_t)code;
+        DLSI_K(&t->exec->cx, exact_add)
+        (t->sums + t->net->param_count, t->extra, DLSI_EXACT_EXTRA,
+         dlsi_exact_scale(t, t->predicted[blocks], false), job.first);
+    }
+    return DLS_OK;
+}
+DLS_API dls_status dls_train_shard_data(dls_train *train, const dls_data *data,
+                                        const dls_augment *augment, const int32_t *index,
+                                        int32_t shard) {
+    dlsi_source src;
+    dls_status st;
+    DLSI_ZERO(src);
+    src.data = data;
+    src.augment = augment;
+    src.index = index;
+    st = dlsi_train_source_check(train, &src, train->n);
+    if (st == DLS_OK) st = dlsi_train_shard(train, &src, shard);
+    return st == DLS_OK ? st
+                        : dlsi_fail(&train->exec->error, st, DLSI_MSG("shard {0} failed"), NULL,
+                                    shard, 0, 0);
+}
+DLS_API void dls_train_exact(dls_train *train, dls_exact *exact) {
+    exact->sums = train->sums;
+    exact->sums_count = train->sums_count;
+    exact->scales = train->needed;
+    exact->scales_count = train->scales_count;
+    exact->shards = train->desc.shards;
+}
+DLSI_FN void dlsi_exact_get_span(const void *arg, size_t first, size_t count, int32_t thread) {
+    const dls_train *t = (const dls_train *)arg;
+    size_t b;
+    (void)thread;
+    for (b = first; b < first + count; b++) DLSI_K(&t->exec->cx, exact_get)
+    (t->sums + b * DLSI_EXACT_BLOCK, t->exec->grads + b * DLSI_EXACT_BLOCK,
+     dlsi_min_size(DLSI_EXACT_BLOCK, t->net->param_count - b * DLSI_EXACT_BLOCK),
+     dlsi_exact_scale(t, t->predicted[b], true));
+}
+/* The next step's codes, from what all devices know alike: room above what was needed, slow to
+   fall, and never far below the greatest, because blocks of small gradients vary most. */
+DLSI_FN void dlsi_exact_predict(dls_train *t) {
+    const size_t blocks = t->scales_count - 1;
+    const int32_t fall = t->step % DLSI_EXACT_FALL == 0 ? 1 : 0;
+    int32_t most = DLSI_EXACT_LEAST;
+    size_t b;
+    for (b = 0; b < blocks; b++) most = dlsi_max_i32(most, t->needed[b] - DLSI_EXACT_BELOW);
+    for (b = 0; b <= blocks; b++) {
+        const int32_t want = t->needed[b] + DLSI_EXACT_MARGIN, keep = t->predicted[b] - fall;
+        const int32_t least = b < blocks ? most : DLSI_EXACT_LEAST;
+        t->predicted[b] = (uint8_t)dlsi_min_i32(254, dlsi_max_i32(least, dlsi_max_i32(want, keep)));
+    }
+}
+DLS_API dls_status dls_train_commit(dls_train *train, bool *redo, dls_step_stats *stats) {
+    const size_t blocks = train->scales_count - 1;
+    dls_loss_sums sums;
+    dls_step_stats own;
+    dls_status st;
+    size_t b;
+    bool again = false, bad = false;
+    if (stats == NULL) stats = &own;
+    memset(stats, 0, sizeof *stats);
+    *redo = false;
+    if (train->begun == 0) return DLS_E_STATE;
+    for (b = 0; b <= blocks; b++) {
+        bad = bad || train->needed[b] == 255;
+        if (train->needed[b] <= train->predicted[b]) continue;
+        train->predicted[b] = train->needed[b];
+        again = true;
+    }
+    train->begun = 0;
+    if (bad)
+        return dlsi_fail(&train->exec->error, DLS_E_NUMBER,
+                         DLSI_MSG("gradients are not finite: lower the learning rate"), NULL, 0, 0,
+                         0);
+    if (again) {
+        train->redone++;
+        *redo = true;
+        return DLS_OK;
+    }
+    dlsi_par_spans(&train->exec->cx, blocks, 32, dlsi_exact_get_span, train);
+    DLSI_K(&train->exec->cx, exact_get)
+    (train->sums + train->net->param_count, train->extra, DLSI_EXACT_EXTRA,
+     dlsi_exact_scale(train, train->predicted[blocks], true));
+    sums.loss = (double)train->extra[0];
+    sums.positions = (double)train->extra[1];
+    sums.correct = (double)train->extra[2];
+    dlsi_train_stats(&sums, stats);
+    st = dlsi_train_apply(train, stats);
+    if (st != DLS_OK) return st;
+    dlsi_exact_predict(train);
+    stats->redone = train->redone;
+    train->redone = 0;
+    train->step++;
+    dls_net_touch(train->net);
+    return DLS_OK;
+}
+DLSI_FN dls_status dlsi_train_exact_step(dls_train *t, const dlsi_source *src, int32_t n,
+                                         dls_step_stats *stats) {
+    bool redo = true;
+    dls_status st = DLS_OK;
+    int32_t s;
+    while (redo && st == DLS_OK) {
+        st = dls_train_begin(t, n);
+        for (s = 0; s < t->desc.shards && st == DLS_OK; s++) st = dlsi_train_shard(t, src, s);
+        if (st == DLS_OK) st = dls_train_commit(t, &redo, stats);
+    }
+    return st == DLS_OK
+               ? st
+               : dlsi_fail(
+                     &t->exec->error, st,
+                     DLSI_MSG("the step failed; are labels below the outputs, and inputs finite?"),
+                     NULL, 0, 0, 0);
+}
+
+#if DLS_ENABLE_FILES && DLS_ENABLE_HEAP
+/* ---- Checkpoints. The TRAIN section: u64 steps, u32 optimiser, u32 slots, u32 shards, u32 scale
+   codes, u64 seed, 32 bytes 0; then f32 of each slot, then the predicted codes. ---- */
+
+#define DLSI_TRAIN_HEAD 64
+DLSI_FN size_t dlsi_train_codes(const dls_train *t) {
+    return t->desc.shards > 0 ? t->scales_count : 0;
+}
+DLSI_FN size_t dlsi_train_state_bytes(const dls_train *t) {
+    return DLSI_TRAIN_HEAD + (size_t)dls_optim_slots(&t->desc.optim) * 4 * t->net->param_count +
+           dlsi_train_codes(t);
+}
+DLSI_FN void dlsi_train_state_fill(const void *user, unsigned char *p) {
+    const dls_train *t = (const dls_train *)user;
+    const int32_t slots = dls_optim_slots(&t->desc.optim);
+    int32_t i;
+    dlsi_store64(p, (uint64_t)t->step);
+    dlsi_store32(p + 8, (uint32_t)t->desc.optim.kind);
+    dlsi_store32(p + 12, (uint32_t)slots);
+    dlsi_store32(p + 16, (uint32_t)t->desc.shards);
+    dlsi_store32(p + 20, (uint32_t)dlsi_train_codes(t));
+    dlsi_store64(p + 24, t->desc.seed);
+    for (i = 0, p += DLSI_TRAIN_HEAD; i < slots; i++, p += 4 * t->net->param_count)
+        dlsi_store_reals(p, t->slot[i], t->net->param_count);
+    memcpy(p, t->predicted, dlsi_train_codes(t));
+}
+DLS_API dls_status dls_train_save(const dls_train *train, const char *path, dls_error *error) {
+    dlsi_model_out o;
+    const dls_status st = dlsi_model_out_open(&o, train->net);
+    dlsi_error_clear(error);
+    if (st != DLS_OK)
+        return dlsi_fail(error, st, DLSI_MSG("nothing to save in '{s}'"), path, 0, 0, 0);
+    o.extra = dlsi_train_state_bytes(train);
+    o.fill = dlsi_train_state_fill;
+    o.user = train;
+    return dlsi_model_save(&o, path, error);
+}
+DLSI_FN dls_status dlsi_train_restore(dls_train *t, const dls_model *m, const char *path,
+                                      dls_error *error) {
+    const unsigned char *p = m->bytes + m->at[DLSI_TRAIN];
+    const int32_t slots = dls_optim_slots(&t->desc.optim);
+    int32_t i;
+    dls_status st;
+    if (m->at[DLSI_TRAIN] == 0)
+        return dlsi_fail(
+            error, DLS_E_STATE,
+            DLSI_MSG("'{s}' is a model without training state; load it with dls_net_load"), path, 0,
+            0, 0);
+    if (m->length[DLSI_TRAIN] != dlsi_train_state_bytes(t) ||
+        dlsi_load32(p + 8) != (uint32_t)t->desc.optim.kind ||
+        dlsi_load32(p + 12) != (uint32_t)slots || dlsi_load32(p + 16) != (uint32_t)t->desc.shards ||
+        dlsi_load64(p + 24) != t->desc.seed || dlsi_load64(p) > (uint64_t)1 << 62)
+        return dlsi_fail(
+            error, DLS_E_MISMATCH,
+            DLSI_MSG("'{s}' was made with another optimiser, seed or number of shards ({0})"), path,
+            (int32_t)(dlsi_load32(p + 16) & 0xFFFF), 0, 0);
+    st = dls_model_params(m, t->net);
+    if (st != DLS_OK)
+        return dlsi_fail(error, st, DLSI_MSG("'{s}' holds another network"), path, 0, 0, 0);
+    t->step = (int64_t)dlsi_load64(p);
+    for (i = 0, p += DLSI_TRAIN_HEAD; i < slots; i++, p += 4 * t->net->param_count)
+        dlsi_load_reals(p, t->slot[i], t->net->param_count);
+    memcpy(t->predicted, p, dlsi_train_codes(t));
+    return DLS_OK;
+}
+DLS_API dls_status dls_train_load(dls_train *train, const char *path, dls_error *error) {
+    dls_model m;
+    dls_status st = dls_model_read(&m, path, error);
+    if (st != DLS_OK) return st;
+    st = dlsi_train_restore(train, &m, path, error);
+    DLS_FREE((void *)(uintptr_t)m.bytes);
+    return st;
+}
+/* dls_fit's, which may be asked for without files. */
+DLSI_FN dls_status dlsi_fit_save(dls_train *t, const char *path) {
+    return dls_train_save(t, path, &t->exec->error);
+}
+DLSI_FN dls_status dlsi_fit_resume(dls_train *t, const char *path) {
+    return dls_train_load(t, path, &t->exec->error);
+}
+#else
+DLSI_FN dls_status dlsi_fit_save(dls_train *t, const char *path) {
+    return dlsi_fail(&t->exec->error, DLS_E_UNSUPPORTED, DLSI_MSG("'{s}': files are compiled out"),
+                     path, 0, 0, 0);
+}
+DLSI_FN dls_status dlsi_fit_resume(dls_train *t, const char *path) {
+    return dlsi_fit_save(t, path);
+}
+#endif
+
+/* ---- Data: gzip (RFC 1951, 1952) ---- */
+
+typedef struct dlsi_inflate {
+    const unsigned char *in;
+    size_t in_size, at;
+    unsigned char *out;
+    size_t out_size, done;
+    uint32_t bits; /* bits read ahead, the next one lowest */
+    int32_t count;
+    bool bad;
+} dlsi_inflate;
+#define DLSI_HUFF_FAST 9
+typedef struct dlsi_huff {
+    uint16_t fast[1 << DLSI_HUFF_FAST]; /* symbol << 4 | length, 0: longer code */
+    uint16_t symbol[288];
+    uint16_t count[16]; /* codes of each length */
+} dlsi_huff;
+
+DLSI_FN void dlsi_inflate_fill(dlsi_inflate *z) {
+    while (z->count <= 24 && z->at < z->in_size) {
+        z->bits |= (uint32_t)z->in[z->at++] << z->count;
+        z->count += 8;
+    }
+}
+DLSI_FN uint32_t dlsi_inflate_bits(dlsi_inflate *z, int32_t n) {
+    uint32_t v;
+    if (z->count < n) dlsi_inflate_fill(z);
+    if (z->count < n) {
+        z->bad = true;
+        return 0;
+    }
+    v = z->bits & (((uint32_t)1 << n) - 1u);
+    z->bits >>= n;
+    z->count -= n;
+    return v;
+}
+/* Code lengths to a decoder. False when the code is over-subscribed. */
+DLSI_FN bool dlsi_huff_make(dlsi_huff *h, const uint8_t *length, int32_t n) {
+    uint16_t offset[16];
+    int32_t i, left = 1, code = 0, len;
+    memset(h, 0, sizeof *h);
+    for (i = 0; i < n; i++) h->count[length[i]]++;
+    h->count[0] = 0;
+    for (len = 1, offset[1] = 0; len < 16; len++) {
+        left = 2 * left - h->count[len];
+        if (left < 0) return false;
+        if (len < 15) offset[len + 1] = (uint16_t)(offset[len] + h->count[len]);
+    }
+    for (i = 0; i < n; i++)
+        if (length[i] != 0) h->symbol[offset[length[i]]++] = (uint16_t)i;
+    for (len = 1, i = 0; len <= DLSI_HUFF_FAST; len++, code <<= 1) {
+        int32_t k;
+        for (k = 0; k < h->count[len]; k++, i++, code++) { /* codes are sent highest bit first */
+            uint32_t reversed = 0, b;
+            for (b = 0; b < (uint32_t)len; b++)
+                reversed |= ((uint32_t)code >> b & 1u) << ((uint32_t)len - 1u - b);
+            for (; reversed < 1u << DLSI_HUFF_FAST; reversed += 1u << len)
+                h->fast[reversed] = (uint16_t)(h->symbol[i] << 4 | len);
+        }
+    }
+    return true;
+}
+DLSI_FN int32_t dlsi_huff_read(dlsi_inflate *z, const dlsi_huff *h) {
+    int32_t code = 0, first = 0, index = 0, len;
+    uint32_t entry;
+    dlsi_inflate_fill(z);
+    entry = h->fast[z->bits & ((1u << DLSI_HUFF_FAST) - 1u)];
+    if (entry != 0 && (int32_t)(entry & 15u) <= z->count) {
+        z->bits >>= entry & 15u;
+        z->count -= (int32_t)(entry & 15u);
+        return (int32_t)(entry >> 4);
+    }
+    for (len = 1; len < 16; len++) {
+        code |= (int32_t)dlsi_inflate_bits(z, 1);
+        if (z->bad) return -1;
+        if (code - first < h->count[len]) return h->symbol[index + code - first];
+        index += h->count[len];
+        first = (first + h->count[len]) * 2;
+        code *= 2;
+    }
+    z->bad = true;
+    return -1;
+}
+DLSI_FN void dlsi_inflate_stored(dlsi_inflate *z) {
+    uint32_t n, check;
+    (void)dlsi_inflate_bits(z, z->count % 8);
+    n = dlsi_inflate_bits(z, 16);
+    check = dlsi_inflate_bits(z, 16);
+    z->bad = z->bad || n != (check ^ 0xFFFFu) || n > z->out_size - z->done;
+    while (!z->bad && n-- > 0) z->out[z->done++] = (unsigned char)dlsi_inflate_bits(z, 8);
+}
+DLSI_FN void dlsi_inflate_codes(dlsi_inflate *z, const dlsi_huff *lit, const dlsi_huff *dist) {
+    static const uint16_t len_base[29] = {3,  4,  5,  6,   7,   8,   9,   10,  11, 13,
+                                          15, 17, 19, 23,  27,  31,  35,  43,  51, 59,
+                                          67, 83, 99, 115, 131, 163, 195, 227, 258};
+    static const uint8_t len_bits[29] = {0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2,
+                                         2, 3, 3, 3, 3, 4, 4, 4, 4, 5, 5, 5, 5, 0};
+    static const uint16_t dist_base[30] = {
+        1,   2,   3,   4,   5,   7,    9,    13,   17,   25,   33,   49,   65,    97,    129,
+        193, 257, 385, 513, 769, 1025, 1537, 2049, 3073, 4097, 6145, 8193, 12289, 16385, 24577};
+    static const uint8_t dist_bits[30] = {0, 0, 0, 0, 1, 1, 2, 2,  3,  3,  4,  4,  5,  5,  6,
+                                          6, 7, 7, 8, 8, 9, 9, 10, 10, 11, 11, 12, 12, 13, 13};
+    for (;;) {
+        int32_t symbol = dlsi_huff_read(z, lit), d;
+        size_t len, back;
+        if (z->bad || symbol == 256) return;
+        if (symbol < 256) {
+            if (z->done == z->out_size) z->bad = true;
+            if (z->bad) return;
+            z->out[z->done++] = (unsigned char)symbol;
+            continue;
+        }
+        if (symbol > 285) z->bad = true;
+        if (z->bad) return;
+        len = (size_t)len_base[symbol - 257] + dlsi_inflate_bits(z, len_bits[symbol - 257]);
+        d = dlsi_huff_read(z, dist);
+        if (z->bad || d < 0 || d > 29) z->bad = true;
+        if (z->bad) return;
+        back = (size_t)dist_base[d] + dlsi_inflate_bits(z, dist_bits[d]);
+        if (z->bad || back > z->done || len > z->out_size - z->done) z->bad = true;
+        if (z->bad) return;
+        for (; len > 0; len--, z->done++) z->out[z->done] = z->out[z->done - back];
+    }
+}
+DLSI_FN void dlsi_inflate_dynamic(dlsi_inflate *z, dlsi_huff *lit, dlsi_huff *dist) {
+    static const uint8_t order[19] = {16, 17, 18, 0, 8,  7, 9,  6, 10, 5,
+                                      11, 4,  12, 3, 13, 2, 14, 1, 15};
+    uint8_t length[320];
+    const int32_t nlit = (int32_t)dlsi_inflate_bits(z, 5) + 257,
+                  ndist = (int32_t)dlsi_inflate_bits(z, 5) + 1;
+    const int32_t ncode = (int32_t)dlsi_inflate_bits(z, 4) + 4;
+    int32_t i, symbol, repeat;
+    memset(length, 0, sizeof length);
+    for (i = 0; i < ncode; i++) length[order[i]] = (uint8_t)dlsi_inflate_bits(z, 3);
+    if (z->bad || nlit > 286 || ndist > 30 || !dlsi_huff_make(lit, length, 19)) {
+        z->bad = true;
+        return;
+    }
+    memset(length, 0, sizeof length);
+    for (i = 0; i < nlit + ndist && !z->bad;) {
+        uint8_t value = 0;
+        symbol = dlsi_huff_read(z, lit);
+        if (symbol >= 0 && symbol < 16) {
+            length[i++] = (uint8_t)symbol;
+            continue;
+        }
+        if (symbol == 16 && i > 0) value = length[i - 1];
+        repeat = symbol == 16   ? 3 + (int32_t)dlsi_inflate_bits(z, 2)
+                 : symbol == 17 ? 3 + (int32_t)dlsi_inflate_bits(z, 3)
+                                : 11 + (int32_t)dlsi_inflate_bits(z, 7);
+        if (z->bad || (symbol == 16 && i == 0) || i + repeat > nlit + ndist) z->bad = true;
+        while (!z->bad && repeat-- > 0) length[i++] = value;
+    }
+    if (!z->bad && (length[256] == 0 || !dlsi_huff_make(lit, length, nlit) ||
+                    !dlsi_huff_make(dist, length + nlit, ndist)))
+        z->bad = true;
+    if (!z->bad) dlsi_inflate_codes(z, lit, dist);
+}
+DLSI_FN void dlsi_inflate_run(dlsi_inflate *z) {
+    dlsi_huff lit, dist;
+    uint8_t length[288];
+    uint32_t last = 0;
+    while (last == 0 && !z->bad) {
+        uint32_t kind;
+        last = dlsi_inflate_bits(z, 1);
+        kind = dlsi_inflate_bits(z, 2);
+        if (z->bad || kind == 3) {
+            z->bad = true;
+        } else if (kind == 0) {
+            dlsi_inflate_stored(z);
+        } else if (kind == 2) {
+            dlsi_inflate_dynamic(z, &lit, &dist);
+        } else {
+            memset(length, 8, 144);
+            memset(length + 144, 9, 112);
+            memset(length + 256, 7, 24);
+            memset(length + 280, 8, 8);
+            (void)dlsi_huff_make(&lit, length, 288);
+            memset(length, 5, 30);
+            (void)dlsi_huff_make(&dist, length, 30);
+            dlsi_inflate_codes(z, &lit, &dist);
+        }
+    }
+}
+/* CRC-32 of gzip (polynomial 0xEDB88320), a nibble at a time. */
+DLSI_FN uint32_t dlsi_crc32(const unsigned char *p, size_t n) {
+    static const uint32_t table[16] = {0x00000000u, 0x1DB71064u, 0x3B6E20C8u, 0x26D930ACu,
+                                       0x76DC4190u, 0x6B6B51F4u, 0x4DB26158u, 0x5005713Cu,
+                                       0xEDB88320u, 0xF00F9344u, 0xD6D6A3E8u, 0xCB61B38Cu,
+                                       0x9B64C2B0u, 0x86D3D2D4u, 0xA00AE278u, 0xBDBDF21Cu};
+    uint32_t crc = 0xFFFFFFFFu;
+    while (n-- > 0) {
+        crc ^= *p++;
+        crc = table[crc & 15u] ^ crc >> 4;
+        crc = table[crc & 15u] ^ crc >> 4;
+    }
+    return ~crc;
+}
+/* Length of a gzip header, 0 when it is none. */
+DLSI_FN size_t dlsi_gzip_header(const unsigned char *p, size_t n) {
+    size_t at = 10;
+    int32_t text;
+    if (n < 18 || p[0] != 31 || p[1] != 139 || p[2] != 8 || (p[3] & 0xE0) != 0) return 0;
+    if ((p[3] & 4) != 0) at += 2 + (size_t)dlsi_load16(p + 10);
+    for (text = (p[3] >> 3 & 1) + (p[3] >> 4 & 1); text > 0; text--) {
+        while (at < n && p[at] != 0) at++;
+        at++;
+    }
+    if ((p[3] & 2) != 0) at += 2;
+    return at > n - 8 ? 0 : at;
+}
+DLS_API dls_status dls_gunzip(const void *bytes, size_t count, void *out, size_t out_bytes,
+                              size_t *written) {
+    const unsigned char *p = (const unsigned char *)bytes;
+    const size_t head = dlsi_gzip_header(p, count);
+    dlsi_inflate z;
+    *written = 0;
+    if (head == 0) return DLS_E_FORMAT;
+    if (out == NULL) {
+        *written = dlsi_load32(p + count - 4);
+        return DLS_OK;
+    }
+    DLSI_ZERO(z);
+    z.in = p;
+    z.at = head;
+    z.in_size = count - 8;
+    z.out = (unsigned char *)out;
+    z.out_size = out_bytes;
+    dlsi_inflate_run(&z);
+    *written = z.done;
+    if (z.bad) return z.done == out_bytes ? DLS_E_MEMORY : DLS_E_FORMAT;
+    if (dlsi_load32(p + count - 8) != dlsi_crc32(z.out, z.done)) return DLS_E_CHECKSUM;
+    return dlsi_load32(p + count - 4) != (uint32_t)(z.done & 0xFFFFFFFFu) ? DLS_E_FORMAT : DLS_OK;
+}
+
+/* ---- Data sets ---- */
+
+DLSI_FN uint32_t dlsi_big32(const unsigned char *p) {
+    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | (uint32_t)p[3];
+}
+DLS_API dls_status dls_data_from_idx(dls_data *data, const void *images, size_t image_bytes,
+                                     const void *labels, size_t label_bytes, dls_error *error) {
+    const unsigned char *x = (const unsigned char *)images, *y = (const unsigned char *)labels;
+    uint32_t dim[4] = {0, 1, 1, 1}, i, dims;
+    size_t need;
+    if (image_bytes < 8 || x[0] != 0 || x[1] != 0 || x[2] != 8 || x[3] < 1 || x[3] > 4 ||
+        image_bytes < 4 + 4 * (size_t)x[3])
+        return dlsi_fail(error, DLS_E_FORMAT, DLSI_MSG("not an IDX file of bytes with 1 to 4 axes"),
+                         NULL, 0, 0, 0);
+    dims = x[3];
+    for (i = 0; i < dims; i++) dim[i] = dlsi_big32(x + 4 + 4 * i);
+    need = dlsi_mul(dlsi_mul(dim[0], dim[1]), dlsi_mul(dim[2], dim[3]));
+    for (i = 0; i < 4; i++)
+        if (dim[i] < 1 || dim[i] > DLS_DIM_MAX) need = SIZE_MAX;
+    if (need != image_bytes - 4 - 4 * (size_t)dims)
+        return dlsi_fail(
+            error, DLS_E_FORMAT,
+            DLSI_MSG("the IDX header's {0} x {1} x {2} does not fit the size of the file"), NULL,
+            (int32_t)(dim[0] & 0x7FFFFFFF), (int32_t)(dim[1] & 0x7FFFFFFF),
+            (int32_t)(dim[2] & 0x7FFFFFFF));
+    memset(data, 0, sizeof *data);
+    data->x = x + 4 + 4 * dims;
+    data->dtype = DLS_U8;
+    data->count = (int32_t)dim[0];
+    data->shape = dims == 2 ? dlsi_shape(1, 1, (int32_t)dim[1])
+                            : dlsi_shape((int32_t)dim[1], (int32_t)dim[2], (int32_t)dim[3]);
+    if (y == NULL) return DLS_OK;
+    if (label_bytes < 8 || y[0] != 0 || y[1] != 0 || y[2] != 8 || y[3] != 1 ||
+        label_bytes != 8 + (size_t)dlsi_big32(y + 4))
+        return dlsi_fail(error, DLS_E_FORMAT,
+                         DLSI_MSG("the labels are not an IDX file of bytes with one axis"), NULL, 0,
+                         0, 0);
+    if (dlsi_big32(y + 4) != dim[0])
+        return dlsi_fail(error, DLS_E_FORMAT, DLSI_MSG("{0} images but {1} labels"), NULL,
+                         data->count, (int32_t)(dlsi_big32(y + 4) & 0x7FFFFFFF), 0);
+    return DLS_OK;
+}
+
+/* Beta(a, a) by Johnk's method, for a up to about 4; 0.5 when luck runs out. */
+DLSI_FN double dlsi_beta(uint64_t seed, double a) {
+    dls_rng rng;
+    int32_t i;
+    rng.seed = seed;
+    rng.next = 0;
+    for (i = 0; i < 64; i++) {
+        const double u = dlsi_exp(dlsi_log(((double)dls_rng_u32(&rng) + 0.5) / 4294967296.0) / a);
+        const double v = dlsi_exp(dlsi_log(((double)dls_rng_u32(&rng) + 0.5) / 4294967296.0) / a);
+        if (u + v <= 1.0 && u + v > 0.0) return u / (u + v);
+    }
+    return 0.5;
+}
+/* How one sample is changed: rows and columns move by dy, dx; mirrored; a square blanked. */
+typedef struct dlsi_change {
+    int32_t dy, dx, cut_y, cut_x, cut;
+    bool flip;
+} dlsi_change;
+DLSI_FN int32_t dlsi_draw(dls_rng *rng, int32_t n) {
+    return (int32_t)(dls_rng_u32(rng) % (uint32_t)n);
+}
+DLSI_FN dlsi_change dlsi_change_of(const dls_augment *a, uint64_t seed, dls_shape s) {
+    dlsi_change c;
+    dls_rng rng;
+    DLSI_ZERO(c);
+    if (a == NULL) return c;
+    rng.seed = seed;
+    rng.next = 0;
+    if (a->shift > 0) {
+        c.dy = dlsi_draw(&rng, 2 * a->shift + 1) - a->shift;
+        c.dx = dlsi_draw(&rng, 2 * a->shift + 1) - a->shift;
+    }
+    if (a->crop > 0) {
+        c.dy += dlsi_draw(&rng, 2 * a->crop + 1) - a->crop;
+        c.dx += dlsi_draw(&rng, 2 * a->crop + 1) - a->crop;
+    }
+    if (a->flip) c.flip = (dls_rng_u32(&rng) & 1u) != 0;
+    if (a->cutout > 0) {
+        c.cut = a->cutout;
+        c.cut_y = dlsi_draw(&rng, s.h) - a->cutout / 2;
+        c.cut_x = dlsi_draw(&rng, s.w) - a->cutout / 2;
+    }
+    return c;
+}
+/* One element as stored: bytes as 0..1. */
+DLSI_FN dls_real dlsi_data_element(const dls_data *d, size_t at) {
+    if (d->dtype == DLS_U8)
+        return (dls_real)((const unsigned char *)d->x)[at] * (dls_real)(1.0f / 255.0f);
+    return (dls_real)((const float *)d->x)[at];
+}
+/* y += share times a sample, changed and normalised. */
+DLSI_FN void dlsi_data_sample(const dls_data *d, int32_t index, const dlsi_change *c,
+                              dls_real share, dls_real *y) {
+    const dls_shape s = d->shape;
+    const size_t base = (size_t)index * dlsi_count(s);
+    int32_t i, j, k;
+    for (i = 0; i < s.h; i++) {
+        for (j = 0; j < s.w; j++) {
+            const int32_t row = i - c->dy, col = c->flip ? s.w - 1 - j - c->dx : j - c->dx;
+            const bool in = row >= 0 && row < s.h && col >= 0 && col < s.w &&
+                            !(c->cut > 0 && i >= c->cut_y && i < c->cut_y + c->cut &&
+                              j >= c->cut_x && j < c->cut_x + c->cut);
+            for (k = 0; k < s.c; k++, y++) {
+                const int32_t m = dlsi_min_i32(k, 3);
+                dls_real v =
+                    in ? dlsi_data_element(
+                             d, base + ((size_t)row * (size_t)s.w + (size_t)col) * (size_t)s.c +
+                                    (size_t)k)
+                       : (dls_real)0;
+                if (d->std[m] > 0)
+                    v = (v - (dls_real)d->mean[m]) * ((dls_real)1 / (dls_real)d->std[m]);
+                *y += share * v;
+            }
+        }
+    }
+}
+DLS_API dls_status dls_data_fetch(const dls_data *data, const dls_augment *augment, uint64_t seed,
+                                  const int32_t *index, int32_t n, void *x, int32_t *label,
+                                  int32_t *label2, float *share2, dls_real *values) {
+    const size_t count = dlsi_count(data->shape);
+    int32_t i, k;
+    for (i = 0; i < n; i++) {
+        const int32_t at = index[i];
+        const uint64_t own = dlsi_seed(seed, (uint64_t)(uint32_t)at);
+        dlsi_change c = dlsi_change_of(augment, own, data->shape);
+        if (at < 0 || at >= data->count) return DLS_E_ARG;
+        if (label != NULL) label[i] = data->label[at];
+        for (k = 0; values != NULL && k < data->values_each; k++)
+            values[(size_t)i * (size_t)data->values_each + (size_t)k] =
+                (dls_real)data->values[(size_t)at * (size_t)data->values_each + (size_t)k];
+        if (x != NULL && data->dtype == DLS_I32) {
+            memcpy((int32_t *)x + (size_t)i * count, (const int32_t *)data->x + (size_t)at * count,
+                   count * sizeof(int32_t));
+        } else if (x != NULL) {
+            dls_real *y = (dls_real *)x + (size_t)i * count;
+            memset(y, 0, count * sizeof *y);
+            if (label2 != NULL) { /* mixup with another sample, changed its own way */
+                const double other = dlsi_beta(dlsi_seed(own, 1), (double)augment->mixup);
+                const int32_t with =
+                    (int32_t)(dls_rand_at(dlsi_seed(own, 2), 0) % (uint32_t)data->count);
+                dlsi_data_sample(data, at, &c, (dls_real)(1.0 - other), y);
+                c = dlsi_change_of(augment, dlsi_seed(own, 3), data->shape);
+                dlsi_data_sample(data, with, &c, (dls_real)other, y);
+                label2[i] = data->label != NULL ? data->label[with] : 0;
+                share2[i] = (float)other;
+            } else {
+                dlsi_data_sample(data, at, &c, (dls_real)1, y);
+            }
+        }
+    }
+    return DLS_OK;
+}
+
+#if DLS_ENABLE_FILES && DLS_ENABLE_HEAP
+/* ---- Data files ---- */
+
+DLS_API dls_status dls_file_read(const char *path, void **bytes, size_t *count, dls_error *error) {
+    void *raw = NULL, *out;
+    size_t raw_count = 0, size = 0;
+    dls_status st = dlsi_port_read_file(path, &raw, &raw_count, error);
+    *bytes = raw;
+    *count = raw_count;
+    if (st != DLS_OK || raw_count < 2 || ((unsigned char *)raw)[0] != 31 ||
+        ((unsigned char *)raw)[1] != 139)
+        return st;
+    st = dls_gunzip(raw, raw_count, NULL, 0, &size);
+    /* deflate makes at most 1032 bytes of one: a trailer that claims more is wrong */
+    if (st != DLS_OK || size / 1032 > raw_count) {
+        st = dlsi_fail(error, DLS_E_FORMAT, DLSI_MSG("'{s}' is not a sound gzip file"), path, 0, 0,
+                       0);
+        out = NULL;
+    } else {
+        out = DLS_MALLOC(size + 1);
+        if (out == NULL)
+            st = dlsi_fail(error, DLS_E_MEMORY, DLSI_MSG("'{s}' inflated does not fit in memory"),
+                           path, 0, 0, 0);
+        else
+            st = dls_gunzip(raw, raw_count, out, size, &size);
+        if (st != DLS_OK && st != DLS_E_MEMORY)
+            (void)dlsi_fail(error, st, DLSI_MSG("'{s}' is damaged or not gzip"), path, 0, 0, 0);
+        if (st == DLS_E_MEMORY && out != NULL)
+            st = dlsi_fail(error, DLS_E_FORMAT, DLSI_MSG("'{s}' is longer than its trailer says"),
+                           path, 0, 0, 0);
+    }
+    DLS_FREE(raw);
+    if (st != DLS_OK && out != NULL) DLS_FREE(out);
+    if (st == DLS_OK) ((unsigned char *)out)[size] = 0;
+    *bytes = st == DLS_OK ? out : NULL;
+    *count = st == DLS_OK ? size : 0;
+    return st;
+}
+/* name + end, to be freed; NULL without memory. */
+DLSI_FN char *dlsi_path(const char *name, size_t length, const char *end) {
+    char *path = (char *)DLS_MALLOC(length + strlen(end) + 1);
+    if (path == NULL) return NULL;
+    memcpy(path, name, length);
+    memcpy(path + length, end, strlen(end) + 1);
+    return path;
+}
+/* name + end, or that + ".gz". */
+DLSI_FN dls_status dlsi_data_file(const char *name, const char *end, void **bytes, size_t *count,
+                                  dls_error *error) {
+    char *plain = dlsi_path(name, strlen(name), end), *zipped = NULL;
+    dls_error first;
+    dls_status st = DLS_E_MEMORY;
+    dlsi_error_clear(&first);
+    if (plain != NULL) st = dls_file_read(plain, bytes, count, &first);
+    if (st == DLS_E_NOT_FOUND) {
+        zipped = dlsi_path(plain, strlen(plain), ".gz");
+        st = zipped != NULL ? dls_file_read(zipped, bytes, count, NULL) : DLS_E_MEMORY;
+    }
+    if (st == DLS_E_NOT_FOUND)
+        (void)dlsi_fail(error, st,
+                        DLSI_MSG("neither '{s}-images-idx3-ubyte' nor '{s}-images-idx3-ubyte.gz' "
+                                 "(or -labels-idx1-ubyte) can be opened"),
+                        name, 0, 0, 0);
+    else if (st != DLS_OK)
+        (void)dlsi_fail(error, st, DLSI_MSG("the images or labels of '{s}' cannot be read"), name,
+                        0, 0, 0);
+    if (plain != NULL) DLS_FREE(plain);
+    if (zipped != NULL) DLS_FREE(zipped);
+    return st;
+}
+DLSI_FN dls_status dlsi_data_labels(dls_data *d, const unsigned char *label, dls_error *error) {
+    int32_t *to = (int32_t *)DLS_MALLOC((size_t)d->count * sizeof *to), i;
+    if (to == NULL)
+        return dlsi_fail(error, DLS_E_MEMORY, DLSI_MSG("no memory for {0} labels"), NULL, d->count,
+                         0, 0);
+    for (i = 0; i < d->count; i++) {
+        to[i] = label[i];
+        d->classes = dlsi_max_i32(d->classes, to[i] + 1);
+    }
+    d->label = to;
+    d->owned[1] = to;
+    return DLS_OK;
+}
+DLSI_FN dls_status dlsi_data_open_idx(dls_data *data, const char *name, dls_error *error) {
+    void *x = NULL, *y = NULL;
+    size_t nx = 0, ny = 0;
+    dls_status st = dlsi_data_file(name, "-images-idx3-ubyte", &x, &nx, error);
+    if (st == DLS_OK) st = dlsi_data_file(name, "-labels-idx1-ubyte", &y, &ny, error);
+    if (st == DLS_OK) {
+        st = dls_data_from_idx(data, x, nx, y, ny, error);
+        if (st != DLS_OK && error != NULL) error->name = name;
+    }
+    if (st == DLS_OK) {
+        data->owned[0] = x;
+        x = NULL;
+        st = dlsi_data_labels(data, (const unsigned char *)y + 8, error);
+        if (st != DLS_OK) dls_data_close(data);
+    }
+    if (x != NULL) DLS_FREE(x);
+    if (y != NULL) DLS_FREE(y);
+    return st;
+}
+
+/* Parses lines of text: counts rows and columns (x NULL), then fills. Returns the bad line, 0:
+   none. */
+DLSI_FN int32_t dlsi_csv(const char *text, size_t size, int32_t *rows, int32_t *cols, float *x,
+                         int32_t *label) {
+    const char *p = text, *end = text + size;
+    int32_t line = 0, row = 0;
+    while (p < end) {
+        const char *stop = p;
+        int32_t col = 0;
+        double v = 0.0;
+        while (stop < end && *stop != '\n') stop++;
+        line++;
+        while (p < stop) {
+            if (*p == '\r' && p + 1 == stop) break;
+            if (!dlsi_number(&p, stop, &v)) {
+                if (line == 1 && col == 0) break; /* a header */
+                return line;
+            }
+            if (x != NULL && col > 0 && col <= *cols)
+                x[(size_t)row * (size_t)*cols + (size_t)(col - 1)] = (float)v;
+            if (x != NULL && col == 0) label[row] = (int32_t)v;
+            if (col == 0 && (v < 0 || v > 1e6 || v != (double)(int32_t)v)) return line;
+            col++;
+            if (p < stop && *p != ',' && *p != ';' && *p != '\r') return line;
+            if (p < stop && *p != '\r') p++;
+        }
+        p = stop < end ? stop + 1 : end;
+        if (col == 0) continue;
+        if (row == 0 && x == NULL) *cols = col - 1;
+        if (col - 1 != *cols || col < 2) return line;
+        row++;
+    }
+    *rows = row;
+    return row == 0 ? dlsi_max_i32(line, 1) : 0;
+}
+DLSI_FN dls_status dlsi_data_open_csv(dls_data *data, const char *name, dls_error *error) {
+    void *text = NULL;
+    size_t size = 0;
+    int32_t rows = 0, cols = 0, bad, i;
+    dls_status st = dls_file_read(name, &text, &size, error);
+    if (st != DLS_OK) return st;
+    bad = dlsi_csv((const char *)text, size, &rows, &cols, NULL, NULL);
+    if (bad != 0) {
+        st = dlsi_fail(
+            error, DLS_E_FORMAT,
+            DLSI_MSG("'{s}', line {0}: want a label, then as many numbers as in the first line"),
+            name, bad, 0, 0);
+    } else {
+        data->owned[0] = dlsi_mul((size_t)rows, (size_t)cols) < SIZE_MAX / 8
+                             ? DLS_MALLOC((size_t)rows * (size_t)cols * sizeof(float))
+                             : NULL;
+        data->owned[1] = DLS_MALLOC((size_t)rows * sizeof(int32_t));
+        if (data->owned[0] == NULL || data->owned[1] == NULL) {
+            dls_data_close(data);
+            st = dlsi_fail(error, DLS_E_MEMORY, DLSI_MSG("'{s}' does not fit in memory"), name, 0,
+                           0, 0);
+        }
+    }
+    if (st == DLS_OK) {
+        data->x = data->owned[0];
+        data->label = (const int32_t *)data->owned[1];
+        (void)dlsi_csv((const char *)text, size, &rows, &cols, (float *)data->owned[0],
+                       (int32_t *)data->owned[1]);
+        data->dtype = DLS_F32;
+        data->count = rows;
+        data->shape = dlsi_shape(1, 1, cols);
+        for (i = 0; i < rows; i++) data->classes = dlsi_max_i32(data->classes, data->label[i] + 1);
+    }
+    DLS_FREE(text);
+    return st;
+}
+
+/* The value of a key in the header of a .npy file: where it begins, or NULL. */
+DLSI_FN const char *dlsi_npy_key(const char *head, size_t size, const char *key) {
+    const size_t n = strlen(key);
+    size_t i;
+    for (i = 0; i + n + 3 < size; i++) {
+        if ((head[i] != '\'' && head[i] != '"') || memcmp(head + i + 1, key, n) != 0 ||
+            head[i + n + 1] != head[i])
+            continue;
+        for (i += n + 2; i < size && (head[i] == ' ' || head[i] == ':'); i++) {}
+        return i < size ? head + i : NULL;
+    }
+    return NULL;
+}
+typedef struct dlsi_npy {
+    const unsigned char *data;
+    size_t count; /* elements after the first axis */
+    int32_t dim[4], dims;
+    dls_dtype dtype;
+} dlsi_npy;
+DLSI_FN bool dlsi_npy_parse(const unsigned char *p, size_t size, dlsi_npy *a) {
+    const char *head, *descr, *order, *shape, *end;
+    size_t length, at, bytes;
+    memset(a, 0, sizeof *a);
+    if (size < 12 || memcmp(p, "\x93NUMPY", 6) != 0 || p[6] < 1 || p[6] > 3) return false;
+    at = p[6] == 1 ? 10 : 12;
+    length = p[6] == 1 ? dlsi_load16(p + 8) : dlsi_load32(p + 8);
+    if (length > size - at) return false;
+    head = (const char *)p + at;
+    end = head + length;
+    descr = dlsi_npy_key(head, length, "descr");
+    order = dlsi_npy_key(head, length, "fortran_order");
+    shape = dlsi_npy_key(head, length, "shape");
+    if (descr == NULL || order == NULL || shape == NULL || end - descr < 5 || *order != 'F' ||
+        *shape != '(')
+        return false;
+    a->dtype = memcmp(descr + 2, "f4", 2) == 0   ? DLS_F32
+               : memcmp(descr + 2, "i4", 2) == 0 ? DLS_I32
+                                                 : DLS_U8;
+    if ((a->dtype == DLS_U8 && memcmp(descr + 2, "u1", 2) != 0) ||
+        (a->dtype != DLS_U8 && descr[1] != '<'))
+        return false;
+    for (shape++, a->count = 1; shape < end && *shape != ')';) {
+        double v = 0.0;
+        if (a->dims == 4 || !dlsi_number(&shape, end, &v) || v < 1.0 || v > (double)DLS_DIM_MAX)
+            return false;
+        if (a->dims > 0) a->count = dlsi_mul(a->count, (size_t)v);
+        a->dim[a->dims++] = (int32_t)v;
+        while (shape < end && (*shape == ',' || *shape == ' ' || *shape == 'L')) shape++;
+    }
+    bytes = dlsi_mul(dlsi_mul(a->count, (size_t)a->dim[0]), a->dtype == DLS_U8 ? 1u : 4u);
+    a->data = p + at + length;
+    return a->dims > 0 && a->count <= DLS_DIM_MAX && bytes == size - at - length;
+}
+/* 4-byte elements to this machine's order, to a place aligned for them. */
+DLSI_FN void *dlsi_npy_copy(const dlsi_npy *a) {
+    const size_t n = a->count * (size_t)a->dim[0], width = a->dtype == DLS_U8 ? 1u : 4u;
+    unsigned char *to = (unsigned char *)DLS_MALLOC(n * width);
+    size_t i;
+    if (to == NULL) return NULL;
+    if (width == 1) memcpy(to, a->data, n);
+    for (i = 0; width == 4 && i < n; i++) {
+        const uint32_t v = dlsi_load32(a->data + 4 * i);
+        memcpy(to + 4 * i, &v, 4);
+    }
+    return to;
+}
+DLSI_FN dls_status dlsi_npy_labels(dls_data *data, const char *name, dls_error *error) {
+    char *path = dlsi_path(name, strlen(name) - 4, "-labels.npy");
+    void *bytes = NULL;
+    size_t size = 0;
+    dlsi_npy a;
+    int32_t i;
+    dls_status st = path != NULL ? dls_file_read(path, &bytes, &size, NULL) : DLS_E_MEMORY;
+    if (path != NULL) DLS_FREE(path);
+    if (st == DLS_E_NOT_FOUND) return DLS_OK;
+    if (st == DLS_OK && (!dlsi_npy_parse((const unsigned char *)bytes, size, &a) || a.count != 1 ||
+                         a.dim[0] != data->count || a.dtype == DLS_F32))
+        st = DLS_E_FORMAT;
+    if (st == DLS_OK) {
+        int32_t *label = (int32_t *)DLS_MALLOC((size_t)data->count * sizeof *label);
+        data->owned[1] = label;
+        data->label = label;
+        if (label == NULL) st = DLS_E_MEMORY;
+        for (i = 0; st == DLS_OK && i < data->count; i++) {
+            label[i] = a.dtype == DLS_U8 ? a.data[i] : (int32_t)dlsi_load32(a.data + 4 * i);
+            if (label[i] < 0 || label[i] > 1000000) st = DLS_E_FORMAT;
+            data->classes = dlsi_max_i32(data->classes, label[i] + 1);
+        }
+    }
+    if (bytes != NULL) DLS_FREE(bytes);
+    return st == DLS_OK
+               ? st
+               : dlsi_fail(error, st,
+                           DLSI_MSG("the labels beside '{s}' are not one u1 or i4 per sample"),
+                           name, 0, 0, 0);
+}
+DLSI_FN dls_status dlsi_data_open_npy(dls_data *data, const char *name, dls_error *error) {
+    void *bytes = NULL;
+    size_t size = 0;
+    dlsi_npy a;
+    dls_status st = dls_file_read(name, &bytes, &size, error);
+    if (st != DLS_OK) return st;
+    if (!dlsi_npy_parse((const unsigned char *)bytes, size, &a)) {
+        st = dlsi_fail(
+            error, DLS_E_FORMAT,
+            DLSI_MSG("'{s}' is not a .npy file of <f4, <i4 or |u1 in C order with 1 to 4 axes"),
+            name, 0, 0, 0);
+    } else {
+        data->owned[0] = dlsi_npy_copy(&a);
+        data->x = data->owned[0];
+        data->dtype = a.dtype;
+        data->count = a.dim[0];
+        data->shape = a.dims == 4   ? dlsi_shape(a.dim[1], a.dim[2], a.dim[3])
+                      : a.dims == 3 ? dlsi_shape(a.dim[1], a.dim[2], 1)
+                                    : dlsi_shape(1, 1, a.dims == 2 ? a.dim[1] : 1);
+        if (data->x == NULL)
+            st = dlsi_fail(error, DLS_E_MEMORY, DLSI_MSG("'{s}' does not fit in memory"), name, 0,
+                           0, 0);
+    }
+    DLS_FREE(bytes);
+    if (st == DLS_OK) st = dlsi_npy_labels(data, name, error);
+    if (st != DLS_OK) dls_data_close(data);
+    return st;
+}
+DLS_API dls_status dls_data_open(dls_data *data, const char *name, dls_error *error) {
+    const size_t n = strlen(name);
+    dlsi_error_clear(error);
+    memset(data, 0, sizeof *data);
+    if (n > 4 && strcmp(name + n - 4, ".csv") == 0) return dlsi_data_open_csv(data, name, error);
+    if (n > 4 && strcmp(name + n - 4, ".npy") == 0) return dlsi_data_open_npy(data, name, error);
+    return dlsi_data_open_idx(data, name, error);
+}
+DLS_API void dls_data_close(dls_data *data) {
+    int32_t i;
+    for (i = 0; i < 3; i++) {
+        if (data->owned[i] != NULL) DLS_FREE(data->owned[i]);
+        data->owned[i] = NULL;
+    }
+    data->x = NULL;
+    data->label = NULL;
+    data->values = NULL;
+    data->count = 0;
+}
+#endif
+
+#if DLS_ENABLE_STB_IMAGE
+DLS_API dls_status dls_image_load(const char *path, dls_shape shape, dls_real *x) {
+    int w = 0, h = 0, channels = 0, i, j, k;
+    unsigned char *pixels;
+    if (dls_shape_count(shape) == 0 || (shape.c != 1 && shape.c != 3 && shape.c != 4))
+        return DLS_E_ARG;
+    pixels = stbi_load(path, &w, &h, &channels, (int)shape.c);
+    if (pixels == NULL) return DLS_E_FORMAT;
+    for (i = 0; i < shape.h; i++) {
+        for (j = 0; j < shape.w; j++) {
+            /* the box of the source that this pixel covers, at least one pixel of it */
+            const int y0 = (int)((int64_t)i * h / shape.h), x0 = (int)((int64_t)j * w / shape.w);
+            int y1 = (int)((int64_t)(i + 1) * h / shape.h),
+                x1 = (int)((int64_t)(j + 1) * w / shape.w), a, b;
+            if (y1 <= y0) y1 = y0 + 1;
+            if (x1 <= x0) x1 = x0 + 1;
+            for (k = 0; k < shape.c; k++) {
+                int64_t sum = 0;
+                for (a = y0; a < y1; a++)
+                    for (b = x0; b < x1; b++) sum += pixels[((int64_t)a * w + b) * shape.c + k];
+                *x++ = (dls_real)sum / ((dls_real)255 * (dls_real)((int64_t)(y1 - y0) * (x1 - x0)));
+            }
+        }
+    }
+    stbi_image_free(pixels);
+    return DLS_OK;
+}
+#endif
+
+/* ---- Fit ---- */
+
+DLS_API int32_t dls_fit_index(uint64_t seed, int32_t epoch, int32_t count, int32_t i) {
+    return (int32_t)dls_shuffle_at(dlsi_seed(seed, 0x65706F6368u + (uint64_t)epoch),
+                                   (uint32_t)count, (uint32_t)i);
+}
+
+#if DLS_ENABLE_HEAP
+typedef struct dlsi_fit {
+    const dls_data *data;
+    dls_fit_desc d;
+    dls_train *train;
+    dls_pool *pool; /* ours */
+    int32_t *index;
+    int64_t steps, per_epoch;
+    dls_progress progress;
+    double loss, accuracy, epoch_loss,
+        epoch_accuracy; /* sums of steps since the last report, this epoch */
+    int64_t since, epoch_since;
+    uint64_t start, reported;
+} dlsi_fit;
+
+/* Samples of a step: their indices to f->index, their count returned. */
+DLSI_FN int32_t dlsi_fit_samples(dlsi_fit *f, int64_t step) {
+    const int32_t batch = f->train->desc.batch, epoch = (int32_t)(step / f->per_epoch);
+    const int32_t first = (int32_t)(step % f->per_epoch) * batch;
+    const int32_t n = dlsi_min_i32(batch, f->data->count - first);
+    int32_t i;
+    for (i = 0; i < n; i++)
+        f->index[i] = dls_fit_index(f->d.train.seed, epoch, f->data->count, first + i);
+    return n;
+}
+/* Reports progress when it is time or the last step; false: stop. */
+DLSI_FN bool dlsi_fit_report(dlsi_fit *f) {
+    const uint64_t now = dls_now_us(), every = (uint64_t)dlsi_or(f->d.progress_ms, 100) * 1000u;
+    dls_progress *p = &f->progress;
+    if (f->d.progress == NULL || f->since == 0) return true;
+    if (now - f->reported < every && f->train->step < f->steps) return true;
+    p->step = f->train->step;
+    p->steps = f->steps;
+    p->epoch = (int32_t)((f->train->step - 1) / f->per_epoch) + 1;
+    p->epochs = (int32_t)((f->steps + f->per_epoch - 1) / f->per_epoch);
+    p->loss = f->loss / (double)f->since;
+    p->accuracy = f->accuracy / (double)f->since;
+    p->seconds = (double)(now - f->start) * 1e-6;
+    p->samples_per_s =
+        (double)f->since * (double)f->train->desc.batch * 1e6 / (double)(now - f->reported + 1);
+    p->lr = dls_optim_lr(&f->train->desc.optim, f->train->step);
+    f->reported = now;
+    f->since = 0;
+    f->loss = f->accuracy = 0.0;
+    return f->d.progress(f->d.user, p);
+}
+DLSI_FN void dlsi_fit_count(dlsi_fit *f, const dls_step_stats *stats, dls_fit_report *report,
+                            int32_t n) {
+    f->loss += stats->loss;
+    f->accuracy += stats->accuracy;
+    f->since++;
+    if ((f->train->step - 1) % f->per_epoch == 0) {
+        f->epoch_loss = f->epoch_accuracy = 0.0;
+        f->epoch_since = 0;
+    }
+    f->epoch_loss += stats->loss;
+    f->epoch_accuracy += stats->accuracy;
+    f->epoch_since++;
+    report->redone += stats->redone;
+    report->samples += n;
+    report->steps++;
+}
+DLSI_FN dls_status dlsi_fit_open(dlsi_fit *f, dls_net *net, const dls_data *data,
+                                 const dls_fit_desc *desc) {
+    dls_train_desc d = dlsi_train_desc(&desc->train);
+    dls_pool_desc pool;
+    DLSI_ZERO(pool);
+    pool.threads = desc->threads;
+    f->data = data;
+    f->d = *desc;
+    if (data->count < 1)
+        return dlsi_fail(&net->plan_error, DLS_E_ARG, DLSI_MSG("the data set is empty"), NULL, 0, 0,
+                         0);
+    if (d.pool == NULL && desc->threads != 1) {
+        f->pool = dls_pool_create(&pool);
+        if (f->pool == NULL)
+            return dlsi_fail(&net->plan_error, DLS_E_MEMORY, DLSI_MSG("cannot start {0} threads"),
+                             NULL, desc->threads, 0, 0);
+        d.pool = f->pool;
+    }
+    f->per_epoch = dlsi_ceil_div(data->count, d.batch);
+    f->steps = f->per_epoch * dlsi_or(desc->epochs, 1);
+    if (desc->steps > 0) f->steps = desc->steps;
+    if (d.optim.total_steps == 0) d.optim.total_steps = f->steps;
+    f->train = dls_train_create(net, &d);
+    if (f->train == NULL)
+        return net->error.status != DLS_OK            ? net->error.status
+               : dls_net_error(net)->status != DLS_OK ? dls_net_error(net)->status
+                                                      : DLS_E_MEMORY;
+    f->index = (int32_t *)DLS_MALLOC((size_t)d.batch * sizeof(int32_t));
+    return f->index != NULL ? DLS_OK : DLS_E_MEMORY;
+}
+DLSI_FN void dlsi_fit_close(dlsi_fit *f) {
+    if (f->index != NULL) DLS_FREE(f->index);
+    dls_train_destroy(f->train);
+    dls_pool_destroy(f->pool);
+}
+/* One device's step; >>node has another. */
+typedef dls_status (*dlsi_fit_step_fn)(void *user, dlsi_fit *f, int32_t n, dls_step_stats *stats);
+DLSI_FN dls_status dlsi_fit_own_step(void *user, dlsi_fit *f, int32_t n, dls_step_stats *stats) {
+    (void)user;
+    return dls_train_step_data(f->train, f->data, &f->d.augment, f->index, n, stats);
+}
+DLSI_FN dls_status dlsi_fit_loop(dlsi_fit *f, dlsi_fit_step_fn step, void *user, bool saves,
+                                 dls_fit_report *report) {
+    dls_status st = DLS_OK;
+    f->start = f->reported = dls_now_us();
+    while (st == DLS_OK && f->train->step < f->steps) {
+        const int32_t n = dlsi_fit_samples(f, f->train->step);
+        dls_step_stats stats;
+        DLSI_ZERO(stats);
+        st = step(user, f, n, &stats);
+        if (st != DLS_OK) break;
+        dlsi_fit_count(f, &stats, report, n);
+        if (!dlsi_fit_report(f)) st = DLS_E_STOPPED;
+        if (saves && f->d.checkpoint != NULL && f->d.checkpoint_every > 0 &&
+            f->train->step % f->d.checkpoint_every == 0 && st == DLS_OK)
+            st = dlsi_fit_save(f->train, f->d.checkpoint);
+    }
+    if (saves && f->d.checkpoint != NULL && (st == DLS_OK || st == DLS_E_STOPPED)) {
+        const dls_status saved = dlsi_fit_save(f->train, f->d.checkpoint);
+        if (saved != DLS_OK) st = saved;
+    }
+    report->seconds = (double)(dls_now_us() - f->start) * 1e-6;
+    report->samples_per_s = report->seconds > 0 ? (double)report->samples / report->seconds : 0.0;
+    report->epochs = (int32_t)(f->train->step / f->per_epoch);
+    report->loss = f->epoch_since > 0 ? f->epoch_loss / (double)f->epoch_since : 0.0;
+    report->accuracy = f->epoch_since > 0 ? f->epoch_accuracy / (double)f->epoch_since : 0.0;
+    report->state_hash = dls_train_hash(f->train);
+    return st;
+}
+DLS_API dls_status dls_fit(dls_net *net, const dls_data *data, const dls_fit_desc *desc,
+                           dls_fit_report *report) {
+    dls_fit_report own;
+    dlsi_fit f;
+    dls_status st;
+    if (report == NULL) report = &own;
+    memset(report, 0, sizeof *report);
+    DLSI_ZERO(f);
+    st = dlsi_fit_open(&f, net, data, desc);
+    if (st == DLS_OK && desc->resume != NULL) st = dlsi_fit_resume(f.train, desc->resume);
+    if (st == DLS_OK) st = dlsi_fit_loop(&f, dlsi_fit_own_step, NULL, true, report);
+    if (f.train != NULL && st != DLS_OK && net->plan_error.status == DLS_OK)
+        net->plan_error = f.train->exec->error;
+    dlsi_fit_close(&f);
+    return st;
+}
+DLS_API dls_status dls_eval(dls_net *net, const dls_data *data, const dls_loss_desc *loss,
+                            int32_t batch, dls_pool *pool, dls_eval_report *report) {
+    const uint64_t start = dls_now_us();
+    const dls_shape y = dls_net_shape(net, dls_net_output_of(net));
+    dls_exec_desc d;
+    dls_exec *exec;
+    dls_loss_sums sums;
+    dls_target target;
+    int32_t *index, *label, i, k;
+    dls_real *values;
+    dls_status st = DLS_OK;
+    memset(report, 0, sizeof *report);
+    DLSI_ZERO(d);
+    DLSI_ZERO(sums);
+    d.batch = dlsi_or(batch, 64);
+    d.pool = pool;
+    exec = dls_exec_create(net, &d);
+    if (exec == NULL)
+        return dls_net_error(net)->status != DLS_OK ? dls_net_error(net)->status : DLS_E_MEMORY;
+    index = (int32_t *)DLS_MALLOC((size_t)d.batch * 2 * sizeof *index);
+    values = (dls_real *)DLS_MALLOC(((size_t)d.batch * (size_t)dlsi_max_i32(data->values_each, 1)) *
+                                    sizeof *values);
+    if (index == NULL || values == NULL) st = DLS_E_MEMORY;
+    if (st == DLS_OK &&
+        (dls_exec_input(exec, 0) == NULL ||
+         dlsi_count(data->shape) != dlsi_count(dls_net_shape(net, dls_exec_input_val(exec, 0))) ||
+         (data->values != NULL && (size_t)data->values_each != dlsi_count(y)) ||
+         (data->label != NULL && (y.h != 1 || y.w != 1))))
+        st = dlsi_fail(&net->plan_error, DLS_E_SHAPE,
+                       DLSI_MSG("samples of {0} elements or their targets do not fit the network"),
+                       NULL, (int32_t)dlsi_count(data->shape), 0, 0);
+    label = index != NULL ? index + d.batch : NULL;
+    for (i = 0; st == DLS_OK && i < data->count; i += d.batch) {
+        const int32_t n = dlsi_min_i32(d.batch, data->count - i);
+        for (k = 0; k < n; k++) index[k] = i + k;
+        DLSI_ZERO(target);
+        target.label = data->label != NULL ? label : NULL;
+        target.values = data->values != NULL ? values : NULL;
+        st = dls_data_fetch(data, NULL, 0, index, n, dls_exec_input(exec, 0),
+                            data->label != NULL ? label : NULL, NULL, NULL,
+                            data->values != NULL ? values : NULL);
+        if (st == DLS_OK) st = dls_exec_forward(exec, n);
+        if (st == DLS_OK)
+            st = dls_loss(&exec->cx, loss, n, y, dls_exec_output(exec), &target, 1.0, NULL, &sums);
+    }
+    if (index != NULL) DLS_FREE(index);
+    if (values != NULL) DLS_FREE(values);
+    if (st != DLS_OK && net->plan_error.status == DLS_OK) net->plan_error = exec->error;
+    dls_exec_destroy(exec);
+    report->samples = (int32_t)sums.positions;
+    if (sums.positions > 0) {
+        report->loss = sums.loss / sums.positions;
+        report->accuracy = sums.correct / sums.positions;
+    }
+    report->seconds = (double)(dls_now_us() - start) * 1e-6;
+    return st;
+}
+
+/* ---- Gradient check ---- */
+
+typedef struct dlsi_check {
+    dls_exec *exec;
+    dls_real *r; /* what the outputs are weighted by */
+    int32_t n;
+    uint64_t seed;
+    double eps;
+    int32_t probes;
+    dls_grad_report *report;
+} dlsi_check;
+DLSI_FN double dlsi_check_value(dlsi_check *c, dls_status *st) {
+    const dls_real *y;
+    const size_t n = (size_t)c->n * dlsi_count(dls_net_shape(c->exec->net, c->exec->output));
+    double sum = 0.0;
+    size_t i;
+    *st = dls_exec_forward_train(c->exec, c->n, c->seed, 0, c->n);
+    y = dls_exec_output(c->exec);
+    for (i = 0; *st == DLS_OK && i < n; i++) sum += (double)y[i] * (double)c->r[i];
+    return sum;
+}
+/* Compares at probes elements of w, whose analytic gradient is g. x: the executor's inputs, to be
+   restored before each run (NULL: none needs it). */
+DLSI_FN dls_status dlsi_check_tensor(dlsi_check *c, dls_real *w, const dls_real *g, size_t count,
+                                     dls_real **x, int32_t node, int32_t index) {
+    const int32_t probes = (int32_t)dlsi_min_size(count, (size_t)c->probes);
+    dls_status st = DLS_OK;
+    int32_t i, sign, k;
+    for (i = 0; i < probes && st == DLS_OK; i++) {
+        const size_t at =
+            (size_t)probes == count ? (size_t)i : (size_t)dls_rand_at(c->seed, (uint32_t)i) % count;
+        const dls_real keep = w[at];
+        double value[2] = {0, 0}, numeric, error, size;
+        for (sign = 0; sign < 2 && st == DLS_OK; sign++) {
+            w[at] = (dls_real)((double)keep + (sign == 0 ? c->eps : -c->eps));
+            for (k = 0; x != NULL && dls_exec_input(c->exec, k) != NULL; k++)
+                memcpy(dls_exec_input(c->exec, k), x[k],
+                       (size_t)c->n *
+                           dlsi_count(dls_net_shape(c->exec->net, dls_exec_input_val(c->exec, k))) *
+                           sizeof(dls_real));
+            value[sign] = dlsi_check_value(c, &st);
+        }
+        w[at] = keep;
+        numeric = (value[0] - value[1]) / (2.0 * c->eps);
+        error = numeric - (double)g[at];
+        if (error < 0) error = -error;
+        size = numeric < 0 ? -numeric : numeric;
+        if ((double)g[at] > size) size = (double)g[at];
+        if (-(double)g[at] > size) size = -(double)g[at];
+        error /= size > 1.0 ? size : 1.0;
+        if (error > c->report->worst || error != error) {
+            c->report->worst = error != error ? 1e300 : error;
+            c->report->node = node;
+            c->report->index = index;
+            c->report->element = at;
+        }
+    }
+    return st;
+}
+/* Random inputs into x[], and weights of outputs. Integers: ids for the embedding that reads them.
+   */
+DLSI_FN void dlsi_check_fill(dlsi_check *c, dls_real **x) {
+    const dls_net *net = c->exec->net;
+    dls_rng rng;
+    size_t i, n;
+    int32_t k, j, most = 2;
+    rng.seed = dlsi_seed(c->seed, 77);
+    rng.next = 0;
+    for (k = 0; x[k] != NULL; k++) {
+        const dls_val v = dls_exec_input_val(c->exec, k);
+        n = (size_t)c->n * dlsi_count(dls_net_shape(net, v));
+        for (j = 0; j < net->nodes; j++)
+            if (net->node[j].inputs > 0 && net->node[j].in[0] == v && net->node[j].params > 0)
+                most = net->node[j].attr.i[0];
+        for (i = 0; i < n; i++) {
+            if (net->node[v].dtype == (uint8_t)DLS_I32)
+                ((int32_t *)x[k])[i] = dlsi_draw(&rng, most);
+            else
+                x[k][i] = (dls_real)dls_rng_normal(&rng);
+        }
+    }
+    n = (size_t)c->n * dlsi_count(dls_net_shape(net, c->exec->output));
+    for (i = 0; i < n; i++) c->r[i] = (dls_real)dls_rng_normal(&rng);
+}
+DLSI_FN void dlsi_check_restore(dlsi_check *c, dls_real **x) {
+    int32_t k;
+    for (k = 0; x[k] != NULL; k++) {
+        const dls_val v = dls_exec_input_val(c->exec, k);
+        memcpy(dls_exec_input(c->exec, k), x[k],
+               (size_t)c->n * dlsi_count(dls_net_shape(c->exec->net, v)) *
+                   dls_dtype_bytes((dls_dtype)c->exec->net->node[v].dtype));
+    }
+}
+DLSI_FN dls_status dlsi_check_run(dlsi_check *c, dls_real **x, dls_real *grads) {
+    dls_net *net = c->exec->net;
+    dls_status st;
+    int32_t i, p, k;
+    dlsi_check_fill(c, x);
+    dlsi_check_restore(c, x);
+    (void)dlsi_check_value(c, &st);
+    if (st != DLS_OK) return st;
+    memcpy(dls_exec_output_grad(c->exec), c->r,
+           dlsi_reals((size_t)c->n * dlsi_count(dls_net_shape(net, c->exec->output))));
+    st = dls_exec_backward(c->exec, false);
+    if (st != DLS_OK) return st;
+    memcpy(grads, c->exec->grads,
+           dlsi_reals(net->param_count)); /* forward may not, but backward does, write them */
+    for (i = 0; i < net->nodes && st == DLS_OK; i++) {
+        dls_op_spec spec;
+        dlsi_net_spec(net, i, NULL, 1, false, &spec);
+        for (p = 0; p < net->node[i].params && st == DLS_OK; p++) {
+            if ((spec.param[p].flags & DLS_PARAM_STATISTIC) != 0) continue;
+            st = dlsi_check_tensor(c, net->params + dlsi_param_at(&net->node[i], p),
+                                   grads + dlsi_param_at(&net->node[i], p),
+                                   net->node[i].param_count[p], x, i, p);
+        }
+    }
+    for (k = 0; x[k] != NULL && st == DLS_OK; k++) {
+        const dls_val v = dls_exec_input_val(c->exec, k);
+        const size_t n = (size_t)c->n * dlsi_count(dls_net_shape(net, v));
+        dls_real *copy;
+        if (dls_exec_input_grad(c->exec, k) == NULL) continue;
+        dlsi_check_restore(c, x); /* the gradients once more: numeric runs reuse memory */
+        (void)dlsi_check_value(c, &st);
+        memcpy(dls_exec_output_grad(c->exec), c->r,
+               dlsi_reals((size_t)c->n * dlsi_count(dls_net_shape(net, c->exec->output))));
+        if (st == DLS_OK) st = dls_exec_backward(c->exec, false);
+        copy = dlsi_heap_reals(n);
+        if (copy == NULL) return DLS_E_MEMORY;
+        memcpy(copy, dls_exec_input_grad(c->exec, k), dlsi_reals(n));
+        if (st == DLS_OK) st = dlsi_check_tensor(c, x[k], copy, n, x, -1, k);
+        DLS_FREE(copy);
+    }
+    return st;
+}
+DLS_API dls_status dls_grad_check(dls_net *net, int32_t n, uint64_t seed, double eps,
+                                  int32_t probes, dls_grad_report *report) {
+    dls_real *x[9], *grads = NULL;
+    dls_exec_desc d;
+    dlsi_check c;
+    dls_status st = dlsi_net_need_params(net, true);
+    int32_t k;
+    memset(report, 0, sizeof *report);
+    memset(x, 0, sizeof x);
+    DLSI_ZERO(d);
+    DLSI_ZERO(c);
+    if (st != DLS_OK) return st;
+    d.batch = n;
+    d.train = d.input_grad = true;
+    c.exec = dls_exec_create(net, &d);
+    if (c.exec == NULL)
+        return dls_net_error(net)->status != DLS_OK ? dls_net_error(net)->status : DLS_E_MEMORY;
+    c.n = n;
+    c.seed = seed;
+    c.eps = eps > 0 ? eps : DLS_REAL64 ? 1e-5 : 1e-2;
+    c.probes = dlsi_or(probes, 64);
+    c.report = report;
+    c.r = (dls_real *)DLS_MALLOC(
+        dlsi_reals((size_t)n * dlsi_count(dls_net_shape(net, c.exec->output))));
+    grads = dlsi_heap_reals(net->param_count + 1);
+    if (c.r == NULL || grads == NULL) st = DLS_E_MEMORY;
+    for (k = 0; k < 8 && st == DLS_OK && dls_exec_input(c.exec, k) != NULL; k++) {
+        x[k] = (dls_real *)DLS_MALLOC(
+            dlsi_reals((size_t)n * dlsi_count(dls_net_shape(net, dls_exec_input_val(c.exec, k)))));
+        if (x[k] == NULL) st = DLS_E_MEMORY;
+    }
+    if (st == DLS_OK && dls_exec_output_grad(c.exec) == NULL) st = DLS_E_STATE;
+    if (st == DLS_OK) st = dlsi_check_run(&c, x, grads);
+    for (k = 0; k < 8; k++)
+        if (x[k] != NULL) DLS_FREE(x[k]);
+    if (c.r != NULL) DLS_FREE(c.r);
+    if (grads != NULL) DLS_FREE(grads);
+    dls_exec_destroy(c.exec);
+    return st;
+}
+#endif
+#endif /* DLS_ENABLE_TRAIN */
+
+#if DLS_ENABLE_PEERS
+/* ------------------------------------------------------------------------------------------------
+   >>wire.impl  deps: config.api base wire.api      */
+
+DLS_API void dls_frame_write(const dls_frame *frame, unsigned char *to) {
+    to[0] = (unsigned char)frame->type;
+    to[1] = 1;
+    dlsi_store16(to + 2, frame->flags);
+    dlsi_store32(to + 4, frame->bytes);
+    dlsi_store32(to + 8, frame->tag);
+    dlsi_store32(to + 12, dls_crc32c(0, to, 12));
+}
+DLS_API dls_status dls_frame_read(dls_frame *frame, const unsigned char *from) {
+    frame->type = from[0];
+    frame->flags = dlsi_load16(from + 2);
+    frame->bytes = dlsi_load32(from + 4);
+    frame->tag = dlsi_load32(from + 8);
+    if (dls_crc32c(0, from, 12) != dlsi_load32(from + 12)) return DLS_E_CHECKSUM;
+    if (from[1] != 1) return DLS_E_VERSION;
+    if (frame->type < 1 || frame->type >= DLS_FRAME_TYPES || frame->bytes > DLS_FRAME_MOST)
+        return DLS_E_FORMAT;
+    if (frame->type == DLS_FRAME_DATA) return frame->flags <= 3 ? DLS_OK : DLS_E_FORMAT;
+    if (frame->flags != 0 || frame->bytes != (frame->type == DLS_FRAME_HELLO ? DLS_HELLO_BYTES : 0))
+        return DLS_E_FORMAT;
+    return DLS_OK;
+}
+DLS_API void dls_hello_write(const dls_hello *hello, unsigned char *to) {
+    memcpy(to, "DLSP", 4);
+    dlsi_store16(to + 4, hello->major);
+    dlsi_store16(to + 6, hello->minor);
+    dlsi_store32(to + 8, hello->rank);
+    dlsi_store32(to + 12, hello->size);
+    dlsi_store64(to + 16, hello->group);
+    dlsi_store32(to + 24, hello->real_bytes);
+    memcpy(to + 28, hello->name, sizeof hello->name);
+}
+DLS_API dls_status dls_hello_read(dls_hello *hello, const unsigned char *from) {
+    size_t i;
+    hello->major = dlsi_load16(from + 4);
+    hello->minor = dlsi_load16(from + 6);
+    hello->rank = dlsi_load32(from + 8);
+    hello->size = dlsi_load32(from + 12);
+    hello->group = dlsi_load64(from + 16);
+    hello->real_bytes = dlsi_load32(from + 24);
+    memcpy(hello->name, from + 28, sizeof hello->name);
+    if (memcmp(from, "DLSP", 4) != 0 || hello->name[sizeof hello->name - 1] != '\0')
+        return DLS_E_FORMAT;
+    for (i = 0; hello->name[i] != '\0'; i++) /* names reach terminals */
+        if (hello->name[i] < ' ' || hello->name[i] > '~') return DLS_E_FORMAT;
+    return hello->major == DLS_VERSION_MAJOR ? DLS_OK : DLS_E_VERSION;
+}
+
+/* ------------------------------------------------------------------------------------------------
+   >>peer.impl                                              deps: config.api base wire peer.api
+   A link receives in three states: a header, a hello, the body of a data frame straight into the
+   memory of the op that asked for it. It sends control bytes first, then the frame under way. */
+
+enum { DLSI_OP_FREE = 0, DLSI_OP_SEND, DLSI_OP_RECV };
+typedef struct dlsi_op {
+    int32_t kind, rank, status; /* status: -1 under way */
+    uint32_t tag, order;
+    unsigned char *data;
+    size_t bytes, done;
+} dlsi_op;
+
+enum { DLSI_LINK_FREE = 0, DLSI_LINK_HELLO, DLSI_LINK_UP, DLSI_LINK_BYE, DLSI_LINK_DONE };
+enum { DLSI_RX_HEAD = 0, DLSI_RX_HELLO, DLSI_RX_BODY, DLSI_RX_WAIT };
+#define DLSI_CONTROL_BYTES (4 * DLS_FRAME_HEAD + DLS_HELLO_BYTES)
+typedef struct dlsi_link {
+    int32_t state, rank, rx, rx_op, tx_op;
+    bool called;           /* by us */
+    uint64_t heard, spoke; /* when bytes last came in, went out */
+    unsigned char in[DLS_HELLO_BYTES], head[DLS_FRAME_HEAD], control[DLSI_CONTROL_BYTES];
+    size_t in_done, body_left, head_left, chunk_left, control_used;
+    dls_frame frame; /* being received */
+    dls_status why;
+} dlsi_link;
+typedef struct dlsi_member {
+    int32_t link;   /* -1: not up */
+    uint8_t events; /* bits: up, lost, left */
+    uint8_t status;
+    char name[20];
+} dlsi_member;
+
+struct dls_peer {
+    dls_peer_desc desc;
+    dlsi_link *link;
+    dlsi_member *member;
+    dlsi_op *op;
+    int32_t links;
+    uint32_t order;
+};
+
+DLSI_FN dls_peer_desc dlsi_peer_desc(const dls_peer_desc *desc) {
+    dls_peer_desc d = *desc;
+    d.ops_max = dlsi_or(d.ops_max, 32);
+    if (d.heartbeat_us == 0) d.heartbeat_us = 200000;
+    if (d.timeout_us == 0) d.timeout_us = 10000000;
+    return d;
+}
+DLSI_FN dls_peer *dlsi_peer_layout(dlsi_layout *l, const dls_peer_desc *d) {
+    const int32_t links = d->size + 4; /* a few strangers may wait for their hello to be judged */
+    dls_peer *p = (dls_peer *)dlsi_layout_take(l, sizeof *p);
+    dlsi_link *link = (dlsi_link *)dlsi_layout_take(l, (size_t)links * sizeof *link);
+    dlsi_member *member = (dlsi_member *)dlsi_layout_take(l, (size_t)d->size * sizeof *member);
+    dlsi_op *op = (dlsi_op *)dlsi_layout_take(l, (size_t)d->ops_max * sizeof *op);
+    int32_t i;
+    if (p == NULL) return NULL;
+    memset(link, 0, (size_t)links * sizeof *link);
+    memset(member, 0, (size_t)d->size * sizeof *member);
+    memset(op, 0, (size_t)d->ops_max * sizeof *op);
+    p->desc = *d;
+    p->link = link;
+    p->member = member;
+    p->op = op;
+    p->links = links;
+    p->order = 0;
+    for (i = 0; i < d->size; i++) member[i].link = -1;
+    return p;
+}
+DLSI_FN bool dlsi_peer_good(const dls_peer_desc *d) {
+    return d->size >= 1 && d->size <= 1024 && d->rank >= 0 && d->rank < d->size &&
+           d->ops_max >= 1 && d->ops_max <= 65536;
+}
+DLS_API size_t dls_peer_size(const dls_peer_desc *desc) {
+    const dls_peer_desc d = dlsi_peer_desc(desc);
+    dlsi_layout l = dlsi_layout_at(NULL);
+    if (!dlsi_peer_good(&d)) return 0;
+    (void)dlsi_peer_layout(&l, &d);
+    return dlsi_layout_total(&l);
+}
+DLS_API dls_status dls_peer_init(dls_peer **peer, const dls_peer_desc *desc, void *mem,
+                                 size_t bytes) {
+    const dls_peer_desc d = dlsi_peer_desc(desc);
+    dlsi_layout l = dlsi_layout_at(mem);
+    const char *name = d.name != NULL ? d.name : "peer";
+    size_t i;
+    *peer = NULL;
+    if (!dlsi_peer_good(&d)) return DLS_E_ARG;
+    if (mem == NULL || bytes < dls_peer_size(desc)) return DLS_E_MEMORY;
+    *peer = dlsi_peer_layout(&l, &d);
+    for (i = 0; i < 19 && name[i] >= ' ' && name[i] <= '~'; i++)
+        (*peer)->member[d.rank].name[i] = name[i];
+    return DLS_OK;
+}
+
+/* ---- Links ---- */
+
+DLSI_FN bool dlsi_link_valid(const dls_peer *p, int32_t link) {
+    return link >= 0 && link < p->links && p->link[link].state != DLSI_LINK_FREE;
+}
+DLSI_FN void dlsi_link_control(dlsi_link *l, dls_frame_type type, const unsigned char *payload,
+                               uint32_t bytes) {
+    dls_frame f;
+    if (l->control_used + DLS_FRAME_HEAD + bytes > sizeof l->control)
+        return; /* enough signs of life wait */
+    DLSI_ZERO(f);
+    f.type = (uint32_t)type;
+    f.bytes = bytes;
+    dls_frame_write(&f, l->control + l->control_used);
+    if (bytes > 0) memcpy(l->control + l->control_used + DLS_FRAME_HEAD, payload, bytes);
+    l->control_used += DLS_FRAME_HEAD + bytes;
+}
+/* Ends a link; the peer behind it, if it was up, is lost or has left, and its ops fail. */
+DLSI_FN void dlsi_link_end(dls_peer *p, int32_t link, dls_status why) {
+    dlsi_link *l = &p->link[link];
+    const int32_t rank = l->rank;
+    const bool was_up = l->state == DLSI_LINK_UP || l->state == DLSI_LINK_BYE;
+    int32_t i;
+    l->why = why;
+    l->state = DLSI_LINK_DONE;
+    l->control_used = 0;
+    l->rx_op = l->tx_op = -1;
+    if (!was_up || rank < 0 || p->member[rank].link != link) return;
+    p->member[rank].link = -1;
+    p->member[rank].events |= why == DLS_OK ? 4u : 2u;
+    p->member[rank].status = (uint8_t)why;
+    for (i = 0; i < p->desc.ops_max; i++)
+        if (p->op[i].kind != DLSI_OP_FREE && p->op[i].rank == rank && p->op[i].status < 0)
+            p->op[i].status = (int32_t)DLS_E_PEER;
+}
+DLS_API int32_t dls_peer_link_open(dls_peer *peer, int32_t rank, uint64_t now) {
+    unsigned char payload[DLS_HELLO_BYTES];
+    dls_hello hello;
+    int32_t i;
+    for (i = 0; i < peer->links && peer->link[i].state != DLSI_LINK_FREE; i++) {}
+    if (i == peer->links || rank >= peer->desc.size) return -1;
+    memset(&peer->link[i], 0, sizeof peer->link[i]);
+    peer->link[i].state = DLSI_LINK_HELLO;
+    peer->link[i].rank = rank;
+    peer->link[i].called = rank >= 0;
+    peer->link[i].rx_op = peer->link[i].tx_op = -1;
+    peer->link[i].heard = peer->link[i].spoke = now;
+    DLSI_ZERO(hello);
+    hello.major = DLS_VERSION_MAJOR;
+    hello.minor = DLS_VERSION_MINOR;
+    hello.rank = (uint32_t)peer->desc.rank;
+    hello.size = (uint32_t)peer->desc.size;
+    hello.real_bytes = (uint32_t)sizeof(dls_real);
+    hello.group = peer->desc.group;
+    memcpy(hello.name, peer->member[peer->desc.rank].name, sizeof hello.name);
+    dls_hello_write(&hello, payload);
+    dlsi_link_control(&peer->link[i], DLS_FRAME_HELLO, payload, sizeof payload);
+    return i;
+}
+DLS_API void dls_peer_link_close(dls_peer *peer, int32_t link, uint64_t now) {
+    (void)now;
+    if (!dlsi_link_valid(peer, link)) return;
+    if (peer->link[link].state != DLSI_LINK_DONE)
+        dlsi_link_end(peer, link, peer->link[link].state == DLSI_LINK_BYE ? DLS_OK : DLS_E_PEER);
+    peer->link[link].state = DLSI_LINK_FREE;
+}
+DLS_API bool dls_peer_link_done(const dls_peer *peer, int32_t link) {
+    const dlsi_link *l = &peer->link[link];
+    if (!dlsi_link_valid(peer, link)) return false;
+    return l->state == DLSI_LINK_DONE || (l->state == DLSI_LINK_BYE && l->control_used == 0);
+}
+/* A hello: whoever it is must be who we called, or a free place in the roster. */
+DLSI_FN dls_status dlsi_link_hello(dls_peer *p, int32_t link) {
+    dlsi_link *l = &p->link[link];
+    dls_hello h;
+    const dls_status st = dls_hello_read(&h, l->in);
+    if (st != DLS_OK) return st;
+    if (h.group != p->desc.group || h.size != (uint32_t)p->desc.size ||
+        h.real_bytes != sizeof(dls_real))
+        return DLS_E_MISMATCH;
+    if (l->state != DLSI_LINK_HELLO || h.rank >= h.size || h.rank == (uint32_t)p->desc.rank ||
+        (l->rank >= 0 && h.rank != (uint32_t)l->rank) || p->member[h.rank].link >= 0)
+        return DLS_E_REFUSED;
+    l->rank = (int32_t)h.rank;
+    l->state = DLSI_LINK_UP;
+    p->member[h.rank].link = link;
+    p->member[h.rank].events |= 1u;
+    memcpy(p->member[h.rank].name, h.name, sizeof h.name);
+    return DLS_OK;
+}
+/* The receive op a data frame is for, or -1: nobody has asked yet. Errors end the link. */
+DLSI_FN dls_status dlsi_link_match(dls_peer *p, dlsi_link *l) {
+    int32_t i, best = -1;
+    for (i = 0; i < p->desc.ops_max; i++) {
+        const dlsi_op *o = &p->op[i];
+        if (o->kind != DLSI_OP_RECV || o->status >= 0 || o->rank != l->rank ||
+            o->tag != l->frame.tag)
+            continue;
+        if (best < 0 || (int32_t)(o->order - p->op[best].order) < 0) best = i;
+    }
+    l->rx = DLSI_RX_WAIT;
+    if (best < 0) return DLS_OK;
+    if (((l->frame.flags & 1u) != 0) != (p->op[best].done == 0) ||
+        l->frame.bytes > p->op[best].bytes - p->op[best].done)
+        return DLS_E_FORMAT;
+    l->rx = DLSI_RX_BODY;
+    l->rx_op = best;
+    l->body_left = l->frame.bytes;
+    return DLS_OK;
+}
+/* A body is complete; the last one must complete its message. */
+DLSI_FN dls_status dlsi_link_body(dls_peer *p, dlsi_link *l) {
+    dlsi_op *o = &p->op[l->rx_op];
+    const bool last = (l->frame.flags & 2u) != 0;
+    l->rx = DLSI_RX_HEAD;
+    l->in_done = 0;
+    l->rx_op = -1;
+    if (last != (o->done == o->bytes)) return DLS_E_FORMAT;
+    if (last) o->status = (int32_t)DLS_OK;
+    return DLS_OK;
+}
+DLSI_FN dls_status dlsi_link_head(dls_peer *p, int32_t link) {
+    dlsi_link *l = &p->link[link];
+    dls_status st = dls_frame_read(&l->frame, l->in);
+    l->in_done = 0;
+    if (st != DLS_OK) return st;
+    if (l->frame.type == DLS_FRAME_HELLO) {
+        l->rx = DLSI_RX_HELLO;
+        return DLS_OK;
+    }
+    if (l->state != DLSI_LINK_UP && l->state != DLSI_LINK_BYE)
+        return DLS_E_REFUSED; /* hello first */
+    if (l->frame.type == DLS_FRAME_BYE) dlsi_link_end(p, link, DLS_OK);
+    if (l->frame.type != DLS_FRAME_DATA) return DLS_OK;
+    st = dlsi_link_match(p, l);
+    return st == DLS_OK && l->rx == DLSI_RX_BODY && l->body_left == 0 ? dlsi_link_body(p, l) : st;
+}
+
+/* ---- Bytes in ---- */
+
+DLS_API void *dls_peer_rx_span(dls_peer *peer, int32_t link, size_t *size) {
+    dlsi_link *l = &peer->link[link];
+    *size = 0;
+    if (!dlsi_link_valid(peer, link) || l->state == DLSI_LINK_DONE) return NULL;
+    if (l->rx == DLSI_RX_WAIT && dlsi_link_match(peer, l) != DLS_OK)
+        dlsi_link_end(peer, link, DLS_E_FORMAT);
+    if (l->state == DLSI_LINK_DONE || l->rx == DLSI_RX_WAIT) return NULL;
+    if (l->rx == DLSI_RX_BODY) {
+        *size = l->body_left;
+        return peer->op[l->rx_op].data + peer->op[l->rx_op].done;
+    }
+    *size = (l->rx == DLSI_RX_HELLO ? DLS_HELLO_BYTES : DLS_FRAME_HEAD) - l->in_done;
+    return l->in + l->in_done;
+}
+DLS_API dls_status dls_peer_rx_done(dls_peer *peer, int32_t link, size_t n, uint64_t now) {
+    dlsi_link *l = &peer->link[link];
+    dls_status st = DLS_OK;
+    if (!dlsi_link_valid(peer, link) || l->state == DLSI_LINK_DONE || n == 0) return DLS_OK;
+    l->heard = now;
+    if (l->rx == DLSI_RX_BODY) {
+        peer->op[l->rx_op].done += n;
+        l->body_left -= n;
+        if (l->body_left == 0) st = dlsi_link_body(peer, l);
+    } else {
+        l->in_done += n;
+        if (l->rx == DLSI_RX_HELLO && l->in_done == DLS_HELLO_BYTES) {
+            st = dlsi_link_hello(peer, link);
+            l->rx = DLSI_RX_HEAD;
+            l->in_done = 0;
+        } else if (l->rx == DLSI_RX_HEAD && l->in_done == DLS_FRAME_HEAD) {
+            st = dlsi_link_head(peer, link);
+        }
+    }
+    if (st != DLS_OK) dlsi_link_end(peer, link, st);
+    return st;
+}
+DLS_API dls_status dls_peer_rx(dls_peer *peer, int32_t link, const void *bytes, size_t n,
+                               size_t *taken, uint64_t now) {
+    const unsigned char *p = (const unsigned char *)bytes;
+    dls_status st = DLS_OK;
+    *taken = 0;
+    while (*taken < n && st == DLS_OK) {
+        size_t size;
+        void *to = dls_peer_rx_span(peer, link, &size);
+        if (size == 0) break;
+        size = dlsi_min_size(size, n - *taken);
+        memcpy(to, p + *taken, size);
+        *taken += size;
+        st = dls_peer_rx_done(peer, link, size, now);
+    }
+    return st;
+}
+
+/* ---- Bytes out ---- */
+
+/* The next send op of a link, oldest first; begins its next frame. False: nothing to send. */
+DLSI_FN bool dlsi_link_next(dls_peer *p, dlsi_link *l) {
+    dls_frame f;
+    dlsi_op *o;
+    int32_t i;
+    if (l->tx_op < 0) {
+        for (i = 0; i < p->desc.ops_max; i++) {
+            o = &p->op[i];
+            if (o->kind != DLSI_OP_SEND || o->status >= 0 || o->rank != l->rank) continue;
+            if (l->tx_op < 0 || (int32_t)(o->order - p->op[l->tx_op].order) < 0) l->tx_op = i;
+        }
+    }
+    if (l->tx_op < 0) return false;
+    o = &p->op[l->tx_op];
+    DLSI_ZERO(f);
+    f.type = DLS_FRAME_DATA;
+    f.tag = o->tag;
+    f.bytes = (uint32_t)dlsi_min_size(o->bytes - o->done, DLS_FRAME_MOST);
+    f.flags = (o->done == 0 ? 1u : 0u) | (o->done + f.bytes == o->bytes ? 2u : 0u);
+    dls_frame_write(&f, l->head);
+    l->head_left = DLS_FRAME_HEAD;
+    l->chunk_left = f.bytes;
+    return true;
+}
+DLS_API const void *dls_peer_tx_span(dls_peer *peer, int32_t link, size_t *size) {
+    dlsi_link *l = &peer->link[link];
+    *size = 0;
+    if (!dlsi_link_valid(peer, link) || l->state == DLSI_LINK_DONE) return NULL;
+    if (l->control_used > 0 && l->head_left == 0 && l->chunk_left == 0) {
+        *size = l->control_used;
+        return l->control;
+    }
+    if (l->head_left == 0 && l->chunk_left == 0 &&
+        (l->state != DLSI_LINK_UP || !dlsi_link_next(peer, l)))
+        return NULL;
+    if (l->head_left > 0) {
+        *size = l->head_left;
+        return l->head + (DLS_FRAME_HEAD - l->head_left);
+    }
+    *size = l->chunk_left;
+    return peer->op[l->tx_op].data + peer->op[l->tx_op].done;
+}
+DLS_API void dls_peer_tx_done(dls_peer *peer, int32_t link, size_t n, uint64_t now) {
+    dlsi_link *l = &peer->link[link];
+    dlsi_op *o;
+    if (!dlsi_link_valid(peer, link) || l->state == DLSI_LINK_DONE || n == 0) return;
+    l->spoke = now;
+    if (l->head_left == 0 && l->chunk_left == 0) {
+        l->control_used -= dlsi_min_size(n, l->control_used);
+        memmove(l->control, l->control + n, l->control_used);
+        return;
+    }
+    o = &peer->op[l->tx_op];
+    if (l->head_left > 0) {
+        l->head_left -= n;
+    } else {
+        l->chunk_left -= n;
+        o->done += n;
+    }
+    if (l->head_left > 0 || l->chunk_left > 0 || o->done < o->bytes) return;
+    o->status = (int32_t)DLS_OK;
+    l->tx_op = -1;
+}
+
+/* ---- Time and events ---- */
+
+DLS_API void dls_peer_tick(dls_peer *peer, uint64_t now) {
+    int32_t i;
+    for (i = 0; i < peer->links; i++) {
+        dlsi_link *l = &peer->link[i];
+        if (l->state == DLSI_LINK_FREE || l->state == DLSI_LINK_DONE) continue;
+        if (now < l->heard) l->heard = now; /* the clock jumped back: start over */
+        if (now < l->spoke) l->spoke = now;
+        if (l->rx != DLSI_RX_WAIT && now - l->heard > peer->desc.timeout_us) {
+            dlsi_link_end(peer, i,
+                          DLS_E_TIMEOUT); /* while we hold its bytes back, silence is ours */
+        } else if (l->state == DLSI_LINK_UP && now - l->spoke >= peer->desc.heartbeat_us &&
+                   l->control_used == 0) {
+            dlsi_link_control(l, DLS_FRAME_PING, NULL, 0);
+        }
+    }
+}
+DLS_API uint64_t dls_peer_deadline(const dls_peer *peer) {
+    uint64_t soon = UINT64_MAX;
+    int32_t i;
+    for (i = 0; i < peer->links; i++) {
+        const dlsi_link *l = &peer->link[i];
+        if (l->state == DLSI_LINK_FREE || l->state == DLSI_LINK_DONE) continue;
+        if (l->rx != DLSI_RX_WAIT && l->heard + peer->desc.timeout_us + 1 < soon)
+            soon = l->heard + peer->desc.timeout_us + 1;
+        if (l->state == DLSI_LINK_UP && l->control_used == 0 &&
+            l->spoke + peer->desc.heartbeat_us < soon)
+            soon = l->spoke + peer->desc.heartbeat_us;
+    }
+    return soon;
+}
+DLS_API bool dls_peer_next_event(dls_peer *peer, dls_peer_event *event) {
+    int32_t i, bit;
+    for (i = 0; i < peer->desc.size; i++) {
+        for (bit = 0; bit < 3; bit++) {
+            if ((peer->member[i].events >> bit & 1u) == 0) continue;
+            peer->member[i].events &= (uint8_t) ~(1u << bit);
+            event->type = (dls_peer_event_type)(bit + 1);
+            event->rank = i;
+            event->status = bit == 1 ? (dls_status)peer->member[i].status : DLS_OK;
+            return true;
+        }
+    }
+    return false;
+}
+DLS_API bool dls_peer_is_up(const dls_peer *peer, int32_t rank) {
+    return rank >= 0 && rank < peer->desc.size &&
+           (rank == peer->desc.rank || peer->member[rank].link >= 0);
+}
+DLS_API int32_t dls_peer_up(const dls_peer *peer) {
+    int32_t i, n = 0;
+    for (i = 0; i < peer->desc.size; i++) n += dls_peer_is_up(peer, i) ? 1 : 0;
+    return n;
+}
+DLS_API const char *dls_peer_name(const dls_peer *peer, int32_t rank) {
+    return rank >= 0 && rank < peer->desc.size ? peer->member[rank].name : "";
+}
+DLS_API void dls_peer_leave(dls_peer *peer) {
+    int32_t i;
+    for (i = 0; i < peer->links; i++) {
+        if (peer->link[i].state != DLSI_LINK_UP) continue;
+        dlsi_link_control(&peer->link[i], DLS_FRAME_BYE, NULL, 0);
+        peer->link[i].state = DLSI_LINK_BYE;
+    }
+}
+
+/* ---- Messages ---- */
+
+DLSI_FN int32_t dlsi_peer_op(dls_peer *p, int32_t kind, int32_t rank, uint32_t tag, void *data,
+                             size_t bytes) {
+    int32_t i;
+    for (i = 0; i < p->desc.ops_max && p->op[i].kind != DLSI_OP_FREE; i++) {}
+    if (i == p->desc.ops_max) return -1;
+    memset(&p->op[i], 0, sizeof p->op[i]);
+    p->op[i].kind = kind;
+    p->op[i].rank = rank;
+    p->op[i].tag = tag;
+    p->op[i].order = p->order++;
+    p->op[i].data = (unsigned char *)data;
+    p->op[i].bytes = bytes;
+    p->op[i].status = rank != p->desc.rank && dls_peer_is_up(p, rank) ? -1 : (int32_t)DLS_E_PEER;
+    return i;
+}
+DLS_API int32_t dls_peer_send(dls_peer *peer, int32_t rank, uint32_t tag, const void *data,
+                              size_t bytes) {
+    return dlsi_peer_op(peer, DLSI_OP_SEND, rank, tag, (void *)(uintptr_t)data, bytes);
+}
+DLS_API int32_t dls_peer_recv(dls_peer *peer, int32_t rank, uint32_t tag, void *data,
+                              size_t bytes) {
+    return dlsi_peer_op(peer, DLSI_OP_RECV, rank, tag, data, bytes);
+}
+DLS_API bool dls_peer_op_done(dls_peer *peer, int32_t op, dls_status *status) {
+    if (op < 0 || op >= peer->desc.ops_max || peer->op[op].kind == DLSI_OP_FREE) {
+        *status = DLS_E_ARG;
+        return true;
+    }
+    if (peer->op[op].status < 0) return false;
+    *status = (dls_status)peer->op[op].status;
+    peer->op[op].kind = DLSI_OP_FREE;
+    return true;
+}
+DLS_API void dls_peer_op_drop(dls_peer *peer, int32_t op) {
+    int32_t i;
+    if (op < 0 || op >= peer->desc.ops_max) return;
+    for (i = 0; i < peer->links;
+         i++) { /* bytes under way have nowhere to go: the link cannot go on */
+        const dlsi_link *l = &peer->link[i];
+        if (l->state == DLSI_LINK_UP && peer->op[op].status < 0 &&
+            (l->rx_op == op || (l->tx_op == op && peer->op[op].done > 0)))
+            dlsi_link_end(peer, i, DLS_E_PEER);
+        if (peer->link[i].tx_op == op) {
+            peer->link[i].tx_op = -1;
+            peer->link[i].head_left = peer->link[i].chunk_left = 0;
+        }
+    }
+    peer->op[op].kind = DLSI_OP_FREE;
+}
+
+/* ------------------------------------------------------------------------------------------------
+   >>coll.impl                                            deps: config.api base wire peer coll.api
+   Ring: the array is `size` chunks. In step s < size - 1, rank r sends chunk r - s to r + 1 and
+   adds what comes from r - 1 to chunk r - s - 1; then chunk r + 1 is complete at r, and size - 1
+   more steps pass complete chunks on. */
+
+DLSI_FN uint32_t dlsi_swap32(uint32_t x) {
+    return x >> 24 | (x >> 8 & 0xFF00u) | (x << 8 & 0xFF0000u) | x << 24;
+}
+DLSI_FN size_t dlsi_reduce_bytes(dls_reduce reduce) {
+    return reduce == DLS_REDUCE_SUM_I32 ? 4u : 1u;
+}
+DLS_API size_t dls_coll_size(int32_t size, size_t bytes) {
+    return bytes / (size_t)dlsi_max_i32(size, 1) + 8 + DLS_ALIGN;
+}
+DLS_API dls_status dls_coll_init(dls_coll *coll, dls_peer *peer, int32_t rank, int32_t size,
+                                 void *mem, size_t bytes) {
+    dlsi_layout l = dlsi_layout_at(mem);
+    memset(coll, 0, sizeof *coll);
+    if (rank < 0 || rank >= size || (size > 1 && peer == NULL)) return DLS_E_ARG;
+    if (mem == NULL || bytes < DLS_ALIGN) return DLS_E_MEMORY;
+    coll->peer = peer;
+    coll->rank = rank;
+    coll->size = size;
+    coll->staging = l.base;
+    coll->staging_bytes = bytes - (size_t)(l.base - (unsigned char *)mem);
+    coll->send = coll->recv = -1;
+    return DLS_OK;
+}
+/* Chunk c, of which index may lie outside 0..size-1. */
+DLSI_FN unsigned char *dlsi_coll_chunk(const dls_coll *c, int32_t chunk, size_t *bytes) {
+    const size_t n = (size_t)c->size, width = dlsi_reduce_bytes(c->reduce);
+    const size_t i = (size_t)((chunk % c->size + c->size) % c->size);
+    const size_t first = c->count / n * i + dlsi_min_size(i, c->count % n);
+    *bytes = (c->count / n + (i < c->count % n ? 1 : 0)) * width;
+    return c->data + first * width;
+}
+DLSI_FN void dlsi_coll_step(dls_coll *c) {
+    const int32_t half = c->size - 1, s = c->step < half ? c->step : c->step - half;
+    const bool gather = c->step >= half;
+    const int32_t out = gather ? c->rank + 1 - s : c->rank - s, in = out - 1;
+    const uint32_t tag = c->sequence << 12 | (uint32_t)c->step;
+    size_t out_bytes, in_bytes;
+    unsigned char *from = dlsi_coll_chunk(c, out, &out_bytes),
+                  *to = dlsi_coll_chunk(c, in, &in_bytes);
+    c->recv = dls_peer_recv(c->peer, (c->rank + c->size - 1) % c->size, tag,
+                            gather ? to : c->staging, in_bytes);
+    c->send = dls_peer_send(c->peer, (c->rank + 1) % c->size, tag, from, out_bytes);
+    c->sent = c->received = false;
+    if (c->recv < 0 || c->send < 0) c->status = DLS_E_LIMIT;
+}
+DLSI_FN void dlsi_coll_add(const dls_coll *c) {
+    size_t bytes, i;
+    unsigned char *to = dlsi_coll_chunk(c, c->rank - c->step - 1, &bytes);
+    if (c->reduce == DLS_REDUCE_MAX_U8) {
+        for (i = 0; i < bytes; i++)
+            if (c->staging[i] > to[i]) to[i] = c->staging[i];
+        return;
+    }
+    for (i = 0; i < bytes; i += 4) {
+        uint32_t a, b;
+        memcpy(&a, to + i, 4);
+        memcpy(&b, c->staging + i, 4);
+        a = c->swapped ? dlsi_swap32(dlsi_swap32(a) + dlsi_swap32(b)) : a + b;
+        memcpy(to + i, &a, 4);
+    }
+}
+/* Integers travel little-endian: a big-endian device turns its array before and after. */
+DLSI_FN void dlsi_coll_turn(const dls_coll *c) {
+    size_t i;
+    for (i = 0; c->swapped && i < c->count; i++) {
+        uint32_t a;
+        memcpy(&a, c->data + 4 * i, 4);
+        a = dlsi_swap32(a);
+        memcpy(c->data + 4 * i, &a, 4);
+    }
+}
+DLS_API dls_status dls_coll_allreduce(dls_coll *coll, void *data, size_t count, dls_reduce reduce) {
+    const size_t width = dlsi_reduce_bytes(reduce);
+    if (data == NULL && count > 0) return DLS_E_ARG;
+    if (coll->data != NULL) return DLS_E_STATE;
+    if ((count / (size_t)coll->size + 1) * width > coll->staging_bytes) return DLS_E_MEMORY;
+    coll->data = (unsigned char *)data;
+    coll->count = count;
+    coll->reduce = reduce;
+    coll->step = 0;
+    coll->status = DLS_OK;
+    coll->sequence = (coll->sequence + 1) & 0xFFFFFu;
+    coll->swapped = reduce == DLS_REDUCE_SUM_I32 && coll->size > 1 && !dlsi_little_endian();
+    dlsi_coll_turn(coll);
+    if (coll->size > 1) dlsi_coll_step(coll);
+    return DLS_OK;
+}
+DLS_API bool dls_coll_poll(dls_coll *coll, dls_status *status) {
+    dls_status st = DLS_OK;
+    while (coll->status == DLS_OK && coll->size > 1 && coll->step < 2 * (coll->size - 1)) {
+        if (!coll->sent && dls_peer_op_done(coll->peer, coll->send, &st)) {
+            coll->sent = true;
+            if (st != DLS_OK) coll->status = st;
+        }
+        if (!coll->received && dls_peer_op_done(coll->peer, coll->recv, &st)) {
+            coll->received = true;
+            if (st != DLS_OK) coll->status = st;
+        }
+        if (coll->status != DLS_OK) break;
+        if (!coll->sent || !coll->received) return false;
+        if (coll->step < coll->size - 1) dlsi_coll_add(coll);
+        coll->step++;
+        if (coll->step < 2 * (coll->size - 1)) dlsi_coll_step(coll);
+    }
+    if (coll->status != DLS_OK) { /* what is left of the step is no use to anybody */
+        if (!coll->sent && coll->send >= 0) dls_peer_op_drop(coll->peer, coll->send);
+        if (!coll->received && coll->recv >= 0) dls_peer_op_drop(coll->peer, coll->recv);
+    }
+    *status = coll->status;
+    dlsi_coll_turn(coll);
+    coll->data = NULL;
+    return true;
+}
+
+/* ------------------------------------------------------------------------------------------------
+   >>job.impl  deps: config.api base tensor par net train wire peer coll job.api       */
+
+DLS_API void dls_job_shards(const int32_t *shares, int32_t size, int32_t shards, int32_t rank,
+                            int32_t *first, int32_t *count) {
+    int64_t total = 0, before = 0, own = 0;
+    int32_t i;
+    for (i = 0; i < size; i++) {
+        const int64_t s = shares != NULL ? dlsi_max_i32(shares[i], 0) : 1;
+        if (i < rank) before += s;
+        if (i == rank) own = s;
+        total += s;
+    }
+    if (total == 0) { /* nobody has a share: equal ones */
+        before = rank;
+        own = 1;
+        total = size;
+    }
+    *first = (int32_t)(before * shards / total);
+    *count = (int32_t)((before + own) * shards / total) - *first;
+}
+
+#if DLS_ENABLE_TRAIN
+enum { DLSI_JOB_IDLE = 0, DLSI_JOB_SUMS, DLSI_JOB_SCALES };
+/* This peer's shards, then the first reduction. */
+DLSI_FN dls_status dlsi_job_compute(dls_job *job) {
+    dls_exact e;
+    int32_t first, count, s;
+    dls_status st = dls_train_begin(job->train, job->n);
+    dls_train_exact(job->train, &e);
+    dls_job_shards(job->shares, job->coll->size, e.shards, job->coll->rank, &first, &count);
+    for (s = first; s < first + count && st == DLS_OK; s++)
+        st = dls_train_shard_data(job->train, job->data, job->augment, job->index, s);
+    job->samples +=
+        (int64_t)job->n * (first + count) / e.shards - (int64_t)job->n * first / e.shards;
+    job->phase = DLSI_JOB_SUMS;
+    return st != DLS_OK ? st
+                        : dls_coll_allreduce(job->coll, e.sums, e.sums_count, DLS_REDUCE_SUM_I32);
+}
+DLS_API dls_status dls_job_begin(dls_job *job, const dls_data *data, const dls_augment *augment,
+                                 const int32_t *index, int32_t n) {
+    job->data = data;
+    job->augment = augment;
+    job->index = index;
+    job->n = n;
+    return dlsi_job_compute(job);
+}
+DLS_API bool dls_job_poll(dls_job *job, dls_status *status, dls_step_stats *stats) {
+    dls_exact e;
+    bool redo = false;
+    dls_train_exact(job->train, &e);
+    while (job->phase != DLSI_JOB_IDLE) {
+        if (!dls_coll_poll(job->coll, status)) return false;
+        if (*status == DLS_OK && job->phase == DLSI_JOB_SUMS) {
+            job->phase = DLSI_JOB_SCALES;
+            *status = dls_coll_allreduce(job->coll, e.scales, e.scales_count, DLS_REDUCE_MAX_U8);
+        } else if (*status == DLS_OK) {
+            *status = dls_train_commit(job->train, &redo, stats);
+            job->phase = DLSI_JOB_IDLE;
+            if (*status == DLS_OK && redo) *status = dlsi_job_compute(job);
+        }
+        if (*status != DLS_OK) job->phase = DLSI_JOB_IDLE;
+    }
+    return true;
+}
+#endif
+
+DLS_API dls_status dls_job_cut(dls_net *net, int32_t stages, const int32_t *shares, int32_t *at) {
+    const int32_t nodes = dls_net_nodes(net);
+    const double all =
+        dls_net_macs(net, 0, nodes) + (double)nodes; /* a node costs something by itself */
+    double share = 0.0, total = 0.0;
+    dls_val crossing[16];
+    int32_t s, i;
+    if (stages < 1 || nodes < 1) return DLS_E_ARG;
+    for (s = 0; s < stages; s++) total += shares != NULL ? (double)dlsi_max_i32(shares[s], 0) : 1.0;
+    at[0] = 0;
+    at[stages] = nodes;
+    for (s = 1; s < stages; s++) { /* the legal place nearest to the wanted part of the work */
+        double best = 1e300;
+        share += shares != NULL ? (double)dlsi_max_i32(shares[s - 1], 0) : 1.0;
+        at[s] = -1;
+        for (i = at[s - 1] + 1; i <= nodes - (stages - s); i++) {
+            double off =
+                dls_net_macs(net, 0, i) + (double)i - all * share / (total > 0 ? total : 1.0);
+            if (off < 0) off = -off;
+            if (off >= best || dls_net_cut(net, i, crossing, 16) < 0) continue;
+            best = off;
+            at[s] = i;
+        }
+        if (at[s] < 0) return DLS_E_ARG;
+    }
+    return DLS_OK;
+}
+
+/* ------------------------------------------------------------------------------------------------
+   >>link.impl  deps: config.api base port wire peer link.api  */
+
+DLSI_FN size_t dlsi_loop_move(dls_peer *a, int32_t link_a, dls_peer *b, int32_t link_b,
+                              uint64_t now) {
+    size_t moved = 0, size, taken;
+    for (;;) {
+        const void *from = dls_peer_tx_span(a, link_a, &size);
+        if (size == 0 || dls_peer_link_done(b, link_b)) return moved;
+        (void)dls_peer_rx(b, link_b, from, size, &taken, now);
+        if (taken == 0) return moved;
+        dls_peer_tx_done(a, link_a, taken, now);
+        moved += taken;
+    }
+}
+DLS_API size_t dls_loop_pump(dls_peer *a, int32_t link_a, dls_peer *b, int32_t link_b,
+                             uint64_t now) {
+    size_t moved, total = 0;
+    do {
+        moved =
+            dlsi_loop_move(a, link_a, b, link_b, now) + dlsi_loop_move(b, link_b, a, link_a, now);
+        total += moved;
+    } while (moved > 0);
+    return total;
+}
+
+#if DLS_ENABLE_SOCKETS
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sys/socket.h>
+
+typedef struct dlsi_tcp_conn {
+    int fd;         /* -1: none */
+    int32_t link;   /* of the engine, -1: still connecting */
+    int32_t rank;   /* whom we call, -1: we were called */
+    uint64_t again; /* when to call again */
+} dlsi_tcp_conn;
+struct dls_tcp {
+    dls_peer *peer;
+    int32_t rank, size, conns;
+    uint32_t *address; /* host order */
+    uint16_t *port;
+    dlsi_tcp_conn *conn;
+    struct pollfd *polled;
+    int listener, wake[2];
+};
+
+DLSI_FN dls_tcp *dlsi_tcp_layout(dlsi_layout *l, const dls_tcp_desc *d) {
+    const size_t size = (size_t)dlsi_max_i32(d->size, 1), conns = size + 4;
+    dls_tcp *t = (dls_tcp *)dlsi_layout_take(l, sizeof *t);
+    uint32_t *address = (uint32_t *)dlsi_layout_take(l, size * sizeof *address);
+    uint16_t *port = (uint16_t *)dlsi_layout_take(l, size * sizeof *port);
+    dlsi_tcp_conn *conn = (dlsi_tcp_conn *)dlsi_layout_take(l, conns * sizeof *conn);
+    struct pollfd *polled = (struct pollfd *)dlsi_layout_take(l, (conns + 2) * sizeof *polled);
+    size_t i;
+    if (t == NULL) return NULL;
+    memset(t, 0, sizeof *t);
+    t->peer = d->peer;
+    t->rank = d->rank;
+    t->size = d->size;
+    t->conns = (int32_t)conns;
+    t->address = address;
+    t->port = port;
+    t->conn = conn;
+    t->polled = polled;
+    t->listener = t->wake[0] = t->wake[1] = -1;
+    for (i = 0; i < conns; i++) {
+        conn[i].fd = -1;
+        conn[i].link = conn[i].rank = -1;
+        conn[i].again = 0;
+    }
+    return t;
+}
+DLS_API size_t dls_tcp_size(const dls_tcp_desc *desc) {
+    dlsi_layout l = dlsi_layout_at(NULL);
+    (void)dlsi_tcp_layout(&l, desc);
+    return dlsi_layout_total(&l);
+}
+/* "a.b.c.d:port" or "localhost:port" up to a comma or the end; moves *text behind it. */
+DLSI_FN bool dlsi_tcp_address(const char **text, uint32_t *address, uint16_t *port) {
+    const char *s = *text;
+    uint32_t parts[4] = {127, 0, 0, 1}, value = 0;
+    int32_t i, digits;
+    if (strncmp(s, "localhost:", 10) == 0) {
+        s += 9;
+    } else {
+        for (i = 0; i < 4; i++) {
+            for (digits = 0, value = 0; *s >= '0' && *s <= '9' && digits < 4; s++, digits++)
+                value = value * 10 + (uint32_t)(*s - '0');
+            if (digits == 0 || value > 255 || (i < 3 && *s++ != '.')) return false;
+            parts[i] = value;
+        }
+    }
+    if (*s++ != ':') return false;
+    for (digits = 0, value = 0; *s >= '0' && *s <= '9' && digits < 6; s++, digits++)
+        value = value * 10 + (uint32_t)(*s - '0');
+    if (digits == 0 || value < 1 || value > 65535 || (*s != ',' && *s != '\0')) return false;
+    *address = parts[0] << 24 | parts[1] << 16 | parts[2] << 8 | parts[3];
+    *port = (uint16_t)value;
+    *text = *s == ',' ? s + 1 : s;
+    return true;
+}
+DLSI_FN dls_status dlsi_tcp_addresses(dls_tcp *t, const char *peers, dls_error *error) {
+    const char *s = peers;
+    int32_t i;
+    for (i = 0; i < t->size; i++) {
+        if (!dlsi_tcp_address(&s, &t->address[i], &t->port[i]))
+            return dlsi_fail(
+                error, DLS_E_ARG,
+                DLSI_MSG(
+                    "address {0} of '{s}' is not like 127.0.0.1:7000; want {1}, parted by commas"),
+                peers, i, t->size, 0);
+        if (t->address[i] >> 24 != 127)
+            return dlsi_fail(error, DLS_E_REFUSED,
+                             DLSI_MSG("address {0} of '{s}' is not loopback (127.x.x.x); other "
+                                      "links open once they are encrypted"),
+                             peers, i, 0, 0);
+    }
+    return *s == '\0' ? DLS_OK
+                      : dlsi_fail(error, DLS_E_ARG, DLSI_MSG("'{s}' has more than {0} addresses"),
+                                  peers, t->size, 0, 0);
+}
+DLSI_FN void dlsi_tcp_nonblocking(int fd) {
+    const int one = 1;
+    (void)fcntl(fd, F_SETFL, fcntl(fd, F_GETFL, 0) | O_NONBLOCK);
+    (void)fcntl(fd, F_SETFD, FD_CLOEXEC);
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+}
+DLSI_FN void dlsi_tcp_sockaddr(const dls_tcp *t, int32_t rank, struct sockaddr_in *a) {
+    memset(a, 0, sizeof *a);
+    a->sin_family = AF_INET;
+    a->sin_addr.s_addr = htonl(t->address[rank]);
+    a->sin_port = htons(t->port[rank]);
+}
+DLS_API dls_status dls_tcp_init(dls_tcp **tcp, const dls_tcp_desc *desc, void *mem, size_t bytes,
+                                dls_error *error) {
+    dlsi_layout l = dlsi_layout_at(mem);
+    const int one = 1;
+    struct sockaddr_in a;
+    dls_tcp *t;
+    int32_t i;
+    dls_status st;
+    *tcp = NULL;
+    dlsi_error_clear(error);
+    if (desc->size < 1 || desc->rank < 0 || desc->rank >= desc->size || desc->peers == NULL)
+        return dlsi_fail(error, DLS_E_ARG, DLSI_MSG("rank {0} of {1} peers, or no addresses"), NULL,
+                         desc->rank, desc->size, 0);
+    if (mem == NULL || bytes < dls_tcp_size(desc))
+        return dlsi_fail(error, DLS_E_MEMORY, DLSI_MSG("too little memory for the driver"), NULL, 0,
+                         0, 0);
+    t = dlsi_tcp_layout(&l, desc);
+    st = dlsi_tcp_addresses(t, desc->peers, error);
+    if (st != DLS_OK) return st;
+    if (pipe(t->wake) != 0)
+        return dlsi_fail(error, DLS_E_IO, DLSI_MSG("cannot make a pipe (errno {0})"), NULL, errno,
+                         0, 0);
+    (void)fcntl(t->wake[0], F_SETFL, O_NONBLOCK);
+    (void)fcntl(t->wake[1], F_SETFL, O_NONBLOCK);
+    t->listener = socket(AF_INET, SOCK_STREAM, 0);
+    dlsi_tcp_sockaddr(t, t->rank, &a);
+    if (t->listener >= 0) (void)setsockopt(t->listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+    if (t->listener < 0 || bind(t->listener, (struct sockaddr *)&a, sizeof a) != 0 ||
+        listen(t->listener, 16) != 0) {
+        st = dlsi_fail(
+            error, DLS_E_IO,
+            DLSI_MSG(
+                "cannot listen on port {0} of '{s}' (errno {1}); is another program using it?"),
+            desc->peers, t->port[t->rank], errno, 0);
+        dls_tcp_close(t);
+        return st;
+    }
+    dlsi_tcp_nonblocking(t->listener);
+    for (i = 0; i < t->rank; i++) t->conn[i].rank = i; /* whom we call; the rest call us */
+    *tcp = t;
+    return DLS_OK;
+}
+DLSI_FN void dlsi_tcp_drop(dls_tcp *t, dlsi_tcp_conn *c, uint64_t now) {
+    if (c->link >= 0) dls_peer_link_close(t->peer, c->link, now);
+    if (c->fd >= 0) (void)close(c->fd);
+    c->fd = -1;
+    c->link = -1;
+    c->again = now + 100000;
+}
+DLS_API void dls_tcp_close(dls_tcp *tcp) {
+    const uint64_t now = dls_now_us();
+    int32_t i;
+    if (tcp == NULL) return;
+    for (i = 0; i < tcp->conns; i++) dlsi_tcp_drop(tcp, &tcp->conn[i], now);
+    if (tcp->listener >= 0) (void)close(tcp->listener);
+    for (i = 0; i < 2; i++)
+        if (tcp->wake[i] >= 0) (void)close(tcp->wake[i]);
+    tcp->listener = tcp->wake[0] = tcp->wake[1] = -1;
+}
+DLS_API void dls_tcp_wake(dls_tcp *tcp) {
+    const char byte = 1;
+    if (write(tcp->wake[1], &byte, 1) < 0) return; /* full: it is awake already */
+}
+/* Calls peers that are neither connected nor being called. */
+DLSI_FN void dlsi_tcp_call(dls_tcp *t, uint64_t now) {
+    struct sockaddr_in a;
+    int32_t i;
+    for (i = 0; i < t->rank; i++) {
+        dlsi_tcp_conn *c = &t->conn[i];
+        if (c->fd >= 0 || now < c->again || dls_peer_is_up(t->peer, c->rank)) continue;
+        c->fd = socket(AF_INET, SOCK_STREAM, 0);
+        if (c->fd < 0) continue;
+        dlsi_tcp_nonblocking(c->fd);
+        dlsi_tcp_sockaddr(t, c->rank, &a);
+        if (connect(c->fd, (struct sockaddr *)&a, sizeof a) != 0 && errno != EINPROGRESS)
+            dlsi_tcp_drop(t, c, now);
+    }
+}
+DLSI_FN void dlsi_tcp_accept(dls_tcp *t, uint64_t now) {
+    int32_t i;
+    for (;;) {
+        const int fd = accept(t->listener, NULL, NULL);
+        if (fd < 0) return;
+        for (i = t->rank; i < t->conns && t->conn[i].fd >= 0; i++) {}
+        if (i == t->conns) {
+            (void)close(fd);
+            continue;
+        }
+        dlsi_tcp_nonblocking(fd);
+        t->conn[i].fd = fd;
+        t->conn[i].rank = -1;
+        t->conn[i].link = dls_peer_link_open(t->peer, -1, now);
+        if (t->conn[i].link < 0) dlsi_tcp_drop(t, &t->conn[i], now);
+    }
+}
+/* Reads what there is, up to a limit that lets others have their turn. */
+DLSI_FN bool dlsi_tcp_read(dls_tcp *t, dlsi_tcp_conn *c, uint64_t now) {
+    int32_t turn;
+    for (turn = 0; turn < 64; turn++) {
+        size_t size;
+        void *to = dls_peer_rx_span(t->peer, c->link, &size);
+        ssize_t n;
+        if (size == 0) return true;
+        n = recv(c->fd, to, size, 0);
+        if (n == 0) return false;
+        if (n < 0) return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR;
+        if (dls_peer_rx_done(t->peer, c->link, (size_t)n, now) != DLS_OK) return false;
+    }
+    return true;
+}
+DLSI_FN bool dlsi_tcp_write(dls_tcp *t, dlsi_tcp_conn *c, uint64_t now) {
+    int32_t turn;
+    for (turn = 0; turn < 64; turn++) {
+        size_t size;
+        const void *from = dls_peer_tx_span(t->peer, c->link, &size);
+        ssize_t n;
+        if (size == 0) return true;
+        n = send(c->fd, from, size, MSG_NOSIGNAL);
+        if (n < 0) return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR;
+        dls_peer_tx_done(t->peer, c->link, (size_t)n, now);
+    }
+    return true;
+}
+/* What to wait for on a connection. */
+DLSI_FN short dlsi_tcp_interest(dls_tcp *t, const dlsi_tcp_conn *c) {
+    size_t in = 0, out = 0;
+    if (c->link < 0) return POLLOUT; /* connecting */
+    (void)dls_peer_rx_span(t->peer, c->link, &in);
+    (void)dls_peer_tx_span(t->peer, c->link, &out);
+    return (short)((in > 0 ? POLLIN : 0) | (out > 0 ? POLLOUT : 0));
+}
+DLSI_FN void dlsi_tcp_serve(dls_tcp *t, dlsi_tcp_conn *c, short events, uint64_t now) {
+    bool good = true;
+    if (c->link < 0) {
+        int problem = 0;
+        socklen_t length = sizeof problem;
+        if ((events & (POLLOUT | POLLERR | POLLHUP)) == 0) return;
+        if (getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &problem, &length) != 0 || problem != 0) {
+            dlsi_tcp_drop(t, c, now);
+            return;
+        }
+        c->link = dls_peer_link_open(t->peer, c->rank, now);
+        if (c->link < 0) {
+            dlsi_tcp_drop(t, c, now);
+            return;
+        }
+    }
+    if ((events & (POLLIN | POLLHUP | POLLERR)) != 0) good = dlsi_tcp_read(t, c, now);
+    if (good) good = dlsi_tcp_write(t, c, now);
+    if (!good || dls_peer_link_done(t->peer, c->link)) dlsi_tcp_drop(t, c, now);
+}
+DLS_API void dls_tcp_poll(dls_tcp *tcp, uint64_t timeout_us, void (*lock)(void *),
+                          void (*unlock)(void *), void *user) {
+    uint64_t now = dls_now_us(), deadline;
+    int32_t i, wait_ms;
+    char drain[64];
+    if (lock != NULL) lock(user);
+    dls_peer_tick(tcp->peer, now);
+    dlsi_tcp_call(tcp, now);
+    deadline = dls_peer_deadline(tcp->peer);
+    if (deadline > now && deadline - now < timeout_us) timeout_us = deadline - now;
+    if (deadline <= now) timeout_us = 0;
+    for (i = 0; i < tcp->conns; i++) {
+        const dlsi_tcp_conn *c = &tcp->conn[i];
+        tcp->polled[i].fd = c->fd;
+        tcp->polled[i].events = c->fd >= 0 ? dlsi_tcp_interest(tcp, c) : 0;
+        tcp->polled[i].revents = 0;
+        if (i < tcp->rank && c->fd < 0 && timeout_us > 100000)
+            timeout_us = 100000; /* call again soon */
+    }
+    tcp->polled[tcp->conns].fd = tcp->listener;
+    tcp->polled[tcp->conns + 1].fd = tcp->wake[0];
+    tcp->polled[tcp->conns].events = tcp->polled[tcp->conns + 1].events = POLLIN;
+    if (unlock != NULL) unlock(user);
+    wait_ms = timeout_us > 1000000 ? 1000 : (int32_t)((timeout_us + 999) / 1000);
+    if (poll(tcp->polled, (nfds_t)(tcp->conns + 2), wait_ms) < 0) return;
+    if ((tcp->polled[tcp->conns + 1].revents & POLLIN) != 0)
+        while (read(tcp->wake[0], drain, sizeof drain) > 0) {}
+    if (lock != NULL) lock(user);
+    now = dls_now_us();
+    for (i = 0; i < tcp->conns;
+         i++) /* writes are tried always: ops may have come while we waited */
+        if (tcp->conn[i].fd >= 0 && tcp->conn[i].fd == tcp->polled[i].fd)
+            dlsi_tcp_serve(tcp, &tcp->conn[i], tcp->polled[i].revents, now);
+    if ((tcp->polled[tcp->conns].revents & POLLIN) != 0) dlsi_tcp_accept(tcp, now);
+    if (unlock != NULL) unlock(user);
+}
+DLS_API int32_t dls_tcp_free_port(void) {
+    struct sockaddr_in a;
+    socklen_t length = sizeof a;
+    int32_t port = 0;
+    const int fd = socket(AF_INET, SOCK_STREAM, 0);
+    if (fd < 0) return 0;
+    memset(&a, 0, sizeof a);
+    a.sin_family = AF_INET;
+    a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    if (bind(fd, (struct sockaddr *)&a, sizeof a) == 0 &&
+        getsockname(fd, (struct sockaddr *)&a, &length) == 0)
+        port = ntohs(a.sin_port);
+    (void)close(fd);
+    return port;
+}
+#endif
+
+/* ------------------------------------------------------------------------------------------------
+   >>node.impl  deps: config.api base port tensor par net train wire peer coll job link node.api
+   The caller's thread computes; a second one moves bytes, so that heartbeats go on. They share the
+   engine under one lock. Without threads the caller moves bytes while it waits. */
+#if DLS_ENABLE_SOCKETS && DLS_ENABLE_HEAP && DLS_ENABLE_TRAIN
+
+struct dls_node {
+    dls_node_desc desc;
+    int32_t count;
+    dls_peer *peer;
+    dls_tcp *tcp;
+    dls_coll coll;
+    void *mem[3]; /* engine, driver, staging */
+    size_t staging;
+    dls_pool *pool;
+    dls_error error;
+    char text[320];
+    int32_t lost; /* rank that was lost, -1: none */
+    dls_status lost_status;
+    bool closing; /* under the lock */
+    bool threaded;
+#if DLS_ENABLE_THREADS
+    pthread_mutex_t lock;
+    pthread_cond_t moved; /* the engine's state may have changed */
+    pthread_t thread;
+#endif
+};
+
+#if DLS_ENABLE_THREADS
+DLSI_FN void dlsi_node_lock(void *user) { pthread_mutex_lock(&((dls_node *)user)->lock); }
+DLSI_FN void dlsi_node_unlock(void *user) {
+    pthread_cond_broadcast(&((dls_node *)user)->moved);
+    pthread_mutex_unlock(&((dls_node *)user)->lock);
+}
+DLSI_FN void *dlsi_node_main(void *user) {
+    dls_node *n = (dls_node *)user;
+    bool closing = false;
+    while (!closing) {
+        dls_tcp_poll(n->tcp, 1000000, dlsi_node_lock, dlsi_node_unlock, n);
+        pthread_mutex_lock(&n->lock);
+        closing = n->closing;
+        pthread_mutex_unlock(&n->lock);
+    }
+    return NULL;
+}
+/* Waits, with the lock held, until bytes moved or a while passed. */
+DLSI_FN void dlsi_node_wait(dls_node *n) {
+    struct timespec t;
+    dls_tcp_wake(n->tcp);
+    (void)clock_gettime(CLOCK_REALTIME, &t);
+    t.tv_nsec += 20000000;
+    if (t.tv_nsec >= 1000000000) {
+        t.tv_nsec -= 1000000000;
+        t.tv_sec++;
+    }
+    (void)pthread_cond_timedwait(&n->moved, &n->lock, &t);
+}
+DLSI_FN bool dlsi_node_start(dls_node *n) {
+    if (pthread_mutex_init(&n->lock, NULL) != 0) return false;
+    if (pthread_cond_init(&n->moved, NULL) != 0 ||
+        pthread_create(&n->thread, NULL, dlsi_node_main, n) != 0)
+        return false;
+    n->threaded = true;
+    return true;
+}
+DLSI_FN void dlsi_node_stop(dls_node *n) {
+    if (!n->threaded) return;
+    pthread_mutex_lock(&n->lock);
+    n->closing = true;
+    pthread_mutex_unlock(&n->lock);
+    dls_tcp_wake(n->tcp);
+    pthread_join(n->thread, NULL);
+    pthread_cond_destroy(&n->moved);
+    pthread_mutex_destroy(&n->lock);
+    n->threaded = false;
+}
+#else
+DLSI_FN void dlsi_node_lock(void *user) { (void)user; }
+DLSI_FN void dlsi_node_unlock(void *user) { (void)user; }
+DLSI_FN void dlsi_node_wait(dls_node *n) { dls_tcp_poll(n->tcp, 20000, NULL, NULL, NULL); }
+DLSI_FN bool dlsi_node_start(dls_node *n) {
+    (void)n;
+    return true;
+}
+DLSI_FN void dlsi_node_stop(dls_node *n) { (void)n; }
+#endif
+
+/* Takes events; remembers the first peer that was lost. */
+DLSI_FN void dlsi_node_events(dls_node *n) {
+    dls_peer_event e;
+    while (n->peer != NULL && dls_peer_next_event(n->peer, &e)) {
+        if (e.type == DLS_PEER_UP || n->lost >= 0) continue;
+        n->lost = e.rank;
+        n->lost_status = e.type == DLS_PEER_LEFT ? DLS_E_PEER : e.status;
+    }
+}
+DLSI_FN dls_status dlsi_node_fail(dls_node *n, dls_status st) {
+    dlsi_node_events(n);
+    if (n->lost >= 0 && (st == DLS_E_PEER || st == DLS_E_TIMEOUT))
+        return dlsi_fail(
+            &n->error, DLS_E_PEER,
+            n->lost_status == DLS_E_TIMEOUT
+                ? DLSI_MSG("peer {0} was silent too long; is its device asleep?")
+                : DLSI_MSG("peer {0} went away; start it again and resume from a checkpoint"),
+            NULL, n->lost, 0, 0);
+    return st;
+}
+
+DLSI_FN dls_status dlsi_node_open(dls_node *n) {
+    const char *s;
+    dls_pool_desc pool;
+    dls_peer_desc peer;
+    dls_tcp_desc tcp;
+    uint64_t start;
+    dls_status st = DLS_OK;
+    int32_t up;
+    for (s = n->desc.peers, n->count = 1; s != NULL && *s != '\0'; s++) n->count += *s == ',';
+    DLSI_ZERO(pool);
+    pool.threads = n->desc.threads;
+    n->pool = dls_pool_create(&pool);
+    if (n->pool == NULL)
+        return dlsi_fail(&n->error, DLS_E_MEMORY, DLSI_MSG("cannot start {0} threads"), NULL,
+                         n->desc.threads, 0, 0);
+    if (n->desc.peers == NULL)
+        return dls_coll_init(&n->coll, NULL, 0, 1, n->text,
+                             sizeof n->text); /* alone: nothing to stage */
+    DLSI_ZERO(peer);
+    peer.rank = n->desc.rank;
+    peer.size = n->count;
+    peer.name = n->desc.name;
+    peer.group = dls_hash64(1, n->desc.peers, strlen(n->desc.peers));
+    peer.timeout_us = (uint64_t)dlsi_or(n->desc.timeout_ms, 10000) * 1000u;
+    n->mem[0] = dlsi_heap_take(dls_peer_size(&peer));
+    st = n->mem[0] != NULL ? dls_peer_init(&n->peer, &peer, n->mem[0], dls_peer_size(&peer))
+                           : DLS_E_ARG;
+    if (st != DLS_OK)
+        return dlsi_fail(&n->error, st, DLSI_MSG("rank {0} is not one of the {1} addresses"), NULL,
+                         n->desc.rank, n->count, 0);
+    tcp.peer = n->peer;
+    tcp.rank = n->desc.rank;
+    tcp.size = n->count;
+    tcp.peers = n->desc.peers;
+    n->mem[1] = dlsi_heap_take(dls_tcp_size(&tcp));
+    if (n->mem[1] == NULL)
+        return dlsi_fail(&n->error, DLS_E_MEMORY, DLSI_MSG("no memory for the driver"), NULL, 0, 0,
+                         0);
+    st = dls_tcp_init(&n->tcp, &tcp, n->mem[1], dls_tcp_size(&tcp), &n->error);
+    if (st != DLS_OK) return st;
+    if (!dlsi_node_start(n))
+        return dlsi_fail(&n->error, DLS_E_MEMORY, DLSI_MSG("cannot start a thread"), NULL, 0, 0, 0);
+    start = dls_now_us();
+    dlsi_node_lock(n);
+    while ((up = dls_peer_up(n->peer)) < n->count) {
+        if (dls_now_us() - start > (uint64_t)dlsi_or(n->desc.join_ms, 10000) * 1000u) break;
+        dlsi_node_wait(n);
+    }
+    for (st = DLS_OK; up < n->count && st == DLS_OK && n->lost < n->count;
+         n->lost++) /* name one that is missing */
+        if (n->lost >= 0 && !dls_peer_is_up(n->peer, n->lost))
+            st = dlsi_fail(&n->error, DLS_E_TIMEOUT,
+                           DLSI_MSG("peer {0} of '{s}' did not join in {1} ms; is it running, with "
+                                    "the same addresses and version?"),
+                           n->desc.peers, n->lost, dlsi_or(n->desc.join_ms, 10000), 0);
+    n->lost = -1;
+    dlsi_node_unlock(n);
+    return st;
+}
+DLS_API dls_status dls_node_create(dls_node **node, const dls_node_desc *desc) {
+    dls_node *n = (dls_node *)dlsi_heap_take(sizeof *n);
+    dls_status st;
+    *node = n;
+    if (n == NULL) return DLS_E_MEMORY;
+    memset(n, 0, sizeof *n);
+    n->desc = *desc;
+    n->lost = -1;
+    dlsi_error_clear(&n->error);
+    st = dlsi_node_open(n);
+    return dlsi_fail(&n->error, st, DLSI_MSG("the node could not be made"), NULL, 0, 0, 0);
+}
+DLS_API void dls_node_destroy(dls_node *node) {
+    int32_t i;
+    if (node == NULL) return;
+    if (node->peer != NULL && node->tcp != NULL) { /* goodbyes go out before the links close */
+        const uint64_t start = dls_now_us();
+        dlsi_node_lock(node);
+        dls_peer_leave(node->peer);
+        while (dls_peer_up(node->peer) > 1 && dls_now_us() - start < 200000) dlsi_node_wait(node);
+        dlsi_node_unlock(node);
+    }
+    dlsi_node_stop(node);
+    dls_tcp_close(node->tcp);
+    for (i = 0; i < 3; i++) dlsi_heap_give(node->mem[i]);
+    dls_pool_destroy(node->pool);
+    dlsi_heap_give(node);
+}
+DLS_API const char *dls_node_explain(dls_node *node) {
+    if (node == NULL) return dls_status_text(DLS_E_MEMORY);
+    return dls_error_text(&node->error, node->text, sizeof node->text);
+}
+DLS_API int32_t dls_node_rank(const dls_node *node) { return node->desc.rank; }
+DLS_API int32_t dls_node_count(const dls_node *node) { return node->count; }
+DLS_API const char *dls_node_name(dls_node *node, int32_t rank) {
+    if (node->peer == NULL) return node->desc.name != NULL ? node->desc.name : "peer";
+    return dls_peer_name(node->peer, rank);
+}
+
+/* Staging for all-reduces of up to `bytes`. */
+DLSI_FN dls_status dlsi_node_stage(dls_node *n, size_t bytes) {
+    if (n->count == 1 || (n->mem[2] != NULL && bytes <= n->staging)) return DLS_OK;
+    dlsi_heap_give(n->mem[2]);
+    n->mem[2] = dlsi_heap_take(dls_coll_size(n->count, bytes));
+    n->staging = bytes;
+    if (n->mem[2] == NULL)
+        return dlsi_fail(&n->error, DLS_E_MEMORY, DLSI_MSG("no memory to exchange gradients"), NULL,
+                         0, 0, 0);
+    {
+        const uint32_t sequence = n->coll.sequence;
+        const dls_status st = dls_coll_init(&n->coll, n->peer, n->desc.rank, n->count, n->mem[2],
+                                            dls_coll_size(n->count, bytes));
+        n->coll.sequence = sequence;
+        return st;
+    }
+}
+DLSI_FN dls_status dlsi_node_reduce(dls_node *n, void *data, size_t count, dls_reduce reduce) {
+    dls_status st;
+    dlsi_node_lock(n);
+    st = dls_coll_allreduce(&n->coll, data, count, reduce);
+    while (st == DLS_OK && !dls_coll_poll(&n->coll, &st)) dlsi_node_wait(n);
+    dlsi_node_unlock(n);
+    return dlsi_node_fail(n, st);
+}
+/* All peers must bring the same number: the greatest of its bytes and of their complements agree.
+   */
+DLSI_FN dls_status dlsi_node_agree(dls_node *n, uint64_t value) {
+    unsigned char bytes[16];
+    dls_status st;
+    dlsi_store64(bytes, value);
+    dlsi_store64(bytes + 8, ~value);
+    st = dlsi_node_reduce(n, bytes, sizeof bytes, DLS_REDUCE_MAX_U8);
+    if (st != DLS_OK || (dlsi_load64(bytes) == value && dlsi_load64(bytes + 8) == ~value))
+        return st;
+    return dlsi_fail(
+        &n->error, DLS_E_MISMATCH,
+        DLSI_MSG("peers do not make the same call: network, data, shares or settings differ"), NULL,
+        0, 0, 0);
+}
+
+/* ---- Fit ---- */
+
+typedef struct dlsi_node_fit {
+    dls_node *node;
+    dls_job job;
+    dls_node_share *share; /* of all ranks */
+    double seconds;
+} dlsi_node_fit;
+DLSI_FN dls_status dlsi_node_step(void *user, dlsi_fit *f, int32_t n, dls_step_stats *stats) {
+    dlsi_node_fit *nf = (dlsi_node_fit *)user;
+    const uint64_t start = dls_now_us();
+    dls_status st;
+    bool over = false;
+    dlsi_error_clear(&f->train->exec->error);
+    st = dls_job_begin(&nf->job, f->data, &f->d.augment, f->index, n);
+    nf->seconds += (double)(dls_now_us() - start) * 1e-6;
+    if (st != DLS_OK) return st;
+    /* Computing again after a redo happens under the lock, while bytes wait; it is rare. */
+    dlsi_node_lock(nf->node);
+    while (!over) {
+        over = dls_job_poll(&nf->job, &st, stats);
+        if (!over) dlsi_node_wait(nf->node);
+    }
+    dlsi_node_unlock(nf->node);
+    return dlsi_node_fail(nf->node, st);
+}
+DLSI_FN bool dlsi_node_quiet(void *user, const dls_progress *progress) {
+    (void)user;
+    (void)progress;
+    return true;
+}
+DLSI_FN uint64_t dlsi_node_call_hash(const dls_node *n, const dls_net *net, const dls_data *data,
+                                     const dls_fit_desc *d) {
+    uint64_t h = dls_net_hash(net);
+    int32_t i;
+    const int64_t number[] = {data->count,
+                              (int64_t)dlsi_count(data->shape),
+                              d->train.batch,
+                              d->train.shards,
+                              d->epochs,
+                              d->steps,
+                              (int64_t)d->train.seed,
+                              (int64_t)d->train.optim.kind,
+                              d->resume != NULL,
+                              d->train.strict};
+    for (i = 0; i < (int32_t)(sizeof number / sizeof *number); i++)
+        h = dlsi_hash_word(h, (uint64_t)number[i]);
+    h = dlsi_hash_word(h, dlsi_float_bits(d->train.optim.lr));
+    for (i = 0; n->desc.shares != NULL && i < n->count; i++)
+        h = dlsi_hash_word(h, (uint32_t)n->desc.shares[i]);
+    return dls_hash64_reals(h, net->params, net->param_count);
+}
+/* What every rank did, to all: each fills its own numbers, the greatest are kept. */
+DLSI_FN dls_status dlsi_node_shares(dls_node *n, const dlsi_node_fit *nf, dls_node_share *share) {
+    int32_t *all = (int32_t *)DLS_MALLOC((size_t)n->count * 2 * sizeof *all), i;
+    dls_status st;
+    if (all == NULL) return DLS_E_MEMORY;
+    memset(all, 0, (size_t)n->count * 2 * sizeof *all);
+    all[2 * n->desc.rank] = (int32_t)dlsi_min_size((size_t)nf->job.samples, 0x7FFFFFFF);
+    all[2 * n->desc.rank + 1] = (int32_t)(nf->seconds * 1e3);
+    st = dlsi_node_reduce(n, all, (size_t)n->count * 2, DLS_REDUCE_SUM_I32);
+    for (i = 0; i < n->count && share != NULL; i++) {
+        share[i].samples = all[2 * i];
+        share[i].seconds = (double)all[2 * i + 1] * 1e-3;
+    }
+    DLS_FREE(all);
+    return st;
+}
+DLSI_FN dls_status dlsi_node_fit_open(dls_node *n, dls_net *net, const dls_data *data,
+                                      dls_fit_desc *d, dlsi_fit *f, dlsi_node_fit *nf) {
+    dls_exact e;
+    dls_status st = dlsi_net_need_params(net, true);
+    d->train.shards = dlsi_or(d->train.shards, 8);
+    d->train.pool = n->pool;
+    if (n->desc.rank != 0) d->progress = dlsi_node_quiet;
+    if (st == DLS_OK) st = dlsi_fit_open(f, net, data, d);
+    if (st == DLS_OK && d->resume != NULL) st = dlsi_fit_resume(f->train, d->resume);
+    if (st != DLS_OK) {
+        n->error = f->train != NULL && f->train->exec->error.status != DLS_OK
+                       ? f->train->exec->error
+                       : *dls_net_error(net);
+        n->error.status = st;
+        return st;
+    }
+    dls_train_exact(f->train, &e);
+    nf->node = n;
+    nf->job.train = f->train;
+    nf->job.coll = &n->coll;
+    nf->job.shares = n->desc.shares;
+    return dlsi_node_stage(n, dlsi_max_size(e.sums_count * 4, (size_t)n->count * 8));
+}
+DLS_API dls_status dls_node_fit(dls_node *node, dls_net *net, const dls_data *data,
+                                const dls_fit_desc *desc, dls_fit_report *report,
+                                dls_node_share *share) {
+    dls_fit_desc d = *desc;
+    dlsi_fit f;
+    dlsi_node_fit nf;
+    dls_fit_report own;
+    dls_status st;
+    if (report == NULL) report = &own;
+    memset(report, 0, sizeof *report);
+    DLSI_ZERO(f);
+    DLSI_ZERO(nf);
+    dlsi_error_clear(&node->error);
+    st = dlsi_node_fit_open(node, net, data, &d, &f, &nf);
+    if (st == DLS_OK) st = dlsi_node_agree(node, dlsi_node_call_hash(node, net, data, &d));
+    if (st == DLS_OK) st = dlsi_fit_loop(&f, dlsi_node_step, &nf, node->desc.rank == 0, report);
+    if (st == DLS_OK) st = dlsi_node_agree(node, report->state_hash);
+    if (st == DLS_OK) st = dlsi_node_shares(node, &nf, share);
+    if (st != DLS_OK && node->error.status == DLS_OK && f.train != NULL)
+        node->error = f.train->exec->error;
+    (void)dlsi_fail(&node->error, st, DLSI_MSG("training together failed"), NULL, 0, 0, 0);
+    dlsi_fit_close(&f);
+    return st;
+}
+
+/* ---- Staged inference ---- */
+
+#define DLSI_STAGE_VALUES 8
+typedef struct dlsi_stage {
+    dls_node *node;
+    dls_exec *exec;
+    int32_t in, out; /* values that come in, go out */
+    dls_val in_val[DLSI_STAGE_VALUES], out_val[DLSI_STAGE_VALUES];
+    unsigned char *
+        sending[2][DLSI_STAGE_VALUES]; /* copies of what goes out, so that the next batch can run */
+    int32_t op[2][DLSI_STAGE_VALUES];
+} dlsi_stage;
+DLSI_FN size_t dlsi_stage_bytes(const dlsi_stage *s, dls_val v, int32_t n) {
+    return (size_t)n * dlsi_count(dls_net_shape(s->exec->net, v)) *
+           dls_dtype_bytes((dls_dtype)s->exec->net->node[v].dtype);
+}
+DLSI_FN dls_status dlsi_stage_wait(dls_node *n, int32_t *op) {
+    dls_status st = DLS_OK;
+    if (*op < 0) return DLS_OK;
+    dlsi_node_lock(n);
+    while (!dls_peer_op_done(n->peer, *op, &st)) dlsi_node_wait(n);
+    dlsi_node_unlock(n);
+    *op = -1;
+    return dlsi_node_fail(n, st);
+}
+DLSI_FN dls_status dlsi_stage_recv(dls_node *n, int32_t rank, uint32_t tag, void *to,
+                                   size_t bytes) {
+    int32_t op;
+    dlsi_node_lock(n);
+    op = dls_peer_recv(n->peer, rank, tag, to, bytes);
+    dlsi_node_unlock(n);
+    return op < 0 ? DLS_E_LIMIT : dlsi_stage_wait(n, &op);
+}
+DLSI_FN dls_status dlsi_stage_send(dls_node *n, int32_t rank, uint32_t tag, const void *from,
+                                   size_t bytes, int32_t *op) {
+    dlsi_node_lock(n);
+    *op = dls_peer_send(n->peer, rank, tag, from, bytes);
+    dlsi_node_unlock(n);
+    if (n->threaded) dls_tcp_wake(n->tcp);
+    return *op < 0 ? DLS_E_LIMIT : DLS_OK;
+}
+/* Passes on what batch b made: to the next stage, or the outputs to rank 0. */
+DLSI_FN dls_status dlsi_stage_pass(dlsi_stage *s, int32_t b, int32_t n) {
+    const bool last = s->node->desc.rank == s->node->count - 1;
+    const int32_t to = last ? 0 : s->node->desc.rank + 1;
+    dls_status st = DLS_OK;
+    int32_t k;
+    for (k = 0; k < s->out && st == DLS_OK; k++) {
+        unsigned char *copy = s->sending[b % 2][k];
+        st = dlsi_stage_wait(s->node, &s->op[b % 2][k]); /* of two batches ago */
+        if (st != DLS_OK) break;
+        memcpy(copy, dls_exec_value(s->exec, s->out_val[k]), dlsi_stage_bytes(s, s->out_val[k], n));
+        st = dlsi_stage_send(s->node, to, 0x80000000u | (uint32_t)b << 4 | (uint32_t)k, copy,
+                             dlsi_stage_bytes(s, s->out_val[k], n), &s->op[b % 2][k]);
+    }
+    return st;
+}
+/* Batch b of n samples: gets its inputs, runs, passes on. Rank 0 is given samples, others receive.
+   */
+DLSI_FN dls_status dlsi_stage_run(dlsi_stage *s, const dls_data *data, int32_t *index, int32_t b,
+                                  int32_t first, int32_t n) {
+    dls_status st = DLS_OK;
+    int32_t k;
+    if (s->node->desc.rank == 0) {
+        for (k = 0; k < n; k++) index[k] = first + k;
+        st = dls_data_fetch(data, NULL, 0, index, n, dls_exec_input(s->exec, 0), NULL, NULL, NULL,
+                            NULL);
+    }
+    for (k = 0; s->node->desc.rank > 0 && k < s->in && st == DLS_OK; k++)
+        st = dlsi_stage_recv(s->node, s->node->desc.rank - 1,
+                             0x80000000u | (uint32_t)b << 4 | (uint32_t)k,
+                             dls_exec_input(s->exec, k), dlsi_stage_bytes(s, s->in_val[k], n));
+    if (st == DLS_OK) st = dls_exec_forward(s->exec, n);
+    return st == DLS_OK ? dlsi_stage_pass(s, b, n) : st;
+}
+DLSI_FN dls_status dlsi_stage_open(dlsi_stage *s, dls_node *node, dls_net *net, int32_t batch,
+                                   const int32_t *at) {
+    dls_exec_desc d;
+    int32_t k, b;
+    const bool last = node->desc.rank == node->count - 1;
+    memset(s, 0, sizeof *s);
+    s->node = node;
+    for (b = 0; b < 2; b++)
+        for (k = 0; k < DLSI_STAGE_VALUES; k++) s->op[b][k] = -1;
+    s->in = node->desc.rank > 0
+                ? dls_net_cut(net, at[node->desc.rank], s->in_val, DLSI_STAGE_VALUES)
+                : 0;
+    s->out = last ? 1 : dls_net_cut(net, at[node->desc.rank + 1], s->out_val, DLSI_STAGE_VALUES);
+    if (last) s->out_val[0] = dls_net_output_of(net);
+    if (s->in < 0 || s->out < 0) return DLS_E_ARG;
+    DLSI_ZERO(d);
+    d.batch = batch;
+    d.first = at[node->desc.rank];
+    d.last = at[node->desc.rank + 1];
+    d.pool = node->pool;
+    s->exec = dls_exec_create(net, &d);
+    if (s->exec == NULL) return DLS_E_MEMORY;
+    for (k = 0; k < s->in; k++)
+        if (dls_exec_input_val(s->exec, k) != s->in_val[k])
+            return DLS_E_ARG; /* a value only passes through: not yet */
+    for (b = 0; b < 2 && node->count > 1; b++) {
+        for (k = 0; k < s->out; k++) {
+            s->sending[b][k] =
+                (unsigned char *)DLS_MALLOC(dlsi_stage_bytes(s, s->out_val[k], batch));
+            if (s->sending[b][k] == NULL || dls_exec_value(s->exec, s->out_val[k]) == NULL)
+                return DLS_E_MEMORY;
+        }
+    }
+    return DLS_OK;
+}
+DLSI_FN void dlsi_stage_close(dlsi_stage *s) {
+    int32_t b, k;
+    for (b = 0; b < 2; b++) {
+        for (k = 0; k < DLSI_STAGE_VALUES; k++) {
+            if (s->op[b][k] >= 0) {
+                dlsi_node_lock(s->node);
+                dls_peer_op_drop(s->node->peer, s->op[b][k]);
+                dlsi_node_unlock(s->node);
+            }
+            if (s->sending[b][k] != NULL) DLS_FREE(s->sending[b][k]);
+        }
+    }
+    dls_exec_destroy(s->exec);
+}
+/* All batches. Rank 0 collects outputs as they come, at most `count` batches behind. */
+DLSI_FN dls_status dlsi_stage_all(dlsi_stage *s, const dls_data *data, int32_t batch,
+                                  dls_real *outputs) {
+    const int32_t batches = dlsi_ceil_div(data->count, batch), ranks = s->node->count;
+    const size_t out = dlsi_count(dls_net_shape(s->exec->net, dls_net_output_of(s->exec->net)));
+    int32_t *index = (int32_t *)DLS_MALLOC((size_t)batch * sizeof *index), b, k, turn;
+    dls_status st = index != NULL ? DLS_OK : DLS_E_MEMORY;
+    for (turn = 0; turn < batches + (s->node->desc.rank == 0 ? ranks : 0) && st == DLS_OK; turn++) {
+        b = turn - ranks; /* the batch whose outputs rank 0 takes now */
+        if (turn < batches)
+            st = dlsi_stage_run(s, data, index, turn, turn * batch,
+                                dlsi_min_i32(batch, data->count - turn * batch));
+        if (ranks == 1 && turn < batches && st == DLS_OK)
+            memcpy(outputs + (size_t)turn * (size_t)batch * out, dls_exec_output(s->exec),
+                   (size_t)dlsi_min_i32(batch, data->count - turn * batch) * out *
+                       sizeof(dls_real));
+        if (ranks > 1 && s->node->desc.rank == 0 && b >= 0 && b < batches && st == DLS_OK)
+            st = dlsi_stage_recv(s->node, ranks - 1, 0x80000000u | (uint32_t)b << 4,
+                                 outputs + (size_t)b * (size_t)batch * out,
+                                 (size_t)dlsi_min_i32(batch, data->count - b * batch) * out *
+                                     sizeof(dls_real));
+    }
+    for (b = 0; b < 2; b++)
+        for (k = 0; k < s->out && st == DLS_OK; k++) st = dlsi_stage_wait(s->node, &s->op[b][k]);
+    if (index != NULL) DLS_FREE(index);
+    return st;
+}
+DLS_API dls_status dls_node_infer(dls_node *node, dls_net *net, const dls_data *data, int32_t batch,
+                                  dls_real *outputs, dls_node_infer_report *report) {
+    const uint64_t start = dls_now_us();
+    int32_t *at = (int32_t *)DLS_MALLOC((size_t)(node->count + 1) * sizeof *at);
+    dls_node_infer_report own;
+    dlsi_stage s;
+    dls_status st = at != NULL ? dlsi_net_need_params(net, true) : DLS_E_MEMORY;
+    if (report == NULL) report = &own;
+    memset(report, 0, sizeof *report);
+    DLSI_ZERO(s);
+    dlsi_error_clear(&node->error);
+    batch = dlsi_or(batch, 64);
+    if (st == DLS_OK && (batch < 1 || data->count < 1 || (node->desc.rank == 0 && outputs == NULL)))
+        st = DLS_E_ARG;
+    if (st == DLS_OK && dlsi_count(data->shape) != dlsi_count(dls_net_shape(net, 0)))
+        st = DLS_E_SHAPE;
+    if (st == DLS_OK) st = dls_job_cut(net, node->count, node->desc.shares, at);
+    if (st == DLS_OK) st = dlsi_node_stage(node, 64);
+    if (st == DLS_OK)
+        st = dlsi_node_agree(
+            node, dls_hash64_reals(dlsi_hash_word(dls_net_hash(net),
+                                                  (uint64_t)batch * 65536u + (uint64_t)data->count),
+                                   net->params, net->param_count));
+    if (st == DLS_OK) st = dlsi_stage_open(&s, node, net, batch, at);
+    if (st == DLS_OK) st = dlsi_stage_all(&s, data, batch, outputs);
+    if (s.exec != NULL) {
+        report->first_node = s.exec->first;
+        report->last_node = s.exec->last;
+        if (st != DLS_OK && node->error.status == DLS_OK) node->error = s.exec->error;
+    }
+    (void)dlsi_fail(
+        &node->error, st,
+        DLSI_MSG("staged inference failed; has the network places to cut it {0} times?"), NULL,
+        node->count - 1, 0, 0);
+    dlsi_stage_close(&s);
+    if (at != NULL) DLS_FREE(at);
+    report->samples = data->count;
+    report->seconds = (double)(dls_now_us() - start) * 1e-6;
+    return st;
+}
+#endif
+#endif /* DLS_ENABLE_PEERS */
+
+/* ---- End of the implementation: give the file back as it was ---- */
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic pop
+#pragma GCC pop_options
+#endif
+#undef DLSI_BUILDING
+#endif /* DLSI_BUILDING */
+#endif /* DLSI_PASS */
