@@ -100,7 +100,7 @@
      weights are the same bits for one peer or three, whatever the shares.
 
      A custom op is one dls_op row: a shape rule, a forward and a backward function; see
-     examples/04_custom_op.c. Firmware without heap: examples/05_static_memory.c.
+     examples/03_custom_op.c. Firmware without heap: examples/04_static_memory.c.
 
    HOW IT IS LAID OUT  DESIGN: each section names the sections it uses ("deps:"), all above it. An
    op's shape rule, forward, backward and row stand together in >>op.impl. Kernels are written once,
@@ -597,6 +597,10 @@ typedef struct dls_op {
    what must be a string literal, with {0} {1} {2} for the numbers. */
 DLS_API dls_status dls_op_fail(const dls_op_site *site, dls_status status, const char *what,
                                int32_t a, int32_t b, int32_t c);
+
+/* p = softmax(z / temperature) of n logits, in double; p may be z. For those who read a network's
+   outputs: losses and ops have their own. temperature > 0. Pure. */
+DLS_API void dls_softmax(const dls_real *z, int32_t n, double temperature, dls_real *p);
 
 /* Finds a row by name; NULL when there is none. The type of the loaders' op lookup. */
 typedef const dls_op *(*dls_op_find_fn)(const char *name);
@@ -1917,13 +1921,16 @@ DLSI_FN double dlsi_scale2(double x, int32_t exponent) { /* x 2^exponent, expone
     return x * two;
 }
 DLSI_FN double dlsi_exp(double x) {
+    static const double inverse[15] = {0.0,     1.0,      1.0 / 2,  1.0 / 3,  1.0 / 4,
+                                       1.0 / 5, 1.0 / 6,  1.0 / 7,  1.0 / 8,  1.0 / 9,
+                                       0.1,     1.0 / 11, 1.0 / 12, 1.0 / 13, 1.0 / 14};
     double k, r, sum = 1.0;
     int i;
     if (x > 690.0) x = 690.0;
     if (x < -690.0) return 0.0;
     k = dlsi_round(x * 1.4426950408889634);
     r = (x - k * 0.693147180369123816490) - k * 1.90821492927058770002e-10;
-    for (i = 14; i >= 1; i--) sum = 1.0 + sum * r / (double)i;
+    for (i = 14; i >= 1; i--) sum = 1.0 + sum * (r * inverse[i]);
     return dlsi_scale2(sum, (int32_t)k);
 }
 DLSI_FN double dlsi_power(double base, int64_t exponent) {
@@ -1933,6 +1940,8 @@ DLSI_FN double dlsi_power(double base, int64_t exponent) {
     return result;
 }
 DLSI_FN double dlsi_log(double x) { /* x > 0, normal */
+    static const double odd[12] = {1.0,      1.0 / 3,  1.0 / 5,  1.0 / 7,  1.0 / 9,  1.0 / 11,
+                                   1.0 / 13, 1.0 / 15, 1.0 / 17, 1.0 / 19, 1.0 / 21, 1.0 / 23};
     uint64_t bits;
     int32_t exponent, i;
     double m, s, sum = 0.0;
@@ -1945,7 +1954,7 @@ DLSI_FN double dlsi_log(double x) { /* x > 0, normal */
         exponent++;
     }
     s = (m - 1.0) / (m + 1.0);
-    for (i = 23; i >= 1; i -= 2) sum = sum * s * s + 1.0 / (double)i;
+    for (i = 11; i >= 0; i--) sum = sum * (s * s) + odd[i];
     return 2.0 * s * sum + (double)exponent * 0.693147180559945309417;
 }
 /* sin(x) (quarter 0) or cos(x) (quarter 1), |x| < 1e8. */
@@ -2928,10 +2937,18 @@ DLSI_KFN void DLSI_V(copy_a)(const dlsi_gemm *g, const dls_real *a, int32_t mr, 
                              dls_real *to) {
     int32_t i, p;
     if (g->a_k == 1) {
-        for (i = 0; i < mr; i++)
-            memcpy(to + i * (DLSI_KC + DLSI_VW), a + i * g->a_row, (size_t)kc * sizeof *to);
-    } else {
-        for (p = 0; p < kc; p++) memcpy(to + p * DLSI_MR, a + p * g->a_k, (size_t)mr * sizeof *to);
+        for (i = 0; i < mr; i++) {
+            dls_real *row = to + i * (DLSI_KC + DLSI_VW);
+            const dls_real *from = a + i * g->a_row;
+            DLSI_EACH((size_t)kc, DLSI_STL(row + at, DLSI_LDL(from + at)));
+        }
+        return;
+    }
+    for (p = 0; p < kc; p++, a += g->a_k, to += DLSI_MR) {
+        for (i = 0; i < mr; i += DLSI_VW) {
+            const int n = (int)dlsi_min_i32(DLSI_VW, mr - i);
+            DLSI_STN(to + i, DLSI_LDN(a + i, n), n);
+        }
     }
 }
 
@@ -3714,10 +3731,14 @@ DLSI_KFN void DLSI_V(softmax)(const dls_real *x, dls_real *y, size_t rows, int32
     const size_t n = (size_t)c;
     const DLSI_VF sc = DLSI_SET(scale);
     size_t i, e;
+    int k;
     for (i = 0; i < rows; i++, x += n, y += n) {
-        dls_real most = x[0], sum;
-        DLSI_VF m, s[DLSI_LV];
-        for (e = 1; e < n; e++) most = x[e] > most ? x[e] : most;
+        dls_real most = x[0], sum, t[DLSI_VW];
+        DLSI_VF m = DLSI_SET(most), s[DLSI_LV];
+        for (e = 0; e + DLSI_VW <= n; e += DLSI_VW) m = DLSI_MAX(m, DLSI_LD(x + e));
+        DLSI_ST(t, m);
+        for (k = 0; k < DLSI_VW; k++) most = t[k] > most ? t[k] : most;
+        for (; e < n; e++) most = x[e] > most ? x[e] : most;
         most *= scale;
         m = DLSI_SET(most);
         DLSI_LANES_ZERO(s);
@@ -3834,89 +3855,74 @@ DLSI_KFN void DLSI_V(norm_grad_gain)(const dls_real *x, const dls_real *dy, size
 
 /* ---- Pools: windows of one image ---- */
 
-/* Body runs for each tap of the window of (y, x), from -> its pixel, channels [c, c + left). */
-#define DLSI_WINDOW(...)                                                                           \
+/* The body runs for each output of rows [y0, y1): to is its place, [r0, r1) x [s0, s1) its taps. */
+#define DLSI_OUTPUTS(...)                                                                          \
     do {                                                                                           \
-        int32_t r, s, r0, r1, s0, s1;                                                              \
-        dlsi_taps_inside(g->h, g->kh, y, g->sh, 1, g->pt, &r0, &r1);                               \
-        dlsi_taps_inside(g->w, g->kw, x, g->sw, 1, g->pl, &s0, &s1);                               \
+        int32_t y, x, r0, r1, s0, s1;                                                              \
+        for (y = y0; y < y1; y++) {                                                                \
+            dlsi_taps_inside(g->h, g->kh, y, g->sh, 1, g->pt, &r0, &r1);                           \
+            for (x = 0; x < g->ow; x++) {                                                          \
+                const ptrdiff_t to = y * g->y_row + x * g->y_pix;                                  \
+                const ptrdiff_t corner = (ptrdiff_t)(y * g->sh - g->pt) * g->x_row +               \
+                                         (ptrdiff_t)(x * g->sw - g->pl) * g->x_pix;                \
+                dlsi_taps_inside(g->w, g->kw, x, g->sw, 1, g->pl, &s0, &s1);                       \
+                DLSI_COLS(__VA_ARGS__);                                                            \
+            }                                                                                      \
+        }                                                                                          \
+    } while (0)
+/* The body runs for each tap, `from` being its place. */
+#define DLSI_TAPS(...)                                                                             \
+    do {                                                                                           \
+        int32_t r, s;                                                                              \
         for (r = r0; r < r1; r++) {                                                                \
             for (s = s0; s < s1; s++) {                                                            \
-                const ptrdiff_t from = (ptrdiff_t)(y * g->sh - g->pt + r) * g->x_row +             \
-                                       (ptrdiff_t)(x * g->sw - g->pl + s) * g->x_pix + col;        \
+                const ptrdiff_t from = corner + r * g->x_row + s * g->x_pix + col;                 \
                 __VA_ARGS__;                                                                       \
             }                                                                                      \
         }                                                                                          \
-        taps = g->kh * g->kw;                                                                      \
-        if (!count_padding) taps = (r1 - r0) * (s1 - s0);                                          \
     } while (0)
 
 DLSI_KFN void DLSI_V(maxpool)(const dlsi_corr *g, int32_t y0, int32_t y1) {
-    const bool count_padding = true;
     const int32_t c = g->c;
-    int32_t y, x, taps;
-    for (y = y0; y < y1; y++) {
-        for (x = 0; x < g->ow; x++) {
-            DLSI_COLS({
-                DLSI_VF m = DLSI_SET(g->lo);
-                DLSI_WINDOW(m = DLSI_MAX(m, DLSI_LDL(g->x + from)));
-                DLSI_STL(g->y + y * g->y_row + x * g->y_pix + col, m);
-            });
-        }
-    }
-    (void)taps;
+    DLSI_OUTPUTS({
+        DLSI_VF m = DLSI_SET(g->lo);
+        DLSI_TAPS(m = DLSI_MAX(m, DLSI_LDL(g->x + from)));
+        DLSI_STL(g->y + to + col, m);
+    });
 }
 /* The first greatest element of a window gets its gradient. */
 DLSI_KFN void DLSI_V(maxpool_grad)(const dlsi_corr *g, const dls_real *yv, const dls_real *dy,
                                    dls_real *dx) {
-    const bool count_padding = true;
-    const int32_t c = g->c;
+    const int32_t c = g->c, y0 = 0, y1 = g->oh;
     const DLSI_VF zero = DLSI_SET(0.0f);
-    int32_t y, x, taps;
-    for (y = 0; y < g->oh; y++) {
-        for (x = 0; x < g->ow; x++) {
-            DLSI_COLS({
-                const ptrdiff_t to = y * g->y_row + x * g->y_pix + col;
-                const DLSI_VF most = DLSI_LDL(yv + to);
-                DLSI_VF rest = DLSI_LDL(dy + to);
-                DLSI_WINDOW({
-                    const DLSI_VM less = DLSI_GT(most, DLSI_LDL(g->x + from));
-                    DLSI_STL(dx + from, DLSI_LDL(dx + from) + DLSI_SEL(less, zero, rest));
-                    rest = DLSI_SEL(less, rest, zero);
-                });
-            });
-        }
-    }
-    (void)taps;
+    DLSI_OUTPUTS({
+        const DLSI_VF most = DLSI_LDL(yv + to + col);
+        DLSI_VF rest = DLSI_LDL(dy + to + col);
+        DLSI_TAPS({
+            const DLSI_VM less = DLSI_GT(most, DLSI_LDL(g->x + from));
+            DLSI_STL(dx + from, DLSI_LDL(dx + from) + DLSI_SEL(less, zero, rest));
+            rest = DLSI_SEL(less, rest, zero);
+        });
+    });
 }
+/* What a window's sum is divided by. */
+#define DLSI_DIVISOR                                                                               \
+    (dls_real)(count_padding ? g->kh * g->kw : dlsi_max_i32(1, (r1 - r0) * (s1 - s0)))
 DLSI_KFN void DLSI_V(avgpool)(const dlsi_corr *g, int32_t y0, int32_t y1, bool count_padding) {
     const int32_t c = g->c;
-    int32_t y, x, taps;
-    for (y = y0; y < y1; y++) {
-        for (x = 0; x < g->ow; x++) {
-            DLSI_COLS({
-                DLSI_VF m = DLSI_SET(0.0f);
-                DLSI_WINDOW(m = m + DLSI_LDL(g->x + from));
-                if (taps < 1) taps = 1;
-                DLSI_STL(g->y + y * g->y_row + x * g->y_pix + col, m / DLSI_SET((dls_real)taps));
-            });
-        }
-    }
+    DLSI_OUTPUTS({
+        DLSI_VF m = DLSI_SET(0.0f);
+        DLSI_TAPS(m = m + DLSI_LDL(g->x + from));
+        DLSI_STL(g->y + to + col, m / DLSI_SET(DLSI_DIVISOR));
+    });
 }
 DLSI_KFN void DLSI_V(avgpool_grad)(const dlsi_corr *g, const dls_real *dy, dls_real *dx,
                                    bool count_padding) {
-    const int32_t c = g->c;
-    int32_t y, x, taps;
-    for (y = 0; y < g->oh; y++) {
-        for (x = 0; x < g->ow; x++) {
-            DLSI_COLS({
-                DLSI_VF d = DLSI_LDL(dy + y * g->y_row + x * g->y_pix + col);
-                DLSI_WINDOW((void)from);
-                d = d / DLSI_SET((dls_real)(taps < 1 ? 1 : taps));
-                DLSI_WINDOW(DLSI_STL(dx + from, DLSI_LDL(dx + from) + d));
-            });
-        }
-    }
+    const int32_t c = g->c, y0 = 0, y1 = g->oh;
+    DLSI_OUTPUTS({
+        const DLSI_VF d = DLSI_LDL(dy + to + col) / DLSI_SET(DLSI_DIVISOR);
+        DLSI_TAPS(DLSI_STL(dx + from, DLSI_LDL(dx + from) + d));
+    });
 }
 
 /* ---- Optimisers ---- */
@@ -4135,7 +4141,9 @@ static const dlsi_kern DLSI_V(kern) = {DLSI_VW,
 #undef DLSI_COLS
 #undef DLSI_SUM4
 #undef DLSI_UNCLAMP
-#undef DLSI_WINDOW
+#undef DLSI_OUTPUTS
+#undef DLSI_TAPS
+#undef DLSI_DIVISOR
 #endif /* DLSI_PASS */
 
 #ifndef DLSI_PASS
@@ -4167,16 +4175,16 @@ static const dlsi_kern DLSI_V(kern) = {DLSI_VW,
 #undef DLSI_PASS
 #endif
 
-/* DLSI_K(cx, kernel)(...): through the table, or straight where there is one variant, so that
+/* DLSI_K(cx, kernel, ...): through the table, or straight where there is one variant, so that
    kernels nobody calls are not linked. */
 #if DLSI_VARIANTS > 1
-#define DLSI_K(cx, kernel) (((const dlsi_kern *)(cx)->kern)->kernel)
+#define DLSI_K(cx, kernel, ...) (((const dlsi_kern *)(cx)->kern)->kernel(__VA_ARGS__))
 #define DLSI_K_VW(cx) (((const dlsi_kern *)(cx)->kern)->vw)
 #define DLSI_K_MR(cx) (((const dlsi_kern *)(cx)->kern)->mr)
 #define DLSI_K_NR(cx) (((const dlsi_kern *)(cx)->kern)->nr)
 #define DLSI_K_FAST_CONV(cx) (((const dlsi_kern *)(cx)->kern)->fast_conv)
 #else
-#define DLSI_K(cx, kernel) ((void)(cx), dlsi_##kernel##_scalar)
+#define DLSI_K(cx, kernel, ...) ((void)(cx), dlsi_##kernel##_scalar(__VA_ARGS__))
 #define DLSI_K_VW(cx) ((void)(cx), 1)
 #define DLSI_K_MR(cx) ((void)(cx), 4)
 #define DLSI_K_NR(cx) ((void)(cx), 4)
@@ -4530,9 +4538,9 @@ DLSI_FN void dlsi_gemm_pack_span(const void *arg, size_t first, size_t count, in
     const int32_t nr = DLSI_K_NR(job->cx), j = (int32_t)first * nr;
     const ptrdiff_t panel = (ptrdiff_t)g->k * nr;
     (void)thread;
-    DLSI_K(job->cx, pack)
-    (g->b + j * g->b_col, g->b_k, g->b_col, g->k, dlsi_min_i32((int32_t)count * nr, g->n - j),
-     job->packed + (ptrdiff_t)first * panel, panel);
+    DLSI_K(job->cx, pack, g->b + j * g->b_col, g->b_k, g->b_col, g->k,
+           dlsi_min_i32((int32_t)count * nr, g->n - j), job->packed + (ptrdiff_t)first * panel,
+           panel);
 }
 DLSI_FN void dlsi_gemm_task(void *arg, int32_t task, int32_t thread) {
     const dlsi_gemm_job *job = (const dlsi_gemm_job *)arg;
@@ -4552,7 +4560,7 @@ DLSI_FN void dlsi_gemm_task(void *arg, int32_t task, int32_t thread) {
         g.b += (ptrdiff_t)j * g.k; /* whole panels: j is a multiple of nr */
     else
         g.b += j * g.b_col;
-    DLSI_K(job->cx, gemm)(&g, job->scratch + (size_t)thread * job->scratch_reals);
+    DLSI_K(job->cx, gemm, &g, job->scratch + (size_t)thread * job->scratch_reals);
     if (job->ready != NULL && g.m > 0) job->ready(job->ready_user, g.c, (size_t)g.m * (size_t)g.n);
 }
 /* The product, split over the pool. work: dlsi_gemm_work() bytes. ready (may be NULL) is told of
@@ -4737,13 +4745,13 @@ typedef struct dlsi_ew { /* elementwise job */
 DLSI_FN void dlsi_act_span(const void *arg, size_t first, size_t count, int32_t thread) {
     const dlsi_ew *e = (const dlsi_ew *)arg;
     (void)thread;
-    DLSI_K(e->call->cx, act)(e->act, e->slope, e->a + first, e->y + first, count);
+    DLSI_K(e->call->cx, act, e->act, e->slope, e->a + first, e->y + first, count);
 }
 DLSI_FN void dlsi_act_grad_span(const void *arg, size_t first, size_t count, int32_t thread) {
     const dlsi_ew *e = (const dlsi_ew *)arg;
     (void)thread;
-    DLSI_K(e->call->cx, act_grad)
-    (e->act, e->slope, e->a + first, e->b + first, e->y + first, count, e->add);
+    DLSI_K(e->call->cx, act_grad, e->act, e->slope, e->a + first, e->b + first, e->y + first, count,
+           e->add);
 }
 /* Turns dy, in place, into the gradient before a fused activation. */
 DLSI_FN void dlsi_fused_act_grad(const dls_op_call *call) {
@@ -4765,7 +4773,7 @@ DLSI_FN void dlsi_put(const dls_cx *cx, const dls_real *src, dls_real *dst, size
     if (!add && src != dst)
         memcpy(dst, src, count * sizeof *dst);
     else if (add)
-        DLSI_K(cx, axpby)((dls_real)1, src, (dls_real)1, dst, count);
+        DLSI_K(cx, axpby, (dls_real)1, src, (dls_real)1, dst, count);
 }
 
 /* ---- Sums over rows, in parts with fixed borders, so that threads do not change them ---- */
@@ -4786,9 +4794,8 @@ DLSI_FN void dlsi_colsum_task(void *arg, int32_t task, int32_t thread) {
     const dlsi_colsum *s = (const dlsi_colsum *)arg;
     const size_t first = (size_t)task * s->per_part;
     (void)thread;
-    DLSI_K(s->cx, col_sum)
-    (s->x + first * (size_t)s->c, dlsi_min_size(s->per_part, s->rows - first), s->c,
-     s->part + (size_t)task * (size_t)s->c, false);
+    DLSI_K(s->cx, col_sum, s->x + first * (size_t)s->c, dlsi_min_size(s->per_part, s->rows - first),
+           s->c, s->part + (size_t)task * (size_t)s->c, false);
 }
 /* sum (+)= column sums of x, rows x c. part: dlsi_colsum_parts(rows) x c reals. */
 DLSI_FN void dlsi_col_sum(const dls_cx *cx, const dls_real *x, size_t rows, int32_t c,
@@ -4802,11 +4809,19 @@ DLSI_FN void dlsi_col_sum(const dls_cx *cx, const dls_real *x, size_t rows, int3
     s.per_part = dlsi_colsum_rows(rows);
     s.c = c;
     dls_parallel_for(cx->pool, (int32_t)parts, dlsi_colsum_task, &s);
-    DLSI_K(cx, col_sum)(part, parts, c, sum, add);
+    DLSI_K(cx, col_sum, part, parts, c, sum, add);
 }
 
 DLSI_FN void dlsi_ready(const dls_op_call *call, int32_t param, size_t count) {
     if (call->ready != NULL) call->ready(call->ready_user, call->dw[param], count);
+}
+
+DLS_API void dls_softmax(const dls_real *z, int32_t n, double temperature, dls_real *p) {
+    double most = (double)z[0], sum = 0.0;
+    int32_t i;
+    for (i = 1; i < n; i++) most = (double)z[i] > most ? (double)z[i] : most;
+    for (i = 0; i < n; i++) sum += dlsi_exp(((double)z[i] - most) / temperature);
+    for (i = 0; i < n; i++) p[i] = (dls_real)(dlsi_exp(((double)z[i] - most) / temperature) / sum);
 }
 
 /* ---- input, param: no computation; the executor knows them ----  i: h, w, c, dtype */
@@ -4925,7 +4940,7 @@ DLSI_FN void dlsi_linear_pack(const dls_op_call *call, const dls_real *scale, co
                               void *packed) {
     const int32_t nr = DLSI_K_NR(call->cx), k = call->xs[0].c, n = call->ys.c;
     dls_real *panels = (dls_real *)packed;
-    DLSI_K(call->cx, pack)(call->w[0], n, 1, k, n, panels, (ptrdiff_t)k * nr);
+    DLSI_K(call->cx, pack, call->w[0], n, 1, k, n, panels, (ptrdiff_t)k * nr);
     dlsi_pack_affine(call->cx, panels, (size_t)k, n, call->w[1], scale, shift,
                      panels + (size_t)(dlsi_ceil_div(n, nr) * nr) * (size_t)k);
 }
@@ -5169,7 +5184,7 @@ DLSI_FN void dlsi_matmul_one(const dlsi_matmul *t, const dls_real *a, ptrdiff_t 
     g.n = n;
     g.k = k;
     g.res = add ? c : NULL;
-    DLSI_K(t->call->cx, gemm)(&g, (dls_real *)dls_op_scratch(t->call, thread));
+    DLSI_K(t->call->cx, gemm, &g, (dls_real *)dls_op_scratch(t->call, thread));
 }
 DLSI_FN void dlsi_matmul_task(void *arg, int32_t task, int32_t thread) {
     const dlsi_matmul *t = (const dlsi_matmul *)arg;
@@ -5351,7 +5366,11 @@ DLSI_FN size_t dlsi_conv_scratch_reals(const dlsi_conv *v, bool train) {
     dlsi_gemm g;
     DLSI_ZERO(g);
     if (v->method == DLSI_PATCH) {
-        g.b_packed = true;
+        g.m = v->kh * v->kw * v->c;
+        g.n = v->oc;
+        g.k = dlsi_patch_rows(v) * v->ow;
+        g.b_col = 1;
+        g.b_packed = !train;
         return dlsi_round_up(dlsi_patch_reals(v), 16) + dlsi_gemm_thread_reals(v->cx, &g);
     }
     if (v->method != DLSI_WINO) return 0;
@@ -5391,22 +5410,27 @@ DLSI_FN void dlsi_conv_corr(const dlsi_conv *v, int32_t image, int32_t group, co
     g->pt = v->pt;
     g->pl = v->pl;
 }
-/* Patches of output rows [y0, y1): ow x (kh kw c) each, zeros outside the image. */
+/* Patches of output rows [y0, y1), one row of `to` per tap and channel, one column per output pixel;
+   zeros outside the image. */
 DLSI_FN void dlsi_conv_patches(const dlsi_conv *v, const dls_real *x, int32_t y0, int32_t y1,
                                dls_real *to) {
-    const int32_t c = v->c;
-    int32_t y, j, r, s, e, s0, s1;
-    for (y = y0; y < y1; y++) {
-        for (j = 0; j < v->ow; j++) {
-            dlsi_taps_inside(v->w, v->kw, j, v->sw, v->dw, v->pl, &s0, &s1);
-            for (r = 0; r < v->kh; r++) {
-                const int32_t row = y * v->sh + r * v->dh - v->pt;
-                const bool inside = row >= 0 && row < v->h;
-                for (s = 0; s < v->kw; s++, to += c) {
-                    const dls_real *from = x;
-                    const bool in = inside && s >= s0 && s < s1;
-                    if (in) from += ((ptrdiff_t)row * v->w + j * v->sw - v->pl + s * v->dw) * c;
-                    for (e = 0; e < c; e++) to[e] = in ? from[e] : (dls_real)0;
+    const int32_t step = v->sw * v->c;
+    int32_t r, s, c, y, j, first, end;
+    for (r = 0; r < v->kh; r++) {
+        for (s = 0; s < v->kw; s++) {
+            dlsi_tap_range(v->w, v->ow, s, v->sw, v->dw, v->pl, &first, &end);
+            for (c = 0; c < v->c; c++) {
+                for (y = y0; y < y1; y++, to += v->ow) {
+                    const int32_t row = y * v->sh + r * v->dh - v->pt;
+                    const bool inside = row >= 0 && row < v->h && end > first;
+                    const int32_t from = inside ? first : v->ow, stop = inside ? end : v->ow;
+                    const ptrdiff_t at = ((ptrdiff_t)row * v->w + s * v->dw - v->pl) * v->c + c;
+                    for (j = 0; j < from; j++) to[j] = (dls_real)0;
+                    if (step == 1 && stop > from)
+                        memcpy(to + from, x + (at + from), (size_t)(stop - from) * sizeof *to);
+                    else
+                        for (j = from; j < stop; j++) to[j] = x[at + (ptrdiff_t)j * step];
+                    for (j = stop; j < v->ow; j++) to[j] = (dls_real)0;
                 }
             }
         }
@@ -5435,7 +5459,7 @@ DLSI_FN void dlsi_conv_rows(const dlsi_conv_job *job, const dlsi_conv *v, dlsi_c
     int32_t y;
     (void)job;
     for (y = y0; y < y1; y += step)
-        DLSI_K(v->cx, corr)(g, y, dlsi_min_i32(y1, y + step), 0, dlsi_ceil_div(g->oc, nr));
+        DLSI_K(v->cx, corr, g, y, dlsi_min_i32(y1, y + step), 0, dlsi_ceil_div(g->oc, nr));
 }
 DLSI_FN void dlsi_conv_direct_task(void *arg, int32_t task, int32_t thread) {
     const dlsi_conv_job *job = (const dlsi_conv_job *)arg;
@@ -5455,7 +5479,7 @@ DLSI_FN void dlsi_conv_direct_task(void *arg, int32_t task, int32_t thread) {
         if (job->bias != NULL) g.bias = job->bias + group * v->og;
         if (job->res != NULL) g.res = job->res + (g.y - job->y);
         if (v->method == DLSI_DEPTH)
-            DLSI_K(v->cx, depthwise)(&g, y0, y1);
+            DLSI_K(v->cx, depthwise, &g, y0, y1);
         else
             dlsi_conv_rows(job, v, &g, y0, y1);
     }
@@ -5472,8 +5496,7 @@ DLSI_FN void dlsi_conv_patch_task(void *arg, int32_t task, int32_t thread) {
     DLSI_ZERO(g);
     g.k = v->kh * v->kw * v->c;
     g.n = v->oc;
-    g.a_row = g.k;
-    g.a_k = 1;
+    g.a_row = 1;
     g.b = job->filters;
     g.b_packed = true;
     g.bias = job->bias;
@@ -5484,10 +5507,10 @@ DLSI_FN void dlsi_conv_patch_task(void *arg, int32_t task, int32_t thread) {
     for (y = y0; y < y1; y += step) {
         const int32_t end = dlsi_min_i32(y1, y + step);
         dlsi_conv_patches(v, job->x + (ptrdiff_t)image * v->h * v->w * v->c, y, end, patches);
-        g.m = (end - y) * v->ow;
+        g.a_k = g.m = (end - y) * v->ow;
         g.c = job->y + ((ptrdiff_t)image * v->oh + y) * v->ow * v->oc;
         g.res = job->res != NULL ? job->res + (g.c - job->y) : NULL;
-        DLSI_K(v->cx, gemm)(&g, work);
+        DLSI_K(v->cx, gemm, &g, work);
     }
 }
 /* ---- Winograd; builds with scalar kernels alone never choose it ---- */
@@ -5496,9 +5519,8 @@ DLSI_FN void dlsi_conv_patch_task(void *arg, int32_t task, int32_t thread) {
 /* Filters transformed: for the convolution, or (flipped, channels and outputs exchanged) its
    gradient. */
 DLSI_FN void dlsi_wino_filters(const dlsi_conv *v, const dls_real *w, bool flip, dls_real *dst) {
-    DLSI_K(v->cx, wino_filter)
-    (w, (ptrdiff_t)v->c * v->oc, flip ? 1 : v->oc, flip ? v->oc : 1, flip, flip ? v->oc : v->c,
-     flip ? v->c : v->oc, dst);
+    DLSI_K(v->cx, wino_filter, w, (ptrdiff_t)v->c * v->oc, flip ? 1 : v->oc, flip ? v->oc : 1, flip,
+           flip ? v->oc : v->c, flip ? v->c : v->oc, dst);
 }
 /* Tiles [t0, t1) of a Winograd convolution; job->v is the geometry of what is computed. */
 DLSI_FN void dlsi_conv_wino_task(void *arg, int32_t task, int32_t thread) {
@@ -5532,7 +5554,7 @@ DLSI_FN void dlsi_conv_wino_task(void *arg, int32_t task, int32_t thread) {
     w.tw = dlsi_ceil_div(v->ow, 4);
     w.lo = job->lo;
     w.hi = job->hi;
-    DLSI_K(v->cx, wino_gather)(&w, t0, t1, in);
+    DLSI_K(v->cx, wino_gather, &w, t0, t1, in);
     DLSI_ZERO(g);
     (void)dlsi_act_clamp(DLS_ACT_NONE, &g.lo, &g.hi);
     g.a_row = v->c;
@@ -5546,9 +5568,9 @@ DLSI_FN void dlsi_conv_wino_task(void *arg, int32_t task, int32_t thread) {
         g.a = in + (ptrdiff_t)p * tiles * v->c;
         g.b = job->filters + (size_t)p * point;
         g.c = out + (ptrdiff_t)p * tiles * v->oc;
-        DLSI_K(v->cx, gemm)(&g, work);
+        DLSI_K(v->cx, gemm, &g, work);
     }
-    DLSI_K(v->cx, wino_scatter)(&w, t0, t1, out);
+    DLSI_K(v->cx, wino_scatter, &w, t0, t1, out);
 }
 
 DLSI_FN void dlsi_conv_dw_wino(const dlsi_conv_job *job, int32_t part, int32_t thread,
@@ -5589,18 +5611,18 @@ DLSI_FN void dlsi_conv_dw_wino(const dlsi_conv_job *job, int32_t part, int32_t t
     g.n = v->oc;
     for (t = first; t < end; t += block) {
         const int32_t stop = dlsi_min_i32(end, t + block);
-        DLSI_K(v->cx, wino_gather)(&w, t, stop, in);
-        DLSI_K(v->cx, wino_gather_dy)(&w, t, stop, dys);
+        DLSI_K(v->cx, wino_gather, &w, t, stop, in);
+        DLSI_K(v->cx, wino_gather_dy, &w, t, stop, dys);
         g.k = stop - t;
         g.cont = t > first;
         for (p = 0; p < DLSI_WINO_POINTS; p++) {
             g.a = in + (ptrdiff_t)p * g.k * v->c;
             g.b = dys + (ptrdiff_t)p * g.k * v->oc;
             g.c = sum + (size_t)p * sums;
-            DLSI_K(v->cx, gemm)(&g, work);
+            DLSI_K(v->cx, gemm, &g, work);
         }
     }
-    DLSI_K(v->cx, wino_filter_grad)(sum, v->c, v->oc, dw, false);
+    DLSI_K(v->cx, wino_filter_grad, sum, v->c, v->oc, dw, false);
 }
 #else
 DLSI_FN void dlsi_wino_filters(const dlsi_conv *v, const dls_real *w, bool flip, dls_real *dst) {
@@ -5636,7 +5658,7 @@ DLSI_FN void dlsi_conv_pack(const dlsi_conv *v, const dls_real *w, dls_real *dst
         return;
     }
     for (group = 0; group < v->groups; group++, dst += (ptrdiff_t)dlsi_ceil_div(v->og, nr) * nr * k)
-        DLSI_K(v->cx, pack)(w + group * v->og, v->oc, 1, k, v->og, dst, (ptrdiff_t)k * nr);
+        DLSI_K(v->cx, pack, w + group * v->og, v->oc, 1, k, v->og, dst, (ptrdiff_t)k * nr);
 }
 /* y = clamp(conv(x, filters) + bias + res). job: v, call, x, y, bias, res, lo, hi set. packed:
    filters in kernel order, or NULL: w is packed into work, unless scalar code reads it in place. */
@@ -5737,7 +5759,7 @@ DLSI_FN void dlsi_conv_dx_task(void *arg, int32_t task, int32_t thread) {
         if (job->bias != NULL) g.bias = job->bias + group * v->cg;
         if (job->res != NULL) g.res = job->res + (g.y - job->y);
         if (v->method == DLSI_DEPTH)
-            DLSI_K(v->cx, depthwise)(&g, y0, y1);
+            DLSI_K(v->cx, depthwise, &g, y0, y1);
         else
             dlsi_conv_rows(job, v, &g, y0, y1);
     }
@@ -5752,9 +5774,8 @@ DLSI_FN void dlsi_conv_pack_phase(const dlsi_conv *v, const dls_real *w, dlsi_ph
         for (t = 0; t < taps; t++) {
             const int32_t r = py.last - t / px.count * py.step,
                           s = px.last - t % px.count * px.step;
-            DLSI_K(v->cx, pack)
-            (w + ((ptrdiff_t)r * v->kw + s) * v->cg * v->oc + group * v->og, 1, v->oc, v->og, v->cg,
-             dst + (ptrdiff_t)t * v->og * nr, panel);
+            DLSI_K(v->cx, pack, w + ((ptrdiff_t)r * v->kw + s) * v->cg * v->oc + group * v->og, 1,
+                   v->oc, v->og, v->cg, dst + (ptrdiff_t)t * v->og * nr, panel);
         }
     }
 }
@@ -5812,6 +5833,33 @@ DLSI_FN void dlsi_conv_dx_run(dlsi_conv_job *job, const dls_real *w, dls_real *w
 
 /* ---- Gradient by weights ---- */
 
+/* One image, output channels [o0, o0 + count): patches times gradients. */
+DLSI_FN void dlsi_conv_dw_patches(const dlsi_conv_job *job, int32_t image, bool cont, int32_t o0,
+                                  int32_t count, int32_t thread, dls_real *dw) {
+    const dlsi_conv *v = &job->v;
+    const int32_t step = dlsi_patch_rows(v);
+    dls_real *patches = (dls_real *)dls_op_scratch(job->call, thread);
+    dls_real *work = patches + dlsi_round_up(dlsi_patch_reals(v), 16);
+    int32_t y;
+    dlsi_gemm g;
+    DLSI_ZERO(g);
+    (void)dlsi_act_clamp(DLS_ACT_NONE, &g.lo, &g.hi);
+    g.a = patches;
+    g.a_k = 1;
+    g.b_k = g.ldc = v->oc;
+    g.b_col = 1;
+    g.c = dw + o0;
+    g.m = v->kh * v->kw * v->c;
+    g.n = count;
+    for (y = 0; y < v->oh; y += step) {
+        const int32_t end = dlsi_min_i32(v->oh, y + step);
+        dlsi_conv_patches(v, job->x + (ptrdiff_t)image * v->h * v->w * v->c, y, end, patches);
+        g.a_row = g.k = (end - y) * v->ow;
+        g.b = job->dy + ((ptrdiff_t)image * v->oh + y) * v->ow * v->oc + o0;
+        g.cont = cont || y > 0;
+        DLSI_K(v->cx, gemm, &g, work);
+    }
+}
 /* One part of the images, one slice of the output channels (direct methods), into its partial sum.
    */
 DLSI_FN void dlsi_conv_dw_task(void *arg, int32_t task, int32_t thread) {
@@ -5833,41 +5881,28 @@ DLSI_FN void dlsi_conv_dw_task(void *arg, int32_t task, int32_t thread) {
     for (image = first; image < end; image++) {
         const size_t pixels = (size_t)v->oh * (size_t)v->ow;
         dlsi_corr g;
-        if (slice == 0 && job->call->dw[1] != NULL) DLSI_K(v->cx, col_sum)
-        (job->dy + (size_t)image * pixels * (size_t)v->oc, pixels, v->oc, db, image > first);
+        if (slice == 0 && job->call->dw[1] != NULL)
+            DLSI_K(v->cx, col_sum, job->dy + (size_t)image * pixels * (size_t)v->oc, pixels, v->oc,
+                   db, image > first);
         if (v->method == DLSI_WINO) continue;
         for (group = 0; group < (v->method == DLSI_DEPTH ? 1 : v->groups); group++) {
             dlsi_conv_corr(v, image, group, job->x, job->dy, &g);
             g.b_k = v->oc;
             if (v->method == DLSI_DEPTH) {
-                DLSI_K(v->cx, depthwise_dw)(&g, 0, v->oh, dw);
+                DLSI_K(v->cx, depthwise_dw, &g, 0, v->oh, dw);
                 continue;
             }
             g.y += o0;
             g.oc = o1 - o0;
             step = dlsi_max_i32(
                 1, 8192 / (int32_t)dlsi_min_size((size_t)(g.x_row * v->sh + g.y_row), 8192));
-            if (v->method ==
-                DLSI_PATCH) { /* patches are an image of kh kw c channels, 1x1 filters */
-                dls_real *patches = (dls_real *)dls_op_scratch(job->call, thread);
-                step = dlsi_patch_rows(v);
-                g.c = v->kh * v->kw * v->c;
-                g.x_pix = g.c;
-                g.x_row = (ptrdiff_t)v->ow * g.c;
-                g.kh = g.kw = g.sh = g.sw = g.dh = g.dw = 1;
-                g.pt = g.pl = 0;
-                g.w = v->ow;
-                for (y = 0; y < v->oh; y += step, g.y += step * g.y_row) {
-                    g.h = g.oh = dlsi_min_i32(step, v->oh - y);
-                    dlsi_conv_patches(v, job->x + (ptrdiff_t)image * v->h * v->w * v->c, y,
-                                      y + g.oh, patches);
-                    g.x = patches;
-                    DLSI_K(v->cx, corr_dw)(&g, 0, g.oh, dw + o0, image > first || y > 0);
-                }
+            if (v->method == DLSI_PATCH) {
+                dlsi_conv_dw_patches(job, image, image > first, o0, o1 - o0, thread, dw);
                 continue;
             }
-            for (y = 0; y < v->oh; y += step) DLSI_K(v->cx, corr_dw)
-            (&g, y, dlsi_min_i32(v->oh, y + step), dw + group * v->og + o0, image > first || y > 0);
+            for (y = 0; y < v->oh; y += step)
+                DLSI_K(v->cx, corr_dw, &g, y, dlsi_min_i32(v->oh, y + step),
+                       dw + group * v->og + o0, image > first || y > 0);
         }
     }
 }
@@ -6253,9 +6288,9 @@ DLSI_FN void dlsi_pool_task(void *arg, int32_t image, int32_t thread) {
     (void)thread;
     dlsi_pool_corr(p->call, image, &g);
     if (p->max)
-        DLSI_K(p->call->cx, maxpool)(&g, 0, g.oh);
+        DLSI_K(p->call->cx, maxpool, &g, 0, g.oh);
     else
-        DLSI_K(p->call->cx, avgpool)(&g, 0, g.oh, p->count_padding);
+        DLSI_K(p->call->cx, avgpool, &g, 0, g.oh, p->count_padding);
 }
 DLSI_FN void dlsi_pool_grad_task(void *arg, int32_t image, int32_t thread) {
     const dlsi_pool2d *p = (const dlsi_pool2d *)arg;
@@ -6267,9 +6302,9 @@ DLSI_FN void dlsi_pool_grad_task(void *arg, int32_t image, int32_t thread) {
     dlsi_pool_corr(call, image, &g);
     if ((call->dx_add & 1u) == 0) memset(dx, 0, dlsi_count(call->xs[0]) * sizeof *dx);
     if (p->max)
-        DLSI_K(call->cx, maxpool_grad)(&g, g.y, dy, dx);
+        DLSI_K(call->cx, maxpool_grad, &g, g.y, dy, dx);
     else
-        DLSI_K(call->cx, avgpool_grad)(&g, dy, dx, p->count_padding);
+        DLSI_K(call->cx, avgpool_grad, &g, dy, dx, p->count_padding);
 }
 DLSI_FN dls_status dlsi_pool_run(const dls_op_call *call, bool max, bool backward) {
     dlsi_pool2d p;
@@ -6378,15 +6413,14 @@ DLSI_FN void dlsi_bn_stats_task(void *arg, int32_t task, int32_t thread) {
     size_t first, rows = dlsi_bn_part(t, task, &first);
     dls_real *sum = t->part + (size_t)task * 2 * (size_t)t->c;
     (void)thread;
-    DLSI_K(t->call->cx, col_stats)(t->x + first * (size_t)t->c, rows, t->c, t->x, sum, sum + t->c);
+    DLSI_K(t->call->cx, col_stats, t->x + first * (size_t)t->c, rows, t->c, t->x, sum, sum + t->c);
 }
 DLSI_FN void dlsi_bn_apply_task(void *arg, int32_t task, int32_t thread) {
     const dlsi_bn *t = (const dlsi_bn *)arg;
     size_t first, rows = dlsi_bn_part(t, task, &first);
     (void)thread;
-    DLSI_K(t->call->cx, col_affine)
-    (t->x + first * (size_t)t->c, rows, t->c, t->a, t->b,
-     (dls_real *)t->call->y + first * (size_t)t->c, t->lo, t->hi);
+    DLSI_K(t->call->cx, col_affine, t->x + first * (size_t)t->c, rows, t->c, t->a, t->b,
+           (dls_real *)t->call->y + first * (size_t)t->c, t->lo, t->hi);
 }
 /* y = x a + b: gain / deviation, and what is left. */
 DLSI_FN void dlsi_bn_affine(const dls_op_call *call, dls_real *scale, dls_real *shift) {
@@ -6443,18 +6477,17 @@ DLSI_FN void dlsi_bn_grad_stats_task(void *arg, int32_t task, int32_t thread) {
     dls_real *sum = t->part + (size_t)task * 2 * (size_t)t->c;
     const dls_real *mean = (const dls_real *)t->call->saved;
     (void)thread;
-    DLSI_K(t->call->cx, col_grad_stats)
-    (t->x + first * (size_t)t->c, t->dy + first * (size_t)t->c, rows, t->c, mean, mean + 2 * t->c,
-     mean + 3 * t->c, t->lo, t->hi, sum, sum + t->c);
+    DLSI_K(t->call->cx, col_grad_stats, t->x + first * (size_t)t->c, t->dy + first * (size_t)t->c,
+           rows, t->c, mean, mean + 2 * t->c, mean + 3 * t->c, t->lo, t->hi, sum, sum + t->c);
 }
 DLSI_FN void dlsi_bn_grad_task(void *arg, int32_t task, int32_t thread) {
     const dlsi_bn *t = (const dlsi_bn *)arg;
     size_t first, rows = dlsi_bn_part(t, task, &first);
     const dls_real *mean = (const dls_real *)t->call->saved;
     (void)thread;
-    DLSI_K(t->call->cx, col_grad)
-    (t->x + first * (size_t)t->c, t->dy + first * (size_t)t->c, rows, t->c, t->a, t->b, t->d,
-     mean + 2 * t->c, mean + 3 * t->c, t->lo, t->hi, t->call->dx[0] + first * (size_t)t->c, t->add);
+    DLSI_K(t->call->cx, col_grad, t->x + first * (size_t)t->c, t->dy + first * (size_t)t->c, rows,
+           t->c, t->a, t->b, t->d, mean + 2 * t->c, mean + 3 * t->c, t->lo, t->hi,
+           t->call->dx[0] + first * (size_t)t->c, t->add);
 }
 DLSI_FN dls_status dlsi_batchnorm_backward(const dls_op_call *call) {
     const dls_real *mean = (const dls_real *)call->saved, *istd;
@@ -6541,7 +6574,7 @@ DLSI_FN void dlsi_groupnorm_task(void *arg, int32_t sample, int32_t thread) {
     dls_real *mean = (dls_real *)call->saved + (size_t)sample * (size_t)(2 * groups + 2 * c);
     dls_real *istd = mean + groups, *scale = istd + groups, *shift = scale + c;
     int32_t g, j;
-    DLSI_K(call->cx, col_stats)(x, rows, c, x, sum, square);
+    DLSI_K(call->cx, col_stats, x, rows, c, x, sum, square);
     for (g = 0; g < groups; g++) {
         dls_real total = (dls_real)0, about = (dls_real)0;
         for (j = g * each; j < (g + 1) * each; j++) total += sum[j] + (dls_real)rows * x[j];
@@ -6558,7 +6591,7 @@ DLSI_FN void dlsi_groupnorm_task(void *arg, int32_t sample, int32_t thread) {
         }
     }
     dlsi_call_clamp(call, &lo, &hi);
-    DLSI_K(call->cx, col_affine)(x, rows, c, scale, shift, (dls_real *)call->y + at, lo, hi);
+    DLSI_K(call->cx, col_affine, x, rows, c, scale, shift, (dls_real *)call->y + at, lo, hi);
 }
 DLSI_FN dls_status dlsi_groupnorm_forward(const dls_op_call *call) {
     dls_parallel_for(call->cx->pool, call->n, dlsi_groupnorm_task, (void *)call);
@@ -6579,8 +6612,8 @@ DLSI_FN void dlsi_groupnorm_grad_task(void *arg, int32_t sample, int32_t thread)
     int32_t g, j;
     dlsi_call_clamp(call, &lo, &hi);
     for (j = 0; j < c; j++) m[j] = mean[j / each];
-    DLSI_K(call->cx, col_grad_stats)
-    (x, call->dy + at, rows, c, m, scale, shift, lo, hi, dbias, dgain);
+    DLSI_K(call->cx, col_grad_stats, x, call->dy + at, rows, c, m, scale, shift, lo, hi, dbias,
+           dgain);
     for (g = 0; g < groups; g++) {
         dls_real sum = (dls_real)0, product = (dls_real)0;
         for (j = g * each; j < (g + 1) * each; j++) {
@@ -6594,9 +6627,9 @@ DLSI_FN void dlsi_groupnorm_grad_task(void *arg, int32_t sample, int32_t thread)
             d[j] = -istd[g] * sum / n - b[j] * mean[g];
         }
     }
-    if (call->dx[0] != NULL) DLSI_K(call->cx, col_grad)
-    (x, call->dy + at, rows, c, a, b, d, scale, shift, lo, hi, call->dx[0] + at,
-     (call->dx_add & 1u) != 0);
+    if (call->dx[0] != NULL)
+        DLSI_K(call->cx, col_grad, x, call->dy + at, rows, c, a, b, d, scale, shift, lo, hi,
+               call->dx[0] + at, (call->dx_add & 1u) != 0);
 }
 DLSI_FN dls_status dlsi_groupnorm_backward(const dls_op_call *call) {
     const int32_t c = call->ys.c;
@@ -6663,28 +6696,26 @@ DLSI_FN void dlsi_rownorm_span(const void *arg, size_t first, size_t count, int3
     const dlsi_rownorm *t = (const dlsi_rownorm *)arg;
     const size_t at = first * (size_t)t->c;
     (void)thread;
-    DLSI_K(t->call->cx, norm)
-    ((const dls_real *)t->call->x[0] + at, (dls_real *)t->call->y + at, count, t->c, t->call->w[0],
-     t->call->w[1], (dls_real)t->call->attr->f[0], t->mean != NULL ? t->mean + first : NULL,
-     t->istd + first);
+    DLSI_K(t->call->cx, norm, (const dls_real *)t->call->x[0] + at, (dls_real *)t->call->y + at,
+           count, t->c, t->call->w[0], t->call->w[1], (dls_real)t->call->attr->f[0],
+           t->mean != NULL ? t->mean + first : NULL, t->istd + first);
 }
 DLSI_FN void dlsi_rownorm_gain_task(void *arg, int32_t task, int32_t thread) {
     const dlsi_rownorm *t = (const dlsi_rownorm *)arg;
     const size_t first = (size_t)task * t->per_part, at = first * (size_t)t->c;
     (void)thread;
-    DLSI_K(t->call->cx, norm_grad_gain)
-    ((const dls_real *)t->call->x[0] + at, t->call->dy + at,
-     dlsi_min_size(t->per_part, t->rows - first), t->c, t->mean != NULL ? t->mean + first : NULL,
-     t->istd + first, t->part + (size_t)task * (size_t)t->c);
+    DLSI_K(t->call->cx, norm_grad_gain, (const dls_real *)t->call->x[0] + at, t->call->dy + at,
+           dlsi_min_size(t->per_part, t->rows - first), t->c,
+           t->mean != NULL ? t->mean + first : NULL, t->istd + first,
+           t->part + (size_t)task * (size_t)t->c);
 }
 DLSI_FN void dlsi_rownorm_dx_span(const void *arg, size_t first, size_t count, int32_t thread) {
     const dlsi_rownorm *t = (const dlsi_rownorm *)arg;
     const size_t at = first * (size_t)t->c;
     (void)thread;
-    DLSI_K(t->call->cx, norm_grad)
-    ((const dls_real *)t->call->x[0] + at, t->call->dy + at, t->call->dx[0] + at, count, t->c,
-     t->call->w[0], t->mean != NULL ? t->mean + first : NULL, t->istd + first,
-     (t->call->dx_add & 1u) != 0);
+    DLSI_K(t->call->cx, norm_grad, (const dls_real *)t->call->x[0] + at, t->call->dy + at,
+           t->call->dx[0] + at, count, t->c, t->call->w[0],
+           t->mean != NULL ? t->mean + first : NULL, t->istd + first, (t->call->dx_add & 1u) != 0);
 }
 DLSI_FN dls_status dlsi_rownorm_forward(const dls_op_call *call, bool centred) {
     dlsi_rownorm t;
@@ -6829,17 +6860,15 @@ DLSI_FN void dlsi_softmax_span(const void *arg, size_t first, size_t count, int3
     const dls_op_call *call = (const dls_op_call *)arg;
     const size_t at = first * (size_t)call->ys.c;
     (void)thread;
-    DLSI_K(call->cx, softmax)
-    ((const dls_real *)call->x[0] + at, (dls_real *)call->y + at, count, call->ys.c, (dls_real)1,
-     NULL);
+    DLSI_K(call->cx, softmax, (const dls_real *)call->x[0] + at, (dls_real *)call->y + at, count,
+           call->ys.c, (dls_real)1, NULL);
 }
 DLSI_FN void dlsi_softmax_grad_span(const void *arg, size_t first, size_t count, int32_t thread) {
     const dls_op_call *call = (const dls_op_call *)arg;
     const size_t at = first * (size_t)call->ys.c;
     (void)thread;
-    DLSI_K(call->cx, softmax_grad)
-    ((const dls_real *)call->y + at, call->dy + at, call->dx[0] + at, count, call->ys.c,
-     (call->dx_add & 1u) != 0);
+    DLSI_K(call->cx, softmax_grad, (const dls_real *)call->y + at, call->dy + at, call->dx[0] + at,
+           count, call->ys.c, (call->dx_add & 1u) != 0);
 }
 DLSI_FN dls_status dlsi_softmax_run(const dls_op_call *call, dlsi_span_fn fn) {
     dlsi_par_spans(call->cx, (size_t)call->n * (size_t)call->ys.h * (size_t)call->ys.w,
@@ -6904,12 +6933,12 @@ DLSI_FN dls_status dlsi_mulop_shape(const dls_op_site *site, dls_op_spec *spec) 
 DLSI_FN void dlsi_addop_span(const void *arg, size_t first, size_t count, int32_t thread) {
     const dlsi_ew *e = (const dlsi_ew *)arg;
     (void)thread;
-    DLSI_K(e->call->cx, add)(e->a + first, e->b + first, e->y + first, count, e->lo, e->hi);
+    DLSI_K(e->call->cx, add, e->a + first, e->b + first, e->y + first, count, e->lo, e->hi);
 }
 DLSI_FN void dlsi_mulop_span(const void *arg, size_t first, size_t count, int32_t thread) {
     const dlsi_ew *e = (const dlsi_ew *)arg;
     (void)thread;
-    DLSI_K(e->call->cx, mul)(e->a + first, e->b + first, e->y + first, count, e->add);
+    DLSI_K(e->call->cx, mul, e->a + first, e->b + first, e->y + first, count, e->add);
 }
 /* One sample of a spread operand. */
 typedef struct dlsi_spread_job {
@@ -6926,9 +6955,9 @@ DLSI_FN void dlsi_spread_task(void *arg, int32_t sample, int32_t thread) {
     (void)thread;
     for (i = 0; i < count; i += step) {
         if (j->mul)
-            DLSI_K(call->cx, mul)(a + i, b, y + i, step, j->e.add);
+            DLSI_K(call->cx, mul, a + i, b, y + i, step, j->e.add);
         else
-            DLSI_K(call->cx, add)(a + i, b, y + i, step, j->e.lo, j->e.hi);
+            DLSI_K(call->cx, add, a + i, b, y + i, step, j->e.lo, j->e.hi);
     }
 }
 /* y (+)= a op b where b may be spread. */
@@ -7397,11 +7426,12 @@ DLSI_FN void dlsi_upsample_task(void *arg, int32_t sample, int32_t thread) {
                 const size_t in = from + ((size_t)r[k / 2] * (size_t)x.w + (size_t)s[k % 2]) * c;
                 const dls_real share =
                     (k / 2 != 0 ? v : (dls_real)1 - v) * (k % 2 != 0 ? u : (dls_real)1 - u);
-                if (!t->backward) DLSI_K(call->cx, axpby)
-                (share, (const dls_real *)call->x[0] + in, k > 0 ? (dls_real)1 : (dls_real)0,
-                 (dls_real *)call->y + out, c);
-                else DLSI_K(call->cx, axpby)(share, call->dy + out, (dls_real)1, call->dx[0] + in,
-                                             c);
+                if (!t->backward)
+                    DLSI_K(call->cx, axpby, share, (const dls_real *)call->x[0] + in,
+                           k > 0 ? (dls_real)1 : (dls_real)0, (dls_real *)call->y + out, c);
+                else
+                    DLSI_K(call->cx, axpby, share, call->dy + out, (dls_real)1, call->dx[0] + in,
+                           c);
             }
         }
     }
@@ -7458,9 +7488,9 @@ DLSI_FN void dlsi_dropout_task(void *arg, int32_t sample, int32_t thread) {
     const size_t count = dlsi_count(call->ys), at = (size_t)sample * count;
     const double p = (double)call->attr->f[0];
     (void)thread;
-    DLSI_K(call->cx, dropout)
-    (t->from + at, t->to + at, count, dlsi_seed(call->seed, (uint64_t)(call->sample + sample)), 0,
-     (uint32_t)(p * 4294967296.0), (dls_real)(1.0 / (1.0 - p)), t->add);
+    DLSI_K(call->cx, dropout, t->from + at, t->to + at, count,
+           dlsi_seed(call->seed, (uint64_t)(call->sample + sample)), 0,
+           (uint32_t)(p * 4294967296.0), (dls_real)(1.0 / (1.0 - p)), t->add);
 }
 DLSI_FN dls_status dlsi_dropout_forward(const dls_op_call *call) {
     dlsi_dropout t;
@@ -7757,7 +7787,7 @@ DLSI_FN void dlsi_att_gemm(const dlsi_att *t, const dls_real *a, ptrdiff_t a_row
     g.n = n;
     g.k = k;
     g.cont = cont;
-    DLSI_K(t->call->cx, gemm)(&g, work);
+    DLSI_K(t->call->cx, gemm, &g, work);
 }
 DLSI_FN void dlsi_att_task(void *arg, int32_t task, int32_t thread) {
     const dlsi_att *t = (const dlsi_att *)arg;
@@ -7774,16 +7804,16 @@ DLSI_FN void dlsi_att_task(void *arg, int32_t task, int32_t thread) {
     dls_real *s = vp + (ptrdiff_t)dlsi_ceil_div(d, nr) * nr * t->tk;
     dls_real *work = s + (ptrdiff_t)DLSI_ATT_BLOCK * t->tk;
     int32_t i, r;
-    DLSI_K(t->call->cx, pack)(k, 1, t->ldk, d, t->tk, kt, (ptrdiff_t)d * nr);
-    DLSI_K(t->call->cx, pack)(v, t->ldk, 1, t->tk, d, vp, (ptrdiff_t)t->tk * nr);
+    DLSI_K(t->call->cx, pack, k, 1, t->ldk, d, t->tk, kt, (ptrdiff_t)d * nr);
+    DLSI_K(t->call->cx, pack, v, t->ldk, 1, t->tk, d, vp, (ptrdiff_t)t->tk * nr);
     for (i = 0; i < t->tq; i += DLSI_ATT_BLOCK) {
         const int32_t rows = dlsi_min_i32(DLSI_ATT_BLOCK, t->tq - i),
                       seen = t->causal ? i + rows : t->tk;
         dlsi_att_gemm(t, q + i * t->ldq, t->ldq, 1, kt, 0, s, t->tk, rows, seen, d, false, work);
         for (r = 0; r < rows; r++) {
             const int32_t len = t->causal ? i + r + 1 : t->tk;
-            DLSI_K(t->call->cx, softmax)
-            (s + (ptrdiff_t)r * t->tk, s + (ptrdiff_t)r * t->tk, 1, len, t->scale, log_sum + i + r);
+            DLSI_K(t->call->cx, softmax, s + (ptrdiff_t)r * t->tk, s + (ptrdiff_t)r * t->tk, 1, len,
+                   t->scale, log_sum + i + r);
             memset(s + (ptrdiff_t)r * t->tk + len, 0, (size_t)(seen - len) * sizeof *s);
         }
         if (seen == t->tk) {
@@ -7823,9 +7853,8 @@ DLSI_FN void dlsi_att_grad_block(const dlsi_att *t, const dlsi_att_scratch *w, s
     for (r = 0; r < rows; r++) {
         const int32_t len = t->causal ? i + r + 1 : t->tk;
         dls_real *s = w->s + (ptrdiff_t)r * t->tk, *ds = w->ds + (ptrdiff_t)r * t->tk;
-        DLSI_K(call->cx, score_grad)
-        (s, ds, (size_t)len, t->scale, log_sum[r],
-         DLSI_K(call->cx, dot)(y + r * t->ldy, dy + r * t->ldy, (size_t)d));
+        DLSI_K(call->cx, score_grad, s, ds, (size_t)len, t->scale, log_sum[r],
+               DLSI_K(call->cx, dot, y + r * t->ldy, dy + r * t->ldy, (size_t)d));
         memset(s + len, 0, (size_t)(seen - len) * sizeof *s);
         memset(ds + len, 0, (size_t)(seen - len) * sizeof *ds);
     }
@@ -7859,9 +7888,9 @@ DLSI_FN void dlsi_att_grad_task(void *arg, int32_t task, int32_t thread) {
     w.ds = w.s + (ptrdiff_t)DLSI_ATT_BLOCK * t->tk;
     w.dot = w.ds + (ptrdiff_t)DLSI_ATT_BLOCK * t->tk;
     w.work = w.dot + DLSI_ATT_BLOCK;
-    DLSI_K(t->call->cx, pack)(t->k + from, 1, t->ldk, d, t->tk, w.kt, (ptrdiff_t)d * nr);
-    DLSI_K(t->call->cx, pack)(t->v + from, 1, t->ldk, d, t->tk, w.vt, (ptrdiff_t)d * nr);
-    DLSI_K(t->call->cx, pack)(t->k + from, t->ldk, 1, t->tk, d, w.kp, (ptrdiff_t)t->tk * nr);
+    DLSI_K(t->call->cx, pack, t->k + from, 1, t->ldk, d, t->tk, w.kt, (ptrdiff_t)d * nr);
+    DLSI_K(t->call->cx, pack, t->v + from, 1, t->ldk, d, t->tk, w.vt, (ptrdiff_t)d * nr);
+    DLSI_K(t->call->cx, pack, t->k + from, t->ldk, 1, t->tk, d, w.kp, (ptrdiff_t)t->tk * nr);
     for (j = 0; j < t->tk; j++) {
         if (t->dk != NULL && (add >> (packed ? 0 : 1) & 1u) == 0)
             memset(t->dk + from + j * t->ldk, 0, (size_t)d * sizeof(dls_real));
@@ -7979,7 +8008,7 @@ DLSI_FN void dlsi_rnn_gemm(const dlsi_rnn *r, const dls_real *a, ptrdiff_t a_row
     g.n = n;
     g.k = k;
     g.cont = cont;
-    DLSI_K(r->call->cx, gemm)(&g, work);
+    DLSI_K(r->call->cx, gemm, &g, work);
 }
 /* Gates of one sample and step, whose sums of products stand in g; q: gru's candidate, recurrent
    part. */
@@ -7990,18 +8019,18 @@ DLSI_FN void dlsi_rnn_cell(const dlsi_rnn *r, dls_real *g, dls_real *state, cons
     const size_t h = (size_t)hd;
     int32_t j;
     if (r->lstm) {
-        DLSI_K(cx, act)(DLS_ACT_SIGMOID, 0, g, g, 2 * h);
-        DLSI_K(cx, act)(DLS_ACT_TANH, 0, g + 2 * h, g + 2 * h, h);
-        DLSI_K(cx, act)(DLS_ACT_SIGMOID, 0, g + 3 * h, g + 3 * h, h);
+        DLSI_K(cx, act, DLS_ACT_SIGMOID, 0, g, g, 2 * h);
+        DLSI_K(cx, act, DLS_ACT_TANH, 0, g + 2 * h, g + 2 * h, h);
+        DLSI_K(cx, act, DLS_ACT_SIGMOID, 0, g + 3 * h, g + 3 * h, h);
         for (j = 0; j < hd; j++)
             state[j] =
                 g[hd + j] * (before != NULL ? before[j] : (dls_real)0) + g[j] * g[2 * hd + j];
-        DLSI_K(cx, act)(DLS_ACT_TANH, 0, state, y, h);
+        DLSI_K(cx, act, DLS_ACT_TANH, 0, state, y, h);
         for (j = 0; j < hd; j++) y[j] *= g[3 * hd + j];
     } else {
-        DLSI_K(cx, act)(DLS_ACT_SIGMOID, 0, g, g, 2 * h);
+        DLSI_K(cx, act, DLS_ACT_SIGMOID, 0, g, g, 2 * h);
         for (j = 0; j < hd; j++) g[2 * hd + j] += g[j] * state[j];
-        DLSI_K(cx, act)(DLS_ACT_TANH, 0, g + 2 * h, g + 2 * h, h);
+        DLSI_K(cx, act, DLS_ACT_TANH, 0, g + 2 * h, g + 2 * h, h);
         for (j = 0; j < hd; j++)
             y[j] = ((dls_real)1 - g[hd + j]) * g[2 * hd + j] +
                    (y_before != NULL ? g[hd + j] * y_before[j] : (dls_real)0);
@@ -8077,7 +8106,7 @@ DLSI_FN void dlsi_rnn_cell_grad(const dlsi_rnn *r, dls_real *g, dls_real *state,
             const dls_real i = g[j], f = g[h + j], c = g[2 * h + j], o = g[3 * h + j];
             const dls_real before = first ? (dls_real)0 : state[j - h];
             dls_real tc, dc;
-            DLSI_K(r->call->cx, act)(DLS_ACT_TANH, 0, &state[j], &tc, 1);
+            DLSI_K(r->call->cx, act, DLS_ACT_TANH, 0, &state[j], &tc, 1);
             dc = carry[j] + dh[j] * o * (one - tc * tc);
             g[j] = dc * c * i * (one - i);
             g[h + j] = dc * before * f * (one - f);
@@ -10234,7 +10263,7 @@ DLSI_FN dls_status dlsi_loss_ce(dlsi_loss *l, size_t row, const dls_real *z, dls
     loss = -(1.0 - s) * ((1.0 - share) * (double)z[label] + share * (double)z[second]) - s * mean;
     if (g != NULL) {
         const dls_real f = (dls_real)(scale * weight);
-        DLSI_K(l->cx, softmax)(z, g, 1, k, (dls_real)1, &log_sum);
+        DLSI_K(l->cx, softmax, z, g, 1, k, (dls_real)1, &log_sum);
         lse = (double)log_sum;
         for (i = 0; i < k; i++) g[i] = (g[i] - (dls_real)(s / (double)k)) * f;
         g[label] -= (dls_real)((1.0 - s) * (1.0 - share)) * f;
@@ -10425,20 +10454,20 @@ DLSI_FN void dlsi_update_run(const dls_cx *cx, const dlsi_update *u, unsigned fl
                              size_t count) {
     dlsi_adam p = u->p;
     if ((flags & DLS_PARAM_STATISTIC) != 0) {
-        DLSI_K(cx, axpby)((dls_real)share, g, (dls_real)1 - (dls_real)share, w, count);
+        DLSI_K(cx, axpby, (dls_real)share, g, (dls_real)1 - (dls_real)share, w, count);
         return;
     }
     if ((flags & DLS_PARAM_NO_DECAY) != 0 && !u->d.decay_all) p.decay = 0;
     switch (u->d.kind) {
     case DLS_OPTIM_SGD:
-        DLSI_K(cx, sgd)(w, g, s0, count, p.lr, u->d.momentum, p.decay, u->d.nesterov, u->scale);
+        DLSI_K(cx, sgd, w, g, s0, count, p.lr, u->d.momentum, p.decay, u->d.nesterov, u->scale);
         break;
     case DLS_OPTIM_ADAM:
-    case DLS_OPTIM_ADAMW: DLSI_K(cx, adam)(w, g, s0, s1, count, &p, u->scale); break;
+    case DLS_OPTIM_ADAMW: DLSI_K(cx, adam, w, g, s0, s1, count, &p, u->scale); break;
     case DLS_OPTIM_RMSPROP:
-        DLSI_K(cx, rmsprop)(w, g, s0, s1, count, &p, u->d.momentum, u->scale);
+        DLSI_K(cx, rmsprop, w, g, s0, s1, count, &p, u->d.momentum, u->scale);
         break;
-    case DLS_OPTIM_LION: DLSI_K(cx, lion)(w, g, s0, count, &p, u->scale); break;
+    case DLS_OPTIM_LION: DLSI_K(cx, lion, w, g, s0, count, &p, u->scale); break;
     }
 }
 
@@ -10696,8 +10725,8 @@ DLSI_FN void dlsi_train_norm_span(const void *arg, size_t first, size_t count, i
         for (; s < t->segment + t->segments && s->at < end; s++) {
             const size_t a = dlsi_max_size(from, s->at), b = dlsi_min_size(end, s->at + s->count);
             if (b > a && (s->flags & DLS_PARAM_STATISTIC) == 0)
-                sum += (double)DLSI_K(&t->exec->cx, dot)(t->exec->grads + a, t->exec->grads + a,
-                                                         b - a);
+                sum += (double)DLSI_K(&t->exec->cx, dot, t->exec->grads + a, t->exec->grads + a,
+                                      b - a);
         }
         t->norm_part[part] = sum;
     }
@@ -10904,11 +10933,10 @@ typedef struct dlsi_exact_job {
     bool first;
 } dlsi_exact_job;
 DLSI_FN void dlsi_exact_block(dls_train *t, size_t block, const dls_real *x, size_t n, bool first) {
-    const unsigned code = dlsi_exact_code(DLSI_K(&t->exec->cx, max_abs)(x, n));
+    const unsigned code = dlsi_exact_code(DLSI_K(&t->exec->cx, max_abs, x, n));
     if (first || code > t->needed[block]) t->needed[block] = (uint8_t)code;
-    DLSI_K(&t->exec->cx, exact_add)
-    (t->sums + block * DLSI_EXACT_BLOCK, x, n, dlsi_exact_scale(t, t->predicted[block], false),
-     first);
+    DLSI_K(&t->exec->cx, exact_add, t->sums + block * DLSI_EXACT_BLOCK, x, n,
+           dlsi_exact_scale(t, t->predicted[block], false), first);
 }
 DLSI_FN void dlsi_exact_span(const void *arg, size_t first, size_t count, int32_t thread) {
     const dlsi_exact_job *job = (const dlsi_exact_job *)arg;
@@ -10960,11 +10988,10 @@ DLSI_FN dls_status dlsi_train_shard(dls_train *t, const dlsi_source *src, int32_
     t->extra[2] = (dls_real)sums.correct;
     {
         const unsigned code =
-            dlsi_exact_code(DLSI_K(&t->exec->cx, max_abs)(t->extra, DLSI_EXACT_EXTRA));
+            dlsi_exact_code(DLSI_K(&t->exec->cx, max_abs, t->extra, DLSI_EXACT_EXTRA));
         if (code > t->needed[blocks]) t->needed[blocks] = (uint8_t)code;
-        DLSI_K(&t->exec->cx, exact_add)
-        (t->sums + t->net->param_count, t->extra, DLSI_EXACT_EXTRA,
-         dlsi_exact_scale(t, t->predicted[blocks], false), job.first);
+        DLSI_K(&t->exec->cx, exact_add, t->sums + t->net->param_count, t->extra, DLSI_EXACT_EXTRA,
+               dlsi_exact_scale(t, t->predicted[blocks], false), job.first);
     }
     return DLS_OK;
 }
@@ -10994,10 +11021,11 @@ DLSI_FN void dlsi_exact_get_span(const void *arg, size_t first, size_t count, in
     const dls_train *t = (const dls_train *)arg;
     size_t b;
     (void)thread;
-    for (b = first; b < first + count; b++) DLSI_K(&t->exec->cx, exact_get)
-    (t->sums + b * DLSI_EXACT_BLOCK, t->exec->grads + b * DLSI_EXACT_BLOCK,
-     dlsi_min_size(DLSI_EXACT_BLOCK, t->net->param_count - b * DLSI_EXACT_BLOCK),
-     dlsi_exact_scale(t, t->predicted[b], true));
+    for (b = first; b < first + count; b++)
+        DLSI_K(&t->exec->cx, exact_get, t->sums + b * DLSI_EXACT_BLOCK,
+               t->exec->grads + b * DLSI_EXACT_BLOCK,
+               dlsi_min_size(DLSI_EXACT_BLOCK, t->net->param_count - b * DLSI_EXACT_BLOCK),
+               dlsi_exact_scale(t, t->predicted[b], true));
 }
 /* The next step's codes, from what all devices know alike: room above what was needed, slow to
    fall, and never far below the greatest, because blocks of small gradients vary most. */
@@ -11041,9 +11069,8 @@ DLS_API dls_status dls_train_commit(dls_train *train, bool *redo, dls_step_stats
         return DLS_OK;
     }
     dlsi_par_spans(&train->exec->cx, blocks, 32, dlsi_exact_get_span, train);
-    DLSI_K(&train->exec->cx, exact_get)
-    (train->sums + train->net->param_count, train->extra, DLSI_EXACT_EXTRA,
-     dlsi_exact_scale(train, train->predicted[blocks], true));
+    DLSI_K(&train->exec->cx, exact_get, train->sums + train->net->param_count, train->extra,
+           DLSI_EXACT_EXTRA, dlsi_exact_scale(train, train->predicted[blocks], true));
     sums.loss = (double)train->extra[0];
     sums.positions = (double)train->extra[1];
     sums.correct = (double)train->extra[2];
@@ -11493,6 +11520,25 @@ DLSI_FN dls_real dlsi_data_element(const dls_data *d, size_t at) {
         return (dls_real)((const unsigned char *)d->x)[at] * (dls_real)(1.0f / 255.0f);
     return (dls_real)((const float *)d->x)[at];
 }
+/* y = a sample, normalised: x scale + offset per channel. */
+DLSI_FN void dlsi_data_plain(const dls_data *d, int32_t index, dls_real *y) {
+    const size_t count = dlsi_count(d->shape), c = (size_t)d->shape.c, base = (size_t)index * count;
+    const unsigned char *bytes = (const unsigned char *)d->x + base;
+    const float *reals = (const float *)d->x + (d->dtype == DLS_F32 ? base : 0);
+    size_t k, i;
+    for (k = 0; k < c; k++) {
+        const size_t m = dlsi_min_size(k, 3);
+        const dls_real unit = d->dtype == DLS_U8 ? (dls_real)(1.0f / 255.0f) : (dls_real)1;
+        const dls_real inverse = d->std[m] > 0 ? (dls_real)1 / (dls_real)d->std[m] : (dls_real)1;
+        const dls_real scale = unit * inverse;
+        const dls_real offset =
+            d->std[m] > 0 ? (dls_real)0 - (dls_real)d->mean[m] * inverse : (dls_real)0;
+        if (d->dtype == DLS_U8)
+            for (i = k; i < count; i += c) y[i] = (dls_real)bytes[i] * scale + offset;
+        else
+            for (i = k; i < count; i += c) y[i] = (dls_real)reals[i] * scale + offset;
+    }
+}
 /* y += share times a sample, changed and normalised. */
 DLSI_FN void dlsi_data_sample(const dls_data *d, int32_t index, const dlsi_change *c,
                               dls_real share, dls_real *y) {
@@ -11538,6 +11584,10 @@ DLS_API dls_status dls_data_fetch(const dls_data *data, const dls_augment *augme
                    count * sizeof(int32_t));
         } else if (x != NULL) {
             dls_real *y = (dls_real *)x + (size_t)i * count;
+            if (augment == NULL || dlsi_all_zero((const unsigned char *)augment, sizeof *augment)) {
+                dlsi_data_plain(data, at, y);
+                continue;
+            }
             memset(y, 0, count * sizeof *y);
             if (label2 != NULL) { /* mixup with another sample, changed its own way */
                 const double other = dlsi_beta(dlsi_seed(own, 1), (double)augment->mixup);
@@ -13395,7 +13445,8 @@ struct dls_node {
     char text[320];
     int32_t lost; /* rank that was lost, -1: none */
     dls_status lost_status;
-    bool closing; /* under the lock */
+    bool closing;    /* under the lock */
+    uint32_t posted; /* ops that the other thread was told of */
     bool threaded;
 #if DLS_ENABLE_THREADS
     pthread_mutex_t lock;
@@ -13424,7 +13475,10 @@ DLSI_FN void *dlsi_node_main(void *user) {
 /* Waits, with the lock held, until bytes moved or a while passed. */
 DLSI_FN void dlsi_node_wait(dls_node *n) {
     struct timespec t;
-    dls_tcp_wake(n->tcp);
+    if (n->posted != n->peer->order) { /* new ops: the other thread may be asleep in poll */
+        n->posted = n->peer->order;
+        dls_tcp_wake(n->tcp);
+    }
     (void)clock_gettime(CLOCK_REALTIME, &t);
     t.tv_nsec += 20000000;
     if (t.tv_nsec >= 1000000000) {
@@ -13812,7 +13866,7 @@ DLSI_FN dls_status dlsi_stage_run(dlsi_stage *s, const dls_data *data, int32_t *
                              0x80000000u | (uint32_t)b << 4 | (uint32_t)k,
                              dls_exec_input(s->exec, k), dlsi_stage_bytes(s, s->in_val[k], n));
     if (st == DLS_OK) st = dls_exec_forward(s->exec, n);
-    return st == DLS_OK ? dlsi_stage_pass(s, b, n) : st;
+    return st == DLS_OK && s->node->count > 1 ? dlsi_stage_pass(s, b, n) : st;
 }
 DLSI_FN dls_status dlsi_stage_open(dlsi_stage *s, dls_node *node, dls_net *net, int32_t batch,
                                    const int32_t *at) {
