@@ -2006,6 +2006,28 @@ DLSI_FN dls_real dlsi_sqrt_real(dls_real x) { return dlsi_sqrt(x); }
 #else
 DLSI_FN dls_real dlsi_sqrt_real(dls_real x) { return dlsi_sqrtf(x); }
 #endif
+/* log x, x > 0 and normal, relative error below 2e-7. Own minimax polynomial on [sqrt 1/2, sqrt 2]. */
+DLSI_FN float dlsi_logf(float x) {
+    const uint32_t bits = dlsi_float_bits(x) - 0x3F3504F3u; /* relative to sqrt 1/2 */
+    const int32_t exponent = (int32_t)(bits >> 23) - (bits >= 0x80000000u ? 512 : 0);
+    const float f = dlsi_bits_float((bits & 0x7FFFFFu) + 0x3F3504F3u) - 1.0f, k = (float)exponent;
+    float p = 6.9367349e-2f;
+    p = p * f - 1.1825972e-1f;
+    p = p * f + 1.1882683e-1f;
+    p = p * f - 1.2379225e-1f;
+    p = p * f + 1.4216790e-1f;
+    p = p * f - 1.6669466e-1f;
+    p = p * f + 2.0002319e-1f;
+    p = p * f - 2.4999984e-1f;
+    p = p * f + 3.3333310e-1f;
+    p = p * f * f * f - 0.5f * f * f + k * -2.12194440e-4f;
+    return f + p + k * 0.693359375f;
+}
+#if DLS_REAL64
+DLSI_FN dls_real dlsi_log_real(dls_real x) { return dlsi_log(x); }
+#else
+DLSI_FN dls_real dlsi_log_real(dls_real x) { return dlsi_logf(x); }
+#endif
 DLS_API float dls_rng_normal(dls_rng *rng) {
     double u = ((double)dls_rng_u32(rng) + 0.5) * (1.0 / 4294967296.0);
     double v = (double)dls_rng_u32(rng) * (1.0 / 4294967296.0);
@@ -2321,6 +2343,7 @@ typedef struct dlsi_kern {
                       const dls_real *gain, const dls_real *mean, const dls_real *istd, bool add);
     void (*norm_grad_gain)(const dls_real *x, const dls_real *dy, size_t rows, int32_t c,
                            const dls_real *mean, const dls_real *istd, dls_real *dgain);
+    dls_real (*row_max)(const dls_real *x, size_t n);
     dls_real (*sum)(const dls_real *x, size_t n);
     dls_real (*dot)(const dls_real *a, const dls_real *b, size_t n);
     /* pools: one image, output rows [y0, y1), c channels; uses the geometry of dlsi_corr */
@@ -2376,11 +2399,18 @@ DLSI_INLINE void dlsi_taps_inside(int32_t size, int32_t taps, int32_t i, int32_t
 
 #define DLSI_KC 256                     /* k of a block of B: a panel, kc x nr, is at most 32 KB */
 #define DLSI_NC (DLSI_HOSTED ? 512 : 8) /* its columns: half a MB, for the second-level cache */
+#define DLSI_PANELS 16                  /* of rows of A that are treated together */
 
 /* Whether B is read where it is: in scalar code, or when too few rows of A would pay for packing.
    */
 DLSI_INLINE bool dlsi_gemm_direct(const dlsi_gemm *g, int32_t vw, int32_t mr) {
     return !g->b_packed && g->b_col == 1 && (vw == 1 || (g->m <= mr && g->n % vw == 0));
+}
+/* Whether A is copied, a block at a time: rows far apart, or at a stride that cache sets share. When
+   sizes are asked before A is known, its strides are 0: assume so. */
+DLSI_INLINE bool dlsi_gemm_copies(const dlsi_gemm *g, int32_t vw, int32_t mr, int32_t nr) {
+    if (vw == 1 || g->n <= nr) return false;
+    return g->a_k == 0 || (g->a_k != 1 ? g->a_k > 2 * mr : g->a_row % 512 == 0);
 }
 /* Reals of work for one block of B, packed. */
 DLSI_INLINE size_t dlsi_gemm_pack_reals(const dlsi_gemm *g, int32_t vw, int32_t mr, int32_t nr) {
@@ -2932,65 +2962,68 @@ DLSI_KFN void DLSI_V(pack)(const dls_real *b, ptrdiff_t b_k, ptrdiff_t b_col, in
     }
 }
 
-/* One panel of A, mr rows by kc, copied so that its rows do not share cache sets. */
-DLSI_KFN void DLSI_V(copy_a)(const dlsi_gemm *g, const dls_real *a, int32_t mr, int32_t kc,
-                             dls_real *to) {
-    int32_t i, p;
+/* Rows [0, rows) of A by kc, row 0 at `a`, copied so that tiles find them close together: k by k in
+   panels (first[i] is where panel i begins), or row by row at a stride that spreads over cache sets. */
+DLSI_KFN void DLSI_V(copy_a)(const dlsi_gemm *g, const dls_real *a, const int32_t *first,
+                             int32_t panels, int32_t kc, dls_real *to) {
+    int32_t i, e, p;
     if (g->a_k == 1) {
-        for (i = 0; i < mr; i++) {
-            dls_real *row = to + i * (DLSI_KC + DLSI_VW);
-            const dls_real *from = a + i * g->a_row;
-            DLSI_EACH((size_t)kc, DLSI_STL(row + at, DLSI_LDL(from + at)));
-        }
+        for (i = 0; i < first[panels]; i++, a += g->a_row, to += DLSI_KC + DLSI_VW)
+            DLSI_EACH((size_t)kc, DLSI_STL(to + at, DLSI_LDL(a + at)));
         return;
     }
-    for (p = 0; p < kc; p++, a += g->a_k, to += DLSI_MR) {
-        for (i = 0; i < mr; i += DLSI_VW) {
-            const int n = (int)dlsi_min_i32(DLSI_VW, mr - i);
-            DLSI_STN(to + i, DLSI_LDN(a + i, n), n);
+    for (p = 0; p < kc; p++, a += g->a_k) {
+        for (i = 0; i < panels; i++) {
+            dls_real *row = to + ((ptrdiff_t)i * kc + p) * DLSI_MR;
+            for (e = first[i]; e < first[i + 1]; e += DLSI_VW, row += DLSI_VW) {
+                const int n = (int)dlsi_min_i32(DLSI_VW, first[i + 1] - e);
+                DLSI_STN(row, DLSI_LDN(a + e, n), n);
+            }
         }
     }
 }
 
-/* One block: rows of A by kc against columns [j0, j0 + nc) of B. */
-DLSI_KFN void DLSI_V(gemm_block)(const dlsi_gemm *g, int32_t j0, int32_t nc, int32_t p0, int32_t kc,
-                                 const dls_real *panels, ptrdiff_t panel, bool direct, bool copy,
-                                 dls_real *a_copy) {
+/* A block of B in panels, or where it lies. */
+typedef struct DLSI_V(block) {
+    const dls_real *panels; /* NULL: direct */
+    ptrdiff_t panel;
+    int32_t j, n, p, k; /* columns [j, j + n), products [p, p + k) */
+} DLSI_V(block);
+
+/* Rows of A from i0, panel by panel, against a block of B. */
+DLSI_KFN void DLSI_V(gemm_rows)(const dlsi_gemm *g, const DLSI_V(block) * b, int32_t i0,
+                                const int32_t *first, int32_t panels, const dls_real *a_copy) {
     const bool cols_of_a = g->a_k != 1;
     const bool onto = g->res == g->c && g->k > DLSI_KC; /* partial sums will overwrite the addend */
     const dlsi_seg whole = {0, 0};
     dlsi_tile t;
-    int32_t i, j, mr, nv;
+    int32_t i, j, nv;
     DLSI_ZERO(t);
     t.seg = &whole;
     t.segs = 1;
-    t.k = kc;
+    t.k = b->k;
     t.ldc = g->ldc;
-    t.cont = g->cont || onto || p0 > 0;
-    t.last = p0 + kc == g->k;
+    t.cont = g->cont || onto || b->p > 0;
+    t.last = b->p + b->k == g->k;
     t.lo = g->lo;
     t.hi = g->hi;
-    for (i = 0; i < g->m; i += mr) {
-        mr = DLSI_V(tile_m)(g->m - i);
-        t.a = g->a + i * g->a_row + p0 * g->a_k;
-        t.a_step = cols_of_a ? g->a_k : g->a_row;
-        if (copy) {
-            DLSI_V(copy_a)(g, t.a, mr, kc, a_copy);
-            t.a = a_copy;
-            t.a_step = cols_of_a ? DLSI_MR : DLSI_KC + DLSI_VW;
-        }
-        for (j = 0; j < nc; j += t.cols) {
-            nv = DLSI_V(tile_n)(nc - j, &t.cols);
-            if (direct) {
-                t.b = g->b + p0 * g->b_k + j0 + j;
-                t.b_step = g->b_k;
-            } else {
-                t.b = panels + j / DLSI_NR * panel + j % DLSI_NR;
-                t.b_step = DLSI_NR;
-            }
-            t.c = g->c + i * g->ldc + j0 + j;
-            t.bias = g->bias != NULL ? g->bias + j0 + j : NULL;
-            t.res = g->res != NULL && !onto ? g->res + i * g->ldc + j0 + j : NULL;
+    t.a_step = cols_of_a ? g->a_k : g->a_row;
+    if (a_copy != NULL) t.a_step = cols_of_a ? DLSI_MR : DLSI_KC + DLSI_VW;
+    t.b_step = b->panels == NULL ? g->b_k : DLSI_NR;
+    for (i = 0; i < panels; i++) {
+        const int32_t row = i0 + first[i], mr = first[i + 1] - first[i];
+        t.a = g->a + row * g->a_row + b->p * g->a_k;
+        if (a_copy != NULL)
+            t.a = a_copy + (cols_of_a ? (ptrdiff_t)i * b->k * DLSI_MR
+                                      : (ptrdiff_t)first[i] * (DLSI_KC + DLSI_VW));
+        for (j = 0; j < b->n; j += t.cols) {
+            const ptrdiff_t at = row * g->ldc + b->j + j;
+            nv = DLSI_V(tile_n)(b->n - j, &t.cols);
+            t.b = b->panels == NULL ? g->b + b->p * g->b_k + b->j + j
+                                    : b->panels + j / DLSI_NR * b->panel + j % DLSI_NR;
+            t.c = g->c + at;
+            t.bias = g->bias != NULL ? g->bias + b->j + j : NULL;
+            t.res = g->res != NULL && !onto ? g->res + at : NULL;
             if (cols_of_a)
                 DLSI_V(tile_cols)(mr, nv, &t);
             else
@@ -2998,28 +3031,32 @@ DLSI_KFN void DLSI_V(gemm_block)(const dlsi_gemm *g, int32_t j0, int32_t nc, int
         }
     }
 }
-
 DLSI_KFN void DLSI_V(gemm)(const dlsi_gemm *g, dls_real *work) {
     const bool direct = dlsi_gemm_direct(g, DLSI_VW, DLSI_MR);
-    const bool conflict = g->a_k != 1 ? g->a_k > 2 * DLSI_MR : g->a_row % 512 == 0;
-    const bool copy = DLSI_VW > 1 && conflict && g->n > DLSI_NR;
-    dls_real *const a_copy = work + dlsi_gemm_pack_reals(g, DLSI_VW, DLSI_MR, DLSI_NR);
-    int32_t j, p, nc, kc;
-    for (j = 0; j < g->n; j += nc) {
-        nc = dlsi_min_i32(DLSI_NC, g->n - j);
-        for (p = 0; p < g->k; p += kc) {
-            const dls_real *panels = work;
-            ptrdiff_t panel;
-            kc = dlsi_min_i32(DLSI_KC, g->k - p);
-            panel = (ptrdiff_t)kc * DLSI_NR;
-            if (g->b_packed) {
-                panel = (ptrdiff_t)g->k * DLSI_NR;
-                panels = g->b + j / DLSI_NR * panel + (ptrdiff_t)p * DLSI_NR;
-            } else if (!direct) {
-                DLSI_V(pack)
-                (g->b + p * g->b_k + j * g->b_col, g->b_k, g->b_col, kc, nc, work, panel);
+    dls_real *a_copy = work + dlsi_gemm_pack_reals(g, DLSI_VW, DLSI_MR, DLSI_NR);
+    int32_t first[DLSI_PANELS + 1], i, n, panels;
+    DLSI_V(block) b;
+    DLSI_ZERO(b);
+    if (!dlsi_gemm_copies(g, DLSI_VW, DLSI_MR, DLSI_NR)) a_copy = NULL;
+    for (b.j = 0; b.j < g->n; b.j += b.n) {
+        b.n = dlsi_min_i32(DLSI_NC, g->n - b.j);
+        for (b.p = 0; b.p < g->k; b.p += b.k) {
+            const dls_real *from = g->b + b.p * g->b_k + b.j * g->b_col;
+            b.k = dlsi_min_i32(DLSI_KC, g->k - b.p);
+            b.panel = (ptrdiff_t)(g->b_packed ? g->k : b.k) * DLSI_NR;
+            b.panels = direct ? NULL : work;
+            if (g->b_packed)
+                b.panels = g->b + b.j / DLSI_NR * b.panel + (ptrdiff_t)b.p * DLSI_NR;
+            else if (!direct)
+                DLSI_V(pack)(from, g->b_k, g->b_col, b.k, b.n, work, b.panel);
+            for (i = 0; i < g->m; i += n) {
+                n = dlsi_min_i32(DLSI_PANELS * DLSI_MR, g->m - i);
+                for (panels = 0, first[0] = 0; first[panels] < n; panels++)
+                    first[panels + 1] = first[panels] + DLSI_V(tile_m)(n - first[panels]);
+                from = g->a + i * g->a_row + b.p * g->a_k;
+                if (a_copy != NULL) DLSI_V(copy_a)(g, from, first, panels, b.k, a_copy);
+                DLSI_V(gemm_rows)(g, &b, i, first, panels, a_copy);
             }
-            DLSI_V(gemm_block)(g, j, nc, p, kc, panels, panel, direct, copy, a_copy);
         }
     }
 }
@@ -3725,22 +3762,27 @@ DLSI_KFN void DLSI_V(col_grad)(const dls_real *x, const dls_real *dy, size_t row
 
 /* ---- Rows ---- */
 
+DLSI_KFN dls_real DLSI_V(row_max)(const dls_real *x, size_t n) {
+    dls_real most = x[0], t[DLSI_VW];
+    DLSI_VF m = DLSI_SET(most);
+    size_t e = 0;
+    int k;
+    for (; e + DLSI_VW <= n; e += DLSI_VW) m = DLSI_MAX(m, DLSI_LD(x + e));
+    DLSI_ST(t, m);
+    for (k = 0; k < DLSI_VW; k++) most = t[k] > most ? t[k] : most;
+    for (; e < n; e++) most = x[e] > most ? x[e] : most;
+    return most;
+}
 /* y = softmax(x scale) by rows; log_sum (may be NULL): log sum exp(x scale). y may be x. */
 DLSI_KFN void DLSI_V(softmax)(const dls_real *x, dls_real *y, size_t rows, int32_t c,
                               dls_real scale, dls_real *log_sum) {
     const size_t n = (size_t)c;
     const DLSI_VF sc = DLSI_SET(scale);
-    size_t i, e;
-    int k;
+    size_t i;
     for (i = 0; i < rows; i++, x += n, y += n) {
-        dls_real most = x[0], sum, t[DLSI_VW];
+        const dls_real most = DLSI_V(row_max)(x, n) * scale;
         DLSI_VF m = DLSI_SET(most), s[DLSI_LV];
-        for (e = 0; e + DLSI_VW <= n; e += DLSI_VW) m = DLSI_MAX(m, DLSI_LD(x + e));
-        DLSI_ST(t, m);
-        for (k = 0; k < DLSI_VW; k++) most = t[k] > most ? t[k] : most;
-        for (; e < n; e++) most = x[e] > most ? x[e] : most;
-        most *= scale;
-        m = DLSI_SET(most);
+        dls_real sum;
         DLSI_LANES_ZERO(s);
         DLSI_EACH(
             n, DLSI_STL(y + at, DLSI_V(vexp)(DLSI_FMA(DLSI_LDL(x + at), sc, DLSI_SET(0.0f) - m))));
@@ -3748,7 +3790,7 @@ DLSI_KFN void DLSI_V(softmax)(const dls_real *x, dls_real *y, size_t rows, int32
         sum = DLSI_V(lanes_sum)(s);
         m = DLSI_SET((dls_real)1 / sum);
         DLSI_EACH(n, DLSI_STL(y + at, DLSI_LDL(y + at) * m));
-        if (log_sum != NULL) log_sum[i] = most + (dls_real)dlsi_log((double)sum);
+        if (log_sum != NULL) log_sum[i] = most + dlsi_log_real(sum);
     }
 }
 /* dx = y (dy - sum(y dy)). */
@@ -4078,6 +4120,7 @@ static const dlsi_kern DLSI_V(kern) = {DLSI_VW,
                                        DLSI_V(norm),
                                        DLSI_V(norm_grad),
                                        DLSI_V(norm_grad_gain),
+                                       DLSI_V(row_max),
                                        DLSI_V(sum),
                                        DLSI_V(dot),
                                        DLSI_V(maxpool),
@@ -4521,7 +4564,9 @@ DLSI_FN size_t dlsi_gemm_shared_reals(const dls_cx *cx, const dlsi_gemm *g) {
 /* Scratch of one thread that multiplies by itself. */
 DLSI_FN size_t dlsi_gemm_thread_reals(const dls_cx *cx, const dlsi_gemm *g) {
     const int32_t vw = DLSI_K_VW(cx), mr = DLSI_K_MR(cx);
-    const size_t copy = vw > 1 ? (size_t)mr * (size_t)(DLSI_KC + vw) : 0;
+    const int32_t rows = dlsi_min_i32(dlsi_ceil_div(g->m, mr) + 1, DLSI_PANELS) * mr;
+    const bool copies = dlsi_gemm_copies(g, vw, mr, DLSI_K_NR(cx));
+    const size_t copy = copies ? (size_t)rows * (size_t)(DLSI_KC + vw) : 0;
     return dlsi_round_up(dlsi_gemm_pack_reals(g, vw, mr, DLSI_K_NR(cx)) + copy, 16);
 }
 DLSI_FN size_t dlsi_gemm_work(const dls_cx *cx, const dlsi_gemm *g) {
@@ -5366,15 +5411,14 @@ DLSI_FN size_t dlsi_conv_scratch_reals(const dlsi_conv *v, bool train) {
     dlsi_gemm g;
     DLSI_ZERO(g);
     if (v->method == DLSI_PATCH) {
-        g.m = v->kh * v->kw * v->c;
+        g.m = g.k = dlsi_max_i32(v->kh * v->kw * v->c, dlsi_patch_rows(v) * v->ow);
         g.n = v->oc;
-        g.k = dlsi_patch_rows(v) * v->ow;
         g.b_col = 1;
         g.b_packed = !train;
         return dlsi_round_up(dlsi_patch_reals(v), 16) + dlsi_gemm_thread_reals(v->cx, &g);
     }
     if (v->method != DLSI_WINO) return 0;
-    g.m = dlsi_max_i32(v->c, v->oc); /* the widest product: unpacked gradients of tiles */
+    g.m = dlsi_max_i32(dlsi_wino_block(v), dlsi_max_i32(v->c, v->oc)); /* the widest product */
     g.n = v->oc;
     g.k = dlsi_wino_block(v);
     g.b_col = 1;
@@ -7729,8 +7773,8 @@ DLSI_FN dls_status dlsi_att_shape(const dls_op_site *site, dls_op_spec *spec) {
         const size_t along = (size_t)(dlsi_ceil_div(d, nr) * nr) * (size_t)tk;
         dlsi_gemm g;
         DLSI_ZERO(g);
-        g.m = tk;
-        g.n = d;
+        g.m = dlsi_max_i32(tk, DLSI_ATT_BLOCK);
+        g.n = dlsi_max_i32(tk, d);
         g.k = DLSI_ATT_BLOCK;
         g.b_col = 2;
         spec->work_thread = dlsi_reals(across + along + (size_t)DLSI_ATT_BLOCK * (size_t)tk +
@@ -10258,14 +10302,15 @@ DLSI_FN dls_status dlsi_loss_ce(dlsi_loss *l, size_t row, const dls_real *z, dls
     }
     if (label < 0 || label >= k || second < 0 || second >= k) return DLS_E_ARG;
     if (l->desc->class_weights != NULL) weight = (double)l->desc->class_weights[label];
-    sums->correct += dlsi_argmax(z, k) == label ? 1.0 : 0.0;
+    sums->correct += z[label] == DLSI_K(l->cx, row_max, z, (size_t)k) ? 1.0 : 0.0;
     for (i = 0; s > 0.0 && i < k; i++) mean += (double)z[i] / (double)k;
     loss = -(1.0 - s) * ((1.0 - share) * (double)z[label] + share * (double)z[second]) - s * mean;
     if (g != NULL) {
         const dls_real f = (dls_real)(scale * weight);
         DLSI_K(l->cx, softmax, z, g, 1, k, (dls_real)1, &log_sum);
         lse = (double)log_sum;
-        for (i = 0; i < k; i++) g[i] = (g[i] - (dls_real)(s / (double)k)) * f;
+        DLSI_K(l->cx, axpby, f, g, (dls_real)0, g, (size_t)k);
+        for (i = 0; s > 0.0 && i < k; i++) g[i] -= (dls_real)(s / (double)k) * f;
         g[label] -= (dls_real)((1.0 - s) * (1.0 - share)) * f;
         g[second] -= (dls_real)((1.0 - s) * share) * f;
     } else {
