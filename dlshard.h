@@ -1187,6 +1187,9 @@ typedef struct dls_progress {
 } dls_progress;
 /* Return false to stop: dls_fit saves a checkpoint, if it has a path, and returns DLS_E_STOPPED. */
 typedef bool (*dls_progress_fn)(void *user, const dls_progress *progress);
+/* Writes a report as one line of text, after a bar of that many characters if bar > 0. Returns buf;
+   150 bytes hold it with a bar of 30. Pure. */
+DLS_API char *dls_progress_text(const dls_progress *progress, int32_t bar, char *buf, size_t bytes);
 
 typedef struct dls_fit_desc {
     dls_train_desc train;
@@ -1601,11 +1604,15 @@ DLS_API dls_status dls_node_infer(dls_node *node, dls_net *net, const dls_data *
    >>base.impl  deps: config.api base.api */
 
 DLSI_INLINE size_t dlsi_min_size(size_t a, size_t b) { return a < b ? a : b; }
+DLSI_INLINE uint64_t dlsi_min_u64(uint64_t a, uint64_t b) { return a < b ? a : b; }
 DLSI_INLINE size_t dlsi_max_size(size_t a, size_t b) { return a > b ? a : b; }
 DLSI_INLINE int32_t dlsi_min_i32(int32_t a, int32_t b) { return a < b ? a : b; }
 DLSI_INLINE int32_t dlsi_max_i32(int32_t a, int32_t b) { return a > b ? a : b; }
 DLSI_INLINE int32_t dlsi_ceil_div(int32_t a, int32_t b) { return (a + b - 1) / b; }
-DLSI_INLINE size_t dlsi_round_up(size_t x, size_t to) { return (x + to - 1) / to * to; }
+/* The next multiple; of what is too much, one so large that a layout refuses it. */
+DLSI_INLINE size_t dlsi_round_up(size_t x, size_t to) {
+    return x > SIZE_MAX - to ? SIZE_MAX / to * to : (x + to - 1) / to * to;
+}
 
 /* a * b, or SIZE_MAX when that is too much: sticky through further calls. */
 DLSI_FN size_t dlsi_mul(size_t a, size_t b) {
@@ -1760,6 +1767,26 @@ DLSI_FN void dlsi_text_int(dlsi_text *t, int64_t v) {
     } while (u != 0);
     if (v < 0) digits[--i] = '-';
     dlsi_text_str(t, digits + i);
+}
+
+/* A number rounded to 0..6 places; what an int64_t cannot hold, and NaN, as "-". */
+DLSI_FN void dlsi_text_fixed(dlsi_text *t, double v, int places) {
+    static const int32_t power[7] = {1, 10, 100, 1000, 10000, 100000, 1000000};
+    const double size = v < 0 ? -v : v;
+    const bool fits = size < 1e12;
+    const int64_t u = fits ? (int64_t)(size * power[places] + 0.5) : 0;
+    int64_t rest = u % power[places];
+    if (!fits) {
+        dlsi_text_str(t, "-");
+        return;
+    }
+    dlsi_text_str(t, v < 0 && u != 0 ? "-" : "");
+    dlsi_text_int(t, u / power[places]);
+    dlsi_text_str(t, places > 0 ? "." : "");
+    for (; places > 0; places--) {
+        dlsi_text_int(t, rest / power[places - 1]);
+        rest %= power[places - 1];
+    }
 }
 
 DLS_API char *dls_error_text(const dls_error *error, char *buf, size_t bytes) {
@@ -5364,7 +5391,8 @@ DLSI_FN int32_t dlsi_wino_tiles(const dlsi_conv *v) {
     return dlsi_ceil_div(v->oh, 4) * dlsi_ceil_div(v->ow, 4);
 }
 DLSI_FN int32_t dlsi_wino_block(const dlsi_conv *v) {
-    const int32_t fit = DLSI_WINO_BUDGET / (DLSI_WINO_POINTS * (v->c + v->oc)) / 14 * 14;
+    const int64_t tile = (int64_t)DLSI_WINO_POINTS * ((int64_t)v->c + v->oc);
+    const int32_t fit = (int32_t)(DLSI_WINO_BUDGET / tile) / 14 * 14;
     return dlsi_max_i32(14, dlsi_min_i32(fit, 112));
 }
 DLSI_FN size_t dlsi_wino_filter_reals(const dlsi_conv *v, int32_t k, int32_t n) {
@@ -5389,7 +5417,8 @@ DLSI_FN size_t dlsi_conv_flipped_reals(const dlsi_conv *v) {
 }
 /* Output rows of patches copied at a time: about 32 KB. */
 DLSI_FN int32_t dlsi_patch_rows(const dlsi_conv *v) {
-    return dlsi_max_i32(1, dlsi_min_i32(v->oh, 8192 / (v->ow * v->kh * v->kw * v->c)));
+    const int64_t row = (int64_t)v->ow * v->kh * v->kw * v->c;
+    return dlsi_max_i32(1, dlsi_min_i32(v->oh, (int32_t)(8192 / row)));
 }
 DLSI_FN size_t dlsi_patch_reals(const dlsi_conv *v) {
     return (size_t)dlsi_patch_rows(v) * (size_t)v->ow * (size_t)(v->kh * v->kw) * (size_t)v->c;
@@ -5407,7 +5436,7 @@ DLSI_FN size_t dlsi_conv_part_reals(const dlsi_conv *v) {
     return dlsi_round_up(dlsi_conv_weights(v) + (size_t)v->oc, 16);
 }
 DLSI_FN size_t dlsi_conv_scratch_reals(const dlsi_conv *v, bool train) {
-    const size_t block = (size_t)dlsi_wino_block(v) * DLSI_WINO_POINTS * (size_t)(v->c + v->oc);
+    size_t block;
     dlsi_gemm g;
     DLSI_ZERO(g);
     if (v->method == DLSI_PATCH) {
@@ -5418,6 +5447,7 @@ DLSI_FN size_t dlsi_conv_scratch_reals(const dlsi_conv *v, bool train) {
         return dlsi_round_up(dlsi_patch_reals(v), 16) + dlsi_gemm_thread_reals(v->cx, &g);
     }
     if (v->method != DLSI_WINO) return 0;
+    block = (size_t)dlsi_wino_block(v) * DLSI_WINO_POINTS * (size_t)(v->c + v->oc);
     g.m = dlsi_max_i32(dlsi_wino_block(v), dlsi_max_i32(v->c, v->oc)); /* the widest product */
     g.n = v->oc;
     g.k = dlsi_wino_block(v);
@@ -7991,13 +8021,14 @@ DLSI_FN void dlsi_rnn_setup(const dls_op_call *call, bool lstm, dlsi_rnn *r) {
     r->per_task = dlsi_max_i32(1, dlsi_ceil_div(call->n, 2 * dls_pool_threads(call->cx->pool)));
 }
 DLSI_FN dls_status dlsi_rnn_shape(const dls_op_site *site, dls_op_spec *spec, bool lstm) {
-    const int32_t hidden = site->attr->i[0], c = site->x[0].c, gates = (lstm ? 4 : 3) * hidden,
+    const int32_t most = DLS_DIM_MAX / 8, hidden = dlsi_min_i32(site->attr->i[0], most + 1),
+                  c = site->x[0].c, gates = hidden > 0 ? (lstm ? 4 : 3) * hidden : 0,
                   t = site->x[0].h;
     const float bound = hidden > 0 ? 1.0f / dlsi_sqrtf((float)hidden) : 0.0f;
     dls_status st = dlsi_need_batched(site);
     if (st != DLS_OK) return st;
     spec->y = dlsi_shape(t, 1, hidden);
-    if (hidden < 1 || hidden > DLS_DIM_MAX / 8 || !dlsi_fits(gates, c) ||
+    if (hidden < 1 || hidden > most || !dlsi_fits(gates, c) ||
         !dlsi_fits(gates, hidden) || dls_shape_count(spec->y) == 0 || site->x[0].w != 1 ||
         !dlsi_fits((int64_t)gates + hidden, t))
         return dls_op_fail(
@@ -8662,35 +8693,41 @@ DLSI_FN int32_t dlsi_or(int32_t value, int32_t otherwise) { return value != 0 ? 
 DLSI_FN int32_t dlsi_pair_or_bad(int32_t a, int32_t b) {
     return a >= 0 && a <= 65535 && b >= 0 && b <= 32767 ? dlsi_pair(a, b) : 0;
 }
+DLSI_FN bool dlsi_pair_is_good(int32_t a, int32_t b) {
+    return a > 0 && a <= 65535 && b > 0 && b <= 32767;
+}
+DLSI_FN bool dlsi_pads_are_good(int32_t top, int32_t left, int32_t bottom, int32_t right) {
+    return top >= 0 && top <= 65535 && left >= 0 && left <= 32767 && bottom >= 0 &&
+           bottom <= 65535 && right >= 0 && right <= 32767;
+}
 DLSI_FN void dlsi_conv_attr(const dls_conv_desc *d, dls_shape x, bool transposed, dls_attr *a) {
     const int32_t kh = dlsi_or(d->kernel_h, 3), kw = dlsi_or(d->kernel_w, kh);
     const int32_t sh = dlsi_or(d->stride_h, 1), sw = dlsi_or(d->stride_w, sh);
     const int32_t dh = dlsi_or(d->dilation_h, 1), dw = dlsi_or(d->dilation_w, dh);
-    int32_t pt = 0, pl = 0, pb = 0, pr = 0;
+    int32_t pt = 0, pl = 0, pb = 0, pr = 0, oph = d->output_pad_h, opw = d->output_pad_w;
     memset(a, 0, sizeof *a);
     a->i[DLSI_CONV_C] = d->channels;
     a->i[DLSI_CONV_K] = dlsi_pair_or_bad(kh, kw);
     a->i[DLSI_CONV_S] = dlsi_pair_or_bad(sh, sw);
     a->i[DLSI_CONV_D] = dlsi_pair_or_bad(dh, dw);
     a->i[DLSI_CONV_G] = dlsi_or(d->groups, 1);
-    a->i[DLSI_CONV_F] =
-        dlsi_fused(d->act) | (d->no_bias ? 256 : 0) | d->output_pad_h << 16 | d->output_pad_w << 24;
     if (d->pad == DLS_PAD_EXPLICIT) {
         pt = d->pad_top;
         pl = d->pad_left;
         pb = d->pad_bottom;
         pr = d->pad_right;
-    } else if (d->pad == DLS_PAD_SAME && kh > 0 && kw > 0 && sh > 0 && sw > 0 && dh > 0 && dw > 0) {
+    } else if (d->pad == DLS_PAD_SAME && dlsi_pair_is_good(kh, kw) && dlsi_pair_is_good(sh, sw) &&
+               dlsi_pair_is_good(dh, dw)) {
         const int64_t eh = (int64_t)(kh - 1) * dh + 1, ew = (int64_t)(kw - 1) * dw + 1;
         /* transposed: as the plain convolution from the output, x stride, would be padded */
         dlsi_same_padding(transposed && dlsi_fits(x.h, sh) ? x.h * sh : x.h, eh, sh, &pt, &pb);
         dlsi_same_padding(transposed && dlsi_fits(x.w, sw) ? x.w * sw : x.w, ew, sw, &pl, &pr);
-        if (transposed && eh < sh) a->i[DLSI_CONV_F] |= (int32_t)(sh - eh) << 16;
-        if (transposed && ew < sw) a->i[DLSI_CONV_F] |= (int32_t)(sw - ew) << 24;
+        if (transposed && eh < sh) oph = (int32_t)(sh - eh);
+        if (transposed && ew < sw) opw = (int32_t)(sw - ew);
     }
-    if (pt < 0 || pl < 0 || pb < 0 || pr < 0 || pt > 65535 || pb > 65535 || pl > 32767 ||
-        pr > 32767)
-        a->i[DLSI_CONV_K] = 0; /* refused by the shape rule */
+    if (!dlsi_pads_are_good(pt, pl, pb, pr) || oph < 0 || oph > 255 || opw < 0 || opw > 127)
+        a->i[DLSI_CONV_K] = oph = opw = 0; /* refused by the shape rule */
+    a->i[DLSI_CONV_F] = dlsi_fused(d->act) | (d->no_bias ? 256 : 0) | oph << 16 | opw << 24;
     a->i[DLSI_CONV_P0] = dlsi_pair(pt, pl);
     a->i[DLSI_CONV_P1] = dlsi_pair(pb, pr);
 }
@@ -8781,11 +8818,11 @@ DLSI_FN dls_val dlsi_net_pool(dls_net *net, const dls_op *op, dls_val x, const d
         pl = d->pad_left;
         pb = d->pad_bottom;
         pr = d->pad_right;
-    } else if (d->same && kh > 0 && kw > 0 && sh > 0 && sw > 0) {
+    } else if (d->same && dlsi_pair_is_good(kh, kw) && dlsi_pair_is_good(sh, sw)) {
         dlsi_same_padding(s.h, kh, sh, &pt, &pb);
         dlsi_same_padding(s.w, kw, sw, &pl, &pr);
     }
-    a.i[0] = dlsi_pair_or_bad(kh, kw);
+    a.i[0] = dlsi_pads_are_good(pt, pl, pb, pr) ? dlsi_pair_or_bad(kh, kw) : 0;
     a.i[1] = dlsi_pair_or_bad(sh, sw);
     a.i[2] = dlsi_pair(pt, pl);
     a.i[3] = dlsi_pair(pb, pr);
@@ -9452,6 +9489,7 @@ DLSI_FN void dlsi_plan_place(dlsi_plan *p) {
 
 DLSI_FN dls_status dlsi_plan_open(dlsi_plan *p, dls_net *net, const dls_exec_desc *desc) {
     dls_status st;
+    int32_t i;
     memset(p, 0, sizeof *p);
     dlsi_error_clear(&net->plan_error);
     if (net->error.status != DLS_OK) return net->error.status;
@@ -9469,6 +9507,12 @@ DLSI_FN dls_status dlsi_plan_open(dlsi_plan *p, dls_net *net, const dls_exec_des
         return dlsi_fail(&net->plan_error, DLS_E_ARG,
                          DLSI_MSG("batch {0} or node range {1}..{2} is out of range"), NULL,
                          p->batch, p->first, p->last);
+    for (i = 0; i < p->last; i++) { /* rows and elements of a value are counted in int32 */
+        if ((size_t)p->batch > (size_t)(INT32_MAX / 2) / dlsi_count(net->node[i].y))
+            return dlsi_fail(&net->plan_error, DLS_E_LIMIT,
+                             DLSI_MSG("{0} samples of node {1} are too many elements"), NULL,
+                             p->batch, i, 0);
+    }
     if (p->output < p->first || p->output >= p->last) p->output = p->last - 1;
     p->steps = p->last - p->first;
     st = dls_cx_init(&p->cx, desc->isa, desc->strict, desc->pool);
@@ -12032,6 +12076,39 @@ DLSI_FN int32_t dlsi_fit_samples(dlsi_fit *f, int64_t step) {
         f->index[i] = dls_fit_index(f->d.train.seed, epoch, f->data->count, first + i);
     return n;
 }
+DLS_API char *dls_progress_text(const dls_progress *progress, int32_t bar, char *buf,
+                                size_t bytes) {
+    const int64_t steps = progress->steps > 0 ? progress->steps : 1;
+    const int64_t filled = bar * progress->step / steps;
+    const double each = progress->step > 0 ? progress->seconds / (double)progress->step : 0;
+    dlsi_text t;
+    int32_t i;
+    t.buf = buf;
+    t.used = 0;
+    t.size = bytes;
+    dlsi_text_str(&t, bar > 0 ? "[" : "");
+    for (i = 0; i < bar; i++) dlsi_text_str(&t, i < filled ? "#" : ".");
+    dlsi_text_str(&t, bar > 0 ? "] epoch " : "epoch ");
+    dlsi_text_int(&t, progress->epoch);
+    dlsi_text_str(&t, "/");
+    dlsi_text_int(&t, progress->epochs);
+    dlsi_text_str(&t, "  step ");
+    dlsi_text_int(&t, progress->step);
+    dlsi_text_str(&t, "/");
+    dlsi_text_int(&t, progress->steps);
+    dlsi_text_str(&t, "  loss ");
+    dlsi_text_fixed(&t, progress->loss, 4);
+    dlsi_text_str(&t, progress->accuracy > 0 ? "  accuracy " : "");
+    if (progress->accuracy > 0) dlsi_text_fixed(&t, 100 * progress->accuracy, 2);
+    dlsi_text_str(&t, progress->accuracy > 0 ? " %  " : "  ");
+    dlsi_text_fixed(&t, progress->samples_per_s, 0);
+    dlsi_text_str(&t, " samples/s  ");
+    dlsi_text_fixed(&t, each * (double)(steps - progress->step), 0);
+    dlsi_text_str(&t, " s left");
+    if (bytes > 0) buf[t.used] = '\0';
+    return buf;
+}
+
 /* Reports progress when it is time or the last step; false: stop. */
 DLSI_FN bool dlsi_fit_report(dlsi_fit *f) {
     const uint64_t now = dls_now_us(), every = (uint64_t)dlsi_or(f->d.progress_ms, 100) * 1000u;
@@ -12468,9 +12545,10 @@ typedef struct dlsi_link {
     dls_status why;
 } dlsi_link;
 typedef struct dlsi_member {
-    int32_t link;   /* -1: not up */
-    uint8_t events; /* bits: up, lost, left */
-    uint8_t status;
+    int32_t link;      /* -1: not up */
+    uint8_t events;    /* bits: up, lost, left */
+    uint8_t status;    /* of the last loss, DLS_OK: none since it came up */
+    uint32_t stamp[3]; /* when each event happened */
     char name[20];
 } dlsi_member;
 
@@ -12480,7 +12558,7 @@ struct dls_peer {
     dlsi_member *member;
     dlsi_op *op;
     int32_t links;
-    uint32_t order;
+    uint32_t order, stamp;
 };
 
 DLSI_FN dls_peer_desc dlsi_peer_desc(const dls_peer_desc *desc) {
@@ -12506,7 +12584,7 @@ DLSI_FN dls_peer *dlsi_peer_layout(dlsi_layout *l, const dls_peer_desc *d) {
     p->member = member;
     p->op = op;
     p->links = links;
-    p->order = 0;
+    p->order = p->stamp = 0;
     for (i = 0; i < d->size; i++) member[i].link = -1;
     return p;
 }
@@ -12553,6 +12631,10 @@ DLSI_FN void dlsi_link_control(dlsi_link *l, dls_frame_type type, const unsigned
     if (bytes > 0) memcpy(l->control + l->control_used + DLS_FRAME_HEAD, payload, bytes);
     l->control_used += DLS_FRAME_HEAD + bytes;
 }
+DLSI_FN void dlsi_peer_event_at(dls_peer *p, int32_t rank, dls_peer_event_type type) {
+    p->member[rank].events |= (uint8_t)(1u << (type - 1));
+    p->member[rank].stamp[type - 1] = p->stamp++;
+}
 /* Ends a link; the peer behind it, if it was up, is lost or has left, and its ops fail. */
 DLSI_FN void dlsi_link_end(dls_peer *p, int32_t link, dls_status why) {
     dlsi_link *l = &p->link[link];
@@ -12565,8 +12647,8 @@ DLSI_FN void dlsi_link_end(dls_peer *p, int32_t link, dls_status why) {
     l->rx_op = l->tx_op = -1;
     if (!was_up || rank < 0 || p->member[rank].link != link) return;
     p->member[rank].link = -1;
-    p->member[rank].events |= why == DLS_OK ? 4u : 2u;
     p->member[rank].status = (uint8_t)why;
+    dlsi_peer_event_at(p, rank, why == DLS_OK ? DLS_PEER_LEFT : DLS_PEER_LOST);
     for (i = 0; i < p->desc.ops_max; i++)
         if (p->op[i].kind != DLSI_OP_FREE && p->op[i].rank == rank && p->op[i].status < 0)
             p->op[i].status = (int32_t)DLS_E_PEER;
@@ -12622,7 +12704,8 @@ DLSI_FN dls_status dlsi_link_hello(dls_peer *p, int32_t link) {
     l->rank = (int32_t)h.rank;
     l->state = DLSI_LINK_UP;
     p->member[h.rank].link = link;
-    p->member[h.rank].events |= 1u;
+    p->member[h.rank].status = (uint8_t)DLS_OK;
+    dlsi_peer_event_at(p, l->rank, DLS_PEER_UP);
     memcpy(p->member[h.rank].name, h.name, sizeof h.name);
     return DLS_OK;
 }
@@ -12657,6 +12740,16 @@ DLSI_FN dls_status dlsi_link_body(dls_peer *p, dlsi_link *l) {
     if (last) o->status = (int32_t)DLS_OK;
     return DLS_OK;
 }
+/* A receive was asked for: the frame that waited for it may go on. */
+DLSI_FN void dlsi_link_resume(dls_peer *p, int32_t link) {
+    dlsi_link *l = &p->link[link];
+    dls_status st = DLS_OK;
+    if (l->rx == DLSI_RX_WAIT) {
+        st = dlsi_link_match(p, l);
+        if (st == DLS_OK && l->rx == DLSI_RX_BODY && l->body_left == 0) st = dlsi_link_body(p, l);
+    }
+    if (st != DLS_OK) dlsi_link_end(p, link, st);
+}
 DLSI_FN dls_status dlsi_link_head(dls_peer *p, int32_t link) {
     dlsi_link *l = &p->link[link];
     dls_status st = dls_frame_read(&l->frame, l->in);
@@ -12679,10 +12772,8 @@ DLSI_FN dls_status dlsi_link_head(dls_peer *p, int32_t link) {
 DLS_API void *dls_peer_rx_span(dls_peer *peer, int32_t link, size_t *size) {
     dlsi_link *l = &peer->link[link];
     *size = 0;
-    if (!dlsi_link_valid(peer, link) || l->state == DLSI_LINK_DONE) return NULL;
-    if (l->rx == DLSI_RX_WAIT && dlsi_link_match(peer, l) != DLS_OK)
-        dlsi_link_end(peer, link, DLS_E_FORMAT);
-    if (l->state == DLSI_LINK_DONE || l->rx == DLSI_RX_WAIT) return NULL;
+    if (!dlsi_link_valid(peer, link) || l->state == DLSI_LINK_DONE || l->rx == DLSI_RX_WAIT)
+        return NULL;
     if (l->rx == DLSI_RX_BODY) {
         *size = l->body_left;
         return peer->op[l->rx_op].data + peer->op[l->rx_op].done;
@@ -12694,7 +12785,6 @@ DLS_API dls_status dls_peer_rx_done(dls_peer *peer, int32_t link, size_t n, uint
     dlsi_link *l = &peer->link[link];
     dls_status st = DLS_OK;
     if (!dlsi_link_valid(peer, link) || l->state == DLSI_LINK_DONE || n == 0) return DLS_OK;
-    l->heard = now;
     if (l->rx == DLSI_RX_BODY) {
         peer->op[l->rx_op].done += n;
         l->body_left -= n;
@@ -12709,6 +12799,7 @@ DLS_API dls_status dls_peer_rx_done(dls_peer *peer, int32_t link, size_t n, uint
             st = dlsi_link_head(peer, link);
         }
     }
+    if (l->state != DLSI_LINK_HELLO) l->heard = now; /* a stranger wins no time by trickling */
     if (st != DLS_OK) dlsi_link_end(peer, link, st);
     return st;
 }
@@ -12813,33 +12904,41 @@ DLS_API void dls_peer_tick(dls_peer *peer, uint64_t now) {
         }
     }
 }
+DLSI_FN uint64_t dlsi_later(uint64_t time, uint64_t us) {
+    return us > UINT64_MAX - time ? UINT64_MAX : time + us;
+}
 DLS_API uint64_t dls_peer_deadline(const dls_peer *peer) {
     uint64_t soon = UINT64_MAX;
     int32_t i;
     for (i = 0; i < peer->links; i++) {
         const dlsi_link *l = &peer->link[i];
         if (l->state == DLSI_LINK_FREE || l->state == DLSI_LINK_DONE) continue;
-        if (l->rx != DLSI_RX_WAIT && l->heard + peer->desc.timeout_us + 1 < soon)
-            soon = l->heard + peer->desc.timeout_us + 1;
-        if (l->state == DLSI_LINK_UP && l->control_used == 0 &&
-            l->spoke + peer->desc.heartbeat_us < soon)
-            soon = l->spoke + peer->desc.heartbeat_us;
+        if (l->rx != DLSI_RX_WAIT)
+            soon = dlsi_min_u64(soon, dlsi_later(dlsi_later(l->heard, peer->desc.timeout_us), 1));
+        if (l->state == DLSI_LINK_UP && l->control_used == 0)
+            soon = dlsi_min_u64(soon, dlsi_later(l->spoke, peer->desc.heartbeat_us));
     }
     return soon;
 }
+/* Oldest first, so that the first loss is told before those that follow from it. */
 DLS_API bool dls_peer_next_event(dls_peer *peer, dls_peer_event *event) {
-    int32_t i, bit;
+    dlsi_member *m = NULL;
+    int32_t i, bit, rank = 0, type = 0;
     for (i = 0; i < peer->desc.size; i++) {
         for (bit = 0; bit < 3; bit++) {
             if ((peer->member[i].events >> bit & 1u) == 0) continue;
-            peer->member[i].events &= (uint8_t) ~(1u << bit);
-            event->type = (dls_peer_event_type)(bit + 1);
-            event->rank = i;
-            event->status = bit == 1 ? (dls_status)peer->member[i].status : DLS_OK;
-            return true;
+            if (m != NULL && (int32_t)(peer->member[i].stamp[bit] - m->stamp[type]) >= 0) continue;
+            m = &peer->member[i];
+            rank = i;
+            type = bit;
         }
     }
-    return false;
+    if (m == NULL) return false;
+    m->events &= (uint8_t) ~(1u << type);
+    event->type = (dls_peer_event_type)(type + 1);
+    event->rank = rank;
+    event->status = event->type == DLS_PEER_LOST ? (dls_status)m->status : DLS_OK;
+    return true;
 }
 DLS_API bool dls_peer_is_up(const dls_peer *peer, int32_t rank) {
     return rank >= 0 && rank < peer->desc.size &&
@@ -12849,6 +12948,12 @@ DLS_API int32_t dls_peer_up(const dls_peer *peer) {
     int32_t i, n = 0;
     for (i = 0; i < peer->desc.size; i++) n += dls_peer_is_up(peer, i) ? 1 : 0;
     return n;
+}
+/* Whether anybody was lost and is not back. Those who left in good order do not count. */
+DLSI_FN bool dlsi_peer_any_lost(const dls_peer *p) {
+    int32_t i;
+    for (i = 0; i < p->desc.size && (p->member[i].link >= 0 || p->member[i].status == 0); i++) {}
+    return i < p->desc.size;
 }
 DLS_API const char *dls_peer_name(const dls_peer *peer, int32_t rank) {
     return rank >= 0 && rank < peer->desc.size ? peer->member[rank].name : "";
@@ -12885,7 +12990,9 @@ DLS_API int32_t dls_peer_send(dls_peer *peer, int32_t rank, uint32_t tag, const 
 }
 DLS_API int32_t dls_peer_recv(dls_peer *peer, int32_t rank, uint32_t tag, void *data,
                               size_t bytes) {
-    return dlsi_peer_op(peer, DLSI_OP_RECV, rank, tag, data, bytes);
+    const int32_t op = dlsi_peer_op(peer, DLSI_OP_RECV, rank, tag, data, bytes);
+    if (op >= 0 && peer->op[op].status < 0) dlsi_link_resume(peer, peer->member[rank].link);
+    return op;
 }
 DLS_API bool dls_peer_op_done(dls_peer *peer, int32_t op, dls_status *status) {
     if (op < 0 || op >= peer->desc.ops_max || peer->op[op].kind == DLSI_OP_FREE) {
@@ -12898,20 +13005,22 @@ DLS_API bool dls_peer_op_done(dls_peer *peer, int32_t op, dls_status *status) {
     return true;
 }
 DLS_API void dls_peer_op_drop(dls_peer *peer, int32_t op) {
-    int32_t i;
+    dlsi_op *o;
+    dlsi_link *l;
+    int32_t link;
     if (op < 0 || op >= peer->desc.ops_max) return;
-    for (i = 0; i < peer->links;
-         i++) { /* bytes under way have nowhere to go: the link cannot go on */
-        const dlsi_link *l = &peer->link[i];
-        if (l->state == DLSI_LINK_UP && peer->op[op].status < 0 &&
-            (l->rx_op == op || (l->tx_op == op && peer->op[op].done > 0)))
-            dlsi_link_end(peer, i, DLS_E_PEER);
-        if (peer->link[i].tx_op == op) {
-            peer->link[i].tx_op = -1;
-            peer->link[i].head_left = peer->link[i].chunk_left = 0;
-        }
+    o = &peer->op[op];
+    link = o->kind != DLSI_OP_FREE && o->status < 0 ? peer->member[o->rank].link : -1;
+    l = link >= 0 ? &peer->link[link] : NULL;
+    o->kind = DLSI_OP_FREE;
+    if (l == NULL) return;
+    if (o->done > 0 || l->rx_op == op || (l->tx_op == op && l->head_left < DLS_FRAME_HEAD)) {
+        /* part of the message has passed and the rest never will: the link cannot go on */
+        dlsi_link_end(peer, link, DLS_E_PEER);
+    } else if (l->tx_op == op) {
+        l->tx_op = -1;
+        l->head_left = l->chunk_left = 0;
     }
-    peer->op[op].kind = DLSI_OP_FREE;
 }
 
 /* ------------------------------------------------------------------------------------------------
@@ -12995,7 +13104,8 @@ DLS_API dls_status dls_coll_allreduce(dls_coll *coll, void *data, size_t count, 
     const size_t width = dlsi_reduce_bytes(reduce);
     if (data == NULL && count > 0) return DLS_E_ARG;
     if (coll->data != NULL) return DLS_E_STATE;
-    if ((count / (size_t)coll->size + 1) * width > coll->staging_bytes) return DLS_E_MEMORY;
+    if (count / (size_t)coll->size + 1 > coll->staging_bytes / width) return DLS_E_MEMORY;
+    if (coll->size > 1 && dls_peer_up(coll->peer) < coll->size) return DLS_E_PEER;
     coll->data = (unsigned char *)data;
     coll->count = count;
     coll->reduce = reduce;
@@ -13009,6 +13119,10 @@ DLS_API dls_status dls_coll_allreduce(dls_coll *coll, void *data, size_t count, 
 }
 DLS_API bool dls_coll_poll(dls_coll *coll, dls_status *status) {
     dls_status st = DLS_OK;
+    /* a loss stops those beside the lost one; the others would wait for them */
+    if (coll->status == DLS_OK && coll->size > 1 && coll->step < 2 * (coll->size - 1) &&
+        dlsi_peer_any_lost(coll->peer))
+        coll->status = DLS_E_PEER;
     while (coll->status == DLS_OK && coll->size > 1 && coll->step < 2 * (coll->size - 1)) {
         if (!coll->sent && dls_peer_op_done(coll->peer, coll->send, &st)) {
             coll->sent = true;
@@ -13027,6 +13141,7 @@ DLS_API bool dls_coll_poll(dls_coll *coll, dls_status *status) {
     if (coll->status != DLS_OK) { /* what is left of the step is no use to anybody */
         if (!coll->sent && coll->send >= 0) dls_peer_op_drop(coll->peer, coll->send);
         if (!coll->received && coll->recv >= 0) dls_peer_op_drop(coll->peer, coll->recv);
+        coll->send = coll->recv = -1;
     }
     *status = coll->status;
     dlsi_coll_turn(coll);
@@ -13063,15 +13178,19 @@ DLSI_FN dls_status dlsi_job_compute(dls_job *job) {
     dls_exact e;
     int32_t first, count, s;
     dls_status st = dls_train_begin(job->train, job->n);
+    job->phase = DLSI_JOB_IDLE;
+    if (st != DLS_OK) return st;
     dls_train_exact(job->train, &e);
     dls_job_shards(job->shares, job->coll->size, e.shards, job->coll->rank, &first, &count);
     for (s = first; s < first + count && st == DLS_OK; s++)
         st = dls_train_shard_data(job->train, job->data, job->augment, job->index, s);
+    if (st == DLS_OK)
+        st = dls_coll_allreduce(job->coll, e.sums, e.sums_count, DLS_REDUCE_SUM_I32);
+    if (st != DLS_OK) return st;
     job->samples +=
         (int64_t)job->n * (first + count) / e.shards - (int64_t)job->n * first / e.shards;
     job->phase = DLSI_JOB_SUMS;
-    return st != DLS_OK ? st
-                        : dls_coll_allreduce(job->coll, e.sums, e.sums_count, DLS_REDUCE_SUM_I32);
+    return DLS_OK;
 }
 DLS_API dls_status dls_job_begin(dls_job *job, const dls_data *data, const dls_augment *augment,
                                  const int32_t *index, int32_t n) {
