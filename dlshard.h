@@ -9322,8 +9322,9 @@ DLSI_FN void dlsi_plan_value(dlsi_plan *p, int32_t head, const dls_op_spec *spec
     if (spec->alias) {
         x = n->in[0];
         s->flags |= DLSI_SLOT_ALIAS;
-    } else if (s->residual >= 0 && dlsi_plan_last_read(p, s->residual) == dlsi_time(p, head)) {
-        x = s->residual; /* the sum is written where one addend was */
+    } else if (s->residual >= 0 && dlsi_plan_last_read(p, s->residual) == dlsi_time(p, head) &&
+               net->slot[n->in[0]].val != net->slot[s->residual].val) {
+        x = s->residual; /* the sum is written where one addend was, unless the head reads that */
     }
     for (k = 0; k < n->inputs && x < 0; k++) {
         if ((spec->inplace >> k & 1u) != 0 && s->target == head &&

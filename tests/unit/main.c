@@ -27,11 +27,21 @@ static void unit_free(void *mem) {
 #include "unit/ref.h"
 
 #include "unit/base.c"
-#include "unit/op.c"
+#include "unit/port.c"
+#include "unit/tensor.c"
+#include "unit/op.c" /* before par: it has the pool */
+#include "unit/par.c"
+#include "unit/net.c"
+#include "unit/exec.c"
 
 int main(int argc, char **argv) {
     test_start("unit", argc, argv);
     base_tests();
+    port_tests();
+    tensor_tests();
+    par_tests();
     op_tests();
+    net_tests();
+    exec_tests();
     return test_end();
 }
