@@ -12548,7 +12548,7 @@ typedef struct dlsi_link {
 typedef struct dlsi_member {
     int32_t link;      /* -1: not up */
     uint8_t events;    /* bits: up, lost, left */
-    uint8_t status;    /* of the last loss, DLS_OK: none since it came up */
+    uint8_t status;    /* why it went last; DLS_OK: it left, or never came */
     uint32_t stamp[3]; /* when each event happened */
     char name[20];
 } dlsi_member;
@@ -12705,7 +12705,6 @@ DLSI_FN dls_status dlsi_link_hello(dls_peer *p, int32_t link) {
     l->rank = (int32_t)h.rank;
     l->state = DLSI_LINK_UP;
     p->member[h.rank].link = link;
-    p->member[h.rank].status = (uint8_t)DLS_OK;
     dlsi_peer_event_at(p, l->rank, DLS_PEER_UP);
     memcpy(p->member[h.rank].name, h.name, sizeof h.name);
     return DLS_OK;

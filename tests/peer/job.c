@@ -1,0 +1,1 @@
+static void job_tests(void) {}

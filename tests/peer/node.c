@@ -1,0 +1,1 @@
+static void node_tests(void) {}
