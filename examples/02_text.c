@@ -33,7 +33,8 @@ static dls_net *make_net(void) {
 }
 
 /* A batch of windows of the text; each position's label is the next character. */
-static void windows(const unsigned char *text, size_t size, uint64_t seed, int32_t *ids, int32_t *label) {
+static void windows(const unsigned char *text, size_t size, uint64_t seed, int32_t *ids,
+                    int32_t *label) {
     int i, t;
     for (i = 0; i < BATCH; i++) {
         const size_t at = dls_rand_at(seed, (uint32_t)i) % (size - T - 1);
@@ -103,7 +104,8 @@ int main(int argc, char **argv) {
     desc.optim.clip_norm = 1.0f;
     train = dls_train_create(net, &desc);
     if (train == NULL) {
-        fprintf(stderr, "02_text: %s\n", dls_error_text(dls_net_error(net), message, sizeof message));
+        fprintf(stderr, "02_text: %s\n",
+                dls_error_text(dls_net_error(net), message, sizeof message));
         return 1;
     }
     target.label = label;

@@ -8,7 +8,8 @@
 #include <stdio.h>
 
 static dls_status softclip_shape(const dls_op_site *site, dls_op_spec *spec) {
-    if (site->dtype[0] != DLS_F32) return dls_op_fail(site, DLS_E_SHAPE, "softclip wants reals", 0, 0, 0);
+    if (site->dtype[0] != DLS_F32)
+        return dls_op_fail(site, DLS_E_SHAPE, "softclip wants reals", 0, 0, 0);
     spec->y = site->x[0];
     spec->dtype = DLS_F32;
     spec->params = 1;
@@ -17,7 +18,7 @@ static dls_status softclip_shape(const dls_op_site *site, dls_op_spec *spec) {
     spec->param[0].dim[3] = site->x[0].c;
     spec->param[0].init = DLS_INIT_ONE;
     spec->param[0].flags = DLS_PARAM_NO_DECAY;
-    spec->keep_x = 1;      /* backward reads the input */
+    spec->keep_x = 1; /* backward reads the input */
     spec->macs = (double)dls_shape_count(spec->y);
     return DLS_OK;
 }
@@ -40,14 +41,16 @@ static dls_status softclip_backward(const dls_op_call *call) {
         const dls_real d = 1 / (1 + (dls_real)fabs((double)x[i]));
         const dls_real dx = call->dy[i] * call->w[0][i % c] * d * d;
         if (call->dw[0] != NULL) call->dw[0][i % c] += call->dy[i] * x[i] * d;
-        if (call->dx[0] != NULL) call->dx[0][i] = (call->dx_add & 1u) != 0 ? call->dx[0][i] + dx : dx;
+        if (call->dx[0] != NULL)
+            call->dx[0][i] = (call->dx_add & 1u) != 0 ? call->dx[0][i] + dx : dx;
     }
     if (call->dw[0] != NULL && call->ready != NULL) call->ready(call->ready_user, call->dw[0], c);
     return DLS_OK;
 }
 
-static const dls_op softclip = {"softclip", 1, 1, DLS_MERGE_NONE, softclip_shape, softclip_forward,
-                                softclip_backward, NULL, NULL};
+static const dls_op softclip = {
+    "softclip",        1,    1,   DLS_MERGE_NONE, softclip_shape, softclip_forward,
+    softclip_backward, NULL, NULL};
 
 int main(void) {
     dls_net *net = dls_net_create(NULL);

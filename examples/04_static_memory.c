@@ -1,6 +1,6 @@
 /* cc -O2 04_static_memory.c -o 04_static_memory
-   As firmware does it: no heap, no threads, no files. A model file lies in (what could be) flash, its
-   weights are used where they are, and one static block holds all that changes. */
+   As firmware does it: no heap, no threads, no files. A model file lies in (what could be) flash,
+   its weights are used where they are, and one static block holds all that changes. */
 #define DLS_PROFILE 1 /* DLS_PROFILE_MCU */
 #define DLS_ENABLE_MESSAGES 1
 #define DLSHARD_IMPLEMENTATION
@@ -19,7 +19,10 @@ static const dls_op *find(const char *name) {
 }
 
 /* Stands for the flashing step on a PC: builds a small CNN and writes its file. */
-static union { float align; unsigned char bytes[48 * 1024]; } flash;
+static union {
+    float align;
+    unsigned char bytes[48 * 1024];
+} flash;
 static size_t make_flash(void) {
     static unsigned char block[16 * 1024];
     static float weights[8 * 1024];
@@ -54,11 +57,12 @@ int main(void) {
         return 1;
     }
     desc.nodes_max = model.nodes;
-    printf("model %d nodes, %d bytes of flash; network tables %d bytes\n", (int)model.nodes, (int)flashed,
-           (int)dls_net_size(&desc));
+    printf("model %d nodes, %d bytes of flash; network tables %d bytes\n", (int)model.nodes,
+           (int)flashed, (int)dls_net_size(&desc));
     if (dls_net_init(&net, &desc, net_block, sizeof net_block) != DLS_OK) return 1;
     if (dls_model_build(&model, net, find) != DLS_OK ||
-        dls_net_bind_params(net, (dls_real *)(uintptr_t)dls_model_params_in_place(&model)) != DLS_OK) {
+        dls_net_bind_params(net, (dls_real *)(uintptr_t)dls_model_params_in_place(&model)) !=
+            DLS_OK) {
         printf("%s\n", dls_error_text(dls_net_error(net), text, sizeof text));
         return 1;
     }

@@ -1,6 +1,6 @@
 /* cc -O2 classify.c -o classify -lpthread
-   Loads a model that train or collective saved and classifies: a set of labelled IDX images, or image
-   files when built with -DWITH_STB -I<where stb_image.h is> -lm (Debian: apt-get install libstb-dev).
+   Loads a model that train or collective saved and classifies a set of labelled IDX images; or
+   image files, when built with -DWITH_STB -lm and stb_image.h (Debian: libstb-dev).
    ./classify collective.dls data/mnist-test [COUNT]     ./classify collective.dls photo.png ... */
 #ifdef WITH_STB
 #define STB_IMAGE_IMPLEMENTATION
@@ -62,7 +62,9 @@ static int classify_set(dls_net *net, dls_exec *run, const char *name, int count
         if (dls_exec_forward(run, 1) != DLS_OK) return fail(dls_exec_error(run));
         k = best(dls_exec_output(run), classes, &p);
         right += k == data.label[i];
-        if (i < 5) printf("image %d: class %d (%.1f %%), label %d\n", (int)i, k, 100 * p, (int)data.label[i]);
+        if (i < 5)
+            printf("image %d: class %d (%.1f %%), label %d\n", (int)i, k, 100 * p,
+                   (int)data.label[i]);
     }
     printf("%d of %d right: %.2f %%\n", (int)right, count, 100.0 * right / count);
     dls_data_close(&data);
@@ -94,7 +96,8 @@ int main(int argc, char **argv) {
     dls_net *net;
     dls_exec *run;
     int i, bad = 0;
-    if (argc < 3) return fprintf(stderr, "usage: classify MODEL DATA [COUNT] | MODEL IMAGE...\n"), 2;
+    if (argc < 3)
+        return fprintf(stderr, "usage: classify MODEL DATA [COUNT] | MODEL IMAGE...\n"), 2;
     if (dls_net_load(&net, argv[1], &error) != DLS_OK) return fail(&error);
     run = dls_exec_create(net, NULL);
     if (run == NULL) return fail(dls_net_error(net));

@@ -1,8 +1,7 @@
 /* cc -O2 collective.c -o collective -lpthread
    Three peers on this machine train one CNN on MNIST together, then run it cut in three stages.
    ./collective                  starts three processes on loopback
-   ./collective RANK ADDRESSES   is one of them, for instance in three terminals:
-                                 ./collective 0 127.0.0.1:7000,127.0.0.1:7001,127.0.0.1:7002 */
+   ./collective RANK ADDRESSES   is one of them; ADDRESSES: 127.0.0.1:7000,127.0.0.1:7001,... */
 #define DLSHARD_IMPLEMENTATION
 #include "../dlshard.h"
 
@@ -15,13 +14,10 @@
 
 static bool show(void *user, const dls_progress *p) {
     const bool terminal = isatty(1) != 0;
-    int i, filled = (int)(30 * p->step / p->steps);
+    char line[160];
     (void)user;
-    if (terminal) printf("\r[");
-    for (i = 0; terminal && i < 30; i++) putchar(i < filled ? '#' : '.');
-    printf("%sepoch %d/%d  step %ld/%ld  loss %.4f  accuracy %.2f %%  %.0f samples/s%s",
-           terminal ? "] " : "", p->epoch, p->epochs, (long)p->step, (long)p->steps, p->loss,
-           100 * p->accuracy, p->samples_per_s, !terminal || p->step == p->steps ? "\n" : "  ");
+    dls_progress_text(p, terminal ? 30 : 0, line, sizeof line);
+    printf("%s%s%s", terminal ? "\r" : "", line, terminal && p->step < p->steps ? "  " : "\n");
     fflush(stdout);
     return true;
 }
@@ -40,11 +36,13 @@ static dls_net *make_net(void) {
     return net;
 }
 
-static dls_data open_data(const char *name) {
+static dls_data open_data(const char *name) { /* DLSHARD_DATA: its folder, default data */
+    const char *dir = getenv("DLSHARD_DATA") != NULL ? getenv("DLSHARD_DATA") : "data";
     dls_data data;
     dls_error error;
-    char text[320];
-    if (dls_data_open(&data, name, &error) == DLS_OK) return data;
+    char text[512];
+    snprintf(text, sizeof text, "%s/%s", dir, name);
+    if (dls_data_open(&data, text, &error) == DLS_OK) return data;
     fprintf(stderr, "collective: %s\n", dls_error_text(&error, text, sizeof text));
     exit(1);
 }
@@ -58,8 +56,7 @@ static void check(dls_node *node, dls_status st, const char *what) {
 /* The class with the greatest output. */
 static int best(const float *y) {
     int i, k = 0;
-    for (i = 1; i < 10; i++)
-        if (y[i] > y[k]) k = i;
+    for (i = 1; i < 10; i++) k = y[i] > y[k] ? i : k;
     return k;
 }
 
@@ -77,7 +74,8 @@ static int compare(dls_net *net, const dls_data *test, const float *outputs) {
     for (i = 0; i < test->count; i++) right += best(outputs + i * 10) == test->label[i];
     i = memcmp(own, outputs, (size_t)test->count * 10 * sizeof *own);
     printf("pipeline: accuracy %.2f %% of %d test images; outputs %s those of one device\n",
-           100.0 * right / test->count, test->count, i == 0 ? "equal, bit for bit," : "DIFFER from");
+           100.0 * right / test->count, test->count,
+           i == 0 ? "equal, bit for bit," : "DIFFER from");
     free(own);
     dls_node_destroy(alone);
     return i != 0;
@@ -85,8 +83,6 @@ static int compare(dls_net *net, const dls_data *test, const float *outputs) {
 
 static int run_peer(int rank, const char *peers) {
     static const char *const names[3] = {"tablet", "phone", "glasses"};
-    const char *dir = getenv("DLSHARD_DATA") != NULL ? getenv("DLSHARD_DATA") : "data";
-    char train_name[512], test_name[512];
     dls_node_desc me = {0};
     dls_fit_desc fit = {0};
     dls_fit_report report;
@@ -98,17 +94,15 @@ static int run_peer(int rank, const char *peers) {
     float *outputs;
     dls_status st;
     int i, bad = 0;
-    snprintf(train_name, sizeof train_name, "%s/mnist-train", dir);
-    snprintf(test_name, sizeof test_name, "%s/mnist-test", dir);
-    train = open_data(train_name);
-    test = open_data(test_name);
+    train = open_data("mnist-train");
+    test = open_data("mnist-test");
     me.rank = rank;
     me.peers = peers;
     me.name = names[rank % 3];
     me.threads = 1;
     st = dls_node_create(&node, &me);
     check(node, st, "joining");
-    if (dls_node_count(node) != 3) return fprintf(stderr, "collective: want three addresses\n"), 1;
+    if (dls_node_count(node) != 3) return fprintf(stderr, "collective: three addresses\n"), 1;
     fit.epochs = EPOCHS;
     fit.train.optim.lr = 0.05f;
     fit.train.optim.momentum = 0.9f;
@@ -120,11 +114,12 @@ static int run_peer(int rank, const char *peers) {
     if (outputs == NULL) return 1;
     check(node, dls_node_infer(node, net, &test, 0, outputs, &stage), "pipeline");
     if (rank == 0) {
-        printf("trained %ld steps together in %.1f s; every peer has weights %016llx\n", (long)report.steps,
-               report.seconds, (unsigned long long)report.state_hash);
+        printf("trained %ld steps together in %.1f s; every peer has state %016llx\n",
+               (long)report.steps, report.seconds, (unsigned long long)report.state_hash);
         for (i = 0; i < 3; i++)
-            printf("  peer %d %-8s %6ld samples (%2.0f %%), %.1f s computing\n", i, dls_node_name(node, i),
-                   (long)share[i].samples, 100.0 * (double)share[i].samples / (double)report.samples, share[i].seconds);
+            printf("  peer %d %-8s %6ld samples (%2.0f %%), %.1f s computing\n", i,
+                   dls_node_name(node, i), (long)share[i].samples,
+                   100.0 * (double)share[i].samples / (double)report.samples, share[i].seconds);
         if (dls_net_save(net, "collective.dls", NULL) == DLS_OK) printf("saved collective.dls\n");
         bad = compare(net, &test, outputs);
     }
@@ -142,13 +137,12 @@ int main(int argc, char **argv) {
     int i, status, bad;
     if (argc == 3) return run_peer(atoi(argv[1]), argv[2]);
     if (argc != 1) return fprintf(stderr, "usage: collective [RANK ADDRESSES]\n"), 2;
-    snprintf(peers, sizeof peers, "127.0.0.1:%d,127.0.0.1:%d,127.0.0.1:%d", (int)dls_tcp_free_port(),
-             (int)dls_tcp_free_port(), (int)dls_tcp_free_port());
-    printf("three peers at %s\n", peers);
-    fflush(stdout);
+    snprintf(peers, sizeof peers, "127.0.0.1:%d,127.0.0.1:%d,127.0.0.1:%d",
+             (int)dls_tcp_free_port(), (int)dls_tcp_free_port(), (int)dls_tcp_free_port());
+    printf("three peers at %s\n", peers), fflush(stdout);
     for (i = 0; i < 2; i++) {
         child[i] = fork();
-        if (child[i] == 0) _exit(run_peer(i + 1, peers));
+        if (child[i] == 0) exit(run_peer(i + 1, peers));
     }
     bad = run_peer(0, peers);
     for (i = 0; i < 2; i++) bad |= waitpid(child[i], &status, 0) < 0 || status != 0;

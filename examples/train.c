@@ -18,16 +18,10 @@ static void on_signal(int number) {
 /* A bar on a terminal, plain lines otherwise. Returning false asks dls_fit to stop. */
 static bool show(void *user, const dls_progress *p) {
     const bool terminal = isatty(1) != 0;
-    int i, filled = (int)(30 * p->step / p->steps);
+    char line[160];
     (void)user;
-    if (terminal) {
-        printf("\r[");
-        for (i = 0; i < 30; i++) putchar(i < filled ? '#' : '.');
-        printf("] ");
-    }
-    printf("epoch %d/%d  step %ld/%ld  loss %.4f  accuracy %.2f %%  %.0f samples/s%s", p->epoch,
-           p->epochs, (long)p->step, (long)p->steps, p->loss, 100 * p->accuracy, p->samples_per_s,
-           !terminal || p->step == p->steps ? "\n" : "  ");
+    dls_progress_text(p, terminal ? 30 : 0, line, sizeof line);
+    printf("%s%s%s", terminal ? "\r" : "", line, terminal && p->step < p->steps ? "  " : "\n");
     fflush(stdout);
     return !stop;
 }
@@ -57,37 +51,44 @@ typedef struct options {
 } options;
 
 static int usage(const char *word) {
-    fprintf(stderr,
-            "train: '%s'? Options: --data NAME --test NAME --seed N --steps N --epochs N --batch N\n"
-            "  --lr X --shards N --threads N --strict --state-hash --save FILE --checkpoint FILE\n"
-            "  --resume FILE. NAME stands for NAME-images-idx3-ubyte[.gz] and its labels.\n", word);
+    fprintf(
+        stderr,
+        "train: '%s'? Options: --data NAME --test NAME --seed N --steps N --epochs N --batch N\n"
+        "  --lr X --shards N --threads N --strict --state-hash --save FILE --checkpoint FILE\n"
+        "  --resume FILE. NAME stands for NAME-images-idx3-ubyte[.gz] and its labels.\n",
+        word);
     return 2;
+}
+
+/* Options with a value. */
+static bool set(options *o, const char *word, const char *v) {
+    dls_train_desc *train = &o->fit.train;
+    if (!strcmp(word, "--data")) return o->data = v, true;
+    if (!strcmp(word, "--test")) return o->test = v, true;
+    if (!strcmp(word, "--save")) return o->save = v, true;
+    if (!strcmp(word, "--checkpoint")) return o->fit.checkpoint = v, true;
+    if (!strcmp(word, "--resume")) return o->fit.resume = v, true;
+    if (!strcmp(word, "--seed")) return o->seed = atol(v), true;
+    if (!strcmp(word, "--steps")) return o->fit.steps = atol(v), true;
+    if (!strcmp(word, "--epochs")) return o->fit.epochs = atoi(v), true;
+    if (!strcmp(word, "--threads")) return o->fit.threads = atoi(v), true;
+    if (!strcmp(word, "--batch")) return train->batch = atoi(v), true;
+    if (!strcmp(word, "--shards")) return train->shards = atoi(v), true;
+    if (!strcmp(word, "--lr")) return train->optim.lr = (float)atof(v), true;
+    return false;
 }
 
 static int parse(int argc, char **argv, options *o) {
     int i;
     for (i = 1; i < argc; i++) {
-        const char *w = argv[i], *v = i + 1 < argc ? argv[i + 1] : "";
-        bool takes = true;
-        if (strcmp(w, "--data") == 0) o->data = v;
-        else if (strcmp(w, "--test") == 0) o->test = v;
-        else if (strcmp(w, "--seed") == 0) o->seed = atol(v);
-        else if (strcmp(w, "--steps") == 0) o->fit.steps = atol(v);
-        else if (strcmp(w, "--epochs") == 0) o->fit.epochs = atoi(v);
-        else if (strcmp(w, "--batch") == 0) o->fit.train.batch = atoi(v);
-        else if (strcmp(w, "--lr") == 0) o->fit.train.optim.lr = (float)atof(v);
-        else if (strcmp(w, "--shards") == 0) o->fit.train.shards = atoi(v);
-        else if (strcmp(w, "--threads") == 0) o->fit.threads = atoi(v);
-        else if (strcmp(w, "--save") == 0) o->save = v;
-        else if (strcmp(w, "--checkpoint") == 0) o->fit.checkpoint = v;
-        else if (strcmp(w, "--resume") == 0) o->fit.resume = v;
-        else {
-            takes = false;
-            if (strcmp(w, "--strict") == 0) o->fit.train.strict = true;
-            else if (strcmp(w, "--state-hash") == 0) o->hash = true;
-            else return usage(w);
-        }
-        if (takes && ++i == argc) return usage(w);
+        if (!strcmp(argv[i], "--strict"))
+            o->fit.train.strict = true;
+        else if (!strcmp(argv[i], "--state-hash"))
+            o->hash = true;
+        else if (i + 1 == argc || !set(o, argv[i], argv[i + 1]))
+            return usage(argv[i]);
+        else
+            i++;
     }
     return 0;
 }
@@ -123,14 +124,18 @@ int main(int argc, char **argv) {
     if (net == NULL) return 1;
     st = dls_fit(net, &data, &o.fit, &report);
     if (st == DLS_E_STOPPED)
-        fprintf(stderr, "\nstopped%s%s\n", o.fit.checkpoint ? "; go on with --resume " : "", o.fit.checkpoint ? o.fit.checkpoint : "");
-    else if (st != DLS_OK) return fail(dls_net_error(net));
-    printf("trained %ld steps in %.2f s, %.0f samples/s\n", (long)report.steps, report.seconds, report.samples_per_s);
+        fprintf(stderr, "\nstopped%s%s\n", o.fit.checkpoint ? "; go on with --resume " : "",
+                o.fit.checkpoint ? o.fit.checkpoint : "");
+    else if (st != DLS_OK)
+        return fail(dls_net_error(net));
+    printf("trained %ld steps in %.2f s, %.0f samples/s\n", (long)report.steps, report.seconds,
+           report.samples_per_s);
     if (o.hash) printf("state-hash %016llx\n", (unsigned long long)report.state_hash);
     if (o.test != NULL) {
         if (dls_data_open(&test, o.test, &error) != DLS_OK) return fail(&error);
         if (dls_eval(net, &test, &loss, 0, NULL, &eval) != DLS_OK) return fail(dls_net_error(net));
-        printf("test accuracy %.2f %% of %d, loss %.4f\n", 100 * eval.accuracy, eval.samples, eval.loss);
+        printf("test accuracy %.2f %% of %d, loss %.4f\n", 100 * eval.accuracy, eval.samples,
+               eval.loss);
         dls_data_close(&test);
     }
     if (o.save != NULL && dls_net_save(net, o.save, &error) != DLS_OK) return fail(&error);
