@@ -1,0 +1,506 @@
+/* cc -O2 dlshard.c -o dlshard -lpthread
+   The command line of dlshard.h: train, eval, info, bench. `dlshard help` tells the rest. */
+#define DLSHARD_IMPLEMENTATION
+#include "../dlshard.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+/* ---- Options and errors ---- */
+
+typedef struct options {
+    const char *word[4]; /* what is not an option: command, model, data */
+    int words;
+    const char *data, *test, *net, *save, *curve, *peers;
+    int rank, threads, batch;
+    long seed;
+    double seconds;
+    bool train;
+    dls_fit_desc fit;
+} options;
+
+static volatile sig_atomic_t stop;
+static void on_signal(int number) {
+    (void)number;
+    stop = 1;
+}
+
+static int help(FILE *to, int status) {
+    fputs("dlshard train --data NAME [--net mlp|cnn|resnet8|resnet20|MODEL] [--test NAME] [--save "
+          "MODEL]\n"
+          "        [--epochs N] [--steps N] [--batch N] [--lr X] [--optim "
+          "sgd|adam|adamw|rmsprop|lion]\n"
+          "        [--momentum X] [--decay X] [--shift N] [--flip] [--seed N] [--shards N] "
+          "[--strict]\n"
+          "        [--threads N] [--checkpoint FILE] [--every STEPS] [--resume FILE] [--curve "
+          "FILE.svg]\n"
+          "        [--rank N --peers 127.0.0.1:7000,127.0.0.1:7001,...]   the same line on each "
+          "peer\n"
+          "dlshard eval MODEL DATA [--batch N] [--threads N]\n"
+          "dlshard info MODEL\n"
+          "dlshard bench MODEL [--batch N] [--threads N] [--seconds X] [--train]\n"
+          "NAME: NAME-images-idx3-ubyte[.gz] with NAME-labels-idx1-ubyte[.gz], a .csv (label "
+          "first) or a .npy.\n",
+          to);
+    return status;
+}
+
+static int bad(const char *what, const char *word) {
+    fprintf(stderr, "dlshard: %s '%s'; see `dlshard help`\n", what, word);
+    return 2;
+}
+
+static int fail(const dls_error *error) {
+    char text[512];
+    fprintf(stderr, "dlshard: %s\n", dls_error_text(error, text, sizeof text));
+    return 1;
+}
+
+/* Whole number or real between bounds, or a message and false. */
+static bool number(const char *word, const char *text, double least, double most, double *v) {
+    char *end;
+    *v = strtod(text, &end);
+    if (end != text && *end == '\0' && *v >= least && *v <= most) return true;
+    fprintf(stderr, "dlshard: %s wants a number from %g to %g, not '%s'\n", word, least, most,
+            text);
+    return false;
+}
+
+static bool set_optim(options *o, const char *v) {
+    static const char *const name[] = {"sgd", "adam", "adamw", "rmsprop", "lion"};
+    int i;
+    for (i = 0; i < 5; i++)
+        if (strcmp(v, name[i]) == 0) return o->fit.train.optim.kind = (dls_optim_kind)i, true;
+    return bad("no optimiser", v), false;
+}
+
+static bool set_text(options *o, const char *w, const char *v, bool *known) {
+    *known = true;
+    if (!strcmp(w, "--data")) return o->data = v, true;
+    if (!strcmp(w, "--test")) return o->test = v, true;
+    if (!strcmp(w, "--net")) return o->net = v, true;
+    if (!strcmp(w, "--save")) return o->save = v, true;
+    if (!strcmp(w, "--curve")) return o->curve = v, true;
+    if (!strcmp(w, "--peers")) return o->peers = v, true;
+    if (!strcmp(w, "--checkpoint")) return o->fit.checkpoint = v, true;
+    if (!strcmp(w, "--resume")) return o->fit.resume = v, true;
+    if (!strcmp(w, "--optim")) return set_optim(o, v);
+    *known = false;
+    return true;
+}
+
+static bool set_number(options *o, const char *w, const char *v, bool *known) {
+    dls_optim_desc *p = &o->fit.train.optim;
+    double d = 0;
+    *known = true;
+    if (!strcmp(w, "--epochs"))
+        return number(w, v, 1, 1e6, &d) ? o->fit.epochs = (int32_t)d, true : false;
+    if (!strcmp(w, "--steps"))
+        return number(w, v, 1, 1e15, &d) ? o->fit.steps = (int64_t)d, true : false;
+    if (!strcmp(w, "--every"))
+        return number(w, v, 1, 1e15, &d) ? o->fit.checkpoint_every = (int64_t)d, true : false;
+    if (!strcmp(w, "--batch")) return number(w, v, 1, 1e6, &d) ? o->batch = (int)d, true : false;
+    if (!strcmp(w, "--shards"))
+        return number(w, v, 1, 1e6, &d) ? o->fit.train.shards = (int32_t)d, true : false;
+    if (!strcmp(w, "--threads"))
+        return number(w, v, 1, 256, &d) ? o->threads = (int)d, true : false;
+    if (!strcmp(w, "--rank")) return number(w, v, 0, 1023, &d) ? o->rank = (int)d, true : false;
+    if (!strcmp(w, "--seed"))
+        return number(w, v, 0, 2147483647, &d) ? o->seed = (long)d, true : false;
+    if (!strcmp(w, "--lr")) return number(w, v, 0, 1e3, &d) ? p->lr = (float)d, true : false;
+    if (!strcmp(w, "--momentum"))
+        return number(w, v, 0, 1, &d) ? p->momentum = (float)d, true : false;
+    if (!strcmp(w, "--decay"))
+        return number(w, v, 0, 10, &d) ? p->weight_decay = (float)d, true : false;
+    if (!strcmp(w, "--shift"))
+        return number(w, v, 0, 64, &d) ? o->fit.augment.shift = (int32_t)d, true : false;
+    if (!strcmp(w, "--seconds")) return number(w, v, 0.01, 3600, &d) ? o->seconds = d, true : false;
+    *known = false;
+    return true;
+}
+
+static bool parse(options *o, int argc, char **argv) {
+    int i;
+    bool known;
+    for (i = 1; i < argc; i++) {
+        const char *w = argv[i];
+        if (w[0] != '-') {
+            if (o->words == 4) return bad("too many words:", w), false;
+            o->word[o->words++] = w;
+        } else if (!strcmp(w, "--strict"))
+            o->fit.train.strict = true;
+        else if (!strcmp(w, "--flip"))
+            o->fit.augment.flip = true;
+        else if (!strcmp(w, "--train"))
+            o->train = true;
+        else {
+            const char *v = i + 1 < argc ? argv[i + 1] : NULL;
+            if (v == NULL) return bad("no value after, or no option", w), false;
+            if (!set_text(o, w, v, &known)) return false;
+            if (!known && !set_number(o, w, v, &known)) return false;
+            if (!known) return bad("no option", w), false;
+            i++;
+        }
+    }
+    return true;
+}
+
+/* ---- Networks by name ---- */
+
+static dls_val conv_bn(dls_net *net, dls_val x, int channels, int stride, dls_act act) {
+    dls_conv_desc d = {0};
+    d.channels = channels;
+    d.kernel_h = 3;
+    d.stride_h = d.stride_w = stride;
+    d.no_bias = true;
+    return dls_net_batchnorm(net, dls_net_conv2d_desc(net, x, &d), act);
+}
+
+/* CIFAR's ResNet of 6 n + 2 layers (He et al. 2016), widths 16, 32, 64. */
+static dls_val resnet(dls_net *net, dls_val x, int n) {
+    int stage, i;
+    x = conv_bn(net, x, 16, 1, DLS_ACT_RELU);
+    for (stage = 0; stage < 3; stage++)
+        for (i = 0; i < n; i++) {
+            const int channels = 16 << stage, stride = stage > 0 && i == 0 ? 2 : 1;
+            dls_val y = conv_bn(net, x, channels, stride, DLS_ACT_RELU), skip = x;
+            y = conv_bn(net, y, channels, 1, DLS_ACT_NONE);
+            if (stride == 2) {
+                dls_conv_desc d = {0};
+                d.channels = channels;
+                d.kernel_h = d.kernel_w = 1;
+                d.stride_h = d.stride_w = 2;
+                d.no_bias = true;
+                skip = dls_net_batchnorm(net, dls_net_conv2d_desc(net, x, &d), DLS_ACT_NONE);
+            }
+            x = dls_net_add(net, y, skip, DLS_ACT_RELU);
+        }
+    return dls_net_global_avgpool(net, x);
+}
+
+static dls_val cnn(dls_net *net, dls_val x) {
+    x = dls_net_maxpool(net, dls_net_conv2d(net, x, 16, 3, DLS_ACT_RELU), 2);
+    x = dls_net_maxpool(net, dls_net_conv2d(net, x, 32, 3, DLS_ACT_RELU), 2);
+    return dls_net_dense(net, x, 128, DLS_ACT_RELU);
+}
+
+/* A fresh network of that name for the data, or one from a model file. NULL after a message. */
+static dls_net *make_net(const char *name, const dls_data *data, long seed) {
+    dls_net_desc desc = {0};
+    dls_error error;
+    dls_net *net;
+    dls_val x;
+    if (strchr(name, '.') != NULL || strchr(name, '/') != NULL)
+        return dls_net_load(&net, name, &error) == DLS_OK ? net : (fail(&error), (dls_net *)NULL);
+    desc.seed = (uint64_t)seed;
+    net = dls_net_create(&desc);
+    if (net == NULL) return fprintf(stderr, "dlshard: no memory\n"), (dls_net *)NULL;
+    x = dls_net_input(net, data->shape.h, data->shape.w, data->shape.c);
+    if (!strcmp(name, "mlp"))
+        x = dls_net_dense(net, x, 512, DLS_ACT_RELU);
+    else if (!strcmp(name, "cnn"))
+        x = cnn(net, x);
+    else if (!strcmp(name, "resnet8"))
+        x = resnet(net, x, 1);
+    else if (!strcmp(name, "resnet20"))
+        x = resnet(net, x, 3);
+    else
+        return bad("no network", name), dls_net_destroy(net), (dls_net *)NULL;
+    dls_net_dense(net, x, data->classes, DLS_ACT_NONE);
+    if (dls_net_status(net) != DLS_OK)
+        return fail(dls_net_error(net)), dls_net_destroy(net), (dls_net *)NULL;
+    return net;
+}
+
+/* ---- The training curve, as SVG ---- */
+
+enum { POINTS = 4096 };
+typedef struct curve {
+    double step[POINTS], loss[POINTS], accuracy[POINTS];
+    int n;
+} curve;
+static curve points;
+
+/* Loss is drawn from 0 to its greatest value, accuracy from 0 to 1, both over steps. */
+static void polyline(FILE *f, const double *y, double most, const char *colour) {
+    int i;
+    fprintf(f, "<polyline fill='none' stroke='%s' stroke-width='2' points='", colour);
+    for (i = 0; i < points.n; i++)
+        fprintf(f, "%.1f,%.1f ", 60 + 680 * points.step[i] / points.step[points.n - 1],
+                340 - 300 * y[i] / most);
+    fputs("'/>\n", f);
+}
+
+static int draw(const char *path) {
+    FILE *f = fopen(path, "w");
+    double most = 0;
+    int i;
+    if (f == NULL) return fprintf(stderr, "dlshard: cannot write '%s'\n", path), 1;
+    for (i = 0; i < points.n; i++) most = points.loss[i] > most ? points.loss[i] : most;
+    fputs("<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 800 400' font-family='sans-serif' "
+          "font-size='13'>\n<rect width='800' height='400' fill='white'/>\n",
+          f);
+    for (i = 0; i <= 4; i++) {
+        const int y = 340 - 75 * i;
+        fprintf(f,
+                "<path d='M60 %d H740' stroke='#ddd'/>\n<text x='52' y='%d' text-anchor='end' "
+                "fill='#b03a2e'>%.3g</text><text x='748' y='%d' fill='#1f618d'>%d %%</text>\n",
+                y, y + 4, most * i / 4, y + 4, 25 * i);
+        fprintf(f, "<text x='%d' y='360' text-anchor='middle'>%.0f</text>\n", 60 + 170 * i,
+                points.n > 0 ? points.step[points.n - 1] * i / 4 : 0);
+    }
+    fputs("<text x='60' y='25' fill='#b03a2e'>training loss</text><text x='740' y='25' "
+          "text-anchor='end' fill='#1f618d'>training accuracy</text><text x='400' y='385' "
+          "text-anchor='middle'>step</text>\n",
+          f);
+    if (points.n > 1) polyline(f, points.loss, most > 0 ? most : 1, "#b03a2e");
+    if (points.n > 1) polyline(f, points.accuracy, 1, "#1f618d");
+    fputs("</svg>\n", f);
+    if (fclose(f) != 0) return fprintf(stderr, "dlshard: writing '%s' failed\n", path), 1;
+    printf("curve in %s\n", path);
+    return 0;
+}
+
+static bool show(void *user, const dls_progress *p) {
+    const bool terminal = isatty(1) != 0;
+    static double shown;
+    char line[160];
+    (void)user;
+    if (points.n == POINTS) { /* full: keep every other point */
+        for (points.n = 0; points.n < POINTS / 2; points.n++) {
+            points.step[points.n] = points.step[2 * points.n];
+            points.loss[points.n] = points.loss[2 * points.n];
+            points.accuracy[points.n] = points.accuracy[2 * points.n];
+        }
+    }
+    points.step[points.n] = (double)p->step;
+    points.loss[points.n] = p->loss;
+    points.accuracy[points.n++] = p->accuracy;
+    if (terminal || p->seconds >= shown + 2 || p->step == p->steps) {
+        shown = p->seconds;
+        dls_progress_text(p, terminal ? 30 : 0, line, sizeof line);
+        printf("%s%s%s", terminal ? "\r" : "", line, terminal && p->step < p->steps ? "  " : "\n");
+        fflush(stdout);
+    }
+    return !stop;
+}
+
+/* ---- Commands ---- */
+
+static int evaluate(dls_net *net, const dls_data *data, const options *o) {
+    dls_loss_desc loss = {0};
+    dls_eval_report report;
+    dls_pool_desc threads = {0};
+    dls_pool *pool;
+    dls_status st;
+    threads.threads = o->threads;
+    pool = dls_pool_create(&threads);
+    st = dls_eval(net, data, &loss, o->batch, pool, &report);
+    dls_pool_destroy(pool);
+    if (st != DLS_OK) return fail(dls_net_error(net));
+    printf("accuracy %.2f %% of %d, loss %.4f, %.0f samples/s\n", 100 * report.accuracy,
+           (int)report.samples, report.loss, report.samples / (report.seconds + 1e-9));
+    return 0;
+}
+
+/* One device, or this peer's part among several. */
+static dls_status fit(const options *o, dls_net *net, const dls_data *data,
+                      dls_fit_report *report) {
+    dls_node_desc me = {0};
+    dls_node *node;
+    dls_status st;
+    if (o->peers == NULL) {
+        st = dls_fit(net, data, &o->fit, report);
+        if (st != DLS_OK && st != DLS_E_STOPPED) fail(dls_net_error(net));
+        return st;
+    }
+    me.rank = o->rank;
+    me.peers = o->peers;
+    me.threads = o->threads;
+    st = dls_node_create(&node, &me);
+    if (st == DLS_OK) st = dls_node_fit(node, net, data, &o->fit, report, NULL);
+    if (st != DLS_OK && st != DLS_E_STOPPED)
+        fprintf(stderr, "dlshard: %s\n", node != NULL ? dls_node_explain(node) : "no memory");
+    dls_node_destroy(node);
+    return st;
+}
+
+static int train_net(options *o, dls_net *net, const dls_data *data) {
+    dls_fit_report report;
+    dls_error error;
+    dls_status st = fit(o, net, data, &report);
+    if (st != DLS_OK && st != DLS_E_STOPPED) return 1;
+    if (st == DLS_E_STOPPED)
+        printf("\nstopped%s%s\n", o->fit.checkpoint != NULL ? "; go on with --resume " : "",
+               o->fit.checkpoint != NULL ? o->fit.checkpoint : "");
+    printf("trained %ld steps in %.1f s, %.0f samples/s, state %016llx\n", (long)report.steps,
+           report.seconds, report.samples_per_s, (unsigned long long)report.state_hash);
+    if (o->save != NULL && dls_net_save(net, o->save, &error) != DLS_OK) return fail(&error);
+    if (o->save != NULL) printf("saved %s\n", o->save);
+    if (o->curve != NULL && draw(o->curve) != 0) return 1;
+    return st == DLS_OK ? 0 : 3;
+}
+
+static int command_train(options *o) {
+    dls_data data, test;
+    dls_error error;
+    dls_net *net;
+    int status;
+    if (o->data == NULL) return bad("train needs", "--data NAME");
+    if (dls_data_open(&data, o->data, &error) != DLS_OK) return fail(&error);
+    net = make_net(o->net != NULL ? o->net : "cnn", &data, o->seed);
+    if (net == NULL) return dls_data_close(&data), 1;
+    o->fit.train.batch = o->batch;
+    o->fit.train.seed = (uint64_t)o->seed;
+    o->fit.threads = o->threads;
+    o->fit.progress = show;
+    if (o->fit.train.optim.kind == DLS_OPTIM_SGD && o->fit.train.optim.lr <= 0) {
+        o->fit.train.optim.lr = 0.05f;
+        o->fit.train.optim.momentum = 0.9f;
+        o->fit.train.optim.schedule = DLS_SCHEDULE_COSINE;
+    }
+    signal(SIGINT, on_signal);
+    signal(SIGTERM, on_signal);
+    status = train_net(o, net, &data);
+    if ((status == 0 || status == 3) && o->test != NULL) {
+        if (dls_data_open(&test, o->test, &error) != DLS_OK)
+            status = fail(&error);
+        else {
+            if (evaluate(net, &test, o) != 0) status = 1;
+            dls_data_close(&test);
+        }
+    }
+    dls_net_destroy(net);
+    dls_data_close(&data);
+    return status;
+}
+
+static int command_eval(options *o) {
+    dls_data data;
+    dls_error error;
+    dls_net *net;
+    int status;
+    if (o->words < 3) return bad("eval needs", "MODEL DATA");
+    if (dls_net_load(&net, o->word[1], &error) != DLS_OK) return fail(&error);
+    if (dls_data_open(&data, o->word[2], &error) != DLS_OK)
+        return dls_net_destroy(net), fail(&error);
+    status = evaluate(net, &data, o);
+    dls_data_close(&data);
+    dls_net_destroy(net);
+    return status;
+}
+
+static int command_info(options *o) {
+    dls_error error;
+    dls_net *net;
+    int32_t i, k, count;
+    dls_val in[DLS_OP_INPUTS];
+    dls_exec_memory memory;
+    dls_exec *run;
+    if (o->words < 2) return bad("info needs", "MODEL");
+    if (dls_net_load(&net, o->word[1], &error) != DLS_OK) return fail(&error);
+    printf("%4s %-14s %-14s %10s %12s\n", "node", "op", "h x w x c", "macs", "inputs");
+    for (i = 0; i < dls_net_nodes(net); i++) {
+        const dls_shape s = dls_net_shape(net, i);
+        char shape[48];
+        snprintf(shape, sizeof shape, "%dx%dx%d", (int)s.h, (int)s.w, (int)s.c);
+        printf("%4d %-14s %-14s %10.0f  ", (int)i, dls_net_op_of(net, i)->name, shape,
+               dls_net_macs(net, i, i + 1));
+        count = dls_net_inputs_of(net, i, in);
+        for (k = 0; k < count; k++) printf(" %d", (int)in[k]);
+        putchar('\n');
+    }
+    printf("%ld weights (%.2f MB), %.3f million multiply-adds a sample, graph %016llx\n",
+           (long)dls_net_param_count(net), (double)dls_net_param_count(net) * sizeof(float) / 1e6,
+           dls_net_macs(net, 0, dls_net_nodes(net)) / 1e6, (unsigned long long)dls_net_hash(net));
+    run = dls_exec_create(net, NULL);
+    if (run == NULL) return fail(dls_net_error(net));
+    dls_exec_memory_of(run, &memory);
+    printf("inference, one sample: %ld bytes (values %ld, tables %ld, scratch %ld, packed weights "
+           "%ld)\n",
+           (long)memory.total, (long)memory.values, (long)memory.tables, (long)memory.scratch,
+           (long)memory.packed);
+    dls_exec_destroy(run);
+    dls_net_destroy(net);
+    return 0;
+}
+
+static int ascending(const void *a, const void *b) {
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* Inference or training steps on zeros for o->seconds; the label of every sample is class 0. */
+static int bench(dls_net *net, const options *o, dls_pool *pool) {
+    static double ms[100000];
+    const int batch = o->batch > 0 ? o->batch : 1;
+    const double work = dls_net_macs(net, 0, dls_net_nodes(net)) * 2e-9 * (o->train ? 3 : 1);
+    dls_exec_desc run_desc = {0};
+    dls_train_desc train_desc = {0};
+    dls_target target = {0};
+    dls_exec *run = NULL;
+    dls_train *train = NULL;
+    int n = 0;
+    const uint64_t begin = dls_now_us(), limit = (uint64_t)(o->seconds * 1e6);
+    int32_t *label = (int32_t *)calloc((size_t)batch, sizeof *label);
+    float *x = (float *)calloc((size_t)batch * dls_shape_count(dls_net_shape(net, 0)), sizeof *x);
+    run_desc.batch = train_desc.batch = batch;
+    run_desc.pool = train_desc.pool = pool;
+    target.label = label;
+    if (o->train)
+        train = dls_train_create(net, &train_desc);
+    else
+        run = dls_exec_create(net, &run_desc);
+    if ((train == NULL && run == NULL) || x == NULL || label == NULL)
+        return fail(dls_net_error(net));
+    while (n < 5 || (n < 100000 && dls_now_us() - begin < limit)) {
+        dls_step_stats stats;
+        const uint64_t start = dls_now_us();
+        const dls_status st = o->train ? dls_train_step(train, x, &target, batch, &stats)
+                                       : dls_exec_forward(run, batch);
+        if (st != DLS_OK)
+            return fail(o->train ? dls_exec_error(dls_train_exec(train)) : dls_exec_error(run));
+        ms[n++] = (double)(dls_now_us() - start) * 1e-3;
+    }
+    qsort(ms, (size_t)n, sizeof *ms, ascending);
+    printf("%s, batch %d, %d threads: median %.4g ms (p10 %.4g, p90 %.4g), %.0f samples/s, %.1f "
+           "GFLOP/s\n",
+           o->train ? "training" : "inference", batch, (int)dls_pool_threads(pool), ms[n / 2],
+           ms[n / 10], ms[n * 9 / 10], batch / ms[n / 2] * 1e3, work * batch / ms[n / 2] * 1e3);
+    dls_train_destroy(train);
+    dls_exec_destroy(run);
+    free(x);
+    free(label);
+    return 0;
+}
+
+static int command_bench(options *o) {
+    dls_pool_desc threads = {0};
+    dls_error error;
+    dls_net *net;
+    dls_pool *pool;
+    int status;
+    if (o->words < 2) return bad("bench needs", "MODEL");
+    if (dls_net_load(&net, o->word[1], &error) != DLS_OK) return fail(&error);
+    threads.threads = o->threads;
+    pool = dls_pool_create(&threads);
+    status = bench(net, o, pool);
+    dls_pool_destroy(pool);
+    dls_net_destroy(net);
+    return status;
+}
+
+int main(int argc, char **argv) {
+    static options o;
+    o.seconds = 2;
+    if (!parse(&o, argc, argv)) return 2;
+    if (o.words == 0) return help(stderr, 2);
+    if (!strcmp(o.word[0], "train")) return command_train(&o);
+    if (!strcmp(o.word[0], "eval")) return command_eval(&o);
+    if (!strcmp(o.word[0], "info")) return command_info(&o);
+    if (!strcmp(o.word[0], "bench")) return command_bench(&o);
+    if (!strcmp(o.word[0], "help")) return help(stdout, 0);
+    return bad("no command", o.word[0]);
+}
