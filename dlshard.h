@@ -4415,7 +4415,7 @@ DLS_API void dls_parallel_for(dls_pool *pool, int32_t count, dls_task_fn fn, voi
     pool->fn = fn;
     pool->arg = arg;
     __atomic_store_n(&pool->pending, count, __ATOMIC_RELAXED);
-    generation = ((pool->ticket >> 48) + 1) & 0xFFFFu;
+    generation = ((__atomic_load_n(&pool->ticket, __ATOMIC_RELAXED) >> 48) + 1) & 0xFFFFu;
     __atomic_store_n(&pool->ticket, generation << 48 | (uint64_t)(uint32_t)count << 24,
                      __ATOMIC_SEQ_CST);
     dlsi_pool_wake(pool);
@@ -4736,7 +4736,7 @@ DLSI_FN dls_shape dlsi_shape(int32_t h, int32_t w, int32_t c) {
 }
 /* Two 16-bit numbers in an attribute. */
 DLSI_FN int32_t dlsi_pair(int32_t a, int32_t b) {
-    return (int32_t)((uint32_t)a & 0xFFFFu) | b << 16;
+    return (int32_t)(((uint32_t)a & 0xFFFFu) | (uint32_t)b << 16);
 }
 DLSI_FN int32_t dlsi_low(int32_t pair) { return pair & 0xFFFF; }
 DLSI_FN int32_t dlsi_high(int32_t pair) { return pair >> 16 & 0xFFFF; }
@@ -8028,8 +8028,8 @@ DLSI_FN dls_status dlsi_rnn_shape(const dls_op_site *site, dls_op_spec *spec, bo
     dls_status st = dlsi_need_batched(site);
     if (st != DLS_OK) return st;
     spec->y = dlsi_shape(t, 1, hidden);
-    if (hidden < 1 || hidden > most || !dlsi_fits(gates, c) ||
-        !dlsi_fits(gates, hidden) || dls_shape_count(spec->y) == 0 || site->x[0].w != 1 ||
+    if (hidden < 1 || hidden > most || !dlsi_fits(gates, c) || !dlsi_fits(gates, hidden) ||
+        dls_shape_count(spec->y) == 0 || site->x[0].w != 1 ||
         !dlsi_fits((int64_t)gates + hidden, t))
         return dls_op_fail(
             site, DLS_E_ARG,

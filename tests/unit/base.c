@@ -36,7 +36,8 @@ static void test_base_shuffle_is_even(void) {
     for (int i = 0; i < 10; i++)
         for (int j = 0; j < 10; j++) chi += pow(count[i][j] - 400, 2) / 400;
     CHECK(chi > 45 && chi < 130); /* 81 degrees of freedom, deviation 12.7 */
-    for (uint32_t i = 0; i < 100; i++) CHECK(dls_shuffle_at(3, 0x80000000u, i * 21474836u) >> 31 == 0);
+    for (uint32_t i = 0; i < 100; i++)
+        CHECK(dls_shuffle_at(3, 0x80000000u, i * 21474836u) >> 31 == 0);
 }
 
 /* ---- Generator ---- */
@@ -48,8 +49,9 @@ static void test_base_generator_is_the_same_everywhere(void) {
     CHECK_INT(dls_rng_u32(&rng), second);
     CHECK_INT(rng.next, 2);
     CHECK(dls_rand_at(42, 7) != dls_rand_at(43, 7));
-    CHECK(dls_rand_at(42, 7) != dls_rand_at(42 + ((uint64_t)1 << 32), 7)); /* the high half counts */
-    rng.next = (uint64_t)1 << 32; /* the stream does not begin again */
+    CHECK(dls_rand_at(42, 7) !=
+          dls_rand_at(42 + ((uint64_t)1 << 32), 7)); /* the high half counts */
+    rng.next = (uint64_t)1 << 32;                    /* the stream does not begin again */
     CHECK(dls_rng_u32(&rng) != first);
 }
 static void test_base_uniform_distribution(void) {
@@ -268,8 +270,9 @@ static void base_number(const char *text, double value, const char *rest) {
     double got = -12345;
     const bool good = dlsi_number(&p, text + strlen(text), &got);
     test_checks++;
-    if (rest == NULL ? good : !good || !(got == value || fabs(got - value) <= 1e-14 * fabs(value)) ||
-                                  strcmp(p, rest) != 0)
+    if (rest == NULL ? good
+                     : !good || !(got == value || fabs(got - value) <= 1e-14 * fabs(value)) ||
+                           strcmp(p, rest) != 0)
         test_report(__FILE__, __LINE__, "\"%s\": %d, %.17g, \"%s\"", text, good, got, p);
 }
 static void test_base_numbers(void) {

@@ -29,15 +29,20 @@ static void exec_grow(dls_net *net) {
     const dls_shape s = net->node[x].y;
     dls_val in[2];
     switch (exec_pick(22)) {
-    case 0: case 1: case 2: (void)dls_net_conv2d(net, x, 8 + exec_pick(5), 3, exec_act()); break;
+    case 0:
+    case 1:
+    case 2: (void)dls_net_conv2d(net, x, 8 + exec_pick(5), 3, exec_act()); break;
     case 3: (void)dls_net_conv2d(net, x, s.c, 1 + 2 * exec_pick(2), DLS_ACT_NONE); break;
     case 4: (void)dls_net_conv2d(net, x, 1 + exec_pick(9), 1, exec_act()); break;
     case 5: (void)dls_net_depthwise(net, x, 3, 1, exec_act()); break;
     case 6: (void)dls_net_linear(net, x, s.c, exec_act()); break;
-    case 7: case 8: (void)dls_net_batchnorm(net, x, exec_act()); break;
+    case 7:
+    case 8: (void)dls_net_batchnorm(net, x, exec_act()); break;
     case 9: (void)dls_net_groupnorm(net, x, 1, exec_act()); break;
     case 10: (void)dls_net_act(net, x, (dls_act)exec_pick(DLS_ACT_COUNT)); break;
-    case 11: case 12: case 13: (void)dls_net_add(net, x, other, exec_act()); break;
+    case 11:
+    case 12:
+    case 13: (void)dls_net_add(net, x, other, exec_act()); break;
     case 14: (void)dls_net_mul(net, x, other); break;
     case 15: (void)dls_net_mul(net, x, dls_net_global_avgpool(net, x)); break;
     case 16:
@@ -46,8 +51,12 @@ static void exec_grow(dls_net *net) {
         if (s.c <= 12) (void)dls_net_concat(net, in, 2, 2);
         break;
     case 17: (void)dls_net_slice(net, x, 2, s.c / 2, (s.c + 1) / 2); break;
-    case 18: (void)dls_net_reshape(net, dls_net_reshape(net, x, s.w, s.h, s.c), s.h, s.w, s.c); break;
-    case 19: (void)dls_net_add(net, x, dls_net_param(net, s.h, s.w, s.c, 0.4f), DLS_ACT_NONE); break;
+    case 18:
+        (void)dls_net_reshape(net, dls_net_reshape(net, x, s.w, s.h, s.c), s.h, s.w, s.c);
+        break;
+    case 19:
+        (void)dls_net_add(net, x, dls_net_param(net, s.h, s.w, s.c, 0.4f), DLS_ACT_NONE);
+        break;
     case 20: (void)dls_net_layernorm(net, x); break;
     default: (void)dls_net_act(net, dls_net_add(net, x, other, DLS_ACT_NONE), DLS_ACT_RELU); break;
     }
@@ -100,7 +109,8 @@ static void exec_check_way(dls_net *net, ref_run *r, const dls_exec_desc *desc, 
         exec_poison(exec);
         ref_feed(r, exec);
         CHECK_STATUS(desc->train ? dls_exec_forward_train(exec, r->n, 3, 0, 0)
-                                 : dls_exec_forward(exec, r->n), DLS_OK);
+                                 : dls_exec_forward(exec, r->n),
+                     DLS_OK);
         far = ref_distance(r, dls_net_output_of(net), dls_exec_output(exec));
         test_checks++;
         if (!(far < 1e-3))
@@ -352,7 +362,8 @@ static void test_exec_memory_is_exact(void) {
             for (size_t i = 128 + skew + bytes; i < bytes + 512; i++) CHECK_INT(block[i], 0x9C);
             dls_exec_memory_of(exec, &m);
             CHECK_INT(m.total, bytes);
-            CHECK(m.live_peak <= m.values && m.tables + m.values + m.scratch + m.packed + m.grads <= bytes);
+            CHECK(m.live_peak <= m.values &&
+                  m.tables + m.values + m.scratch + m.packed + m.grads <= bytes);
             CHECK_INT(m.grads, desc.train ? dls_net_param_count(net) * sizeof(dls_real) : 0);
             free(block);
         }
@@ -424,7 +435,8 @@ static void test_exec_refuses(void) {
     CHECK(dls_exec_input_grad(exec, 0) == NULL);
     CHECK_STATUS(dls_exec_forward(exec, 0), DLS_E_ARG);
     CHECK_STATUS(dls_exec_forward(exec, 3), DLS_E_ARG);
-    CHECK_TEXT(dls_error_text(dls_exec_error(exec), text, sizeof text), "3 samples; the plan is for 1 to 2");
+    CHECK_TEXT(dls_error_text(dls_exec_error(exec), text, sizeof text),
+               "3 samples; the plan is for 1 to 2");
     CHECK_STATUS(dls_exec_forward_train(exec, 1, 0, 0, 0), DLS_E_STATE);
     CHECK_STATUS(dls_exec_backward(exec, false), DLS_E_STATE);
     dls_exec_destroy(exec);
@@ -449,7 +461,9 @@ static void test_exec_bad_ids(void) {
         ((int32_t *)dls_exec_input(exec, 0))[0] = 0;
         ((int32_t *)dls_exec_input(exec, 0))[1] = id;
         CHECK_STATUS(dls_exec_forward(exec, 1), good ? DLS_OK : DLS_E_ARG);
-        if (!good) CHECK_TEXT(dls_error_text(dls_exec_error(exec), text, sizeof text), "node 1 (embedding)");
+        if (!good)
+            CHECK_TEXT(dls_error_text(dls_exec_error(exec), text, sizeof text),
+                       "node 1 (embedding)");
     }
     dls_exec_destroy(exec);
     dls_net_destroy(net);
@@ -544,10 +558,17 @@ static dls_status exec_rude_shape(const dls_op_site *site, dls_op_spec *spec) {
     return DLS_E_UNSUPPORTED; /* without a word */
 }
 static void test_exec_custom_op(void) {
-    static const dls_op row = {"square", 1, 1, DLS_MERGE_NONE, exec_square_shape,
-                               exec_square_forward, exec_square_backward, NULL, NULL};
-    static const dls_op rude = {"rude", 0, 1, DLS_MERGE_NONE, exec_rude_shape,
-                                exec_square_forward, NULL, NULL, NULL};
+    static const dls_op row = {"square",
+                               1,
+                               1,
+                               DLS_MERGE_NONE,
+                               exec_square_shape,
+                               exec_square_forward,
+                               exec_square_backward,
+                               NULL,
+                               NULL};
+    static const dls_op rude = {
+        "rude", 0, 1, DLS_MERGE_NONE, exec_rude_shape, exec_square_forward, NULL, NULL, NULL};
     dls_net *net = dls_net_create(NULL);
     const dls_val x = dls_net_input(net, 1, 1, 2);
     const dls_attr good = {{7, 0, 0, 0, 0, 0, 0, 0}, {0, 0}};
@@ -575,7 +596,8 @@ static void test_exec_custom_op(void) {
     dls_net_destroy(net);
     REFUSED(DLS_E_ARG, "node 4 (square)", "attribute 0, not 7", dls_net_op(net, &row, &x, 1, NULL));
     REFUSED(DLS_E_SHAPE, "node 4 (rude)", "refused", dls_net_op(net, &rude, &x, 1, NULL));
-    REFUSED(DLS_E_ARG, "", "'rude' does not take 2", dls_net_op(net, &rude, (dls_val[]){0, 1}, 2, NULL));
+    REFUSED(DLS_E_ARG, "", "'rude' does not take 2",
+            dls_net_op(net, &rude, (dls_val[]){0, 1}, 2, NULL));
 }
 
 static void exec_tests(void) {

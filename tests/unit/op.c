@@ -141,8 +141,9 @@ static void op_check_way(dls_net *net, ref_run *r, const op_way *way, double tol
         far = ref_distance(r, y, dls_exec_output(exec));
         test_checks++;
         if (!(far <= tolerance))
-            test_report(__FILE__, __LINE__, "%s: isa %d strict %d pool %d train %d round %d: off by %g",
-                        op_names(net), way->isa, way->strict, way->pool, way->train, round, far);
+            test_report(__FILE__, __LINE__,
+                        "%s: isa %d strict %d pool %d train %d round %d: off by %g", op_names(net),
+                        way->isa, way->strict, way->pool, way->train, round, far);
     }
     if (way->train) op_check_grads(r, exec, 1e-4);
     dls_exec_destroy(exec);
@@ -168,9 +169,9 @@ static uint64_t op_bits(dls_net *net, const ref_run *r, dls_pool *pool, bool str
     hash = dls_hash64_reals(hash, dls_exec_grads(exec), net->param_count);
     for (int32_t k = 0; dls_exec_input_val(exec, k) >= 0; k++)
         if (dls_exec_input_grad(exec, k) != NULL)
-            hash = dls_hash64_reals(
-                hash, dls_exec_input_grad(exec, k),
-                (size_t)r->n * ref_count(dls_net_shape(net, dls_exec_input_val(exec, k))));
+            hash = dls_hash64_reals(hash, dls_exec_input_grad(exec, k),
+                                    (size_t)r->n *
+                                        ref_count(dls_net_shape(net, dls_exec_input_val(exec, k))));
     dls_exec_destroy(exec);
     return hash;
 }
@@ -194,8 +195,7 @@ static void op_check(dls_net *net) {
     ref_draw_params(net);
     ref_take_params(&r);
     ref_draw_inputs(&r, op_vocabulary(net));
-    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++)
-        op_check_way(net, &r, &ways[i], 1e-4);
+    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) op_check_way(net, &r, &ways[i], 1e-4);
     CHECK(op_bits(net, &r, NULL, false) == op_bits(net, &r, op_pool(), false));
     CHECK(op_bits(net, &r, NULL, true) == op_bits(net, &r, op_pool(), true));
     ref_close(&r);
@@ -267,18 +267,18 @@ static dls_val op_conv(dls_net *net, dls_val x, int32_t channels, int32_t kh, in
     return dls_net_conv2d_desc(net, x, &d);
 }
 static void test_op_conv2d(void) {
-    OP(7, 9, 6, dls_net_conv2d(net, x, 10, 1, DLS_ACT_RELU));                 /* a product */
-    OP(9, 7, 3, dls_net_conv2d(net, x, 12, 3, DLS_ACT_NONE));                 /* patches */
-    OP(9, 11, 1, op_conv(net, x, 17, 5, 3, 2, 1, 1, 1, 1, DLS_ACT_RELU6));    /* patches, stride */
-    OP(10, 9, 16, dls_net_conv2d(net, x, 24, 3, DLS_ACT_RELU));               /* Winograd */
-    OP(13, 6, 9, dls_net_conv2d(net, x, 8, 3, DLS_ACT_NONE));                 /* Winograd, odd */
-    OP(8, 9, 7, op_conv(net, x, 11, 5, 5, 1, 1, 1, 1, 1, DLS_ACT_SIGMOID));   /* direct */
-    OP(9, 8, 12, op_conv(net, x, 8, 3, 2, 2, 3, 1, 1, 1, DLS_ACT_RELU));      /* strides */
-    OP(12, 11, 8, op_conv(net, x, 9, 3, 3, 1, 2, 2, 3, 1, DLS_ACT_NONE));     /* dilation */
-    OP(9, 9, 8, op_conv(net, x, 6, 1, 1, 2, 2, 1, 1, 1, DLS_ACT_NONE));       /* stride > kernel */
-    OP(6, 7, 12, op_conv(net, x, 8, 3, 3, 1, 1, 1, 1, 2, DLS_ACT_RELU));      /* groups */
-    OP(6, 7, 12, op_conv(net, x, 18, 3, 1, 2, 1, 1, 1, 3, DLS_ACT_LEAKY));    /* groups, leaky */
-    OP(8, 8, 10, op_conv(net, x, 20, 3, 3, 1, 1, 1, 1, 10, DLS_ACT_NONE));    /* two per channel */
+    OP(7, 9, 6, dls_net_conv2d(net, x, 10, 1, DLS_ACT_RELU));               /* a product */
+    OP(9, 7, 3, dls_net_conv2d(net, x, 12, 3, DLS_ACT_NONE));               /* patches */
+    OP(9, 11, 1, op_conv(net, x, 17, 5, 3, 2, 1, 1, 1, 1, DLS_ACT_RELU6));  /* patches, stride */
+    OP(10, 9, 16, dls_net_conv2d(net, x, 24, 3, DLS_ACT_RELU));             /* Winograd */
+    OP(13, 6, 9, dls_net_conv2d(net, x, 8, 3, DLS_ACT_NONE));               /* Winograd, odd */
+    OP(8, 9, 7, op_conv(net, x, 11, 5, 5, 1, 1, 1, 1, 1, DLS_ACT_SIGMOID)); /* direct */
+    OP(9, 8, 12, op_conv(net, x, 8, 3, 2, 2, 3, 1, 1, 1, DLS_ACT_RELU));    /* strides */
+    OP(12, 11, 8, op_conv(net, x, 9, 3, 3, 1, 2, 2, 3, 1, DLS_ACT_NONE));   /* dilation */
+    OP(9, 9, 8, op_conv(net, x, 6, 1, 1, 2, 2, 1, 1, 1, DLS_ACT_NONE));     /* stride > kernel */
+    OP(6, 7, 12, op_conv(net, x, 8, 3, 3, 1, 1, 1, 1, 2, DLS_ACT_RELU));    /* groups */
+    OP(6, 7, 12, op_conv(net, x, 18, 3, 1, 2, 1, 1, 1, 3, DLS_ACT_LEAKY));  /* groups, leaky */
+    OP(8, 8, 10, op_conv(net, x, 20, 3, 3, 1, 1, 1, 1, 10, DLS_ACT_NONE));  /* two per channel */
 }
 static void test_op_depthwise(void) {
     OP(7, 8, 19, dls_net_depthwise(net, x, 3, 1, DLS_ACT_RELU6));
@@ -306,7 +306,7 @@ static void test_op_conv_transpose(void) {
     OP(4, 5, 9, op_convt(net, x, 12, 3, 1, 1, 0, DLS_ACT_NONE)); /* Winograd in it */
     OP(5, 5, 3, op_convt(net, x, 4, 2, 2, 0, 0, DLS_ACT_SIGMOID));
     OP(4, 3, 8, op_convt(net, x, 5, 3, 2, 1, 1, DLS_ACT_NONE));
-    OP(4, 3, 8, op_convt(net, x, 5, 1, 1, 0, 0, DLS_ACT_NONE)); /* 1 x 1 */
+    OP(4, 3, 8, op_convt(net, x, 5, 1, 1, 0, 0, DLS_ACT_NONE));  /* 1 x 1 */
     OP(3, 3, 8, op_convt(net, x, 5, 1, 3, -1, 0, DLS_ACT_NONE)); /* stride > kernel, same */
 }
 static void test_op_convt_shapes(void) {
@@ -368,7 +368,7 @@ static void test_op_activations(void) {
 }
 static void test_op_add_mul(void) {
     OP2(4, 5, 6, 4, 5, 6, dls_net_add(net, a, b, DLS_ACT_RELU));
-    OP2(4, 5, 6, 1, 1, 6, dls_net_add(net, a, b, DLS_ACT_NONE)); /* per channel */
+    OP2(4, 5, 6, 1, 1, 6, dls_net_add(net, a, b, DLS_ACT_NONE));    /* per channel */
     OP2(1, 1, 6, 4, 5, 6, dls_net_add(net, a, b, DLS_ACT_SIGMOID)); /* exchanged */
     OP2(4, 5, 6, 4, 5, 6, dls_net_mul(net, a, b));
     OP2(4, 5, 6, 1, 1, 6, dls_net_mul(net, a, b));
@@ -420,7 +420,8 @@ static void test_op_sequences(void) {
     OP(5, 1, 21, dls_net_attention_packed(net, x, &one));
     OP2(5, 1, 8, 9, 1, 8, dls_net_attention(net, a, b, b, &d)); /* k and v are one value */
     OP2(6, 1, 8, 6, 1, 4, dls_net_attention(net, a, b, b, &grouped));
-    OP2(6, 1, 8, 6, 1, 4, dls_net_attention(net, a, b, dls_net_act(net, b, DLS_ACT_TANH), &grouped));
+    OP2(6, 1, 8, 6, 1, 4,
+        dls_net_attention(net, a, b, dls_net_act(net, b, DLS_ACT_TANH), &grouped));
     OP(5, 1, 9, dls_net_lstm(net, x, 7));
     OP(1, 1, 3, dls_net_lstm(net, x, 18));
     OP(6, 1, 9, dls_net_gru(net, x, 7));
@@ -535,12 +536,14 @@ static void test_op_softmax_of_logits(void) {
 /* ---- Rows ---- */
 
 static void test_op_find(void) {
-    static const char *const names[] = {
-        "input",     "param",     "conv2d",    "conv_transpose", "linear",   "tied_linear",
-        "matmul",    "maxpool",   "avgpool",   "batchnorm",      "groupnorm", "layernorm",
-        "rmsnorm",   "act",       "softmax",   "add",            "mul",      "concat",
-        "slice",     "pad",       "reshape",   "transpose",      "upsample", "dropout",
-        "embedding", "rope",      "attention", "lstm",           "gru"};
+    static const char *const names[] = {"input",     "param",       "conv2d",    "conv_transpose",
+                                        "linear",    "tied_linear", "matmul",    "maxpool",
+                                        "avgpool",   "batchnorm",   "groupnorm", "layernorm",
+                                        "rmsnorm",   "act",         "softmax",   "add",
+                                        "mul",       "concat",      "slice",     "pad",
+                                        "reshape",   "transpose",   "upsample",  "dropout",
+                                        "embedding", "rope",        "attention", "lstm",
+                                        "gru"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         const dls_op *op = dls_op_find(names[i]);
         CHECK(op != NULL);
@@ -701,10 +704,10 @@ static void test_op_refuses_products(void) {
     REFUSED(DLS_E_ARG, "(linear)", "activation 200", op_raw(net, dls_op_linear(), s, 3, 200, 0, 0));
     REFUSED(DLS_E_SHAPE, "(tied_linear)", "12 channels, but the tied table has 4",
             dls_net_tied_linear(net, s, x));
-    REFUSED(DLS_E_ARG, "(tied_linear)", "vocabulary of 0", (in[1] = 1, more.i[0] = 0,
-            dls_net_op(net, dls_op_tied_linear(), in, 2, &more)));
-    REFUSED(DLS_E_SHAPE, "(tied_linear)", "no table", (more.i[0] = 7,
-            dls_net_op(net, dls_op_tied_linear(), in, 2, &more)));
+    REFUSED(DLS_E_ARG, "(tied_linear)", "vocabulary of 0",
+            (in[1] = 1, more.i[0] = 0, dls_net_op(net, dls_op_tied_linear(), in, 2, &more)));
+    REFUSED(DLS_E_SHAPE, "(tied_linear)", "no table",
+            (more.i[0] = 7, dls_net_op(net, dls_op_tied_linear(), in, 2, &more)));
     REFUSED(DLS_E_SHAPE, "node 5 (tied_linear)", "no table of the right size",
             (in[1] = dls_net_embedding(net, ids, 8, 12),
              dls_net_op(net, dls_op_tied_linear(), in, 2, &more)));

@@ -9,7 +9,8 @@ typedef struct par_job {
 } par_job;
 static void par_task(void *arg, int32_t task, int32_t thread) {
     par_job *job = (par_job *)arg;
-    if (thread < 0 || thread >= job->threads) __atomic_fetch_add(&job->bad_thread, 1, __ATOMIC_RELAXED);
+    if (thread < 0 || thread >= job->threads)
+        __atomic_fetch_add(&job->bad_thread, 1, __ATOMIC_RELAXED);
     if (job->seen != NULL) __atomic_fetch_add(&job->seen[task], 1, __ATOMIC_RELAXED);
     __atomic_fetch_add(&job->sum, task, __ATOMIC_RELAXED);
 }
@@ -166,8 +167,13 @@ static void par_gemm(const dls_cx *cx, int32_t m, int32_t n, int32_t k, int32_t 
     CHECK_STATUS(dls_gemm(cx, &d, work), DLS_OK);
     for (int32_t i = 0; i < m; i++)
         for (int32_t j = 0; j < n; j++) {
-            const ptrdiff_t lda = d.lda ? d.lda : d.trans_a ? m : k,
-                            ldb = d.ldb ? d.ldb : d.trans_b ? k : n, ldc = d.ldc ? d.ldc : n;
+            const ptrdiff_t lda = d.lda       ? d.lda
+                                  : d.trans_a ? m
+                                              : k,
+                            ldb = d.ldb       ? d.ldb
+                                  : d.trans_b ? k
+                                              : n,
+                            ldc = d.ldc ? d.ldc : n;
             double sum = d.add ? 0.5 : d.bias != NULL ? (double)bias[j] : 0;
             for (int32_t p = 0; p < k; p++)
                 sum += (double)a[d.trans_a ? p * lda + i : i * lda + p] *
@@ -183,7 +189,8 @@ static void test_par_gemm(void) {
     for (int way = 0; way < 4; way++) {
         dls_cx cx;
         CHECK_STATUS(dls_cx_init(&cx, way == 0 ? DLS_ISA_SCALAR : DLS_ISA_BEST, way == 2,
-                                 way == 3 ? op_pool() : NULL), DLS_OK);
+                                 way == 3 ? op_pool() : NULL),
+                     DLS_OK);
         for (int32_t form = 0; form < 32; form++) {
             par_gemm(&cx, 1, 1, 1, form);
             par_gemm(&cx, 17, 33, 5, form);

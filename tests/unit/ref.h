@@ -8,10 +8,10 @@
 
 typedef struct ref_run {
     const dls_net *net;
-    int32_t n;                /* samples */
-    bool train;               /* batchnorm by the batch's own statistics */
-    const double *params;     /* laid out as dls_net_params() */
-    double *val[REF_NODES];   /* n samples of each node; inputs are written by the caller */
+    int32_t n;              /* samples */
+    bool train;             /* batchnorm by the batch's own statistics */
+    const double *params;   /* laid out as dls_net_params() */
+    double *val[REF_NODES]; /* n samples of each node; inputs are written by the caller */
 } ref_run;
 
 static size_t ref_count(dls_shape s) { return (size_t)s.h * (size_t)s.w * (size_t)s.c; }
@@ -69,9 +69,9 @@ static void ref_matmul(const ref_node *o) {
                 for (int32_t j = 0; j < o->y.c; j++) {
                     double sum = 0;
                     for (int32_t k = 0; k < o->x[0].c; k++)
-                        sum += o->in[0][ref_at(o->x[0], n, h, i, k)] *
-                               o->in[1][t ? ref_at(o->x[1], n, h, j, k)
-                                          : ref_at(o->x[1], n, h, k, j)];
+                        sum +=
+                            o->in[0][ref_at(o->x[0], n, h, i, k)] *
+                            o->in[1][t ? ref_at(o->x[1], n, h, j, k) : ref_at(o->x[1], n, h, k, j)];
                     o->out[ref_at(o->y, n, h, i, j)] = sum;
                 }
 }
@@ -82,8 +82,7 @@ static void ref_conv(const ref_node *o, bool transposed) {
     const dls_shape big = transposed ? o->y : o->x[0], small = transposed ? o->x[0] : o->y;
     const int32_t cg = big.c / groups, og = small.c / groups;
     const size_t all = (size_t)o->n * ref_count(o->y);
-    for (size_t e = 0; e < all; e++)
-        o->out[e] = o->w[1] ? o->w[1][e % (size_t)o->y.c] : 0;
+    for (size_t e = 0; e < all; e++) o->out[e] = o->w[1] ? o->w[1][e % (size_t)o->y.c] : 0;
     for (int32_t n = 0; n < o->n; n++)
         for (int32_t i = 0; i < small.h; i++)
             for (int32_t j = 0; j < small.w; j++)
@@ -140,9 +139,9 @@ static void ref_normalise(const ref_node *o, size_t first, size_t inner, size_t 
     for (size_t r = 0; r < outer; r++)
         for (size_t k = 0; k < inner; k++) {
             const size_t e = first + r * step + k;
-            const double y = (o->in[0][e] - mean) / sqrt(variance + (double)o->a->f[0]) *
-                                 o->w[0][e % c] +
-                             (o->w[1] ? o->w[1][e % c] : 0);
+            const double y =
+                (o->in[0][e] - mean) / sqrt(variance + (double)o->a->f[0]) * o->w[0][e % c] +
+                (o->w[1] ? o->w[1][e % c] : 0);
             o->out[e] = ref_act(y, o->a->i[DLS_ATTR_ACT] & 255, 0.01);
         }
 }
@@ -175,7 +174,7 @@ static void ref_binary(const ref_node *o, bool mul) {
     for (size_t n = 0; n < (size_t)o->n; n++)
         for (size_t e = 0; e < count; e++) {
             const double a = o->in[0][n * count + e];
-            const double b = o->fixed[1]                        ? o->in[1][e]
+            const double b = o->fixed[1]                   ? o->in[1][e]
                              : ref_count(o->x[1]) == count ? o->in[1][n * count + e]
                                                            : o->in[1][n * c + e % c];
             o->out[n * count + e] = mul ? a * b : ref_act(a + b, o->a->i[DLS_ATTR_ACT] & 255, 0.01);
@@ -302,8 +301,7 @@ static void ref_rnn(const ref_node *o, bool lstm) {
                     cell[j] = b * cell[j] + a * tanh(g[2 * hidden + j] + r[2 * hidden + j]);
                     y = ref_sigmoid(g[3 * hidden + j] + r[3 * hidden + j]) * tanh(cell[j]);
                 } else {
-                    const double m =
-                        tanh(g[2 * hidden + j] + a * (r[2 * hidden + j] + o->w[3][j]));
+                    const double m = tanh(g[2 * hidden + j] + a * (r[2 * hidden + j] + o->w[3][j]));
                     y = (1 - b) * m + b * before[j];
                 }
                 o->out[ref_at(o->y, n, t, 0, j)] = y;
@@ -314,24 +312,39 @@ static void ref_rnn(const ref_node *o, bool lstm) {
 }
 
 static void ref_one(const ref_node *o, const char *name) {
-    if (strcmp(name, "linear") == 0) ref_linear(o, o->w[0], false);
-    else if (strcmp(name, "matmul") == 0) ref_matmul(o);
-    else if (strcmp(name, "conv2d") == 0) ref_conv(o, false);
-    else if (strcmp(name, "conv_transpose") == 0) ref_conv(o, true);
-    else if (strcmp(name, "maxpool") == 0) ref_pool(o, true);
-    else if (strcmp(name, "avgpool") == 0) ref_pool(o, false);
-    else if (strstr(name, "norm") != NULL) ref_norm(o, name);
-    else if (strcmp(name, "softmax") == 0) ref_softmax(o);
-    else if (strcmp(name, "add") == 0 || strcmp(name, "mul") == 0) ref_binary(o, name[0] == 'm');
-    else if (strcmp(name, "upsample") == 0) ref_upsample(o);
-    else if (strcmp(name, "embedding") == 0) ref_embedding(o);
-    else if (strcmp(name, "rope") == 0) ref_rope(o);
-    else if (strcmp(name, "attention") == 0) ref_attention(o);
-    else if (strcmp(name, "lstm") == 0 || strcmp(name, "gru") == 0) ref_rnn(o, name[0] == 'l');
+    if (strcmp(name, "linear") == 0)
+        ref_linear(o, o->w[0], false);
+    else if (strcmp(name, "matmul") == 0)
+        ref_matmul(o);
+    else if (strcmp(name, "conv2d") == 0)
+        ref_conv(o, false);
+    else if (strcmp(name, "conv_transpose") == 0)
+        ref_conv(o, true);
+    else if (strcmp(name, "maxpool") == 0)
+        ref_pool(o, true);
+    else if (strcmp(name, "avgpool") == 0)
+        ref_pool(o, false);
+    else if (strstr(name, "norm") != NULL)
+        ref_norm(o, name);
+    else if (strcmp(name, "softmax") == 0)
+        ref_softmax(o);
+    else if (strcmp(name, "add") == 0 || strcmp(name, "mul") == 0)
+        ref_binary(o, name[0] == 'm');
+    else if (strcmp(name, "upsample") == 0)
+        ref_upsample(o);
+    else if (strcmp(name, "embedding") == 0)
+        ref_embedding(o);
+    else if (strcmp(name, "rope") == 0)
+        ref_rope(o);
+    else if (strcmp(name, "attention") == 0)
+        ref_attention(o);
+    else if (strcmp(name, "lstm") == 0 || strcmp(name, "gru") == 0)
+        ref_rnn(o, name[0] == 'l');
     else if (strcmp(name, "act") == 0) {
         for (size_t e = 0; e < (size_t)o->n * ref_count(o->y); e++)
             o->out[e] = ref_act(o->in[0][e], o->a->i[DLS_ATTR_ACT], (double)o->a->f[0]);
-    } else ref_move(o, name); /* concat, slice, pad, reshape, transpose, dropout */
+    } else
+        ref_move(o, name); /* concat, slice, pad, reshape, transpose, dropout */
 }
 /* Computes every node but inputs. */
 static void ref_forward(ref_run *r) {
@@ -404,9 +417,8 @@ static void ref_draw_inputs(ref_run *r, int32_t vocabulary) {
         const size_t count = (size_t)r->n * ref_count(node->y);
         if (strcmp(node->op->name, "input") != 0) continue;
         for (size_t e = 0; e < count; e++)
-            r->val[i][e] = node->dtype == DLS_I32
-                               ? floor(ref_uniform(0, vocabulary - 0.001))
-                               : (double)(float)ref_uniform(-2, 2);
+            r->val[i][e] = node->dtype == DLS_I32 ? floor(ref_uniform(0, vocabulary - 0.001))
+                                                  : (double)(float)ref_uniform(-2, 2);
     }
 }
 static void ref_take_params(ref_run *r) {

@@ -8,8 +8,9 @@ static size_t tensor_count(int32_t h, int32_t w, int32_t c) {
     return dls_shape_count(s);
 }
 static void test_tensor_counts(void) {
-    const int32_t odd[] = {INT32_MIN, -65536, -1, 0, 1, 2, 3, 32767, 46341, 65536, 1 << 29,
-                           (1 << 30) - 1, 1 << 30, (1 << 30) + 1, INT32_MAX};
+    const int32_t odd[] = {INT32_MIN, -65536,        -1,       0,     1,       2,
+                           3,         32767,         46341,    65536, 1 << 29, (1 << 30) - 1,
+                           1 << 30,   (1 << 30) + 1, INT32_MAX};
     const int n = (int)(sizeof odd / sizeof *odd);
     CHECK_INT(tensor_count(28, 28, 3), 2352);
     CHECK_INT(tensor_count(1, 1, 1), 1);
