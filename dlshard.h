@@ -759,7 +759,9 @@ DLS_API dls_val dls_net_layernorm(dls_net *net, dls_val x);
 /* x / sqrt(mean(x^2) + 1e-6) gain, over the last axis. Zhang & Sennrich 2019. */
 DLS_API dls_val dls_net_rmsnorm(dls_net *net, dls_val x);
 
+/* The activation alone; builders that take an act merge it into their op. */
 DLS_API dls_val dls_net_act(dls_net *net, dls_val x, dls_act act);
+/* Leaky ReLU: x > 0 ? x : slope x. */
 DLS_API dls_val dls_net_leaky(dls_net *net, dls_val x, float slope);
 /* exp(x) / sum exp(x) over the last axis. Losses want logits, not this. */
 DLS_API dls_val dls_net_softmax(dls_net *net, dls_val x);
@@ -821,7 +823,9 @@ DLS_API void dls_net_output(dls_net *net, dls_val x);
 
 /* ---- Looking at a network. Any thread while nobody builds. ---- */
 
+/* Nodes built so far; values are numbered 0..nodes-1. */
 DLS_API int32_t dls_net_nodes(const dls_net *net);
+/* The value an executor of the whole network returns, see dls_net_output. */
 DLS_API dls_val dls_net_output_of(const dls_net *net);
 /* Shape of one sample of a value; zeros for a bad value. */
 DLS_API dls_shape dls_net_shape(const dls_net *net, dls_val x);
@@ -1305,6 +1309,7 @@ typedef struct dls_peer_desc {
     uint64_t timeout_us;   /* silence after which a peer is lost; 0: 10 s */
 } dls_peer_desc;
 
+/* Bytes an engine needs; 0 when the desc is out of range. Pure. */
 DLS_API size_t dls_peer_size(const dls_peer_desc *desc);
 /* Errors: DLS_E_ARG, DLS_E_MEMORY. */
 DLS_API dls_status dls_peer_init(dls_peer **peer, const dls_peer_desc *desc, void *mem,
@@ -1422,6 +1427,7 @@ typedef struct dls_job {
     const int32_t *index;
     int32_t n, phase;
     int64_t samples; /* computed here so far */
+    bool stop;       /* in: I want to stop after this step; out: somebody does, all know */
 } dls_job;
 DLS_API dls_status dls_job_begin(dls_job *job, const dls_data *data, const dls_augment *augment,
                                  const int32_t *index, int32_t n);
@@ -1503,8 +1509,9 @@ typedef struct dls_node_share {
 /* dls_fit by all peers together: every one makes this call with the same network, data and desc.
    Each step's shards (desc.train.shards, 0: 8) are spread by shares; afterwards all have the same
    weights, bit for bit those of one device with as many shards. share (may be NULL): node_count
-   entries. Rank 0 writes checkpoints and reports progress. Errors also: DLS_E_MISMATCH (calls
-   differ), DLS_E_PEER. */
+   entries. Rank 0 writes checkpoints and reports progress; when its callback asks to stop, all
+   peers stop after the next step with DLS_E_STOPPED. Errors also: DLS_E_MISMATCH (calls differ),
+   DLS_E_PEER. */
 DLS_API dls_status dls_node_fit(dls_node *node, dls_net *net, const dls_data *data,
                                 const dls_fit_desc *desc, dls_fit_report *report,
                                 dls_node_share *share);
@@ -1601,7 +1608,7 @@ DLS_API dls_status dls_node_infer(dls_node *node, dls_net *net, const dls_data *
 #endif
 
 /* ------------------------------------------------------------------------------------------------
-   >>base.impl  deps: config.api base.api */
+   >>base.impl  deps: config base.api */
 
 DLSI_INLINE size_t dlsi_min_size(size_t a, size_t b) { return a < b ? a : b; }
 DLSI_INLINE uint64_t dlsi_min_u64(uint64_t a, uint64_t b) { return a < b ? a : b; }
@@ -1613,6 +1620,8 @@ DLSI_INLINE int32_t dlsi_ceil_div(int32_t a, int32_t b) { return (a + b - 1) / b
 DLSI_INLINE size_t dlsi_round_up(size_t x, size_t to) {
     return x > SIZE_MAX - to ? SIZE_MAX / to * to : (x + to - 1) / to * to;
 }
+
+DLSI_FN int32_t dlsi_or(int32_t value, int32_t otherwise) { return value != 0 ? value : otherwise; }
 
 /* a * b, or SIZE_MAX when that is too much: sticky through further calls. */
 DLSI_FN size_t dlsi_mul(size_t a, size_t b) {
@@ -2033,7 +2042,8 @@ DLSI_FN dls_real dlsi_sqrt_real(dls_real x) { return dlsi_sqrt(x); }
 #else
 DLSI_FN dls_real dlsi_sqrt_real(dls_real x) { return dlsi_sqrtf(x); }
 #endif
-/* log x, x > 0 and normal, relative error below 2e-7. Own minimax polynomial on [sqrt 1/2, sqrt 2]. */
+/* log x, x > 0 and normal, relative error below 2e-7. Own minimax polynomial on
+   [sqrt 1/2, sqrt 2]. */
 DLSI_FN float dlsi_logf(float x) {
     const uint32_t bits = dlsi_float_bits(x) - 0x3F3504F3u; /* relative to sqrt 1/2 */
     const int32_t exponent = (int32_t)(bits >> 23) - (bits >= 0x80000000u ? 512 : 0);
@@ -2091,7 +2101,7 @@ DLSI_FN bool dlsi_number(const char **p, const char *end, double *value) {
     return true;
 }
 /* ------------------------------------------------------------------------------------------------
-   >>port.impl  deps: config.api base.api port.api */
+   >>port.impl  deps: config base port.api */
 
 #if DLSI_HOSTED
 #include <time.h>
@@ -2222,7 +2232,7 @@ DLSI_FN dls_status dlsi_port_write_file(const char *path, const void *bytes, siz
 #endif
 
 /* ------------------------------------------------------------------------------------------------
-   >>tensor.impl  deps: config.api base.api tensor.api  */
+   >>tensor.impl  deps: config base tensor.api  */
 
 DLS_API size_t dls_dtype_bytes(dls_dtype dtype) {
     return dtype == DLS_F32 ? sizeof(dls_real) : dtype == DLS_I32 ? 4u : 1u;
@@ -2238,7 +2248,7 @@ DLS_API bool dls_shape_equal(dls_shape a, dls_shape b) {
 }
 
 /* ------------------------------------------------------------------------------------------------
-   >>kern.impl                                                  deps: config.api base.api kern.api
+   >>kern.impl                                                  deps: config base kern.api
    A kernel runs on one thread and knows nothing of graphs. Each variant (instruction set, strict or
    fast) is one table. Two rules make results equal where the contract says so:
    - an element that is a sum of products adds them in ascending order in one accumulator, so
@@ -2433,8 +2443,8 @@ DLSI_INLINE void dlsi_taps_inside(int32_t size, int32_t taps, int32_t i, int32_t
 DLSI_INLINE bool dlsi_gemm_direct(const dlsi_gemm *g, int32_t vw, int32_t mr) {
     return !g->b_packed && g->b_col == 1 && (vw == 1 || (g->m <= mr && g->n % vw == 0));
 }
-/* Whether A is copied, a block at a time: rows far apart, or at a stride that cache sets share. When
-   sizes are asked before A is known, its strides are 0: assume so. */
+/* Whether A is copied, a block at a time: rows far apart, or at a stride that cache sets share.
+   When sizes are asked before A is known, its strides are 0: assume so. */
 DLSI_INLINE bool dlsi_gemm_copies(const dlsi_gemm *g, int32_t vw, int32_t mr, int32_t nr) {
     if (vw == 1 || g->n <= nr) return false;
     return g->a_k == 0 || (g->a_k != 1 ? g->a_k > 2 * mr : g->a_row % 512 == 0);
@@ -2990,7 +3000,8 @@ DLSI_KFN void DLSI_V(pack)(const dls_real *b, ptrdiff_t b_k, ptrdiff_t b_col, in
 }
 
 /* Rows [0, rows) of A by kc, row 0 at `a`, copied so that tiles find them close together: k by k in
-   panels (first[i] is where panel i begins), or row by row at a stride that spreads over cache sets. */
+   panels (first[i] is where panel i begins), or row by row at a stride that spreads over cache
+   sets. */
 DLSI_KFN void DLSI_V(copy_a)(const dlsi_gemm *g, const dls_real *a, const int32_t *first,
                              int32_t panels, int32_t kc, dls_real *to) {
     int32_t i, e, p;
@@ -4318,7 +4329,7 @@ DLS_API bool dls_isa_usable(dls_isa isa) {
 }
 
 /* ------------------------------------------------------------------------------------------------
-   >>par.impl  deps: config.api base port kern par.api   */
+   >>par.impl  deps: config base port kern par.api   */
 
 #if DLS_ENABLE_THREADS
 #include <pthread.h>
@@ -4709,7 +4720,7 @@ DLS_API dls_status dls_gemm(const dls_cx *cx, const dls_gemm_desc *desc, void *w
 }
 
 /* ------------------------------------------------------------------------------------------------
-   >>op.impl                                deps: config.api base port tensor kern par op.api
+   >>op.impl                                deps: config base port tensor kern par op.api
    Each op: what its attributes mean, shape rule, forward, backward, row. To add one, write those
    here, declare its row in >>op.api, name it in dls_op_find, and give it a builder in >>net. */
 
@@ -5484,8 +5495,8 @@ DLSI_FN void dlsi_conv_corr(const dlsi_conv *v, int32_t image, int32_t group, co
     g->pt = v->pt;
     g->pl = v->pl;
 }
-/* Patches of output rows [y0, y1), one row of `to` per tap and channel, one column per output pixel;
-   zeros outside the image. */
+/* Patches of output rows [y0, y1), one row of `to` per tap and channel, one column per output
+   pixel; zeros outside the image. */
 DLSI_FN void dlsi_conv_patches(const dlsi_conv *v, const dls_real *x, int32_t y0, int32_t y1,
                                dls_real *to) {
     const int32_t step = v->sw * v->c;
@@ -8371,7 +8382,7 @@ DLS_API const dls_op *dls_op_find(const char *name) {
 }
 
 /* ------------------------------------------------------------------------------------------------
-   >>net.impl                        deps: config.api base port tensor kern par op net.api
+   >>net.impl                        deps: config base port tensor kern par op net.api
    A network is an array of nodes in the order they were built, which is an order they can run in.
    An executor plans a range of them: which values need memory when, which nodes merge, where each
    value lies. Planning is the same code for dls_exec_size and dls_exec_init. */
@@ -8688,7 +8699,6 @@ DLSI_FN void dlsi_same_padding(int32_t size, int64_t kernel, int32_t stride, int
     *before = (int32_t)(total / 2);
     *after = (int32_t)(total - total / 2);
 }
-DLSI_FN int32_t dlsi_or(int32_t value, int32_t otherwise) { return value != 0 ? value : otherwise; }
 /* A pair that an attribute can hold, or one that every shape rule refuses. */
 DLSI_FN int32_t dlsi_pair_or_bad(int32_t a, int32_t b) {
     return a >= 0 && a <= 65535 && b >= 0 && b <= 32767 ? dlsi_pair(a, b) : 0;
@@ -9923,7 +9933,7 @@ DLS_API int32_t dls_net_cut(dls_net *net, int32_t at, dls_val *out, int32_t max)
 }
 
 /* ------------------------------------------------------------------------------------------------
-   >>model.impl                            deps: config.api base port tensor op net model.api
+   >>model.impl                            deps: config base port tensor op net model.api
    File, all numbers little-endian:
      0  "DLSHMODL"   8  u32 version 1   12  u32 sections   16  u64 bytes of the file
     24  u64 hash of the graph   32  u32 nodes   36  u32 0   40  u64 elements of parameters
@@ -10295,7 +10305,7 @@ DLS_API dls_status dls_net_load(dls_net **net, const char *path, dls_error *erro
 #endif
 
 /* ------------------------------------------------------------------------------------------------
-   >>train.impl  deps: config.api base port tensor kern par op net train.api            */
+   >>train.impl  deps: config base port tensor kern par op net model train.api      */
 #if DLS_ENABLE_TRAIN
 
 /* ---- Losses: rows in parts with fixed borders; each part sums in double, then parts in order
@@ -10660,7 +10670,7 @@ DLSI_FN dls_train *dlsi_train_layout(dlsi_layout *l, dls_net *net, const dls_tra
     double *norm = (double *)dlsi_layout_take(l, (params / DLSI_NORM_PART + 1) * sizeof(double));
     int32_t *sums =
         (int32_t *)dlsi_layout_take(l, exact * (params + DLSI_EXACT_EXTRA) * sizeof(int32_t));
-    uint8_t *scales = (uint8_t *)dlsi_layout_take(l, exact * 2 * blocks);
+    uint8_t *scales = (uint8_t *)dlsi_layout_take(l, exact * (2 * blocks + 1)); /* 1: the job's */
     void *exec = dlsi_layout_take(l, exec_bytes);
     if (t == NULL) return NULL;
     memset(t, 0, sizeof *t);
@@ -12197,7 +12207,7 @@ DLSI_FN dls_status dlsi_fit_loop(dlsi_fit *f, dlsi_fit_step_fn step, void *user,
         dls_step_stats stats;
         DLSI_ZERO(stats);
         st = step(user, f, n, &stats);
-        if (st != DLS_OK) break;
+        if (st != DLS_OK && st != DLS_E_STOPPED) break; /* stopped: after the step, on all peers */
         dlsi_fit_count(f, &stats, report, n);
         if (!dlsi_fit_report(f)) st = DLS_E_STOPPED;
         if (saves && f->d.checkpoint != NULL && f->d.checkpoint_every > 0 &&
@@ -12470,7 +12480,7 @@ DLS_API dls_status dls_grad_check(dls_net *net, int32_t n, uint64_t seed, double
 
 #if DLS_ENABLE_PEERS
 /* ------------------------------------------------------------------------------------------------
-   >>wire.impl  deps: config.api base wire.api      */
+   >>wire.impl  deps: config base wire.api      */
 
 DLS_API void dls_frame_write(const dls_frame *frame, unsigned char *to) {
     to[0] = (unsigned char)frame->type;
@@ -12521,7 +12531,7 @@ DLS_API dls_status dls_hello_read(dls_hello *hello, const unsigned char *from) {
 }
 
 /* ------------------------------------------------------------------------------------------------
-   >>peer.impl                                              deps: config.api base wire peer.api
+   >>peer.impl                                              deps: config base wire peer.api
    A link receives in three states: a header, a hello, the body of a data frame straight into the
    memory of the op that asked for it. It sends control bytes first, then the frame under way. */
 
@@ -13024,7 +13034,7 @@ DLS_API void dls_peer_op_drop(dls_peer *peer, int32_t op) {
 }
 
 /* ------------------------------------------------------------------------------------------------
-   >>coll.impl                                            deps: config.api base wire peer coll.api
+   >>coll.impl                                            deps: config base wire peer coll.api
    Ring: the array is `size` chunks. In step s < size - 1, rank r sends chunk r - s to r + 1 and
    adds what comes from r - 1 to chunk r - s - 1; then chunk r + 1 is complete at r, and size - 1
    more steps pass complete chunks on. */
@@ -13104,7 +13114,8 @@ DLS_API dls_status dls_coll_allreduce(dls_coll *coll, void *data, size_t count, 
     const size_t width = dlsi_reduce_bytes(reduce);
     if (data == NULL && count > 0) return DLS_E_ARG;
     if (coll->data != NULL) return DLS_E_STATE;
-    if (count / (size_t)coll->size + 1 > coll->staging_bytes / width) return DLS_E_MEMORY;
+    if (coll->size > 1 && count / (size_t)coll->size + 1 > coll->staging_bytes / width)
+        return DLS_E_MEMORY;
     if (coll->size > 1 && dls_peer_up(coll->peer) < coll->size) return DLS_E_PEER;
     coll->data = (unsigned char *)data;
     coll->count = count;
@@ -13150,7 +13161,7 @@ DLS_API bool dls_coll_poll(dls_coll *coll, dls_status *status) {
 }
 
 /* ------------------------------------------------------------------------------------------------
-   >>job.impl  deps: config.api base tensor par net train wire peer coll job.api       */
+   >>job.impl  deps: config base tensor par net train wire peer coll job.api       */
 
 DLS_API void dls_job_shards(const int32_t *shares, int32_t size, int32_t shards, int32_t rank,
                             int32_t *first, int32_t *count) {
@@ -13208,8 +13219,11 @@ DLS_API bool dls_job_poll(dls_job *job, dls_status *status, dls_step_stats *stat
         if (!dls_coll_poll(job->coll, status)) return false;
         if (*status == DLS_OK && job->phase == DLSI_JOB_SUMS) {
             job->phase = DLSI_JOB_SCALES;
-            *status = dls_coll_allreduce(job->coll, e.scales, e.scales_count, DLS_REDUCE_MAX_U8);
+            e.scales[e.scales_count] = job->stop; /* the trainer keeps a byte behind them for us */
+            *status =
+                dls_coll_allreduce(job->coll, e.scales, e.scales_count + 1, DLS_REDUCE_MAX_U8);
         } else if (*status == DLS_OK) {
+            job->stop = e.scales[e.scales_count] != 0;
             *status = dls_train_commit(job->train, &redo, stats);
             job->phase = DLSI_JOB_IDLE;
             if (*status == DLS_OK && redo) *status = dlsi_job_compute(job);
@@ -13249,7 +13263,7 @@ DLS_API dls_status dls_job_cut(dls_net *net, int32_t stages, const int32_t *shar
 }
 
 /* ------------------------------------------------------------------------------------------------
-   >>link.impl  deps: config.api base port wire peer link.api  */
+   >>link.impl  deps: config base port wire peer link.api  */
 
 DLSI_FN size_t dlsi_loop_move(dls_peer *a, int32_t link_a, dls_peer *b, int32_t link_b,
                               uint64_t now) {
@@ -13591,7 +13605,7 @@ DLS_API int32_t dls_tcp_free_port(void) {
 #endif
 
 /* ------------------------------------------------------------------------------------------------
-   >>node.impl  deps: config.api base port tensor par net train wire peer coll job link node.api
+   >>node.impl  deps: config base port tensor par net train wire peer coll job link node.api
    The caller's thread computes; a second one moves bytes, so that heartbeats go on. They share the
    engine under one lock. Without threads the caller moves bytes while it waits. */
 #if DLS_ENABLE_SOCKETS && DLS_ENABLE_HEAP && DLS_ENABLE_TRAIN
@@ -13711,6 +13725,15 @@ DLSI_FN dls_status dlsi_node_open(dls_node *n) {
     dls_status st = DLS_OK;
     int32_t up;
     for (s = n->desc.peers, n->count = 1; s != NULL && *s != '\0'; s++) n->count += *s == ',';
+    if (n->desc.rank < 0 || n->desc.rank >= n->count || n->count > 1024)
+        return dlsi_fail(&n->error, DLS_E_ARG,
+                         DLSI_MSG("rank {0} is not one of the {1} addresses (1024 at most)"), NULL,
+                         n->desc.rank, n->count, 0);
+    if (n->desc.threads < 0 || n->desc.threads > DLS_THREADS_MAX || n->desc.join_ms < 0 ||
+        n->desc.timeout_ms < 0)
+        return dlsi_fail(&n->error, DLS_E_ARG,
+                         DLSI_MSG("threads {0}, join_ms {1}, timeout_ms {2}: none may be below 0"),
+                         NULL, n->desc.threads, n->desc.join_ms, n->desc.timeout_ms);
     DLSI_ZERO(pool);
     pool.threads = n->desc.threads;
     n->pool = dls_pool_create(&pool);
@@ -13728,10 +13751,10 @@ DLSI_FN dls_status dlsi_node_open(dls_node *n) {
     peer.timeout_us = (uint64_t)dlsi_or(n->desc.timeout_ms, 10000) * 1000u;
     n->mem[0] = dlsi_heap_take(dls_peer_size(&peer));
     st = n->mem[0] != NULL ? dls_peer_init(&n->peer, &peer, n->mem[0], dls_peer_size(&peer))
-                           : DLS_E_ARG;
+                           : DLS_E_MEMORY;
     if (st != DLS_OK)
-        return dlsi_fail(&n->error, st, DLSI_MSG("rank {0} is not one of the {1} addresses"), NULL,
-                         n->desc.rank, n->count, 0);
+        return dlsi_fail(&n->error, st, DLSI_MSG("no memory for an engine of {0} peers"), NULL,
+                         n->count, 0, 0);
     tcp.peer = n->peer;
     tcp.rank = n->desc.rank;
     tcp.size = n->count;
@@ -13780,6 +13803,7 @@ DLS_API void dls_node_destroy(dls_node *node) {
         const uint64_t start = dls_now_us();
         dlsi_node_lock(node);
         dls_peer_leave(node->peer);
+        dls_tcp_wake(node->tcp);
         while (dls_peer_up(node->peer) > 1 && dls_now_us() - start < 200000) dlsi_node_wait(node);
         dlsi_node_unlock(node);
     }
@@ -13848,6 +13872,8 @@ typedef struct dlsi_node_fit {
     dls_job job;
     dls_node_share *share; /* of all ranks */
     double seconds;
+    dls_progress_fn progress; /* the caller's */
+    void *user;
 } dlsi_node_fit;
 DLSI_FN dls_status dlsi_node_step(void *user, dlsi_fit *f, int32_t n, dls_step_stats *stats) {
     dlsi_node_fit *nf = (dlsi_node_fit *)user;
@@ -13865,30 +13891,39 @@ DLSI_FN dls_status dlsi_node_step(void *user, dlsi_fit *f, int32_t n, dls_step_s
         if (!over) dlsi_node_wait(nf->node);
     }
     dlsi_node_unlock(nf->node);
+    if (st == DLS_OK && nf->job.stop)
+        return dlsi_fail(&nf->node->error, DLS_E_STOPPED,
+                         DLSI_MSG("rank 0 asked to stop; all did, after the same step"), NULL, 0, 0,
+                         0);
     return dlsi_node_fail(nf->node, st);
 }
-DLSI_FN bool dlsi_node_quiet(void *user, const dls_progress *progress) {
-    (void)user;
-    (void)progress;
+/* Rank 0 reports; its wish to stop goes round with the next step. */
+DLSI_FN bool dlsi_node_progress(void *user, const dls_progress *progress) {
+    dlsi_node_fit *nf = (dlsi_node_fit *)user;
+    if (nf->progress != NULL && nf->node->desc.rank == 0 && !nf->progress(nf->user, progress))
+        nf->job.stop = true;
     return true;
 }
 DLSI_FN uint64_t dlsi_node_call_hash(const dls_node *n, const dls_net *net, const dls_data *data,
                                      const dls_fit_desc *d) {
     uint64_t h = dls_net_hash(net);
     int32_t i;
-    const int64_t number[] = {data->count,
-                              (int64_t)dlsi_count(data->shape),
-                              d->train.batch,
-                              d->train.shards,
-                              d->epochs,
-                              d->steps,
-                              (int64_t)d->train.seed,
-                              (int64_t)d->train.optim.kind,
-                              d->resume != NULL,
-                              d->train.strict};
+    const dls_optim_desc *o = &d->train.optim;
+    const dls_loss_desc *l = &d->train.loss;
+    const dls_augment *a = &d->augment;
+    const int64_t number[] = {data->count, (int64_t)dlsi_count(data->shape), data->classes,
+                              d->train.batch, d->train.shards, d->epochs, d->steps,
+                              (int64_t)d->train.seed, d->resume != NULL, d->train.strict,
+                              (int64_t)o->kind, o->nesterov, o->decay_all, (int64_t)o->schedule,
+                              o->warmup_steps, o->total_steps, o->step_every, (int64_t)l->kind,
+                              l->class_weights != NULL, a->shift, a->flip, a->crop, a->cutout};
+    const float real[] = {o->lr, o->momentum, o->weight_decay, o->beta1, o->beta2, o->eps,
+                          o->clip_norm, o->gamma, o->lr_min, l->smoothing, l->temperature, l->alpha,
+                          a->mixup};
     for (i = 0; i < (int32_t)(sizeof number / sizeof *number); i++)
         h = dlsi_hash_word(h, (uint64_t)number[i]);
-    h = dlsi_hash_word(h, dlsi_float_bits(d->train.optim.lr));
+    for (i = 0; i < (int32_t)(sizeof real / sizeof *real); i++)
+        h = dlsi_hash_word(h, dlsi_float_bits(real[i]));
     for (i = 0; n->desc.shares != NULL && i < n->count; i++)
         h = dlsi_hash_word(h, (uint32_t)n->desc.shares[i]);
     return dls_hash64_reals(h, net->params, net->param_count);
@@ -13915,7 +13950,11 @@ DLSI_FN dls_status dlsi_node_fit_open(dls_node *n, dls_net *net, const dls_data 
     dls_status st = dlsi_net_need_params(net, true);
     d->train.shards = dlsi_or(d->train.shards, 8);
     d->train.pool = n->pool;
-    if (n->desc.rank != 0) d->progress = dlsi_node_quiet;
+    nf->node = n;
+    nf->progress = d->progress;
+    nf->user = d->user;
+    d->progress = dlsi_node_progress;
+    d->user = nf;
     if (st == DLS_OK) st = dlsi_fit_open(f, net, data, d);
     if (st == DLS_OK && d->resume != NULL) st = dlsi_fit_resume(f->train, d->resume);
     if (st != DLS_OK) {
@@ -13926,7 +13965,6 @@ DLSI_FN dls_status dlsi_node_fit_open(dls_node *n, dls_net *net, const dls_data 
         return st;
     }
     dls_train_exact(f->train, &e);
-    nf->node = n;
     nf->job.train = f->train;
     nf->job.coll = &n->coll;
     nf->job.shares = n->desc.shares;
@@ -14069,6 +14107,7 @@ DLSI_FN dls_status dlsi_stage_open(dlsi_stage *s, dls_node *node, dls_net *net, 
 }
 DLSI_FN void dlsi_stage_close(dlsi_stage *s) {
     int32_t b, k;
+    if (s->node == NULL) return; /* never opened */
     for (b = 0; b < 2; b++) {
         for (k = 0; k < DLSI_STAGE_VALUES; k++) {
             if (s->op[b][k] >= 0) {
