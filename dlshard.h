@@ -853,7 +853,8 @@ DLS_API dls_real *dls_net_params(dls_net *net);
    */
 DLS_API dls_status dls_net_bind_params(dls_net *net, dls_real *mem);
 /* Draws initial weights from the seed of the desc (uniform He for conv and linear, unless the op
-   says otherwise). Heap networks do it by themselves when first needed. */
+   says otherwise). Heap networks do it by themselves when first needed. Errors: DLS_E_STATE (not
+   bound, no heap), DLS_E_MEMORY, or a builder's first error. */
 DLS_API dls_status dls_net_init_params(dls_net *net);
 /* One parameter tensor: its place, form and elements. Errors: DLS_E_NOT_FOUND past the last one. */
 DLS_API dls_status dls_net_param_of(const dls_net *net, dls_val node, int32_t index,
@@ -9135,10 +9136,9 @@ DLSI_FN void dlsi_param_init(const dls_param *p, dls_rng *rng, dls_real *w, size
         w[i] = (dls_real)v;
     }
 }
-DLS_API dls_status dls_net_init_params(dls_net *net) {
+DLSI_FN void dlsi_net_draw(dls_net *net) {
     dls_op_spec spec;
     int32_t i, p;
-    if (net->params == NULL) return DLS_E_STATE;
     memset(net->params, 0, net->param_count * sizeof(dls_real)); /* padding too */
     for (i = 0; i < net->nodes; i++) {
         dlsi_net_spec(net, i, NULL, 1, false, &spec);
@@ -9151,7 +9151,6 @@ DLS_API dls_status dls_net_init_params(dls_net *net) {
         }
     }
     net->version++;
-    return DLS_OK;
 }
 #if DLS_ENABLE_HEAP
 /* Weights of a heap network, allocated (and drawn) on first use. */
@@ -9162,7 +9161,8 @@ DLSI_FN dls_status dlsi_net_need_params(dls_net *net, bool draw) {
     net->heap_params = dlsi_heap_take(dlsi_reals(dlsi_max_size(net->param_count, 16)));
     if (net->heap_params == NULL) return DLS_E_MEMORY;
     net->params = (dls_real *)net->heap_params;
-    return draw ? dls_net_init_params(net) : DLS_OK;
+    if (draw) dlsi_net_draw(net);
+    return DLS_OK;
 }
 #else
 DLSI_FN dls_status dlsi_net_need_params(dls_net *net, bool draw) {
@@ -9171,6 +9171,11 @@ DLSI_FN dls_status dlsi_net_need_params(dls_net *net, bool draw) {
     return net->params != NULL ? DLS_OK : DLS_E_STATE;
 }
 #endif
+DLS_API dls_status dls_net_init_params(dls_net *net) {
+    dls_status st = dlsi_net_need_params(net, false);
+    if (st == DLS_OK) dlsi_net_draw(net);
+    return st;
+}
 
 /* ---- Planning ---- */
 
@@ -9975,7 +9980,7 @@ DLSI_FN dls_status dlsi_model_table(dls_model *m, uint32_t sections, dls_error *
         at = dlsi_load_size(row + 8);
         length = dlsi_load_size(row + 16);
         if (id <= last || id > DLSI_SECTIONS || at != dlsi_round_up(end, 64) || at > m->size ||
-            length > m->size - at)
+            length > m->size - at || !dlsi_all_zero(row + 24, 8))
             return dlsi_model_bad(error, DLS_E_FORMAT,
                                   DLSI_MSG("section {0} of the table is out of place"), (int32_t)i);
         if (!dlsi_all_zero(m->bytes + end, at - end) ||
@@ -10022,7 +10027,8 @@ DLS_API dls_status dls_model_open(dls_model *model, const void *bytes, size_t si
     model->param_count = dlsi_load_size(p + 40);
     st = dlsi_model_table(model, sections, error);
     if (st != DLS_OK) return st;
-    if (dlsi_load32(p + 32) > 32767 || model->at[DLSI_GRAPH] == 0 || model->at[DLSI_PARAMS] == 0 ||
+    if (dlsi_load32(p + 32) > 32767 || !dlsi_all_zero(p + 36, 4) || !dlsi_all_zero(p + 48, 12) ||
+        model->at[DLSI_GRAPH] == 0 || model->at[DLSI_PARAMS] == 0 ||
         model->length[DLSI_GRAPH] < 4 ||
         dlsi_mul(model->param_count, 4) != model->length[DLSI_PARAMS])
         return dlsi_model_bad(error, DLS_E_FORMAT,
