@@ -937,10 +937,16 @@ typedef struct dls_model {
    Errors: DLS_E_FORMAT, DLS_E_CHECKSUM, DLS_E_VERSION; *error may be NULL. Thread: any. */
 DLS_API dls_status dls_model_open(dls_model *model, const void *bytes, size_t size,
                                   dls_error *error);
+/* What dls_model_build calls; that is inline, so that firmware whose lookup names only some ops
+   does not link them all. */
+DLS_API dls_status dlsi_model_build(const dls_model *model, dls_net *net, dls_op_find_fn find);
 /* Rebuilds the graph in an empty network; every shape rule runs again. find NULL: dls_op_find.
    Errors: DLS_E_NOT_FOUND (unknown op), DLS_E_FORMAT, DLS_E_LIMIT, DLS_E_STATE (not empty), those
    of the shape rules; dls_net_error() tells more. */
-DLS_API dls_status dls_model_build(const dls_model *model, dls_net *net, dls_op_find_fn find);
+static inline DLSI_UNUSED dls_status dls_model_build(const dls_model *model, dls_net *net,
+                                                     dls_op_find_fn find) {
+    return dlsi_model_build(model, net, find != NULL ? find : dls_op_find);
+}
 /* Copies the weights into a network built from the model, bound or on the heap. Errors:
    DLS_E_STATE, DLS_E_MISMATCH (another graph). */
 DLS_API dls_status dls_model_params(const dls_model *model, dls_net *net);
@@ -1571,17 +1577,24 @@ DLS_API dls_status dls_node_infer(dls_node *node, dls_net *net, const dls_data *
 #define DLSHARD_SELF "dlshard.h"
 #endif
 
-#if defined(__GNUC__)
+#if defined(__OPTIMIZE_SIZE__) && !DLS_ENABLE_SIMD /* -Os on small devices: bytes before speed */
+#define DLSI_INLINE static inline DLSI_UNUSED
+#elif defined(__GNUC__)
 #define DLSI_INLINE static inline __attribute__((always_inline))
+#else
+#define DLSI_INLINE static inline
+#endif
+#if defined(__GNUC__)
 #define DLSI_RESTRICT __restrict__
 #define DLSI_LIKELY(x) __builtin_expect(!!(x), 1)
-#if defined(__clang__)
+#if defined(__OPTIMIZE_SIZE__) && !DLS_ENABLE_SIMD
+#define DLSI_UNROLL
+#elif defined(__clang__)
 #define DLSI_UNROLL _Pragma("clang loop unroll(full)")
 #else
 #define DLSI_UNROLL _Pragma("GCC unroll 16")
 #endif
 #else
-#define DLSI_INLINE static inline
 #define DLSI_RESTRICT
 #define DLSI_LIKELY(x) (x)
 #define DLSI_UNROLL
@@ -2325,7 +2338,7 @@ typedef struct dlsi_wino {
 #define DLSI_WINO_POINTS 36
 
 typedef struct dlsi_adam {
-    float lr, beta1, beta2, eps, decay, correct1, correct2; /* correct: 1 / (1 - beta^t) */
+    dls_real lr, beta1, beta2, eps, decay, correct1, correct2; /* correct: 1 / (1 - beta^t) */
     bool decoupled;
 } dlsi_adam;
 
@@ -2390,8 +2403,8 @@ typedef struct dlsi_kern {
     void (*avgpool)(const dlsi_corr *g, int32_t y0, int32_t y1, bool count_padding);
     void (*avgpool_grad)(const dlsi_corr *g, const dls_real *dy, dls_real *dx, bool count_padding);
     /* optimisers: one pass over a range; g is scaled by scale first */
-    void (*sgd)(dls_real *w, const dls_real *g, dls_real *m, size_t n, float lr, float momentum,
-                float decay, bool nesterov, dls_real scale);
+    void (*sgd)(dls_real *w, const dls_real *g, dls_real *m, size_t n, dls_real lr,
+                dls_real momentum, dls_real decay, bool nesterov, dls_real scale);
     void (*adam)(dls_real *w, const dls_real *g, dls_real *m, dls_real *v, size_t n,
                  const dlsi_adam *p, dls_real scale);
     void (*rmsprop)(dls_real *w, const dls_real *g, dls_real *v, dls_real *m, size_t n,
@@ -4008,8 +4021,8 @@ DLSI_KFN void DLSI_V(avgpool_grad)(const dlsi_corr *g, const dls_real *dy, dls_r
 
 /* ---- Optimisers ---- */
 
-DLSI_KFN void DLSI_V(sgd)(dls_real *w, const dls_real *g, dls_real *m, size_t n, float lr,
-                          float momentum, float decay, bool nesterov, dls_real scale) {
+DLSI_KFN void DLSI_V(sgd)(dls_real *w, const dls_real *g, dls_real *m, size_t n, dls_real lr,
+                          dls_real momentum, dls_real decay, bool nesterov, dls_real scale) {
     const DLSI_VF step = DLSI_SET(-lr), mu = DLSI_SET(momentum), wd = DLSI_SET(decay);
     const DLSI_VF sc = DLSI_SET(scale);
     DLSI_EACH(n, {
@@ -10068,7 +10081,7 @@ DLSI_FN dls_status dlsi_model_node(const unsigned char **p, const unsigned char 
     *p = s;
     return dls_net_op(net, op, in, inputs, &attr) < 0 ? net->error.status : DLS_OK;
 }
-DLS_API dls_status dls_model_build(const dls_model *model, dls_net *net, dls_op_find_fn find) {
+DLS_API dls_status dlsi_model_build(const dls_model *model, dls_net *net, dls_op_find_fn find) {
     const unsigned char *p = model->bytes + model->at[DLSI_GRAPH],
                         *end = p + model->length[DLSI_GRAPH];
     const int32_t output = (int32_t)dlsi_load32(p);
@@ -10078,8 +10091,7 @@ DLS_API dls_status dls_model_build(const dls_model *model, dls_net *net, dls_op_
         st = dlsi_fail(&net->error, DLS_E_STATE, DLSI_MSG("a model is built in an empty network"),
                        NULL, 0, 0, 0);
     p += 4;
-    for (i = 0; i < model->nodes && st == DLS_OK; i++)
-        st = dlsi_model_node(&p, end, net, find != NULL ? find : dls_op_find);
+    for (i = 0; i < model->nodes && st == DLS_OK; i++) st = dlsi_model_node(&p, end, net, find);
     if (st != DLS_OK) return st;
     if (output < -1 || output >= net->nodes || p != end || net->param_count != model->param_count)
         return dlsi_fail(&net->error, DLS_E_FORMAT,
@@ -10545,14 +10557,14 @@ typedef struct dlsi_update {
 DLSI_FN void dlsi_update_begin(const dls_optim_desc *desc, int64_t step, dlsi_update *u) {
     u->d = dlsi_optim(desc);
     u->scale = (dls_real)1;
-    u->p.lr = (float)dls_optim_lr(desc, step);
-    u->p.beta1 = u->d.beta1;
-    u->p.beta2 = u->d.beta2;
-    u->p.eps = u->d.eps;
-    u->p.decay = u->d.weight_decay;
+    u->p.lr = (dls_real)dls_optim_lr(desc, step);
+    u->p.beta1 = (dls_real)u->d.beta1;
+    u->p.beta2 = (dls_real)u->d.beta2;
+    u->p.eps = (dls_real)u->d.eps;
+    u->p.decay = (dls_real)u->d.weight_decay;
     u->p.decoupled = u->d.kind == DLS_OPTIM_ADAMW;
-    u->p.correct1 = (float)(1.0 / (1.0 - dlsi_power((double)u->d.beta1, step + 1)));
-    u->p.correct2 = (float)(1.0 / dlsi_sqrt(1.0 - dlsi_power((double)u->d.beta2, step + 1)));
+    u->p.correct1 = (dls_real)(1.0 / (1.0 - dlsi_power((double)u->d.beta1, step + 1)));
+    u->p.correct2 = (dls_real)(1.0 / dlsi_sqrt(1.0 - dlsi_power((double)u->d.beta2, step + 1)));
 }
 /* Weights w with gradients g and state s0, s1, count of one parameter tensor with these flags. */
 DLSI_FN void dlsi_update_run(const dls_cx *cx, const dlsi_update *u, unsigned flags, float share,
@@ -10566,7 +10578,8 @@ DLSI_FN void dlsi_update_run(const dls_cx *cx, const dlsi_update *u, unsigned fl
     if ((flags & DLS_PARAM_NO_DECAY) != 0 && !u->d.decay_all) p.decay = 0;
     switch (u->d.kind) {
     case DLS_OPTIM_SGD:
-        DLSI_K(cx, sgd, w, g, s0, count, p.lr, u->d.momentum, p.decay, u->d.nesterov, u->scale);
+        DLSI_K(cx, sgd, w, g, s0, count, p.lr, (dls_real)u->d.momentum, p.decay, u->d.nesterov,
+               u->scale);
         break;
     case DLS_OPTIM_ADAM:
     case DLS_OPTIM_ADAMW: DLSI_K(cx, adam, w, g, s0, s1, count, &p, u->scale); break;
@@ -13201,8 +13214,7 @@ DLSI_FN dls_status dlsi_job_compute(dls_job *job) {
     dls_job_shards(job->shares, job->coll->size, e.shards, job->coll->rank, &first, &count);
     for (s = first; s < first + count && st == DLS_OK; s++)
         st = dls_train_shard_data(job->train, job->data, job->augment, job->index, s);
-    if (st == DLS_OK)
-        st = dls_coll_allreduce(job->coll, e.sums, e.sums_count, DLS_REDUCE_SUM_I32);
+    if (st == DLS_OK) st = dls_coll_allreduce(job->coll, e.sums, e.sums_count, DLS_REDUCE_SUM_I32);
     if (st != DLS_OK) return st;
     job->samples +=
         (int64_t)job->n * (first + count) / e.shards - (int64_t)job->n * first / e.shards;
@@ -13917,15 +13929,32 @@ DLSI_FN uint64_t dlsi_node_call_hash(const dls_node *n, const dls_net *net, cons
     const dls_optim_desc *o = &d->train.optim;
     const dls_loss_desc *l = &d->train.loss;
     const dls_augment *a = &d->augment;
-    const int64_t number[] = {data->count, (int64_t)dlsi_count(data->shape), data->classes,
-                              d->train.batch, d->train.shards, d->epochs, d->steps,
-                              (int64_t)d->train.seed, d->resume != NULL, d->train.strict,
-                              (int64_t)o->kind, o->nesterov, o->decay_all, (int64_t)o->schedule,
-                              o->warmup_steps, o->total_steps, o->step_every, (int64_t)l->kind,
-                              l->class_weights != NULL, a->shift, a->flip, a->crop, a->cutout};
-    const float real[] = {o->lr, o->momentum, o->weight_decay, o->beta1, o->beta2, o->eps,
-                          o->clip_norm, o->gamma, o->lr_min, l->smoothing, l->temperature, l->alpha,
-                          a->mixup};
+    const int64_t number[] = {data->count,
+                              (int64_t)dlsi_count(data->shape),
+                              data->classes,
+                              d->train.batch,
+                              d->train.shards,
+                              d->epochs,
+                              d->steps,
+                              (int64_t)d->train.seed,
+                              d->resume != NULL,
+                              d->train.strict,
+                              (int64_t)o->kind,
+                              o->nesterov,
+                              o->decay_all,
+                              (int64_t)o->schedule,
+                              o->warmup_steps,
+                              o->total_steps,
+                              o->step_every,
+                              (int64_t)l->kind,
+                              l->class_weights != NULL,
+                              a->shift,
+                              a->flip,
+                              a->crop,
+                              a->cutout};
+    const float real[] = {o->lr,          o->momentum,  o->weight_decay, o->beta1,  o->beta2,
+                          o->eps,         o->clip_norm, o->gamma,        o->lr_min, l->smoothing,
+                          l->temperature, l->alpha,     a->mixup};
     for (i = 0; i < (int32_t)(sizeof number / sizeof *number); i++)
         h = dlsi_hash_word(h, (uint64_t)number[i]);
     for (i = 0; i < (int32_t)(sizeof real / sizeof *real); i++)
