@@ -9894,6 +9894,13 @@ DLSI_FN void dlsi_exec_back(dls_exec *e, int32_t i, bool add, dls_op_call *call)
         call->ready_user = e->ready_user;
     }
 }
+/* A trained tensor that is a node by itself has no backward to report its gradient: it is final
+   here, after all that use it. */
+DLSI_FN void dlsi_exec_fixed_ready(const dls_exec *e, int32_t i) {
+    const dlsi_node *n = &e->net->node[i];
+    if ((n->flags & DLSI_NODE_FIXED) != 0 && e->ready != NULL && dlsi_exec_dx(e, i) != NULL)
+        e->ready(e->ready_user, dlsi_exec_dx(e, i), dlsi_count(n->y));
+}
 DLS_API dls_status dls_exec_backward(dls_exec *exec, bool add) {
     dls_op_call call;
     int32_t i;
@@ -9904,6 +9911,7 @@ DLS_API dls_status dls_exec_backward(dls_exec *exec, bool add) {
     for (i = exec->last - 1; i >= exec->first; i--) {
         const dls_op *op = exec->net->node[i].op;
         dls_status st;
+        dlsi_exec_fixed_ready(exec, i);
         if (exec->slot[i].grad == DLSI_NONE || op->backward == NULL ||
             !dlsi_slot_is(&exec->slot[i], DLSI_SLOT_GRAD))
             continue;
