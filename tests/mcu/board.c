@@ -67,6 +67,9 @@ void reset(void) {
     board_exit((uint32_t)main());
 }
 
-__attribute__((section(".vectors"), used)) static const void *const vectors[16] = {
-    &stack_top,          (const void *)reset, (const void *)fault, (const void *)fault,
-    (const void *)fault, (const void *)fault, (const void *)fault};
+typedef struct vector_table {
+    const uint32_t *stack;
+    void (*handler[15])(void);
+} vector_table;
+__attribute__((section(".vectors"), used)) static const vector_table vectors = {
+    &stack_top, {reset, fault, fault, fault, fault, fault}};

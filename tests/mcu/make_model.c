@@ -87,13 +87,13 @@ int main(int argc, char **argv) {
     for (i = 0; i < IMAGES; i++) {
         int32_t k;
         infer(run, &test, i);
-        printf("   ");
+        printf("    {");
         for (k = 0; k < 10; k++) {
             uint32_t bits;
             memcpy(&bits, &dls_exec_output(run)[k], 4);
             printf(" 0x%08lx,", (unsigned long)bits);
         }
-        printf("\n");
+        printf("},\n");
     }
     printf("};\nstatic const unsigned char images[IMAGES][28 * 28] IN_FLASH = {\n");
     for (i = 0; i < IMAGES; i++) {
