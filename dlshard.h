@@ -201,8 +201,8 @@ typedef float dls_real;
 #if DLS_ENABLE_THREADS && !defined(__GNUC__)
 #error "dlshard: DLS_ENABLE_THREADS needs the __atomic builtins of gcc or clang; set it to 0"
 #endif
-#if DLS_ENABLE_STB_IMAGE && !DLS_ENABLE_FILES
-#error "dlshard: DLS_ENABLE_STB_IMAGE reads files; it needs DLS_ENABLE_FILES=1"
+#if DLS_ENABLE_STB_IMAGE && (!DLS_ENABLE_FILES || !DLS_ENABLE_HEAP)
+#error "dlshard: DLS_ENABLE_STB_IMAGE reads files; it needs DLS_ENABLE_FILES=1 and ..HEAP=1"
 #endif
 #if defined(__FAST_MATH__)
 #error "dlshard: compile this file without -ffast-math: NaN checks and equal bits depend on it"
@@ -797,7 +797,7 @@ DLS_API dls_val dls_net_position(dls_net *net, dls_val x);
 DLS_API dls_val dls_net_rope(dls_net *net, dls_val x, int32_t heads, float base);
 
 typedef struct dls_attention_desc {
-    int32_t heads;    /* query heads */
+    int32_t heads;    /* query heads; 0: 1 */
     int32_t kv_heads; /* 0: heads; must divide heads (grouped-query attention) */
     bool causal;      /* position t sees 0..t */
 } dls_attention_desc;
@@ -1092,8 +1092,9 @@ DLS_API dls_status dls_data_from_idx(dls_data *data, const void *images, size_t 
 DLS_API dls_status dls_gunzip(const void *bytes, size_t count, void *out, size_t out_bytes,
                               size_t *written);
 /* Copies samples index[0..n) to x as reals (or int32), normalised and augmented; labels to
-   label[n], mixup partners to label2[n], share2[n], values to values; each of these may be NULL.
-   Errors: DLS_E_ARG (index out of range). Thread: any. */
+   label[n], mixup partners to label2[n], share2[n], values to values; each of these may be NULL,
+   without label2 nothing is mixed. Errors: DLS_E_ARG (index out of range, labels asked for that
+   there are not). Thread: any. */
 DLS_API dls_status dls_data_fetch(const dls_data *data, const dls_augment *augment, uint64_t seed,
                                   const int32_t *index, int32_t n, void *x, int32_t *label,
                                   int32_t *label2, float *share2, dls_real *values);
@@ -1108,8 +1109,9 @@ DLS_API void dls_data_close(dls_data *data);
 DLS_API dls_status dls_file_read(const char *path, void **bytes, size_t *count, dls_error *error);
 #endif
 #if DLS_ENABLE_STB_IMAGE
-/* An image file as h x w x c reals 0..1, resized (box or bilinear) to shape, through the
-   stb_image.h that the user includes beforehand. Errors: DLS_E_FORMAT, DLS_E_NOT_FOUND. */
+/* An image file as h x w x c reals 0..1 (c 1, 3 or 4), resized to shape: the mean of the pixels
+   that one covers, the nearest when enlarged. Through the stb_image.h that the user includes
+   beforehand. Errors: DLS_E_ARG (shape), DLS_E_FORMAT, DLS_E_NOT_FOUND, DLS_E_IO, DLS_E_MEMORY. */
 DLS_API dls_status dls_image_load(const char *path, dls_shape shape, dls_real *x);
 #endif
 
@@ -8757,9 +8759,12 @@ DLSI_FN void dlsi_conv_attr(const dls_conv_desc *d, dls_shape x, bool transposed
 }
 DLS_API dls_val dls_net_conv2d_desc(dls_net *net, dls_val x, const dls_conv_desc *desc) {
     dls_attr a;
-    dlsi_conv_attr(desc, dlsi_net_x(net, x), false, &a);
-    return dlsi_net_act_after(net, dlsi_net_one(net, dls_op_conv2d(), x, &a), desc->act,
-                              desc->slope > 0 ? desc->slope : 0.01f);
+    dls_conv_desc d;
+    DLSI_ZERO(d);
+    if (desc != NULL) d = *desc;
+    dlsi_conv_attr(&d, dlsi_net_x(net, x), false, &a);
+    return dlsi_net_act_after(net, dlsi_net_one(net, dls_op_conv2d(), x, &a), d.act,
+                              d.slope > 0 ? d.slope : 0.01f);
 }
 DLS_API dls_val dls_net_conv2d(dls_net *net, dls_val x, int32_t channels, int32_t kernel,
                                dls_act act) {
@@ -8782,9 +8787,12 @@ DLS_API dls_val dls_net_depthwise(dls_net *net, dls_val x, int32_t kernel, int32
 }
 DLS_API dls_val dls_net_conv_transpose(dls_net *net, dls_val x, const dls_conv_desc *desc) {
     dls_attr a;
-    dlsi_conv_attr(desc, dlsi_net_x(net, x), true, &a);
-    return dlsi_net_act_after(net, dlsi_net_one(net, dls_op_conv_transpose(), x, &a), desc->act,
-                              desc->slope > 0 ? desc->slope : 0.01f);
+    dls_conv_desc d;
+    DLSI_ZERO(d);
+    if (desc != NULL) d = *desc;
+    dlsi_conv_attr(&d, dlsi_net_x(net, x), true, &a);
+    return dlsi_net_act_after(net, dlsi_net_one(net, dls_op_conv_transpose(), x, &a), d.act,
+                              d.slope > 0 ? d.slope : 0.01f);
 }
 DLSI_FN dls_val dlsi_net_linear(dls_net *net, dls_val x, int32_t units, dls_act act, bool no_bias) {
     dls_attr a;
@@ -8831,12 +8839,16 @@ DLS_API dls_val dls_net_matmul(dls_net *net, dls_val a, dls_val b, bool b_transp
 DLSI_FN dls_val dlsi_net_pool(dls_net *net, const dls_op *op, dls_val x, const dls_pool2d_desc *d,
                               bool whole) {
     const dls_shape s = dlsi_net_x(net, x);
-    const int32_t kh = dlsi_or(d->kernel_h, 2), kw = dlsi_or(d->kernel_w, kh);
-    const int32_t sh = dlsi_or(d->stride_h, kh),
-                  sw = dlsi_or(d->stride_w, d->stride_h != 0 ? sh : kw);
-    int32_t pt = 0, pl = 0, pb = 0, pr = 0;
+    int32_t kh, kw, sh, sw, pt = 0, pl = 0, pb = 0, pr = 0;
+    dls_pool2d_desc zero;
     dls_attr a;
     DLSI_ZERO(a);
+    DLSI_ZERO(zero);
+    if (d == NULL) d = &zero;
+    kh = dlsi_or(d->kernel_h, 2);
+    kw = dlsi_or(d->kernel_w, kh);
+    sh = dlsi_or(d->stride_h, kh);
+    sw = dlsi_or(d->stride_w, d->stride_h != 0 ? sh : kw);
     if (d->pad == DLS_PAD_EXPLICIT) {
         pt = d->pad_top;
         pl = d->pad_left;
@@ -9025,9 +9037,9 @@ DLSI_FN dls_val dlsi_net_attention(dls_net *net, const dls_val *in, int32_t n,
                                    const dls_attention_desc *d) {
     dls_attr a;
     DLSI_ZERO(a);
-    a.i[0] = d->heads;
-    a.i[1] = dlsi_or(d->kv_heads, d->heads);
-    a.i[2] = d->causal;
+    a.i[0] = d != NULL ? dlsi_or(d->heads, 1) : 1;
+    a.i[1] = d != NULL ? dlsi_or(d->kv_heads, a.i[0]) : 1;
+    a.i[2] = d != NULL && d->causal;
     return dls_net_op(net, dls_op_attention(), in, n, &a);
 }
 DLS_API dls_val dls_net_attention(dls_net *net, dls_val q, dls_val k, dls_val v,
@@ -10401,6 +10413,17 @@ DLSI_FN dls_status dlsi_loss_ce(dlsi_loss *l, size_t row, const dls_real *z, dls
     sums->positions += 1.0;
     return DLS_OK;
 }
+/* How much of a row's target, with a second label and smoothing, is class i. */
+DLSI_FN double dlsi_loss_share(const dlsi_loss *l, size_t row, int32_t i) {
+    const dls_target *t = l->target;
+    const size_t sample = row / l->rows_per_sample;
+    const double share = t->label2 != NULL ? (double)t->share2[sample] : 0.0,
+                 s = (double)l->desc->smoothing;
+    double of = s / (double)l->k;
+    if (i == t->label[row]) of += (1.0 - s) * (1.0 - share);
+    if (share > 0.0 && i == t->label2[sample]) of += (1.0 - s) * share;
+    return of;
+}
 /* Cross-entropy against probabilities t. */
 DLSI_FN void dlsi_loss_soft(dlsi_loss *l, const dls_real *z, const dls_real *t, dls_real *g,
                             double scale, dls_loss_sums *sums) {
@@ -10423,9 +10446,10 @@ DLSI_FN dls_status dlsi_loss_kl(dlsi_loss *l, size_t row, const dls_real *z, con
     const double alpha =
         l->target->label != NULL && l->desc->alpha > 0 ? (double)l->desc->alpha : 1.0;
     const double zs = dlsi_log_sum(z, l->k, inverse), ts = dlsi_log_sum(t, l->k, inverse);
+    const double lse = dlsi_log_sum(z, l->k, 1.0);
     dls_loss_sums ce;
     dls_status st = DLS_OK;
-    double kl = 0.0;
+    double kl = 0.0, f = 0.0; /* of cross-entropy's gradient */
     int32_t i;
     DLSI_ZERO(ce);
     for (i = 0; i < l->k; i++) {
@@ -10433,11 +10457,19 @@ DLSI_FN dls_status dlsi_loss_kl(dlsi_loss *l, size_t row, const dls_real *z, con
                      p = dlsi_exp(lt);
         kl += p * (lt - lz);
     }
-    if (alpha < 1.0) st = dlsi_loss_ce(l, row, z, g, scale * (1.0 - alpha), &ce);
-    for (i = 0; g != NULL && i < l->k; i++) {
-        const double p = dlsi_exp((double)t[i] * inverse - ts),
-                     q = dlsi_exp((double)z[i] * inverse - zs);
-        g[i] = (alpha < 1.0 ? g[i] : (dls_real)0) + (dls_real)(alpha * temp * (q - p) * scale);
+    if (alpha < 1.0) {
+        st = dlsi_loss_ce(l, row, z, NULL, 0.0, &ce);
+        if (st != DLS_OK) return st;
+        f = l->target->label[row] < 0 ? 0.0 : scale * (1.0 - alpha);
+        if (f != 0.0 && l->desc->class_weights != NULL)
+            f *= (double)l->desc->class_weights[l->target->label[row]];
+    }
+    for (i = 0; g != NULL && i < l->k; i++) { /* g may be z: an element is read, then written */
+        const double p = dlsi_exp((double)t[i] * inverse - ts), zi = (double)z[i],
+                     q = dlsi_exp(zi * inverse - zs);
+        double d = alpha * temp * (q - p) * scale;
+        if (f != 0.0) d += f * (dlsi_exp(zi - lse) - dlsi_loss_share(l, row, i));
+        g[i] = (dls_real)d;
     }
     sums->loss += alpha * temp * temp * kl + (1.0 - alpha) * ce.loss;
     sums->correct += ce.correct;
@@ -11701,7 +11733,9 @@ DLS_API dls_status dls_data_fetch(const dls_data *data, const dls_augment *augme
         const int32_t at = index[i];
         const uint64_t own = dlsi_seed(seed, (uint64_t)(uint32_t)at);
         dlsi_change c = dlsi_change_of(augment, own, data->shape);
-        if (at < 0 || at >= data->count) return DLS_E_ARG;
+        if (at < 0 || at >= data->count || (label != NULL && data->label == NULL) ||
+            (label2 != NULL && share2 == NULL))
+            return DLS_E_ARG;
         if (label != NULL) label[i] = data->label[at];
         for (k = 0; values != NULL && k < data->values_each; k++)
             values[(size_t)i * (size_t)data->values_each + (size_t)k] =
@@ -11711,12 +11745,16 @@ DLS_API dls_status dls_data_fetch(const dls_data *data, const dls_augment *augme
                    count * sizeof(int32_t));
         } else if (x != NULL) {
             dls_real *y = (dls_real *)x + (size_t)i * count;
+            if (label2 != NULL) { /* unless mixed below */
+                label2[i] = data->label != NULL ? data->label[at] : 0;
+                share2[i] = 0.0f;
+            }
             if (augment == NULL || dlsi_all_zero((const unsigned char *)augment, sizeof *augment)) {
                 dlsi_data_plain(data, at, y);
                 continue;
             }
             memset(y, 0, count * sizeof *y);
-            if (label2 != NULL) { /* mixup with another sample, changed its own way */
+            if (label2 != NULL && augment->mixup > 0) { /* with another sample, changed its way */
                 const double other = dlsi_beta(dlsi_seed(own, 1), (double)augment->mixup);
                 const int32_t with =
                     (int32_t)(dls_rand_at(dlsi_seed(own, 2), 0) % (uint32_t)data->count);
@@ -12056,10 +12094,18 @@ DLS_API void dls_data_close(dls_data *data) {
 #if DLS_ENABLE_STB_IMAGE
 DLS_API dls_status dls_image_load(const char *path, dls_shape shape, dls_real *x) {
     int w = 0, h = 0, channels = 0, i, j, k;
-    unsigned char *pixels;
+    unsigned char *pixels = NULL;
+    void *bytes;
+    size_t size;
+    dls_status st;
     if (dls_shape_count(shape) == 0 || (shape.c != 1 && shape.c != 3 && shape.c != 4))
         return DLS_E_ARG;
-    pixels = stbi_load(path, &w, &h, &channels, (int)shape.c);
+    st = dlsi_port_read_file(path, &bytes, &size, NULL);
+    if (st != DLS_OK) return st;
+    if (size <= INT_MAX)
+        pixels = stbi_load_from_memory((const unsigned char *)bytes, (int)size, &w, &h, &channels,
+                                       (int)shape.c);
+    DLS_FREE(bytes);
     if (pixels == NULL) return DLS_E_FORMAT;
     for (i = 0; i < shape.h; i++) {
         for (j = 0; j < shape.w; j++) {

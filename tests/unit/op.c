@@ -884,7 +884,7 @@ static void test_op_refuses_sequences(void) {
     REFUSED(DLS_E_SHAPE, "(rope)", "base", dls_net_rope(net, s, 2, 0.5f));
     REFUSED(DLS_E_SHAPE, "(rope)", "width 1", dls_net_rope(net, x, 2, 0));
     REFUSED(DLS_E_SHAPE, "(rope)", "0 heads", dls_net_rope(net, s, 0, 0));
-    REFUSED(DLS_E_ARG, "(attention)", "0 query heads", op_att(net, s, -1, -1, 0, 0, false));
+    REFUSED(DLS_E_ARG, "(attention)", "-1 query heads", op_att(net, s, -1, -1, -1, 0, false));
     REFUSED(DLS_E_ARG, "(attention)", "3 key heads", op_att(net, s, -1, -1, 4, 3, false));
     REFUSED(DLS_E_ARG, "(attention)", "-4 key", op_att(net, s, -1, -1, 4, -4, false));
     REFUSED(DLS_E_ARG, "(attention)", "65537", op_att(net, s, -1, -1, 65537, 1, false));
