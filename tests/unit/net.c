@@ -143,7 +143,7 @@ static void test_net_initial_weights(void) {
     net = dls_net_create(NULL);
     (void)dls_net_batchnorm(net, dls_net_input(net, 1, 1, 3), DLS_ACT_NONE);
     (void)dls_net_param(net, 40, 50, 1, 0.5f);
-    CHECK(dls_net_params(net) != NULL);
+    CHECK_STATUS(dlsi_net_need_params(net, true), DLS_OK);
     CHECK_NEAR(dls_net_params(net)[2], 1, 0); /* gain, bias, mean, variance, each padded to 16 */
     CHECK_NEAR(dls_net_params(net)[3], 0, 0);
     CHECK_NEAR(dls_net_params(net)[16], 0, 0);
