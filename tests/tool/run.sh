@@ -1,0 +1,190 @@
+# The tools: tidy finds what it should, in copies of the tree with one thing broken each; matrix and
+# size fail when they should.
+. ./lib.sh
+[ -z "$SAN" ] || { skip "tools" "no sanitizer"; exit 0; }
+copy=$out/copy
+
+# ---- tidy ----
+
+# A copy of what tidy reads. README and examples are small ones of its own, so that only what a test
+# breaks is new.
+rm -rf "$copy"
+mkdir -p "$copy/tools" "$copy/examples" "$copy/tests"
+cp "$root/tools/tidy" "$copy/tools/"
+cp "$root/dlshard.h" "$copy/good.h"
+cp "$copy/good.h" "$copy/dlshard.h"
+printf '/* cc -O2 e.c -o e\n   An example. */\n' >"$copy/examples/e.c"
+grep -o 'dls_[a-z0-9_]*' "$root/dlshard.h" | sort -u >"$copy/tests/t.c" # as if all were tested
+echo 'See `examples/e.c` and `dls_net_create`, `dls_x_size`.' >"$copy/README.md"
+cp "$copy/examples/e.c" "$copy/good.c"
+cp "$copy/tests/t.c" "$copy/good_t.c"
+cp "$copy/README.md" "$copy/good.md"
+tidy() { "$copy/tools/tidy" --no-format "$copy"; }
+
+check "tidy: this header" "$root/tools/tidy" --no-format "$copy"
+if have clang-format; then
+    check "tidy: this header is formatted" "$root/tools/tidy" "$copy"
+    sed -i.bak 's/^    if (a != 0 \&\& b > SIZE_MAX/    if(a != 0 \&\& b > SIZE_MAX/' "$copy/dlshard.h"
+    "$copy/tools/tidy" "$copy" >"$out/said.txt"
+    check "tidy finds: format" grep -q 'dlshard.h:.*: not as clang-format' "$out/said.txt"
+else
+    skip "format" clang-format
+fi
+
+# finds NAME EXPECTED SED-SCRIPT [FILE [BLAMED]]: with the script applied to FILE (the header), tidy
+# ends with status 1 and a line that matches EXPECTED and names the file BLAMED (FILE).
+tidy >"$out/before.txt"
+finds() {
+    file=${4:-dlshard.h}
+    cp "$copy/good.h" "$copy/dlshard.h"
+    cp "$copy/good.c" "$copy/examples/e.c"
+    cp "$copy/good_t.c" "$copy/tests/t.c"
+    cp "$copy/good.md" "$copy/README.md"
+    cp "$copy/$file" "$out/unbroken"
+    sed "$3" "$out/unbroken" >"$copy/$file"
+    if cmp -s "$out/unbroken" "$copy/$file"; then
+        fail "tidy finds: $1: the test's edit changed nothing"
+        return
+    fi
+    if tidy >"$out/said.txt"; then
+        fail "tidy finds: $1" "$out/said.txt"
+    elif grep -v -x -F -f "$out/before.txt" "$out/said.txt" |
+        grep -q "^${5:-$file}:[0-9]*: $2"; then
+        ok "tidy finds: $1"
+    else
+        fail "tidy finds: $1: expected $2" "$out/said.txt" 5
+    fi
+}
+# layers
+finds "a private name of a section above" 'dlsi_exec_run of >>tensor.impl is defined in >>net.impl' \
+    "s/^DLS_API size_t dls_dtype_bytes.*{/&\n    (void)dlsi_exec_run;/"
+finds "a public name not in deps" '>>tensor.impl uses dls_now_us of >>port.api' \
+    "s/^DLS_API size_t dls_dtype_bytes.*{/&\n    (void)dls_now_us();/"
+finds "a private name not in deps" '>>wire.impl uses dlsi_exec_run of >>net.impl' \
+    "s/^DLS_API void dls_frame_write.*{/&\n    (void)dlsi_exec_run;/"
+finds "a type not in deps, in the API half" '>>wire.api uses dls_net of >>net.api' \
+    "s/^DLS_API void dls_frame_write(const dls_frame/DLS_API void dls_frame_write(const dls_net/"
+finds "a constant not in deps" '>>base.impl uses DLS_ACT_RELU of >>kern.api' \
+    "s/^DLSI_FN size_t dlsi_mul(.*/&\n    (void)DLS_ACT_RELU;/"
+finds "a dep taken away" '>>train.impl uses dlsi_.* of >>model.impl' \
+    '/>>train.impl/ s/ net model / net /'
+finds "a name in a macro's body" '>>base.impl uses dls_peer_rx of >>peer.api' \
+    's/^DLSI_FN size_t dlsi_mul(/#define DLSI_BAD dls_peer_rx\n&/'
+finds "a dep that stands below" 'deps: node.impl is not above tensor.impl' \
+    '/>>tensor.impl/ s/deps: /deps: node /'
+finds "a dep that is no section" 'deps: names no section: bsae' '/>>wire.impl/ s/deps: .*/deps: bsae/'
+finds "a function defined in another section" 'dls_isa_name of >>kern.api is defined in >>par.impl' \
+    '/^DLS_API const char \*dls_isa_name(dls_isa isa) {/,/^}/ {
+        H
+        d
+    }
+    /^DLS_API void dls_parallel_for.*/ {
+        x
+        s/^\n//
+        G
+        x
+        s/.*//
+        x
+    }'
+
+# sections
+finds "a missing section" '>>tensor.api has no >>tensor.impl' '/>>tensor\.impl/ s/>>tensor.impl/  tensor/'
+finds "an implementation without API" '>>extra.impl has no >>extra.api' \
+    's/^   >>wire\.impl .*/   >>extra.impl  deps: config\n*\/\n\n\/*\n&/'
+finds "sections out of order" 'order of sections' 's/>>port\.impl/>>XXXX.impl/; s/>>tensor\.impl/>>port.impl/; s/>>XXXX/>>tensor/'
+finds "a section twice" '>>wire.impl stands twice' 's/>>peer\.impl/>>wire.impl/'
+finds "contents that lack a section" 'contents list' '/^ *CONTENTS/,/^$/ s/peer   engine/beer   engine/'
+finds "a marker without deps" 'wire.impl has no deps' '/>>wire\.impl/ s/deps:.*/\n\n\n*\//'
+
+# form
+finds "a long line" 'longer than 100 columns' "s/^#define DLS_VERSION_MAJOR 0/&  \/*$(printf '%0100d' 0)*\//"
+finds "a tab" 'a tab' 's/^#define DLS_VERSION_MAJOR 0/#define DLS_VERSION_MAJOR\t0/'
+finds "a trailing blank" 'trailing blank' 's/^#define DLS_VERSION_MAJOR 0/& /'
+finds "a byte that is not ASCII" 'a byte that is not ASCII' 's/^#define DLS_VERSION_MAJOR 0/& \/* \xc3\xa9 *\//'
+lines=$(printf '    (void)a;\\n%.0s' 1 2 3 4 5 6 7 8 9 10)
+finds "a long function" 'dlsi_mul has 7[0-9] lines, more than 70' \
+    "s/^DLSI_FN size_t dlsi_mul(.*/&\n$lines$lines$lines$lines$lines$lines${lines%??????????}    (void)a;/"
+finds "#if in a function" '#if inside dlsi_mul' 's/^DLSI_FN size_t dlsi_mul(.*/&\n#if DLS_ENABLE_SIMD\n    (void)a;\n#endif/'
+
+# calls
+for call in abort exit printf snprintf strcpy malloc free fopen time rand sqrtf exp system; do
+    finds "a call of $call" "calls $call()" "s/^DLSI_FN size_t dlsi_mul(.*/&\n    $call(a);/"
+done
+finds "a call of poll outside its section" 'calls poll(), allowed in >>link' \
+    's/^DLSI_FN size_t dlsi_mul(.*/&\n    poll(a);/'
+finds "threads outside their section" 'calls pthread_self(), allowed in' \
+    's/^DLSI_FN size_t dlsi_mul(.*/&\n    pthread_self(a);/'
+finds "a global variable" 'a global variable' 's/^DLSI_FN size_t dlsi_mul(/static int32_t dlsi_calls;\n&/'
+finds "a global variable with a value" 'a global variable' 's/^DLSI_FN size_t dlsi_mul(/static int32_t dlsi_calls = 0;\n&/'
+finds "a static variable" 'a static variable' 's/^DLSI_FN size_t dlsi_mul(.*/&\n    static int32_t calls = 0;/'
+
+# use
+finds "a public function without comment" 'dls_peer_size has no comment directly above' \
+    '/Bytes an engine needs/ d'
+finds "a public function nobody calls" 'dls_peer_size is called by no test' \
+    '/dls_peer_size/ d' tests/t.c dlshard.h
+finds "a private function nobody calls" 'dlsi_idle is never used' \
+    's/^DLSI_FN size_t dlsi_mul(/DLSI_FN int32_t dlsi_idle(int32_t a) { return a; }\n&/'
+finds "a kernel nobody calls" 'dlsi_idle\* is never used' \
+    's/^DLSI_KFN dls_real DLSI_V(sum)(/DLSI_KFN dls_real DLSI_V(idle)(dls_real a) { return a; }\n&/'
+finds "a declaration without definition" 'dls_ghost is declared but not defined' \
+    's/^DLS_API uint64_t dls_now_us(void);/&\n\/* . *\/\nDLS_API int32_t dls_ghost(void);/'
+finds "a public name only in the implementation" 'dls_ghost is public by its name' \
+    's/^DLSI_FN size_t dlsi_mul(/DLS_API int32_t dls_ghost(void) { return 0; }\n&/'
+
+# around
+finds "a file the README only dreams of" 'examples\/f.c does not exist' 's/e\.c/f.c/' README.md
+finds "a name the README only dreams of" 'dls_net_creat is not in dlshard.h' 's/create/creat/' README.md
+finds "an example without build line" 'the first line is not its build line' '1d' examples/e.c
+finds "an example with another's build line" 'the first line is not' '1s/e\.c/f.c/' examples/e.c
+finds "a long example" 'more than 150 lines' "1s/\$/$(printf '\\n%.0s' $(seq 200))/" examples/e.c
+finds "a long line in an example" 'longer than 100' "2s/\$/$(printf '%0100d' 0)/" examples/e.c
+
+# ---- matrix ----
+
+mkdir -p "$out/matrix/tools"
+cp "$root/tools/matrix" "$out/matrix/tools/"
+sed 's/^DLSI_FN size_t dlsi_mul(.*/&\n    int32_t narrow = a;/' "$root/dlshard.h" >"$out/matrix/dlshard.h"
+"$out/matrix/tools/matrix" --quick "c99 default" >"$out/said.txt" 2>&1
+if [ $? -eq 1 ] && grep -q '^FAIL matrix: cc c99 default impl' "$out/said.txt" &&
+    grep -q '^ok matrix: cc c99 default decl' "$out/said.txt"; then
+    ok "matrix finds a warning, where it is"
+else
+    fail "matrix finds a warning" "$out/said.txt"
+fi
+
+# ---- size ----
+
+if have arm-none-eabi-gcc; then
+    "$root/tools/size" --full Cortex-M4 >"$out/said.txt" 2>&1
+    check "size: sections add up to the total" awk -F'|' '
+        /^\| [a-z(]/ && !/total/ { for (k = 3; k <= 6; k++) sum[k] += $k }
+        /total/ { for (k = 3; k <= 6; k++) if ($k != sum[k]) bad = 1; seen = $3 > 1000 }
+        /^\| net/ { net = $3 > 1000 } /^\| kern/ { kern = $3 > 1000 }
+        END { exit bad || !seen || !net || !kern }' "$out/said.txt"
+    mkdir -p "$out/size/tools" "$out/size/tests"
+    cp "$root/dlshard.h" "$out/size/"
+    cp -r mcu "$out/size/tests/"
+    sed 's/code_most=[0-9]*/code_most=1000/' "$root/tools/size" >"$out/size/tools/size"
+    chmod +x "$out/size/tools/size"
+    if "$out/size/tools/size" --check >"$out/said.txt" 2>&1 || ! grep -q MISSED "$out/said.txt"; then
+        fail "size --check fails over a limit" "$out/said.txt"
+    else
+        ok "size --check fails over a limit"
+    fi
+    sed 's/code_most=[0-9]*/code_most=99999/; s/ram_most=[0-9]*/ram_most=1024/' "$root/tools/size" \
+        >"$out/size/tools/size"
+    check "size --check passes under the limits" "$out/size/tools/size" --check
+    echo 'static char big[2000]; char *grow(void); char *grow(void) { return big; }' \
+        >>"$out/size/tests/mcu/firmware.c"
+    sed -i.bak 's/^int main(void) {/char *grow(void);\n&\n    *grow() = 1;/' "$out/size/tests/mcu/firmware.c"
+    if "$out/size/tools/size" --check >"$out/said.txt" 2>&1 || ! grep -q MISSED "$out/said.txt"; then
+        fail "size --check fails over the limit of RAM" "$out/said.txt"
+    else
+        ok "size --check fails over the limit of RAM"
+    fi
+else
+    skip "size" arm-none-eabi-gcc
+fi
+
+# ---- dlshard, the command-line program: tests/example uses it; what only it can do goes here ----
