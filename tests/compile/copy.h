@@ -14,7 +14,8 @@ uint64_t COPY(void) {
     run = dls_exec_create(net, NULL);
     if (run != NULL) {
         memcpy(dls_exec_input(run, 0), image, sizeof image);
-        if (dls_exec_forward(run, 1) == DLS_OK) hash = dls_hash64_reals(1, dls_exec_output(run), 10);
+        if (dls_exec_forward(run, 1) == DLS_OK)
+            hash = dls_hash64_reals(1, dls_exec_output(run), 10);
     }
     dls_exec_destroy(run);
     dls_net_destroy(net);
