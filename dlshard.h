@@ -1046,7 +1046,7 @@ typedef struct dls_optim_desc {
     float clip_norm;         /* scale gradients so that their L2 norm is at most this; 0: off */
     dls_schedule schedule;
     int64_t warmup_steps; /* lr rises linearly from lr / warmup_steps */
-    int64_t total_steps;  /* cosine; 0: dls_fit sets it */
+    int64_t total_steps;  /* cosine; 0: dls_fit takes all of its epochs, or its steps if more */
     int64_t step_every;   /* step schedule; 0: 1000 */
     float gamma;          /* step schedule; 0: 0.1 */
     float lr_min;
@@ -1082,13 +1082,14 @@ typedef struct dls_augment {
     float mixup;    /* Beta(a, a) mixture with another sample (Zhang et al. 2018) */
 } dls_augment;
 
-/* An IDX image of bytes in memory (LeCun's format): fields of *data that it fills. The memory must
-   stay. Errors: DLS_E_FORMAT. Thread: any. */
+/* An IDX image of bytes in memory (LeCun's format): fields of *data that it fills, which points
+   into it. labels NULL: none, else checked only; they become data->label by the caller's hand.
+   The memory must stay. Errors: DLS_E_FORMAT, *data is then as it was. Thread: any. */
 DLS_API dls_status dls_data_from_idx(dls_data *data, const void *images, size_t image_bytes,
                                      const void *labels, size_t label_bytes, dls_error *error);
 /* Inflates a gzip member (RFC 1951, 1952) into out; *written bytes. Checks CRC and length. out
    NULL: only tells the size the trailer claims. Errors: DLS_E_FORMAT, DLS_E_CHECKSUM,
-   DLS_E_MEMORY. */
+   DLS_E_MEMORY (out is too short). */
 DLS_API dls_status dls_gunzip(const void *bytes, size_t count, void *out, size_t out_bytes,
                               size_t *written);
 /* Copies samples index[0..n) to x as reals (or int32), normalised and augmented; labels to
@@ -4750,6 +4751,15 @@ DLS_API dls_status dls_op_fail(const dls_op_site *site, dls_status status, const
 #else
 #define DLSI_BACKWARD(fn) NULL
 #endif
+#if DLSI_VARIANTS > 1
+#define DLSI_PACKING(fn) fn
+#else /* scalar code reads weights as they are, see dlsi_packs */
+#define DLSI_PACKING(fn) NULL
+#endif
+/* So that the compiler drops what only training needs where there is none. */
+#define DLSI_TRAINS(object) (DLS_ENABLE_TRAIN && (object)->train)
+/* Firmware that neither trains nor shares work never asks for it, and is spared double arithmetic. */
+#define DLSI_MACS(count) (DLSI_HOSTED || DLS_ENABLE_PEERS ? (count) : 0.0)
 
 /* ---- Helpers ---- */
 
@@ -4788,11 +4798,13 @@ DLSI_FN size_t dlsi_param_count(const dls_param *p) {
 }
 /* Whether a product of two sizes stays an int32 that tensors may have. */
 DLSI_FN bool dlsi_fits(int64_t a, int64_t b) {
-    return a >= 0 && b >= 0 && (b == 0 || a <= (int64_t)DLS_DIM_MAX / b);
+    const int64_t most = DLS_DIM_MAX; /* its square is an int64: no division */
+    return a >= 0 && b >= 0 && (a == 0 || b == 0 || (a <= most && b <= most && a * b <= most));
 }
 /* Bound of uniform initial weights that keeps the variance of what passes: He et al. 2015. */
 DLSI_FN float dlsi_he(int64_t fan_in) {
-    return dlsi_sqrtf(6.0f / (float)(fan_in > 0 ? fan_in : 1));
+    const int32_t n = fan_in < 1 ? 1 : fan_in < DLS_DIM_MAX ? (int32_t)fan_in : DLS_DIM_MAX;
+    return dlsi_sqrtf(6.0f / (float)n);
 }
 DLSI_FN size_t dlsi_reals(size_t count) { return dlsi_mul(count, sizeof(dls_real)); }
 DLSI_FN dls_shape dlsi_y_from_x(const dls_op_site *site, dls_op_spec *spec) {
@@ -4996,7 +5008,7 @@ DLSI_FN dls_status dlsi_linear_shape(const dls_op_site *site, dls_op_spec *spec)
     dlsi_param(spec, "weight", 1, 1, c, units, DLS_INIT_UNIFORM, dlsi_he(c), 0);
     if (site->attr->i[1] == 0)
         dlsi_param(spec, "bias", 1, 1, 1, units, DLS_INIT_ZERO, 0, DLS_PARAM_NO_DECAY);
-    spec->macs = (double)site->x[0].h * site->x[0].w * c * units;
+    spec->macs = DLSI_MACS((double)site->x[0].h * site->x[0].w * c * units);
     spec->keep_x = 1;
     spec->residual = c <= DLSI_KC;
     spec->keep_y = dlsi_attr_act(site->attr) != DLS_ACT_NONE;
@@ -5143,7 +5155,7 @@ DLSI_FN dls_status dlsi_tied_shape(const dls_op_site *site, dls_op_spec *spec) {
     if (v < 1 || !dlsi_fits(v, c) || dls_shape_count(spec->y) == 0)
         return dls_op_fail(site, DLS_E_ARG,
                            DLSI_MSG("a vocabulary of {0} is too small or too large"), v, 0, 0);
-    spec->macs = (double)site->x[0].h * site->x[0].w * c * v;
+    spec->macs = DLSI_MACS((double)site->x[0].h * site->x[0].w * c * v);
     spec->keep_x = 1;
     spec->tied = 2;
     spec->tied_count = (size_t)v * (size_t)c;
@@ -5252,7 +5264,7 @@ DLSI_FN dls_status dlsi_matmul_shape(const dls_op_site *site, dls_op_spec *spec)
     if (dls_shape_count(spec->y) == 0)
         return dls_op_fail(site, DLS_E_SHAPE, DLSI_MSG("the product of {0} x {1} is too large"),
                            a.w, n, 0);
-    spec->macs = (double)a.h * a.w * a.c * n;
+    spec->macs = DLSI_MACS((double)a.h * a.w * a.c * n);
     spec->keep_x = 3;
     if (site->cx != NULL) {
         dlsi_gemm g;
@@ -5445,7 +5457,7 @@ DLSI_FN size_t dlsi_conv_flipped_reals(const dlsi_conv *v) {
 /* Output rows of patches copied at a time: about 32 KB. */
 DLSI_FN int32_t dlsi_patch_rows(const dlsi_conv *v) {
     const int64_t row = (int64_t)v->ow * v->kh * v->kw * v->c;
-    return dlsi_max_i32(1, dlsi_min_i32(v->oh, (int32_t)(8192 / row)));
+    return dlsi_max_i32(1, dlsi_min_i32(v->oh, row > 8192 ? 0 : 8192 / (int32_t)row));
 }
 DLSI_FN size_t dlsi_patch_reals(const dlsi_conv *v) {
     return (size_t)dlsi_patch_rows(v) * (size_t)v->ow * (size_t)(v->kh * v->kw) * (size_t)v->c;
@@ -6059,7 +6071,7 @@ DLSI_FN void dlsi_conv_dw_run(dlsi_conv_job *job, dls_real *work) {
 /* ---- The two ops ---- */
 
 /* Checks attributes that both share. Sets the output's axes of a plain convolution of h x w. */
-DLSI_FN dls_status dlsi_conv_check(const dls_op_site *site, int64_t *kh, int64_t *kw) {
+DLSI_FN dls_status dlsi_conv_check(const dls_op_site *site, int32_t *kh, int32_t *kw) {
     const dls_attr *a = site->attr;
     const int32_t s = a->i[DLSI_CONV_S], d = a->i[DLSI_CONV_D], k = a->i[DLSI_CONV_K];
     dls_status st = dlsi_need_batched(site);
@@ -6071,8 +6083,8 @@ DLSI_FN dls_status dlsi_conv_check(const dls_op_site *site, int64_t *kh, int64_t
                            DLSI_MSG("kernel {0} x {1}: kernel, stride and dilation must be 1 or "
                                     "more, kernel at most 1024"),
                            dlsi_low(k), dlsi_high(k), 0);
-    *kh = (int64_t)(dlsi_low(k) - 1) * dlsi_low(d) + 1;
-    *kw = (int64_t)(dlsi_high(k) - 1) * dlsi_high(d) + 1;
+    *kh = (dlsi_low(k) - 1) * dlsi_low(d) + 1; /* below 2^26 */
+    *kw = (dlsi_high(k) - 1) * dlsi_high(d) + 1;
     if (a->i[DLSI_CONV_C] < 1 || a->i[DLSI_CONV_G] < 1 ||
         a->i[DLSI_CONV_C] % a->i[DLSI_CONV_G] != 0 || site->x[0].c % a->i[DLSI_CONV_G] != 0)
         return dls_op_fail(site, DLS_E_SHAPE,
@@ -6121,18 +6133,18 @@ DLSI_FN dls_status dlsi_conv_shape(const dls_op_site *site, dls_op_spec *spec) {
     const dls_attr *a = site->attr;
     const dls_shape x = site->x[0];
     const int32_t s = a->i[DLSI_CONV_S], p0 = a->i[DLSI_CONV_P0], p1 = a->i[DLSI_CONV_P1];
-    int64_t kh, kw, h, w;
+    int32_t kh, kw, h, w;
     dlsi_conv v;
     dls_status st = dlsi_conv_check(site, &kh, &kw);
     if (st != DLS_OK) return st;
-    h = (int64_t)x.h + dlsi_low(p0) + dlsi_low(p1) - kh;
-    w = (int64_t)x.w + dlsi_high(p0) + dlsi_high(p1) - kw;
+    h = x.h + dlsi_low(p0) + dlsi_low(p1) - kh; /* an axis is at most 2^30, a padding 2^16 */
+    w = x.w + dlsi_high(p0) + dlsi_high(p1) - kw;
     st = dlsi_conv_y(site, spec, h < 0 ? 0 : h / dlsi_low(s) + 1, w < 0 ? 0 : w / dlsi_high(s) + 1);
     if (st != DLS_OK) return st;
     dlsi_conv_geometry(&v, site->cx, a, site->batch, x, spec->y);
     dlsi_conv_params(spec, a, v.cg, v.oc, v.oc);
     spec->param[0].scale = dlsi_he((int64_t)v.kh * v.kw * v.cg);
-    spec->macs = (double)dlsi_count(spec->y) * v.kh * v.kw * v.cg;
+    spec->macs = DLSI_MACS((double)dlsi_count(spec->y) * v.kh * v.kw * v.cg);
     spec->residual = v.method != DLSI_POINT || v.c <= DLSI_KC;
     if (site->cx == NULL) return DLS_OK;
     if (v.method == DLSI_POINT) {
@@ -6242,7 +6254,7 @@ DLSI_FN dls_status dlsi_convt_shape(const dls_op_site *site, dls_op_spec *spec) 
     const dls_shape x = site->x[0];
     const int32_t s = a->i[DLSI_CONV_S], p0 = a->i[DLSI_CONV_P0], p1 = a->i[DLSI_CONV_P1];
     const int32_t oph = a->i[DLSI_CONV_F] >> 16 & 255, opw = a->i[DLSI_CONV_F] >> 24 & 127;
-    int64_t kh, kw;
+    int32_t kh, kw;
     dlsi_conv v;
     dls_status st = dlsi_conv_check(site, &kh, &kw);
     if (st != DLS_OK) return st;
@@ -6259,7 +6271,7 @@ DLSI_FN dls_status dlsi_convt_shape(const dls_op_site *site, dls_op_spec *spec) 
     dlsi_conv_geometry(&v, site->cx, a, site->batch, spec->y, x);
     dlsi_conv_params(spec, a, v.c, v.oc, v.c);
     spec->param[0].scale = dlsi_he((int64_t)v.kh * v.kw * v.oc / (v.sh * v.sw) + 1);
-    spec->macs = (double)dlsi_count(x) * v.kh * v.kw * v.c;
+    spec->macs = DLSI_MACS((double)dlsi_count(x) * v.kh * v.kw * v.c);
     if (site->cx == NULL) return DLS_OK;
     if (v.method == DLSI_POINT) v.method = DLSI_DIRECT;
     dlsi_conv_sizes(&v, true, false, spec);
@@ -6335,10 +6347,10 @@ DLSI_FN dls_status dlsi_pool_shape(const dls_op_site *site, dls_op_spec *spec, b
     const dls_attr *a = site->attr;
     const dls_shape x = site->x[0];
     const bool whole = a->i[5] != 0;
-    const int64_t kh = whole ? x.h : dlsi_low(a->i[0]), kw = whole ? x.w : dlsi_high(a->i[0]);
-    const int64_t sh = whole ? 1 : dlsi_low(a->i[1]), sw = whole ? 1 : dlsi_high(a->i[1]);
-    const int64_t h = (int64_t)x.h + dlsi_low(a->i[2]) + dlsi_low(a->i[3]) - kh;
-    const int64_t w = (int64_t)x.w + dlsi_high(a->i[2]) + dlsi_high(a->i[3]) - kw;
+    const int32_t kh = whole ? x.h : dlsi_low(a->i[0]), kw = whole ? x.w : dlsi_high(a->i[0]);
+    const int32_t sh = whole ? 1 : dlsi_low(a->i[1]), sw = whole ? 1 : dlsi_high(a->i[1]);
+    const int32_t h = x.h + dlsi_low(a->i[2]) + dlsi_low(a->i[3]) - kh;
+    const int32_t w = x.w + dlsi_high(a->i[2]) + dlsi_high(a->i[3]) - kw;
     dls_status st = dlsi_need_batched(site);
     if (st != DLS_OK) return st;
     if (kh < 1 || kw < 1 || sh < 1 || sw < 1 || h < 0 || w < 0 || dlsi_low(a->i[2]) >= kh ||
@@ -6346,8 +6358,8 @@ DLSI_FN dls_status dlsi_pool_shape(const dls_op_site *site, dls_op_spec *spec, b
         return dls_op_fail(
             site, DLS_E_SHAPE,
             DLSI_MSG("a window of {0} x {1} does not fit, or its padding is not smaller than it"),
-            (int32_t)kh, (int32_t)kw, 0);
-    spec->y = dlsi_shape((int32_t)(h / sh + 1), (int32_t)(w / sw + 1), x.c);
+            kh, kw, 0);
+    spec->y = dlsi_shape(h / sh + 1, w / sw + 1, x.c);
     if (dls_shape_count(spec->y) == 0)
         return dls_op_fail(site, DLS_E_SHAPE, DLSI_MSG("the output is too large"), 0, 0, 0);
     spec->keep_x = max;
@@ -6498,7 +6510,7 @@ DLSI_FN dls_status dlsi_batchnorm_shape(const dls_op_site *site, dls_op_spec *sp
                DLS_PARAM_STATISTIC | DLS_PARAM_NO_DECAY);
     dlsi_param(spec, "variance", 1, 1, 1, c, DLS_INIT_ONE, share,
                DLS_PARAM_STATISTIC | DLS_PARAM_NO_DECAY);
-    spec->macs = (double)dlsi_count(spec->y);
+    spec->macs = DLSI_MACS((double)dlsi_count(spec->y));
     spec->keep_x = 1;
     spec->saved_batch = dlsi_reals(4 * (size_t)c);
     spec->dx_inplace = true;
@@ -6656,7 +6668,7 @@ DLSI_FN dls_status dlsi_groupnorm_shape(const dls_op_site *site, dls_op_spec *sp
     (void)dlsi_y_from_x(site, spec);
     dlsi_param(spec, "gain", 1, 1, 1, c, DLS_INIT_ONE, 0, DLS_PARAM_NO_DECAY);
     dlsi_param(spec, "bias", 1, 1, 1, c, DLS_INIT_ZERO, 0, DLS_PARAM_NO_DECAY);
-    spec->macs = (double)dlsi_count(spec->y);
+    spec->macs = DLSI_MACS((double)dlsi_count(spec->y));
     spec->keep_x = 1;
     spec->saved_sample = dlsi_reals(2 * (size_t)groups + 2 * (size_t)c);
     spec->dx_inplace = true;
@@ -6785,7 +6797,7 @@ DLSI_FN dls_status dlsi_rownorm_shape(const dls_op_site *site, dls_op_spec *spec
     (void)dlsi_y_from_x(site, spec);
     dlsi_param(spec, "gain", 1, 1, 1, c, DLS_INIT_ONE, 0, DLS_PARAM_NO_DECAY);
     if (centred) dlsi_param(spec, "bias", 1, 1, 1, c, DLS_INIT_ZERO, 0, DLS_PARAM_NO_DECAY);
-    spec->macs = 2.0 * (double)dlsi_count(spec->y);
+    spec->macs = DLSI_MACS(2.0 * (double)dlsi_count(spec->y));
     spec->keep_x = 1;
     spec->saved_sample = dlsi_reals(rows * (centred ? 2u : 1u));
     spec->dx_inplace = true;
@@ -6899,7 +6911,7 @@ DLSI_FN dls_status dlsi_actop_shape(const dls_op_site *site, dls_op_spec *spec) 
         return dls_op_fail(site, DLS_E_ARG, DLSI_MSG("the slope of leaky ReLU must be in 0..1"), 0,
                            0, 0);
     (void)dlsi_y_from_x(site, spec);
-    spec->macs = (double)dlsi_count(spec->y);
+    spec->macs = DLSI_MACS((double)dlsi_count(spec->y));
     spec->keep_y = dlsi_act_from_y((dls_act)act);
     spec->keep_x = spec->keep_y ? 0 : 1;
     spec->inplace = 1;
@@ -6951,7 +6963,7 @@ DLSI_FN dls_status dlsi_softmax_shape(const dls_op_site *site, dls_op_spec *spec
     dls_status st = dlsi_need_batched(site);
     if (st != DLS_OK) return st;
     (void)dlsi_y_from_x(site, spec);
-    spec->macs = 4.0 * (double)dlsi_count(spec->y);
+    spec->macs = DLSI_MACS(4.0 * (double)dlsi_count(spec->y));
     spec->keep_y = true;
     spec->inplace = 1;
     spec->dx_inplace = true;
@@ -7015,7 +7027,7 @@ DLSI_FN dls_status dlsi_binary_shape(const dls_op_site *site, dls_op_spec *spec,
                                     "or both are parameters"),
                            a.h, b.h, a.c);
     (void)dlsi_y_from_x(site, spec);
-    spec->macs = (double)dlsi_count(spec->y);
+    spec->macs = DLSI_MACS((double)dlsi_count(spec->y));
     spec->keep_x = mul ? 3 : 0;
     spec->keep_y = !mul && dlsi_attr_act(site->attr) != DLS_ACT_NONE;
     spec->inplace = 1u | (dls_shape_equal(a, b) && (site->fixed & 2u) == 0 ? 2u : 0u);
@@ -7488,7 +7500,7 @@ DLSI_FN dls_status dlsi_upsample_shape(const dls_op_site *site, dls_op_spec *spe
         return dls_op_fail(site, DLS_E_ARG,
                            DLSI_MSG("factor {0} is not 1..1024, or the result is too large"), f, 0,
                            0);
-    spec->macs = (double)dlsi_count(spec->y) * (site->attr->i[1] != 0 ? 4.0 : 0.0);
+    spec->macs = DLSI_MACS((double)dlsi_count(spec->y) * (site->attr->i[1] != 0 ? 4.0 : 0.0));
     return DLS_OK;
 }
 /* Where output i looks along an axis: rows a and b, of which b counts by the returned share. */
@@ -7698,7 +7710,7 @@ DLSI_FN dls_status dlsi_rope_shape(const dls_op_site *site, dls_op_spec *spec) {
             DLSI_MSG("{0} heads on {1} channels: head_dim must be even, width 1, base above 1"),
             heads, site->x[0].c, 0);
     (void)dlsi_y_from_x(site, spec);
-    spec->macs = 2.0 * (double)dlsi_count(spec->y);
+    spec->macs = DLSI_MACS(2.0 * (double)dlsi_count(spec->y));
     spec->inplace = 1;
     spec->dx_inplace = true;
     spec->work = dlsi_reals((size_t)site->x[0].h * (size_t)(site->x[0].c / heads));
@@ -7820,7 +7832,7 @@ DLSI_FN dls_status dlsi_att_shape(const dls_op_site *site, dls_op_spec *spec) {
                                     "or a causal t differs"),
                            heads, kv, site->x[0].c);
     spec->y = dlsi_shape(site->x[0].h, 1, qc);
-    spec->macs = 2.0 * (double)site->x[0].h * tk * qc;
+    spec->macs = DLSI_MACS(2.0 * (double)site->x[0].h * tk * qc);
     spec->keep_x = packed ? 1 : 7;
     spec->keep_y = true;
     spec->saved_sample = dlsi_reals((size_t)heads * (size_t)site->x[0].h);
@@ -8068,7 +8080,7 @@ DLSI_FN dls_status dlsi_rnn_shape(const dls_op_site *site, dls_op_spec *spec, bo
     dlsi_param(spec, "bias", 1, 1, 1, gates, DLS_INIT_UNIFORM, bound, DLS_PARAM_NO_DECAY);
     if (!lstm)
         dlsi_param(spec, "bias_n", 1, 1, 1, hidden, DLS_INIT_UNIFORM, bound, DLS_PARAM_NO_DECAY);
-    spec->macs = (double)t * gates * ((double)c + hidden);
+    spec->macs = DLSI_MACS((double)t * gates * ((double)c + hidden));
     spec->keep_x = 1;
     spec->keep_y = true;
     spec->saved_sample = dlsi_reals((size_t)t * (size_t)(gates + hidden));
@@ -9803,7 +9815,7 @@ DLSI_FN void dlsi_exec_call(const dls_exec *e, int32_t i, dls_op_call *call) {
     call->train = e->training_call;
     call->seed = dlsi_seed(e->seed, (uint64_t)i);
     call->sample = e->sample;
-    call->weight = (dls_real)e->n / (dls_real)(e->total > 0 ? e->total : e->n);
+    call->weight = DLSI_TRAINS(e) && e->total > 0 ? (dls_real)e->n / (dls_real)e->total : 1;
 }
 /* Weights to kernel order, normalisations folded in; again whenever the weights changed. */
 DLSI_FN void dlsi_exec_pack(dls_exec *e) {
@@ -11007,25 +11019,33 @@ DLSI_FN dls_status dlsi_train_source_check(const dls_train *t, const dlsi_source
                          (int32_t)dlsi_train_rows(t), 0, 0);
     return DLS_OK;
 }
+/* Positions that count in a step of n samples, at least 1: cross-entropy ignores label -1. */
+DLSI_FN double dlsi_train_positions(const dls_train *t, const dlsi_source *src, int32_t n) {
+    const size_t rows = (size_t)n * dlsi_train_rows(t);
+    const int32_t *label = src->data != NULL ? src->data->label : src->target->label;
+    size_t i, ignored = 0;
+    if (t->desc.loss.kind != DLS_LOSS_CROSS_ENTROPY) label = NULL;
+    for (i = 0; label != NULL && i < rows; i++) {
+        const int32_t at = src->data != NULL ? src->index[i] : (int32_t)i;
+        if (src->data != NULL && (at < 0 || at >= src->data->count)) continue; /* refused later */
+        if (label[at] == -1) ignored++;
+    }
+    return (double)(ignored < rows ? rows - ignored : 1);
+}
 DLSI_FN dls_status dlsi_train_exact_step(dls_train *t, const dlsi_source *src, int32_t n,
                                          dls_step_stats *stats);
 DLSI_FN dls_status dlsi_train_run(dls_train *t, const dlsi_source *src, int32_t n,
                                   dls_step_stats *stats) {
     const int32_t parts = dlsi_min_i32(n, t->desc.accumulate);
-    double positions = (double)n * (double)dlsi_train_rows(t);
+    double positions;
     dls_loss_sums sums;
     dls_status st = dlsi_train_source_check(t, src, n);
-    size_t i;
     int32_t p;
     if (st != DLS_OK) return st;
     if (t->desc.shards > 0) return dlsi_train_exact_step(t, src, n, stats);
     memset(stats, 0, sizeof *stats);
     DLSI_ZERO(sums);
-    if (src->data == NULL && src->target->label != NULL) { /* ignored positions do not count */
-        const size_t rows = (size_t)n * dlsi_train_rows(t);
-        for (i = 0; i < rows; i++) positions -= src->target->label[i] == -1 ? 1.0 : 0.0;
-        if (positions < 1.0) positions = 1.0;
-    }
+    positions = dlsi_train_positions(t, src, n);
     dlsi_update_begin(&t->desc.optim, t->step, &t->update);
     for (p = 0; p < parts && st == DLS_OK; p++) {
         const int32_t first = (int32_t)((int64_t)n * p / parts),
@@ -11135,8 +11155,8 @@ DLSI_FN dls_status dlsi_train_shard(dls_train *t, const dlsi_source *src, int32_
     DLSI_ZERO(sums);
     if (shard < 0 || shard >= v || t->begun == 0) return DLS_E_ARG;
     if (count == 0) return DLS_OK;
-    st = dlsi_train_part_run(t, src, first, count, t->n, (double)t->n * (double)dlsi_train_rows(t),
-                             false, &sums);
+    st = dlsi_train_part_run(t, src, first, count, t->n, dlsi_train_positions(t, src, t->n), false,
+                             &sums);
     if (st != DLS_OK) return st;
     job.t = t;
     job.first = t->begun++ == 1;
@@ -11360,7 +11380,7 @@ typedef struct dlsi_inflate {
     size_t out_size, done;
     uint32_t bits; /* bits read ahead, the next one lowest */
     int32_t count;
-    bool bad;
+    bool bad, full; /* full: bad because out is too short */
 } dlsi_inflate;
 #define DLSI_HUFF_FAST 9
 typedef struct dlsi_huff {
@@ -11439,7 +11459,9 @@ DLSI_FN void dlsi_inflate_stored(dlsi_inflate *z) {
     (void)dlsi_inflate_bits(z, z->count % 8);
     n = dlsi_inflate_bits(z, 16);
     check = dlsi_inflate_bits(z, 16);
-    z->bad = z->bad || n != (check ^ 0xFFFFu) || n > z->out_size - z->done;
+    z->bad = z->bad || n != (check ^ 0xFFFFu);
+    z->full = !z->bad && n > z->out_size - z->done;
+    z->bad = z->bad || z->full;
     while (!z->bad && n-- > 0) z->out[z->done++] = (unsigned char)dlsi_inflate_bits(z, 8);
 }
 DLSI_FN void dlsi_inflate_codes(dlsi_inflate *z, const dlsi_huff *lit, const dlsi_huff *dist) {
@@ -11458,7 +11480,7 @@ DLSI_FN void dlsi_inflate_codes(dlsi_inflate *z, const dlsi_huff *lit, const dls
         size_t len, back;
         if (z->bad || symbol == 256) return;
         if (symbol < 256) {
-            if (z->done == z->out_size) z->bad = true;
+            if (z->done == z->out_size) z->bad = z->full = true;
             if (z->bad) return;
             z->out[z->done++] = (unsigned char)symbol;
             continue;
@@ -11470,7 +11492,8 @@ DLSI_FN void dlsi_inflate_codes(dlsi_inflate *z, const dlsi_huff *lit, const dls
         if (z->bad || d < 0 || d > 29) z->bad = true;
         if (z->bad) return;
         back = (size_t)dist_base[d] + dlsi_inflate_bits(z, dist_bits[d]);
-        if (z->bad || back > z->done || len > z->out_size - z->done) z->bad = true;
+        if (!z->bad && back <= z->done && len > z->out_size - z->done) z->full = true;
+        if (back > z->done || z->full) z->bad = true;
         if (z->bad) return;
         for (; len > 0; len--, z->done++) z->out[z->done] = z->out[z->done - back];
     }
@@ -11581,7 +11604,7 @@ DLS_API dls_status dls_gunzip(const void *bytes, size_t count, void *out, size_t
     z.out_size = out_bytes;
     dlsi_inflate_run(&z);
     *written = z.done;
-    if (z.bad) return z.done == out_bytes ? DLS_E_MEMORY : DLS_E_FORMAT;
+    if (z.bad) return z.full ? DLS_E_MEMORY : DLS_E_FORMAT;
     if (dlsi_load32(p + count - 8) != dlsi_crc32(z.out, z.done)) return DLS_E_CHECKSUM;
     return dlsi_load32(p + count - 4) != (uint32_t)(z.done & 0xFFFFFFFFu) ? DLS_E_FORMAT : DLS_OK;
 }
@@ -11611,21 +11634,20 @@ DLS_API dls_status dls_data_from_idx(dls_data *data, const void *images, size_t 
             DLSI_MSG("the IDX header's {0} x {1} x {2} does not fit the size of the file"), NULL,
             (int32_t)(dim[0] & 0x7FFFFFFF), (int32_t)(dim[1] & 0x7FFFFFFF),
             (int32_t)(dim[2] & 0x7FFFFFFF));
+    if (y != NULL && (label_bytes < 8 || y[0] != 0 || y[1] != 0 || y[2] != 8 || y[3] != 1 ||
+                      label_bytes != 8 + (size_t)dlsi_big32(y + 4)))
+        return dlsi_fail(error, DLS_E_FORMAT,
+                         DLSI_MSG("the labels are not an IDX file of bytes with one axis"), NULL, 0,
+                         0, 0);
+    if (y != NULL && dlsi_big32(y + 4) != dim[0])
+        return dlsi_fail(error, DLS_E_FORMAT, DLSI_MSG("{0} images but {1} labels"), NULL,
+                         (int32_t)dim[0], (int32_t)(dlsi_big32(y + 4) & 0x7FFFFFFF), 0);
     memset(data, 0, sizeof *data);
     data->x = x + 4 + 4 * dims;
     data->dtype = DLS_U8;
     data->count = (int32_t)dim[0];
     data->shape = dims == 2 ? dlsi_shape(1, 1, (int32_t)dim[1])
                             : dlsi_shape((int32_t)dim[1], (int32_t)dim[2], (int32_t)dim[3]);
-    if (y == NULL) return DLS_OK;
-    if (label_bytes < 8 || y[0] != 0 || y[1] != 0 || y[2] != 8 || y[3] != 1 ||
-        label_bytes != 8 + (size_t)dlsi_big32(y + 4))
-        return dlsi_fail(error, DLS_E_FORMAT,
-                         DLSI_MSG("the labels are not an IDX file of bytes with one axis"), NULL, 0,
-                         0, 0);
-    if (dlsi_big32(y + 4) != dim[0])
-        return dlsi_fail(error, DLS_E_FORMAT, DLSI_MSG("{0} images but {1} labels"), NULL,
-                         data->count, (int32_t)(dlsi_big32(y + 4) & 0x7FFFFFFF), 0);
     return DLS_OK;
 }
 
@@ -12251,7 +12273,11 @@ DLSI_FN dls_status dlsi_fit_open(dlsi_fit *f, dls_net *net, const dls_data *data
     f->per_epoch = dlsi_ceil_div(data->count, d.batch);
     f->steps = f->per_epoch * dlsi_or(desc->epochs, 1);
     if (desc->steps > 0) f->steps = desc->steps;
-    if (d.optim.total_steps == 0) d.optim.total_steps = f->steps;
+    if (d.optim.total_steps ==
+        0) { /* of the epochs: a run cut short by steps can be gone on with */
+        d.optim.total_steps = f->per_epoch * desc->epochs;
+        if (d.optim.total_steps < f->steps) d.optim.total_steps = f->steps;
+    }
     f->train = dls_train_create(net, &d);
     if (f->train == NULL)
         return net->error.status != DLS_OK            ? net->error.status
@@ -13256,8 +13282,8 @@ DLS_API void dls_job_shards(const int32_t *shares, int32_t size, int32_t shards,
 }
 
 #if DLS_ENABLE_TRAIN
-enum { DLSI_JOB_IDLE = 0, DLSI_JOB_SUMS, DLSI_JOB_SCALES };
-/* This peer's shards, then the first reduction. */
+enum { DLSI_JOB_IDLE = 0, DLSI_JOB_READY, DLSI_JOB_SUMS, DLSI_JOB_SCALES };
+/* This peer's shards. The engine is left alone: it may be in use by another thread. */
 DLSI_FN dls_status dlsi_job_compute(dls_job *job) {
     dls_exact e;
     int32_t first, count, s;
@@ -13268,11 +13294,10 @@ DLSI_FN dls_status dlsi_job_compute(dls_job *job) {
     dls_job_shards(job->shares, job->coll->size, e.shards, job->coll->rank, &first, &count);
     for (s = first; s < first + count && st == DLS_OK; s++)
         st = dls_train_shard_data(job->train, job->data, job->augment, job->index, s);
-    if (st == DLS_OK) st = dls_coll_allreduce(job->coll, e.sums, e.sums_count, DLS_REDUCE_SUM_I32);
     if (st != DLS_OK) return st;
     job->samples +=
         (int64_t)job->n * (first + count) / e.shards - (int64_t)job->n * first / e.shards;
-    job->phase = DLSI_JOB_SUMS;
+    job->phase = DLSI_JOB_READY;
     return DLS_OK;
 }
 DLS_API dls_status dls_job_begin(dls_job *job, const dls_data *data, const dls_augment *augment,
@@ -13288,8 +13313,11 @@ DLS_API bool dls_job_poll(dls_job *job, dls_status *status, dls_step_stats *stat
     bool redo = false;
     dls_train_exact(job->train, &e);
     while (job->phase != DLSI_JOB_IDLE) {
-        if (!dls_coll_poll(job->coll, status)) return false;
-        if (*status == DLS_OK && job->phase == DLSI_JOB_SUMS) {
+        if (job->phase != DLSI_JOB_READY && !dls_coll_poll(job->coll, status)) return false;
+        if (job->phase == DLSI_JOB_READY) {
+            job->phase = DLSI_JOB_SUMS;
+            *status = dls_coll_allreduce(job->coll, e.sums, e.sums_count, DLS_REDUCE_SUM_I32);
+        } else if (*status == DLS_OK && job->phase == DLSI_JOB_SUMS) {
             job->phase = DLSI_JOB_SCALES;
             e.scales[e.scales_count] = job->stop; /* the trainer keeps a byte behind them for us */
             *status =
@@ -13695,6 +13723,7 @@ struct dls_node {
     char text[320];
     int32_t lost; /* rank that was lost, -1: none */
     dls_status lost_status;
+    bool settled;
     bool closing;    /* under the lock */
     uint32_t posted; /* ops that the other thread was told of */
     bool threaded;
@@ -13706,10 +13735,15 @@ struct dls_node {
 };
 
 #if DLS_ENABLE_THREADS
-DLSI_FN void dlsi_node_lock(void *user) { pthread_mutex_lock(&((dls_node *)user)->lock); }
+DLSI_FN void dlsi_node_lock(void *user) {
+    dls_node *n = (dls_node *)user;
+    if (n->threaded) pthread_mutex_lock(&n->lock);
+}
 DLSI_FN void dlsi_node_unlock(void *user) {
-    pthread_cond_broadcast(&((dls_node *)user)->moved);
-    pthread_mutex_unlock(&((dls_node *)user)->lock);
+    dls_node *n = (dls_node *)user;
+    if (!n->threaded) return;
+    pthread_cond_broadcast(&n->moved);
+    pthread_mutex_unlock(&n->lock);
 }
 DLSI_FN void *dlsi_node_main(void *user) {
     dls_node *n = (dls_node *)user;
@@ -13739,11 +13773,14 @@ DLSI_FN void dlsi_node_wait(dls_node *n) {
 }
 DLSI_FN bool dlsi_node_start(dls_node *n) {
     if (pthread_mutex_init(&n->lock, NULL) != 0) return false;
-    if (pthread_cond_init(&n->moved, NULL) != 0 ||
-        pthread_create(&n->thread, NULL, dlsi_node_main, n) != 0)
-        return false;
-    n->threaded = true;
-    return true;
+    n->threaded = true; /* the thread reads it */
+    if (pthread_cond_init(&n->moved, NULL) == 0) {
+        if (pthread_create(&n->thread, NULL, dlsi_node_main, n) == 0) return true;
+        pthread_cond_destroy(&n->moved);
+    }
+    pthread_mutex_destroy(&n->lock);
+    n->threaded = false;
+    return false;
 }
 DLSI_FN void dlsi_node_stop(dls_node *n) {
     if (!n->threaded) return;
@@ -13767,6 +13804,16 @@ DLSI_FN bool dlsi_node_start(dls_node *n) {
 DLSI_FN void dlsi_node_stop(dls_node *n) { (void)n; }
 #endif
 
+/* A loss makes every peer give up, and its leaving looks like another loss to the rest. So each
+   holds still for a while, with the lock held but while waiting, until all have seen the first. */
+#define DLSI_NODE_SETTLE_US 50000
+DLSI_FN bool dlsi_node_settle(dls_node *n) {
+    const uint64_t start = dls_now_us();
+    if (n->peer == NULL || n->settled || !dlsi_peer_any_lost(n->peer)) return true;
+    while (dls_now_us() - start < DLSI_NODE_SETTLE_US) dlsi_node_wait(n);
+    n->settled = true;
+    return true;
+}
 /* Takes events; remembers the first peer that was lost. */
 DLSI_FN void dlsi_node_events(dls_node *n) {
     dls_peer_event e;
@@ -13777,7 +13824,10 @@ DLSI_FN void dlsi_node_events(dls_node *n) {
     }
 }
 DLSI_FN dls_status dlsi_node_fail(dls_node *n, dls_status st) {
+    if (st == DLS_OK) return st;
+    dlsi_node_lock(n);
     dlsi_node_events(n);
+    dlsi_node_unlock(n);
     if (n->lost >= 0 && (st == DLS_E_PEER || st == DLS_E_TIMEOUT))
         return dlsi_fail(
             &n->error, DLS_E_PEER,
@@ -13916,8 +13966,9 @@ DLSI_FN dls_status dlsi_node_stage(dls_node *n, size_t bytes) {
 DLSI_FN dls_status dlsi_node_reduce(dls_node *n, void *data, size_t count, dls_reduce reduce) {
     dls_status st;
     dlsi_node_lock(n);
+    (void)dlsi_node_settle(n);
     st = dls_coll_allreduce(&n->coll, data, count, reduce);
-    while (st == DLS_OK && !dls_coll_poll(&n->coll, &st)) dlsi_node_wait(n);
+    while (st == DLS_OK && dlsi_node_settle(n) && !dls_coll_poll(&n->coll, &st)) dlsi_node_wait(n);
     dlsi_node_unlock(n);
     return dlsi_node_fail(n, st);
 }
@@ -13959,7 +14010,7 @@ DLSI_FN dls_status dlsi_node_step(void *user, dlsi_fit *f, int32_t n, dls_step_s
     /* Computing again after a redo happens under the lock, while bytes wait; it is rare. */
     dlsi_node_lock(nf->node);
     while (!over) {
-        over = dls_job_poll(&nf->job, &st, stats);
+        over = dlsi_node_settle(nf->node) && dls_job_poll(&nf->job, &st, stats);
         if (!over) dlsi_node_wait(nf->node);
     }
     dlsi_node_unlock(nf->node);
@@ -14104,7 +14155,7 @@ DLSI_FN dls_status dlsi_stage_wait(dls_node *n, int32_t *op) {
     dls_status st = DLS_OK;
     if (*op < 0) return DLS_OK;
     dlsi_node_lock(n);
-    while (!dls_peer_op_done(n->peer, *op, &st)) dlsi_node_wait(n);
+    while (dlsi_node_settle(n) && !dls_peer_op_done(n->peer, *op, &st)) dlsi_node_wait(n);
     dlsi_node_unlock(n);
     *op = -1;
     return dlsi_node_fail(n, st);

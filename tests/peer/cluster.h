@@ -14,9 +14,9 @@ typedef struct cluster {
     dls_peer *peer[CLUSTER_MAX];
     unsigned char *mem[CLUSTER_MAX];
     size_t bytes[CLUSTER_MAX];
-    int32_t link[CLUSTER_MAX][CLUSTER_MAX];        /* of engine a, to b; -1: none */
-    pipe_half wire[CLUSTER_MAX][CLUSTER_MAX];      /* on its way from a to b */
-    bool cut[CLUSTER_MAX][CLUSTER_MAX];            /* bytes from a to b vanish */
+    int32_t link[CLUSTER_MAX][CLUSTER_MAX];         /* of engine a, to b; -1: none */
+    pipe_half wire[CLUSTER_MAX][CLUSTER_MAX];       /* on its way from a to b */
+    bool cut[CLUSTER_MAX][CLUSTER_MAX];             /* bytes from a to b vanish */
     dls_status rx_status[CLUSTER_MAX][CLUSTER_MAX]; /* first error of b taking bytes of a */
     uint64_t now;
     dls_rng rng;

@@ -12,9 +12,9 @@ static void ring_open(ring *r, int32_t n, uint64_t seed, size_t bytes) {
     cluster_open(&r->c, n, seed, true);
     for (i = 0; i < n; i++) {
         r->staging[i] = (unsigned char *)malloc(dls_coll_size(n, bytes));
-        CHECK_STATUS(dls_coll_init(&r->coll[i], r->c.peer[i], i, n, r->staging[i],
-                                   dls_coll_size(n, bytes)),
-                     DLS_OK);
+        CHECK_STATUS(
+            dls_coll_init(&r->coll[i], r->c.peer[i], i, n, r->staging[i], dls_coll_size(n, bytes)),
+            DLS_OK);
     }
 }
 static void ring_close(ring *r) {
@@ -170,7 +170,7 @@ static void test_coll_peer_lost(void) {
     int32_t n, victim;
     int moves;
     for (n = 2; n <= CLUSTER_MAX; n++)
-        for (victim = 0; victim < n; victim += n > 4 ? 3 : 1)
+        for (victim = 0; victim<n; victim += n> 4 ? 3 : 1)
             for (moves = 0; moves < 150; moves += 29)
                 if (moves < n * n) CHECK_INT(ring_loss(n, victim, moves), 0);
 }

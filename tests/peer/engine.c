@@ -498,9 +498,8 @@ static void test_engine_empty_message_asked_late(void) {
 }
 /* Sender and receiver must mean the same length: the link ends, neither is left waiting. */
 static void test_engine_lengths_disagree(void) {
-    static const size_t lengths[][2] = {{10, 9},     {9, 10},        {0, 1},
-                                        {1, 0},      {65536, 65537}, {65537, 65536},
-                                        {131072, 1}, {1, 131072}};
+    static const size_t lengths[][2] = {{10, 9},        {9, 10},        {0, 1},      {1, 0},
+                                        {65536, 65537}, {65537, 65536}, {131072, 1}, {1, 131072}};
     static unsigned char out[140000], in[140000];
     size_t i;
     int late;

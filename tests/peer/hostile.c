@@ -4,9 +4,9 @@
 
 /* One frame with a right checksum and fields by chance, then some body; returns its bytes. */
 static size_t hostile_frame(dls_rng *rng, unsigned char *to, size_t most) {
-    static const uint32_t lengths[] = {0,  1,     2,     15,         16,        47,        48,
-                                       49, 65535, 65536, 65537,      131072,    0x7FFFFFFFu,
-                                       80, 100,   0,     0xFFFFFFFFu, 1u << 16, 1u << 31};
+    static const uint32_t lengths[] = {0,   1,     2,           15,       16,      47,          48,
+                                       49,  65535, 65536,       65537,    131072,  0x7FFFFFFFu, 80,
+                                       100, 0,     0xFFFFFFFFu, 1u << 16, 1u << 31};
     dls_frame f;
     size_t body, i;
     f.type = below(rng, 8) == 0 ? below(rng, 256) : 1 + below(rng, 4);

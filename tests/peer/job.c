@@ -221,8 +221,10 @@ static void test_job_shards(void) {
             CHECK_INT(first, at);
             CHECK(count >= 0);
             at += count;
-            if (i % 5 == 0 || total == 0) CHECK(count - shards / size <= 1 && count >= shards / size);
-            else CHECK_NEAR(count, (double)own * shards / (double)total, 1.0);
+            if (i % 5 == 0 || total == 0)
+                CHECK(count - shards / size <= 1 && count >= shards / size);
+            else
+                CHECK_NEAR(count, (double)own * shards / (double)total, 1.0);
             if (i % 5 != 0 && total > 0 && own == 0) CHECK_INT(count, 0);
         }
         CHECK_INT(at, shards);
@@ -313,7 +315,8 @@ static void test_job_peer_lost(void) {
             b = (int32_t)below(&c.rng, 3);
             (void)cluster_move(&c, a, b, 600, true);
             (void)cluster_move(&c, a, b, 600, false);
-            if (!over[a] && (a != 1 || turn < moves)) over[a] = dls_job_poll(&job[a], &st[a], &stats);
+            if (!over[a] && (a != 1 || turn < moves))
+                over[a] = dls_job_poll(&job[a], &st[a], &stats);
         }
         for (a = 0; a < 3; a++) {
             if (a != 1) CHECK(over[a]);
@@ -373,8 +376,8 @@ static void test_job_stages_equal_whole(void) {
         const int32_t one[2] = {0, dls_net_nodes(net)};
         float whole[13 * JOB_CLASSES], parts[13 * JOB_CLASSES];
         for (i = 0; i < 4; i++) /* statistics and weights of use */
-            CHECK_STATUS(
-                dls_train_step_data(train, &data, NULL, index, job_index(i, index), NULL), DLS_OK);
+            CHECK_STATUS(dls_train_step_data(train, &data, NULL, index, job_index(i, index), NULL),
+                         DLS_OK);
         CHECK(job_staged(net, 1, one, job_x, 13, whole, 13 * JOB_CLASSES));
         for (stages = 1; stages <= 4; stages++)
             for (weighted = 0; weighted < 2; weighted++) {

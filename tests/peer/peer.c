@@ -40,6 +40,7 @@ static void test_free(void *p) {
 
 int main(int argc, char **argv) {
     test_start("peer", argc, argv);
+    alarm(280); /* a hang is a crash that says so */
     wire_tests();
     engine_tests();
     hostile_tests();

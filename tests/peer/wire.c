@@ -10,10 +10,12 @@ static void test_wire_frame_layout(void) {
     crc = dls_crc32c(0, want, sizeof want);
     CHECK_INT(to[12] | to[13] << 8 | to[14] << 16 | (long long)to[15] << 24, crc);
 }
-static const dls_frame wire_good[] = {
-    {DLS_FRAME_HELLO, 0, DLS_HELLO_BYTES, 0}, {DLS_FRAME_PING, 0, 0, 0},
-    {DLS_FRAME_BYE, 0, 0, 9},                 {DLS_FRAME_DATA, 0, 0, 1},
-    {DLS_FRAME_DATA, 3, DLS_FRAME_MOST, ~0u}, {DLS_FRAME_DATA, 1, 65535, 0x80000000u}};
+static const dls_frame wire_good[] = {{DLS_FRAME_HELLO, 0, DLS_HELLO_BYTES, 0},
+                                      {DLS_FRAME_PING, 0, 0, 0},
+                                      {DLS_FRAME_BYE, 0, 0, 9},
+                                      {DLS_FRAME_DATA, 0, 0, 1},
+                                      {DLS_FRAME_DATA, 3, DLS_FRAME_MOST, ~0u},
+                                      {DLS_FRAME_DATA, 1, 65535, 0x80000000u}};
 
 static void test_wire_frame_round_trip(void) {
     size_t i;
