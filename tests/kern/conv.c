@@ -370,7 +370,7 @@ static int pool_window(const dlsi_corr *g, int32_t y, int32_t x, ptrdiff_t *from
     }
     return n;
 }
-/* how 0: greatest, 1: mean of those inside, 2: mean of the whole window. y and dx, both from ref. */
+/* how 0: greatest, 1: mean of those inside, 2: mean of the whole window. Adds to dx. */
 static void pool_reference(const dlsi_corr *g, int how, const dls_real *dy, double *yr,
                            double *dx) {
     ptrdiff_t from[32];
