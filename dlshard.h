@@ -833,7 +833,7 @@ DLS_API dls_shape dls_net_shape(const dls_net *net, dls_val x);
 DLS_API const dls_op *dls_net_op_of(const dls_net *net, dls_val x);
 /* Inputs of a node into in[DLS_OP_INPUTS]; returns their count. */
 DLS_API int32_t dls_net_inputs_of(const dls_net *net, dls_val x, dls_val *in);
-/* Multiply-adds of one sample, nodes [first, last), forward. */
+/* Multiply-adds of one sample, nodes [first, last), forward. 0 in the MCU profile without peers. */
 DLS_API double dls_net_macs(const dls_net *net, int32_t first, int32_t last);
 /* Hash of the graph: ops, attributes, shapes, inputs; not of weights. Peers compare it. */
 DLS_API uint64_t dls_net_hash(const dls_net *net);
@@ -1828,6 +1828,11 @@ DLS_API char *dls_error_text(const dls_error *error, char *buf, size_t bytes) {
         dlsi_text_str(&t, error->name != NULL ? " (" : "");
         dlsi_text_str(&t, error->name != NULL ? error->name : "");
         dlsi_text_str(&t, error->name != NULL ? ")" : "");
+    }
+    if (error->node < 0 && error->name != NULL && strstr(s, "{s}") == NULL) {
+        dlsi_text_str(&t, ", '");
+        dlsi_text_str(&t, error->name);
+        dlsi_text_str(&t, "'");
     }
     if (*s != '\0') dlsi_text_str(&t, ". ");
     while (*s != '\0') {
@@ -4758,7 +4763,7 @@ DLS_API dls_status dls_op_fail(const dls_op_site *site, dls_status status, const
 #endif
 /* So that the compiler drops what only training needs where there is none. */
 #define DLSI_TRAINS(object) (DLS_ENABLE_TRAIN && (object)->train)
-/* Firmware that neither trains nor shares work never asks for it, and is spared double arithmetic. */
+/* Firmware that shares no work never asks how much there is, and is spared double arithmetic. */
 #define DLSI_MACS(count) (DLSI_HOSTED || DLS_ENABLE_PEERS ? (count) : 0.0)
 
 /* ---- Helpers ---- */
@@ -5021,7 +5026,7 @@ DLSI_FN dls_status dlsi_linear_shape(const dls_op_site *site, dls_op_spec *spec)
         spec->work = dlsi_gemm_work(site->cx, &fwd);
         if (fwd.b_packed)
             spec->packed = dlsi_reals((size_t)(dlsi_ceil_div(units, nr) * nr) * ((size_t)c + 1));
-        if (site->train) {
+        if (DLSI_TRAINS(site)) {
             spec->work = dlsi_max_size(spec->work, dlsi_gemm_work(site->cx, &dx));
             spec->work = dlsi_max_size(spec->work, dlsi_gemm_work(site->cx, &dw));
             spec->work =
@@ -5136,7 +5141,7 @@ DLS_API const dls_op *dls_op_linear(void) {
                                dlsi_linear_shape,
                                dlsi_linear_forward,
                                DLSI_BACKWARD(dlsi_linear_backward),
-                               dlsi_linear_pack,
+                               DLSI_PACKING(dlsi_linear_pack),
                                NULL};
     return &row;
 }
@@ -5169,7 +5174,7 @@ DLSI_FN dls_status dlsi_tied_shape(const dls_op_site *site, dls_op_spec *spec) {
         dw.m = v;
         dw.n = c;
         spec->work = dlsi_gemm_work(site->cx, &fwd);
-        if (site->train) {
+        if (DLSI_TRAINS(site)) {
             spec->work = dlsi_max_size(spec->work, dlsi_gemm_work(site->cx, &dx));
             spec->work = dlsi_max_size(spec->work, dlsi_gemm_work(site->cx, &dw));
         }
@@ -5431,7 +5436,7 @@ DLSI_FN int32_t dlsi_wino_tiles(const dlsi_conv *v) {
 }
 DLSI_FN int32_t dlsi_wino_block(const dlsi_conv *v) {
     const int64_t tile = (int64_t)DLSI_WINO_POINTS * ((int64_t)v->c + v->oc);
-    const int32_t fit = (int32_t)(DLSI_WINO_BUDGET / tile) / 14 * 14;
+    const int32_t fit = (tile > DLSI_WINO_BUDGET ? 0 : DLSI_WINO_BUDGET / (int32_t)tile) / 14 * 14;
     return dlsi_max_i32(14, dlsi_min_i32(fit, 112));
 }
 DLSI_FN size_t dlsi_wino_filter_reals(const dlsi_conv *v, int32_t k, int32_t n) {
@@ -6090,7 +6095,7 @@ DLSI_FN dls_status dlsi_conv_check(const dls_op_site *site, int32_t *kh, int32_t
         return dls_op_fail(site, DLS_E_SHAPE,
                            DLSI_MSG("{2} groups must divide {0} input and {1} output channels"),
                            site->x[0].c, a->i[DLSI_CONV_C], a->i[DLSI_CONV_G]);
-    if (!dlsi_fits((int64_t)site->x[0].c / a->i[DLSI_CONV_G] * dlsi_low(k) * dlsi_high(k),
+    if (!dlsi_fits((int64_t)(site->x[0].c / a->i[DLSI_CONV_G]) * dlsi_low(k) * dlsi_high(k),
                    a->i[DLSI_CONV_C]))
         return dls_op_fail(site, DLS_E_SHAPE, DLSI_MSG("{0} x {1} channels: too many weights"),
                            site->x[0].c, a->i[DLSI_CONV_C], 0);
@@ -6160,7 +6165,7 @@ DLSI_FN dls_status dlsi_conv_shape(const dls_op_site *site, dls_op_spec *spec) {
         spec->param[0].scale = dlsi_he(v.c);
         return st;
     }
-    dlsi_conv_sizes(&v, site->train, dlsi_packs(site), spec);
+    dlsi_conv_sizes(&v, DLSI_TRAINS(site), dlsi_packs(site), spec);
     return DLS_OK;
 }
 DLSI_FN void dlsi_conv_op_pack(const dls_op_call *call, const dls_real *scale,
@@ -6243,7 +6248,7 @@ DLS_API const dls_op *dls_op_conv2d(void) {
                                dlsi_conv_shape,
                                dlsi_conv_forward,
                                DLSI_BACKWARD(dlsi_conv_backward),
-                               dlsi_conv_op_pack,
+                               DLSI_PACKING(dlsi_conv_op_pack),
                                NULL};
     return &row;
 }
@@ -7848,7 +7853,7 @@ DLSI_FN dls_status dlsi_att_shape(const dls_op_site *site, dls_op_spec *spec) {
         g.b_col = 2;
         spec->work_thread = dlsi_reals(across + along + (size_t)DLSI_ATT_BLOCK * (size_t)tk +
                                        dlsi_gemm_thread_reals(site->cx, &g) + 64);
-        if (site->train)
+        if (DLSI_TRAINS(site))
             spec->work_thread +=
                 dlsi_reals(across + (size_t)DLSI_ATT_BLOCK * (size_t)tk + DLSI_ATT_BLOCK);
     }
@@ -9355,10 +9360,10 @@ DLSI_FN void dlsi_plan_reads(dlsi_plan *p, int32_t i, const dls_op_spec *spec) {
     for (k = 0; k < n->inputs; k++) {
         if ((n->tied >> k & 1u) != 0) continue;
         dlsi_plan_extend(p, net->slot[n->in[k]].val, t);
-        if (p->train && dlsi_slot_is(s, DLSI_SLOT_GRAD) && (spec->keep_x >> k & 1u) != 0)
+        if (DLSI_TRAINS(p) && dlsi_slot_is(s, DLSI_SLOT_GRAD) && (spec->keep_x >> k & 1u) != 0)
             dlsi_plan_extend(p, net->slot[n->in[k]].val, dlsi_time_back(p, i));
     }
-    if (p->train && spec->keep_y && dlsi_slot_is(s, DLSI_SLOT_GRAD))
+    if (DLSI_TRAINS(p) && spec->keep_y && dlsi_slot_is(s, DLSI_SLOT_GRAD))
         dlsi_plan_extend(p, s->val, dlsi_time_back(p, i));
 }
 DLSI_FN int32_t dlsi_plan_last_read(const dlsi_plan *p, int32_t x) {
@@ -9610,7 +9615,7 @@ DLSI_FN void dlsi_plan_forward(dlsi_plan *p) {
         if (spec.saved_sample > 0 || spec.saved_batch > 0)
             s->saved = dlsi_plan_add_store(
                 p, dlsi_add(dlsi_mul(spec.saved_sample, (size_t)p->batch), spec.saved_batch),
-                dlsi_time(p, i), p->train ? dlsi_time_back(p, i) : dlsi_time(p, i));
+                dlsi_time(p, i), DLSI_TRAINS(p) ? dlsi_time_back(p, i) : dlsi_time(p, i));
         if (spec.packed > 0) {
             s->packed = (uint32_t)(p->packed / DLS_ALIGN);
             p->packed = dlsi_add(p->packed, dlsi_round_up(spec.packed, DLS_ALIGN));
@@ -9626,9 +9631,9 @@ DLSI_FN dls_status dlsi_net_plan(dlsi_plan *p, dls_net *net, const dls_exec_desc
     dls_status st = dlsi_plan_open(p, net, desc);
     if (st != DLS_OK) return st;
     dlsi_plan_live(p);
-    if (p->train) dlsi_plan_grads(p);
+    if (DLSI_TRAINS(p)) dlsi_plan_grads(p);
     dlsi_plan_forward(p);
-    if (p->train) dlsi_plan_backward(p);
+    if (DLSI_TRAINS(p)) dlsi_plan_backward(p);
     dlsi_plan_place(p);
     for (i = 0; i < p->last; i++) { /* from stores to offsets */
         dlsi_slot *s = &net->slot[i];
@@ -9658,7 +9663,7 @@ DLSI_FN dls_exec *dlsi_exec_layout(dlsi_layout *l, const dlsi_plan *p) {
     dls_exec *e = (dls_exec *)dlsi_layout_take(l, sizeof *e);
     dlsi_slot *slot = (dlsi_slot *)dlsi_layout_take(l, (size_t)p->last * sizeof *slot);
     const size_t tables = l->used;
-    dls_real *grads = (dls_real *)dlsi_layout_take(l, p->train ? dlsi_reals(end - first) : 0);
+    dls_real *grads = (dls_real *)dlsi_layout_take(l, DLSI_TRAINS(p) ? dlsi_reals(end - first) : 0);
     unsigned char *packed = (unsigned char *)dlsi_layout_take(l, p->packed);
     unsigned char *values = (unsigned char *)dlsi_layout_take(l, p->values);
     void *work = dlsi_layout_take(l, p->work);
@@ -9666,9 +9671,9 @@ DLSI_FN dls_exec *dlsi_exec_layout(dlsi_layout *l, const dlsi_plan *p) {
     if (e == NULL) return NULL;
     memset(e, 0, sizeof *e);
     e->slot = slot;
-    e->grads = p->train ? grads : NULL;
+    e->grads = DLSI_TRAINS(p) ? grads : NULL;
     e->param_first = first;
-    e->grad_count = p->train ? end - first : 0;
+    e->grad_count = DLSI_TRAINS(p) ? end - first : 0;
     e->packed = packed;
     e->values = values;
     e->work = work;
@@ -9714,7 +9719,7 @@ DLS_API dls_status dls_exec_init(dls_exec **exec, dls_net *net, const dls_exec_d
     (*exec)->output = p.output;
     (*exec)->train = p.train;
     memcpy((*exec)->slot, net->slot, (size_t)p.last * sizeof(dlsi_slot));
-    if (p.train) memset((*exec)->grads, 0, (*exec)->memory.grads);
+    if (DLSI_TRAINS(&p)) memset((*exec)->grads, 0, (*exec)->memory.grads);
     return DLS_OK;
 }
 #if DLS_ENABLE_HEAP
@@ -9774,11 +9779,11 @@ DLS_API const void *dls_exec_value(const dls_exec *exec, dls_val x) {
     return dlsi_exec_x(exec, x);
 }
 DLS_API dls_real *dls_exec_output_grad(dls_exec *exec) {
-    return exec->train ? dlsi_exec_dx(exec, exec->output) : NULL;
+    return DLSI_TRAINS(exec) ? dlsi_exec_dx(exec, exec->output) : NULL;
 }
 DLS_API const dls_real *dls_exec_input_grad(const dls_exec *exec, int32_t i) {
     const dls_val v = dls_exec_input_val(exec, i);
-    return v < 0 || !exec->train ? NULL : dlsi_exec_dx(exec, v);
+    return v < 0 || !DLSI_TRAINS(exec) ? NULL : dlsi_exec_dx(exec, v);
 }
 DLS_API dls_real *dls_exec_grads(dls_exec *exec) { return exec->grads; }
 DLS_API void dls_exec_memory_of(const dls_exec *exec, dls_exec_memory *memory) {
@@ -9881,7 +9886,7 @@ DLS_API dls_status dls_exec_forward(dls_exec *exec, int32_t n) {
 }
 DLS_API dls_status dls_exec_forward_train(dls_exec *exec, int32_t n, uint64_t seed, int64_t sample,
                                           int64_t total) {
-    if (!exec->train) return DLS_E_STATE;
+    if (!DLSI_TRAINS(exec)) return DLS_E_STATE;
     exec->training_call = true;
     exec->seed = seed;
     exec->sample = sample;
@@ -9928,7 +9933,7 @@ DLSI_FN void dlsi_exec_fixed_ready(const dls_exec *e, int32_t i) {
 DLS_API dls_status dls_exec_backward(dls_exec *exec, bool add) {
     dls_op_call call;
     int32_t i;
-    if (!exec->train || exec->n == 0)
+    if (!DLSI_TRAINS(exec) || exec->n == 0)
         return dlsi_fail(&exec->error, DLS_E_STATE,
                          DLSI_MSG("backward needs a plan with train, and a forward call before"),
                          NULL, 0, 0, 0);
@@ -10304,6 +10309,7 @@ DLS_API dls_status dls_model_read(dls_model *model, const char *path, dls_error 
     if (st != DLS_OK) return st;
     st = dls_model_open(model, bytes, size, error);
     if (st != DLS_OK) {
+        if (error != NULL) error->name = path;
         DLS_FREE(bytes);
         memset(model, 0, sizeof *model);
     }
@@ -12273,8 +12279,7 @@ DLSI_FN dls_status dlsi_fit_open(dlsi_fit *f, dls_net *net, const dls_data *data
     f->per_epoch = dlsi_ceil_div(data->count, d.batch);
     f->steps = f->per_epoch * dlsi_or(desc->epochs, 1);
     if (desc->steps > 0) f->steps = desc->steps;
-    if (d.optim.total_steps ==
-        0) { /* of the epochs: a run cut short by steps can be gone on with */
+    if (d.optim.total_steps == 0) { /* of the epochs, so that a run cut short can be gone on with */
         d.optim.total_steps = f->per_epoch * desc->epochs;
         if (d.optim.total_steps < f->steps) d.optim.total_steps = f->steps;
     }
