@@ -5389,6 +5389,9 @@ typedef struct dlsi_conv {
     dlsi_method method;
 } dlsi_conv;
 
+/* Scalar code knows neither, so that they and what they need are not linked. */
+#define DLSI_IS_PATCH(v) (DLSI_VARIANTS > 1 && (v)->method == DLSI_PATCH)
+#define DLSI_IS_WINO(v) (DLSI_VARIANTS > 1 && (v)->method == DLSI_WINO)
 DLSI_FN dlsi_method dlsi_conv_method(const dlsi_conv *v) {
     const bool one_group = v->groups == 1,
                plain = v->sh == 1 && v->sw == 1 && v->dh == 1 && v->dw == 1;
@@ -5448,13 +5451,13 @@ DLSI_FN size_t dlsi_conv_packed_reals(const dlsi_conv *v) {
     const size_t taps = (size_t)v->kh * (size_t)v->kw;
     const int32_t nr = DLSI_K_NR(v->cx);
     if (v->method == DLSI_DEPTH) return taps * (size_t)v->c;
-    if (v->method == DLSI_WINO) return dlsi_wino_filter_reals(v, v->c, v->oc);
+    if (DLSI_IS_WINO(v)) return dlsi_wino_filter_reals(v, v->c, v->oc);
     return (size_t)v->groups * (size_t)(dlsi_ceil_div(v->og, nr) * nr) * taps * (size_t)v->cg;
 }
 /* Filters, flipped and transposed, as the gradient by x wants them. */
 DLSI_FN size_t dlsi_conv_flipped_reals(const dlsi_conv *v) {
     const int32_t nr = DLSI_K_NR(v->cx);
-    if (v->method == DLSI_WINO) return dlsi_wino_filter_reals(v, v->oc, v->c);
+    if (DLSI_IS_WINO(v)) return dlsi_wino_filter_reals(v, v->oc, v->c);
     if (v->method == DLSI_DEPTH) return (size_t)v->kh * (size_t)v->kw * (size_t)v->c;
     return (size_t)v->groups * (size_t)(dlsi_ceil_div(v->cg, nr) * nr) * (size_t)(v->kh * v->kw) *
            (size_t)v->og;
@@ -5483,7 +5486,7 @@ DLSI_FN size_t dlsi_conv_scratch_reals(const dlsi_conv *v, bool train) {
     size_t block;
     dlsi_gemm g;
     DLSI_ZERO(g);
-    if (v->method == DLSI_PATCH) {
+    if (DLSI_IS_PATCH(v)) {
         g.m = g.k = dlsi_max_i32(v->kh * v->kw * v->c, dlsi_patch_rows(v) * v->ow);
         g.n = v->oc;
         g.b_col = 1;
@@ -5771,7 +5774,7 @@ DLSI_FN void dlsi_conv_pack(const dlsi_conv *v, const dls_real *w, dls_real *dst
         memcpy(dst, w, dlsi_conv_packed_reals(v) * sizeof *dst);
         return;
     }
-    if (v->method == DLSI_WINO) {
+    if (DLSI_IS_WINO(v)) {
         dlsi_wino_filters(v, w, false, dst);
         return;
     }
@@ -5793,7 +5796,7 @@ DLSI_FN void dlsi_conv_forward_run(dlsi_conv_job *job, const dls_real *w, const 
     job->b_k = v->method == DLSI_DEPTH ? v->c : in_place ? v->oc : nr;
     job->b_panel = in_place ? nr : (ptrdiff_t)k * nr;
     job->b_group = in_place ? v->og : (ptrdiff_t)dlsi_ceil_div(v->og, nr) * nr * k;
-    if (v->method == DLSI_WINO) {
+    if (DLSI_IS_WINO(v)) {
         job->rows = dlsi_wino_block(v);
         dls_parallel_for(v->cx->pool, dlsi_ceil_div(v->n * dlsi_wino_tiles(v), job->rows),
                          dlsi_conv_wino_task, job);
@@ -5801,7 +5804,7 @@ DLSI_FN void dlsi_conv_forward_run(dlsi_conv_job *job, const dls_real *w, const 
     }
     dlsi_conv_split(job);
     dls_parallel_for(v->cx->pool, v->n * job->blocks,
-                     v->method == DLSI_PATCH ? dlsi_conv_patch_task : dlsi_conv_direct_task, job);
+                     DLSI_IS_PATCH(v) ? dlsi_conv_patch_task : dlsi_conv_direct_task, job);
 }
 
 /* ---- Gradient by x. A stride of s by t parts x in s t phases; each is a plain correlation of dy
@@ -5902,7 +5905,7 @@ DLSI_FN void dlsi_conv_pack_phase(const dlsi_conv *v, const dls_real *w, dlsi_ph
 DLSI_FN void dlsi_conv_dx_run(dlsi_conv_job *job, const dls_real *w, dls_real *work) {
     const dlsi_conv *v = &job->v;
     const int32_t nr = DLSI_K_NR(v->cx);
-    if (v->method == DLSI_WINO) { /* again a 3x3 convolution, of dy */
+    if (DLSI_IS_WINO(v)) { /* again a 3x3 convolution, of dy */
         dlsi_conv_job swapped = *job;
         swapped.v.h = v->oh;
         swapped.v.w = v->ow;
@@ -5991,7 +5994,7 @@ DLSI_FN void dlsi_conv_dw_task(void *arg, int32_t task, int32_t thread) {
     dls_real *dw = job->part + (size_t)part * dlsi_conv_part_reals(v),
              *db = dw + dlsi_conv_weights(v);
     int32_t image, group, y, step;
-    if (v->method == DLSI_WINO) {
+    if (DLSI_IS_WINO(v)) {
         dlsi_conv_dw_wino(job, part, thread, dw);
     } else if (v->method == DLSI_DEPTH) {
         memset(dw, 0, dlsi_conv_weights(v) * sizeof *dw);
@@ -6002,7 +6005,7 @@ DLSI_FN void dlsi_conv_dw_task(void *arg, int32_t task, int32_t thread) {
         if (slice == 0 && job->call->dw[1] != NULL)
             DLSI_K(v->cx, col_sum, job->dy + (size_t)image * pixels * (size_t)v->oc, pixels, v->oc,
                    db, image > first);
-        if (v->method == DLSI_WINO) continue;
+        if (DLSI_IS_WINO(v)) continue;
         for (group = 0; group < (v->method == DLSI_DEPTH ? 1 : v->groups); group++) {
             dlsi_conv_corr(v, image, group, job->x, job->dy, &g);
             g.b_k = v->oc;
@@ -6014,7 +6017,7 @@ DLSI_FN void dlsi_conv_dw_task(void *arg, int32_t task, int32_t thread) {
             g.oc = o1 - o0;
             step = dlsi_max_i32(
                 1, 8192 / (int32_t)dlsi_min_size((size_t)(g.x_row * v->sh + g.y_row), 8192));
-            if (v->method == DLSI_PATCH) {
+            if (DLSI_IS_PATCH(v)) {
                 dlsi_conv_dw_patches(job, image, image > first, o0, o1 - o0, thread, dw);
                 continue;
             }
@@ -6183,7 +6186,7 @@ DLSI_FN void dlsi_conv_op_pack(const dls_op_call *call, const dls_real *scale,
     bias = dst + dlsi_conv_packed_reals(&v);
     dlsi_conv_pack(&v, call->w[0], dst);
     k = (size_t)(v.kh * v.kw) * (size_t)v.cg;
-    if (v.method == DLSI_WINO) {
+    if (DLSI_IS_WINO(&v)) {
         const size_t point = dlsi_wino_filter_reals(&v, v.c, v.oc) / DLSI_WINO_POINTS;
         for (p = 0; p < DLSI_WINO_POINTS; p++)
             dlsi_pack_affine(v.cx, dst + p * point, (size_t)v.c, v.oc, call->w[1], scale, shift,
@@ -9601,7 +9604,7 @@ DLSI_FN void dlsi_plan_forward(dlsi_plan *p) {
         dlsi_slot *s = &net->slot[i];
         if (!dlsi_slot_is(s, DLSI_SLOT_LIVE) || dlsi_slot_is(s, DLSI_SLOT_MERGED)) continue;
         dlsi_net_spec(net, i, &p->cx, p->batch, p->train, &spec);
-        if (p->fuse && spec.packed > 0) dlsi_plan_merge(p, i, spec.residual);
+        if (DLSI_VARIANTS > 1 && p->fuse && spec.packed > 0) dlsi_plan_merge(p, i, spec.residual);
         if (s->target != i) dlsi_plan_store(p, net->slot[s->target].val)->first = dlsi_time(p, i);
         dlsi_plan_reads(p, i, &spec);
     }

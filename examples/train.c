@@ -1,5 +1,6 @@
 /* cc -O2 train.c -o train -lpthread
-   Trains a small CNN on MNIST on this device: checkpoints, resume, exact mode.
+   Trains a small CNN on MNIST on this device. What --save writes is a model that classify loads and
+   a checkpoint that --resume goes on from; Ctrl-C saves too.
    ./train --data data/mnist-train --test data/mnist-test --epochs 3 --save digits.dls */
 #define DLSHARD_IMPLEMENTATION
 #include "../dlshard.h"
@@ -44,7 +45,7 @@ static dls_net *make_net(uint64_t seed) {
 }
 
 typedef struct options {
-    const char *data, *test, *save;
+    const char *data, *test;
     long seed;
     bool hash;
     dls_fit_desc fit;
@@ -54,8 +55,8 @@ static int usage(const char *word) {
     fprintf(
         stderr,
         "train: '%s'? Options: --data NAME --test NAME --seed N --steps N --epochs N --batch N\n"
-        "  --lr X --shards N --threads N --strict --state-hash --save FILE --checkpoint FILE\n"
-        "  --resume FILE. NAME stands for NAME-images-idx3-ubyte[.gz] and its labels.\n",
+        "  --lr X --shards N --threads N --strict --state-hash --save FILE --resume FILE\n"
+        "NAME stands for NAME-images-idx3-ubyte[.gz] and its labels.\n",
         word);
     return 2;
 }
@@ -65,8 +66,7 @@ static bool set(options *o, const char *word, const char *v) {
     dls_train_desc *train = &o->fit.train;
     if (!strcmp(word, "--data")) return o->data = v, true;
     if (!strcmp(word, "--test")) return o->test = v, true;
-    if (!strcmp(word, "--save")) return o->save = v, true;
-    if (!strcmp(word, "--checkpoint")) return o->fit.checkpoint = v, true;
+    if (!strcmp(word, "--save")) return o->fit.checkpoint = v, true;
     if (!strcmp(word, "--resume")) return o->fit.resume = v, true;
     if (!strcmp(word, "--seed")) return o->seed = atol(v), true;
     if (!strcmp(word, "--steps")) return o->fit.steps = atol(v), true;
@@ -138,7 +138,6 @@ int main(int argc, char **argv) {
                eval.loss);
         dls_data_close(&test);
     }
-    if (o.save != NULL && dls_net_save(net, o.save, &error) != DLS_OK) return fail(&error);
     dls_data_close(&data);
     dls_net_destroy(net);
     return st == DLS_OK ? 0 : 3;

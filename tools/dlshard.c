@@ -14,6 +14,7 @@ typedef struct options {
     const char *word[4]; /* what is not an option: command, model, data */
     int words;
     const char *data, *test, *net, *save, *curve, *peers;
+    int32_t share[64]; /* by rank; all 0: equal */
     int rank, threads, batch;
     long seed;
     double seconds;
@@ -76,6 +77,22 @@ static bool set_optim(options *o, const char *v) {
     return bad("no optimiser", v), false;
 }
 
+/* "1:2:5" */
+static bool set_shares(options *o, const char *v) {
+    const char *p = v;
+    int i;
+    for (i = 0; i < 64; i++) {
+        char *end;
+        const long share = strtol(p, &end, 10);
+        if (end == p || share < 0 || share > 1000000) break;
+        o->share[i] = (int32_t)share;
+        if (*end == '\0') return true;
+        if (*end != ':') break;
+        p = end + 1;
+    }
+    return bad("--shares wants numbers like 1:2:5, not", v), false;
+}
+
 static bool set_text(options *o, const char *w, const char *v, bool *known) {
     *known = true;
     if (!strcmp(w, "--data")) return o->data = v, true;
@@ -87,6 +104,7 @@ static bool set_text(options *o, const char *w, const char *v, bool *known) {
     if (!strcmp(w, "--checkpoint")) return o->fit.checkpoint = v, true;
     if (!strcmp(w, "--resume")) return o->fit.resume = v, true;
     if (!strcmp(w, "--optim")) return set_optim(o, v);
+    if (!strcmp(w, "--shares")) return set_shares(o, v);
     *known = false;
     return true;
 }
@@ -318,6 +336,7 @@ static dls_status fit(const options *o, dls_net *net, const dls_data *data,
     }
     me.rank = o->rank;
     me.peers = o->peers;
+    me.shares = o->share[0] + o->share[1] > 0 ? o->share : NULL;
     me.threads = o->threads;
     st = dls_node_create(&node, &me);
     if (st == DLS_OK) st = dls_node_fit(node, net, data, &o->fit, report, NULL);

@@ -35,7 +35,7 @@ same() { # NAME A B
 same "one device in exact mode = three peers" "$(t --epochs 3 --shards 8)" "$hash3"
 one=$(t --steps 60 --seed 3 --threads 1)
 same "train: 1 and 2 threads" "$one" "$(t --steps 60 --seed 3 --threads 2)"
-t --epochs 2 --steps 100 --checkpoint part.dls >/dev/null
+t --epochs 2 --steps 100 --save part.dls >/dev/null
 same "train: resume from a checkpoint = uninterrupted" "$(t --epochs 2 --resume part.dls)" "$(t --epochs 2)"
 other=$(t --steps 60 --seed 4 --threads 1)
 if [ "$one" != "$other" ]; then ok "train: seeds differ"; else fail "train: --seed changes nothing"; fi
@@ -46,7 +46,7 @@ check "classify" ./classify digits.dls data/mnist-test 200
 check "collective refuses other machines" sh -c './collective 0 10.0.0.1:1,10.0.0.2:1,10.0.0.3:1 2>&1 | grep -q DLS_E_REFUSED'
 
 # Interrupted, train leaves a checkpoint and says how to go on.
-./train --data data/mnist-train --epochs 200 --checkpoint int.dls >int.txt 2>&1 &
+./train --data data/mnist-train --epochs 200 --save int.dls >int.txt 2>&1 &
 pid=$!
 sleep 1
 kill -INT $pid
