@@ -3259,24 +3259,15 @@ DLSI_KFN void DLSI_V(corr_dw)(const dlsi_corr *g, int32_t y0, int32_t y1, dls_re
 
 /* ---- Depthwise convolution: vectors of channels; b is kh x kw x c ---- */
 
-#define DLSI_DWX 8 /* pixels at a time */
-/* `at`: where tap (0, 0) of the first pixel lies in x, perhaps before it; res: from y to its
-   addend. */
-DLSI_KINLINE void DLSI_V(depthwise_run)(const int pixels, const dlsi_corr *g, ptrdiff_t at,
-                                        dls_real *y, ptrdiff_t res, int32_t c, int left,
-                                        const int32_t *taps) {
-    DLSI_VF acc[DLSI_DWX], w, v;
-    int32_t r, s;
+#define DLSI_DWX 7 /* pixels at a time: with a row's weights they leave AVX2 registers to spare */
+typedef DLSI_VF DLSI_V(vector);
+/* Sums of `pixels` pixels, from output y on: bias, addend, clamp, store. */
+DLSI_KINLINE void DLSI_V(depthwise_end)(const int pixels, const dlsi_corr *g,
+                                        const DLSI_V(vector) * acc, dls_real *y, int32_t c,
+                                        int left) {
+    const ptrdiff_t res = g->res != NULL ? g->res - g->y : 0;
+    DLSI_VF v;
     int i;
-    DLSI_UNROLL for (i = 0; i < pixels; i++) acc[i] = DLSI_SET(0.0f);
-    for (r = taps[0]; r < taps[1]; r++) {
-        for (s = taps[2]; s < taps[3]; s++) {
-            const dls_real *from = g->x + (at + r * g->dh * g->x_row + s * g->dw * g->x_pix);
-            w = DLSI_LDL(g->b + ((ptrdiff_t)r * g->kw + s) * g->b_k + c);
-            DLSI_UNROLL for (i = 0; i < pixels; i++) acc[i] =
-                DLSI_FMA(DLSI_LDL(from + i * g->sw * g->x_pix), w, acc[i]);
-        }
-    }
     DLSI_UNROLL for (i = 0; i < pixels; i++) {
         v = acc[i];
         if (g->bias != NULL) v = v + DLSI_LDL(g->bias + c);
@@ -3285,30 +3276,108 @@ DLSI_KINLINE void DLSI_V(depthwise_run)(const int pixels, const dlsi_corr *g, pt
         DLSI_STL(y + i * g->y_pix, v);
     }
 }
+/* Any filter, pixels that have the same taps [taps[0], taps[1]) x [taps[2], taps[3]). x: where tap
+   (0, 0) of the first pixel lies from g->x, perhaps before it. */
+DLSI_KINLINE void DLSI_V(depthwise_run)(const int pixels, const dlsi_corr *g, ptrdiff_t x,
+                                        dls_real *y, int32_t c, int left, const int32_t *taps) {
+    DLSI_VF acc[DLSI_DWX], w;
+    int32_t r, s;
+    int i;
+    DLSI_UNROLL for (i = 0; i < pixels; i++) acc[i] = DLSI_SET(0.0f);
+    for (r = taps[0]; r < taps[1]; r++) {
+        for (s = taps[2]; s < taps[3]; s++) {
+            const dls_real *from = g->x + (x + r * g->dh * g->x_row + s * g->dw * g->x_pix);
+            w = DLSI_LDL(g->b + ((ptrdiff_t)r * g->kw + s) * g->b_k + c);
+            DLSI_UNROLL for (i = 0; i < pixels; i++) acc[i] =
+                DLSI_FMA(DLSI_LDL(from + i * g->sw * g->x_pix), w, acc[i]);
+        }
+    }
+    DLSI_V(depthwise_end)(pixels, g, acc, y, c, left);
+}
+/* Filters of three columns, whole vectors. The first pixel may lack the left tap (edge & 1), the
+   last one the right tap (edge & 2). */
+DLSI_KINLINE void DLSI_V(depthwise_3)(const int pixels, const dlsi_corr *g, ptrdiff_t x,
+                                      dls_real *y, int32_t c, const int32_t *taps, int edge) {
+    const ptrdiff_t step = g->sw * g->x_pix, tap = g->dw * g->x_pix;
+    const int left = DLSI_VW;
+    DLSI_VF acc[DLSI_DWX], w0, w1, w2;
+    int32_t r;
+    int i;
+    DLSI_UNROLL for (i = 0; i < pixels; i++) acc[i] = DLSI_SET(0.0f);
+    for (r = taps[0]; r < taps[1]; r++) {
+        const dls_real *from = g->x + (x + r * g->dh * g->x_row);
+        const dls_real *b = g->b + (ptrdiff_t)r * 3 * g->b_k + c;
+        w0 = DLSI_LDL(b);
+        w1 = DLSI_LDL(b + g->b_k);
+        w2 = DLSI_LDL(b + 2 * g->b_k);
+        if ((edge & 1) == 0) acc[0] = DLSI_FMA(DLSI_LDL(from), w0, acc[0]);
+        DLSI_UNROLL for (i = 1; i < pixels; i++) acc[i] =
+            DLSI_FMA(DLSI_LDL(from + i * step), w0, acc[i]);
+        DLSI_UNROLL for (i = 0; i < pixels; i++) acc[i] =
+            DLSI_FMA(DLSI_LDL(from + i * step + tap), w1, acc[i]);
+        DLSI_UNROLL for (i = 0; i < pixels - 1; i++) acc[i] =
+            DLSI_FMA(DLSI_LDL(from + i * step + 2 * tap), w2, acc[i]);
+        if ((edge & 2) == 0) acc[i] = DLSI_FMA(DLSI_LDL(from + i * step + 2 * tap), w2, acc[i]);
+    }
+    DLSI_V(depthwise_end)(pixels, g, acc, y, c, left);
+}
+/* A row, by depthwise_3. */
+DLSI_KINLINE void DLSI_V(depthwise_row_3)(const dlsi_corr *g, ptrdiff_t x, dls_real *y, int32_t c,
+                                          const int32_t *taps, int edges) {
+    int32_t i;
+    for (i = 0; i < g->ow; i += DLSI_DWX) {
+        const int32_t n = dlsi_min_i32(g->ow - i, DLSI_DWX);
+        const int edge = (i == 0 ? edges & 1 : 0) | (i + n == g->ow ? edges & 2 : 0);
+        const ptrdiff_t at = x + (ptrdiff_t)i * g->sw * g->x_pix;
+        dls_real *to = y + (ptrdiff_t)i * g->y_pix;
+        switch (n) {
+        case 1: DLSI_V(depthwise_3)(1, g, at, to, c, taps, edge); break;
+        case 2: DLSI_V(depthwise_3)(2, g, at, to, c, taps, edge); break;
+        case 3: DLSI_V(depthwise_3)(3, g, at, to, c, taps, edge); break;
+        case 4: DLSI_V(depthwise_3)(4, g, at, to, c, taps, edge); break;
+        case 5: DLSI_V(depthwise_3)(5, g, at, to, c, taps, edge); break;
+        case 6: DLSI_V(depthwise_3)(6, g, at, to, c, taps, edge); break;
+        default: DLSI_V(depthwise_3)(7, g, at, to, c, taps, edge); break;
+        }
+    }
+}
+/* A row of any filter: blocks where all taps are inside, single pixels at the edges. */
+DLSI_KINLINE void DLSI_V(depthwise_row)(const dlsi_corr *g, ptrdiff_t x, dls_real *y, int32_t c,
+                                        int left, int32_t *taps, int32_t inner0, int32_t inner1) {
+    int32_t i, n;
+    for (i = 0; i < g->ow; i += n) {
+        const ptrdiff_t at = x + (ptrdiff_t)i * g->sw * g->x_pix;
+        dls_real *to = y + (ptrdiff_t)i * g->y_pix;
+        n = i >= inner0 && i + DLSI_DWX <= inner1 ? DLSI_DWX : 1;
+        dlsi_taps_inside(g->w, g->kw, i, g->sw, g->dw, g->pl, &taps[2], &taps[3]);
+        if (n == 1)
+            DLSI_V(depthwise_run)(1, g, at, to, c, left, taps);
+        else if (left == DLSI_VW)
+            DLSI_V(depthwise_run)(DLSI_DWX, g, at, to, c, DLSI_VW, taps);
+        else
+            DLSI_V(depthwise_run)(DLSI_DWX, g, at, to, c, left, taps);
+    }
+}
+/* Channels outermost, so that the rows of x that a row of y needs stay in the first cache. */
 DLSI_KFN void DLSI_V(depthwise)(const dlsi_corr *g, int32_t y0, int32_t y1) {
-    const ptrdiff_t res = g->res != NULL ? g->res - g->y : 0;
-    int32_t y, x, c, taps[4], inner0, inner1, unused;
+    int32_t y, c, taps[4], inner0, inner1, first, last, unused;
+    bool three;
     dlsi_tap_range(g->w, g->ow, 0, g->sw, g->dw, g->pl, &inner0, &unused);
     dlsi_tap_range(g->w, g->ow, g->kw - 1, g->sw, g->dw, g->pl, &unused, &inner1);
-    for (y = y0; y < y1; y++) {
-        dlsi_taps_inside(g->h, g->kh, y, g->sh, g->dh, g->pt, &taps[0], &taps[1]);
-        for (c = 0; c < g->c; c += DLSI_VW) {
-            const int left = DLSI_LEFT((size_t)g->c, (size_t)c);
-            for (x = 0; x < g->ow;) {
-                const ptrdiff_t at = (ptrdiff_t)(y * g->sh - g->pt) * g->x_row +
-                                     (ptrdiff_t)(x * g->sw - g->pl) * g->x_pix + c;
-                dls_real *to = g->y + y * g->y_row + x * g->y_pix + c;
-                taps[2] = 0;
-                taps[3] = g->kw;
-                if (x >= inner0 && x + DLSI_DWX <= inner1 && left == DLSI_VW) {
-                    DLSI_V(depthwise_run)(DLSI_DWX, g, at, to, res, c, DLSI_VW, taps);
-                    x += DLSI_DWX;
-                } else {
-                    dlsi_taps_inside(g->w, g->kw, x, g->sw, g->dw, g->pl, &taps[2], &taps[3]);
-                    DLSI_V(depthwise_run)(1, g, at, to, res, c, left, taps);
-                    x++;
-                }
-            }
+    dlsi_taps_inside(g->w, g->kw, 0, g->sw, g->dw, g->pl, &first, &unused);
+    dlsi_taps_inside(g->w, g->kw, g->ow - 1, g->sw, g->dw, g->pl, &unused, &last);
+    three = g->kw == 3 && inner0 <= 1 && inner1 >= g->ow - 1 && first <= 1 && last >= 2;
+    for (c = 0; c < g->c; c += DLSI_VW) {
+        const int left = DLSI_LEFT((size_t)g->c, (size_t)c);
+        for (y = y0; y < y1; y++) {
+            const ptrdiff_t x =
+                (ptrdiff_t)(y * g->sh - g->pt) * g->x_row - (ptrdiff_t)g->pl * g->x_pix + c;
+            dls_real *to = g->y + y * g->y_row + c;
+            dlsi_taps_inside(g->h, g->kh, y, g->sh, g->dh, g->pt, &taps[0], &taps[1]);
+            if (three && left == DLSI_VW)
+                DLSI_V(depthwise_row_3)(g, x, to, c, taps, (first > 0) | (last < 3) << 1);
+            else
+                DLSI_V(depthwise_row)(g, x, to, c, left, taps, inner0, inner1);
         }
     }
 }
@@ -9129,10 +9198,14 @@ DLS_API double dls_net_macs(const dls_net *net, int32_t first, int32_t last) {
 }
 DLS_API uint64_t dls_net_hash(const dls_net *net) {
     uint64_t hash = (uint64_t)net->nodes;
+    size_t length;
     int32_t i, j;
     for (i = 0; i < net->nodes; i++) {
         const dlsi_node *n = &net->node[i];
-        hash = dls_hash64(hash, n->op->name, strlen(n->op->name));
+        for (length = 0;
+             length < 255 && n->op->name[length] != 0;) /* strlen is 220 bytes of flash */
+            length++;
+        hash = dls_hash64(hash, n->op->name, length);
         for (j = 0; j < DLS_ATTR_INTS; j++) hash = dlsi_hash_word(hash, (uint32_t)n->attr.i[j]);
         for (j = 0; j < DLS_ATTR_REALS; j++)
             hash = dlsi_hash_word(hash, dlsi_float_bits(n->attr.f[j]));
@@ -9820,8 +9893,8 @@ DLSI_FN void dlsi_exec_call(const dls_exec *e, int32_t i, dls_op_call *call) {
     call->act = s->act;
     call->residual = s->residual >= 0 ? (const dls_real *)dlsi_exec_x(e, s->residual) : NULL;
     call->packed = s->packed != DLSI_NONE ? e->packed + (size_t)s->packed * DLS_ALIGN : NULL;
-    call->train = e->training_call;
-    call->seed = dlsi_seed(e->seed, (uint64_t)i);
+    call->train = DLS_ENABLE_TRAIN && e->training_call;
+    call->seed = DLS_ENABLE_TRAIN ? dlsi_seed(e->seed, (uint64_t)i) : 0;
     call->sample = e->sample;
     call->weight = DLSI_TRAINS(e) && e->total > 0 ? (dls_real)e->n / (dls_real)e->total : 1;
 }
