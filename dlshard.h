@@ -1238,7 +1238,8 @@ typedef struct dls_eval_report {
     double loss, accuracy, seconds;
     int32_t samples;
 } dls_eval_report;
-/* Loss and accuracy of inference on data. pool NULL: one thread. batch 0: 64. */
+/* Loss and accuracy of inference on data. loss NULL: cross-entropy. pool NULL: one thread. batch 0:
+   64. */
 DLS_API dls_status dls_eval(dls_net *net, const dls_data *data, const dls_loss_desc *loss,
                             int32_t batch, dls_pool *pool, dls_eval_report *report);
 #endif
@@ -1581,6 +1582,11 @@ DLS_API dls_status dls_node_infer(dls_node *node, dls_net *net, const dls_data *
 #endif
 
 #if defined(__OPTIMIZE_SIZE__) && !DLS_ENABLE_SIMD /* -Os on small devices: bytes before speed */
+#define DLSI_SMALL 1
+#else
+#define DLSI_SMALL 0
+#endif
+#if DLSI_SMALL
 #define DLSI_INLINE static inline DLSI_UNUSED
 #elif defined(__GNUC__)
 #define DLSI_INLINE static inline __attribute__((always_inline))
@@ -1590,7 +1596,7 @@ DLS_API dls_status dls_node_infer(dls_node *node, dls_net *net, const dls_data *
 #if defined(__GNUC__)
 #define DLSI_RESTRICT __restrict__
 #define DLSI_LIKELY(x) __builtin_expect(!!(x), 1)
-#if defined(__OPTIMIZE_SIZE__) && !DLS_ENABLE_SIMD
+#if DLSI_SMALL
 #define DLSI_UNROLL
 #elif defined(__clang__)
 #define DLSI_UNROLL _Pragma("clang loop unroll(full)")
@@ -2886,7 +2892,7 @@ DLSI_KINLINE void DLSI_V(tile)(const int mr, const int nv, const bool a_cols, co
     DLSI_VF acc[DLSI_MR][DLSI_NV], bv[DLSI_NV], av;
     const int tail = t->cols - (nv - 1) * DLSI_VW;
     const ptrdiff_t a_step = t->a_step, b_step = t->b_step;
-    int i, j;
+    int i, j, e;
     int32_t s, p;
     dls_real *c;
     DLSI_UNROLL for (i = 0; i < mr; i++) {
@@ -2898,7 +2904,17 @@ DLSI_KINLINE void DLSI_V(tile)(const int mr, const int nv, const bool a_cols, co
     }
     for (s = 0; s < t->segs; s++) {
         const dls_real *DLSI_RESTRICT a = t->a + t->seg[s].a, *DLSI_RESTRICT b = t->b + t->seg[s].b;
-        for (p = t->k; p > 0; p--) {
+        p = t->k;
+        if (nv == 1 && !a_cols) { /* one vector a row: the rows' addresses would cost more than it */
+            for (; p >= 4; p -= 4, a += 4, b += 4 * b_step) {
+                DLSI_UNROLL for (e = 0; e < 4; e++) {
+                    bv[0] = DLSI_LD(b + e * b_step);
+                    DLSI_UNROLL for (i = 0; i < mr; i++) acc[i][0] =
+                        DLSI_FMA(DLSI_SET(a[i * a_step + e]), bv[0], acc[i][0]);
+                }
+            }
+        }
+        for (; p > 0; p--) {
             DLSI_UNROLL for (j = 0; j < nv; j++) bv[j] =
                 a_cols && j == nv - 1 ? DLSI_LDN(b + j * DLSI_VW, tail) : DLSI_LD(b + j * DLSI_VW);
             DLSI_UNROLL for (i = 0; i < mr; i++) {
@@ -3366,7 +3382,8 @@ DLSI_KFN void DLSI_V(depthwise)(const dlsi_corr *g, int32_t y0, int32_t y1) {
     dlsi_tap_range(g->w, g->ow, g->kw - 1, g->sw, g->dw, g->pl, &unused, &inner1);
     dlsi_taps_inside(g->w, g->kw, 0, g->sw, g->dw, g->pl, &first, &unused);
     dlsi_taps_inside(g->w, g->kw, g->ow - 1, g->sw, g->dw, g->pl, &unused, &last);
-    three = g->kw == 3 && inner0 <= 1 && inner1 >= g->ow - 1 && first <= 1 && last >= 2;
+    three =
+        !DLSI_SMALL && g->kw == 3 && inner0 <= 1 && inner1 >= g->ow - 1 && first <= 1 && last >= 2;
     for (c = 0; c < g->c; c += DLSI_VW) {
         const int left = DLSI_LEFT((size_t)g->c, (size_t)c);
         for (y = y0; y < y1; y++) {
@@ -9277,7 +9294,11 @@ DLSI_FN dls_status dlsi_net_need_params(dls_net *net, bool draw) {
     if (net->params != NULL) return DLS_OK;
     if (!net->heap) return DLS_E_STATE;
     net->heap_params = dlsi_heap_take(dlsi_reals(dlsi_max_size(net->param_count, 16)));
-    if (net->heap_params == NULL) return DLS_E_MEMORY;
+    if (net->heap_params == NULL) {
+        dlsi_error_clear(&net->plan_error);
+        return dlsi_fail(&net->plan_error, DLS_E_MEMORY, DLSI_MSG("no memory for {0} weights"),
+                         NULL, (int32_t)dlsi_min_size(net->param_count, 0x7FFFFFFF), 0, 0);
+    }
     net->params = (dls_real *)net->heap_params;
     if (draw) dlsi_net_draw(net);
     return DLS_OK;
@@ -9653,7 +9674,7 @@ DLSI_FN dls_status dlsi_plan_open(dlsi_plan *p, dls_net *net, const dls_exec_des
     if (st != DLS_OK)
         return dlsi_fail(&net->plan_error, st,
                          DLSI_MSG("instruction set '{s}' is not compiled in or this CPU lacks it"),
-                         dls_isa_name(desc->isa), 0, 0, 0);
+                         DLS_ENABLE_MESSAGES ? dls_isa_name(desc->isa) : NULL, 0, 0, 0);
     p->fuse = !desc->train && !desc->no_fuse && !desc->strict;
     return p->train && !DLS_ENABLE_TRAIN ? DLS_E_UNSUPPORTED : DLS_OK;
 }
@@ -12429,6 +12450,7 @@ DLS_API dls_status dls_eval(dls_net *net, const dls_data *data, const dls_loss_d
     dls_exec_desc d;
     dls_exec *exec;
     dls_loss_sums sums;
+    dls_loss_desc plain;
     dls_target target;
     int32_t *index, *label, i, k;
     dls_real *values;
@@ -12436,6 +12458,8 @@ DLS_API dls_status dls_eval(dls_net *net, const dls_data *data, const dls_loss_d
     memset(report, 0, sizeof *report);
     DLSI_ZERO(d);
     DLSI_ZERO(sums);
+    DLSI_ZERO(plain);
+    if (loss == NULL) loss = &plain;
     d.batch = dlsi_or(batch, 64);
     d.pool = pool;
     exec = dls_exec_create(net, &d);
