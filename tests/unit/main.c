@@ -33,6 +33,8 @@ static void unit_free(void *mem) {
 #include "unit/par.c"
 #include "unit/net.c"
 #include "unit/exec.c"
+#include "unit/data.c"
+#include "unit/train.c"
 
 int main(int argc, char **argv) {
     test_start("unit", argc, argv);
@@ -43,5 +45,7 @@ int main(int argc, char **argv) {
     op_tests();
     net_tests();
     exec_tests();
+    data_tests();
+    train_tests();
     return test_end();
 }
