@@ -2905,7 +2905,7 @@ DLSI_KINLINE void DLSI_V(tile)(const int mr, const int nv, const bool a_cols, co
     for (s = 0; s < t->segs; s++) {
         const dls_real *DLSI_RESTRICT a = t->a + t->seg[s].a, *DLSI_RESTRICT b = t->b + t->seg[s].b;
         p = t->k;
-        if (nv == 1 && !a_cols) { /* one vector a row: the rows' addresses would cost more than it */
+        if (nv == 1 && !a_cols) { /* little work a row: its address would cost more than that */
             for (; p >= 4; p -= 4, a += 4, b += 4 * b_step) {
                 DLSI_UNROLL for (e = 0; e < 4; e++) {
                     bv[0] = DLSI_LD(b + e * b_step);
@@ -2941,6 +2941,46 @@ DLSI_KINLINE void DLSI_V(tile)(const int mr, const int nv, const bool a_cols, co
                 DLSI_ST(c, v);
         }
     }
+}
+/* Few rows: eight vectors of columns at once, lest sums wait for themselves. group: from a panel of
+   B to the next. */
+#if DLSI_MR == 14 || DLSI_NV == 4
+#define DLSI_WIDE_ROWS 3
+#else
+#define DLSI_WIDE_ROWS 1
+#endif
+DLSI_KINLINE void DLSI_V(tile_wide)(const int mr, const dlsi_tile *t, ptrdiff_t group) {
+    DLSI_VF acc[DLSI_WIDE_ROWS][8], bv;
+    const dls_real *b = t->b;
+    int32_t p;
+    int i, j;
+    DLSI_UNROLL for (i = 0; i < mr; i++) {
+        DLSI_UNROLL for (j = 0; j < 8; j++) acc[i][j] =
+            t->cont ? DLSI_LD(t->c + i * t->ldc + j * DLSI_VW) : DLSI_SET(0.0f);
+    }
+    for (p = 0; p < t->k; p++, b += t->b_step) {
+        DLSI_UNROLL for (j = 0; j < 8; j++) {
+            bv = DLSI_LD(b + j / DLSI_NV * group + j % DLSI_NV * DLSI_VW);
+            DLSI_UNROLL for (i = 0; i < mr; i++) acc[i][j] =
+                DLSI_FMA(DLSI_SET(t->a[i * t->a_step + p]), bv, acc[i][j]);
+        }
+    }
+    DLSI_UNROLL for (i = 0; i < mr; i++) {
+        DLSI_UNROLL for (j = 0; j < 8; j++) {
+            DLSI_VF v = acc[i][j];
+            if (t->last) {
+                if (t->bias != NULL) v = v + DLSI_LD(t->bias + j * DLSI_VW);
+                if (t->res != NULL) v = v + DLSI_LD(t->res + i * t->ldc + j * DLSI_VW);
+                v = DLSI_MIN(DLSI_SET(t->hi), DLSI_MAX(DLSI_SET(t->lo), v));
+            }
+            DLSI_ST(t->c + i * t->ldc + j * DLSI_VW, v);
+        }
+    }
+}
+DLSI_KFN void DLSI_V(tile_wides)(int32_t mr, const dlsi_tile *t, ptrdiff_t group) {
+    if (mr == 1) DLSI_V(tile_wide)(1, t, group);
+    if (mr == 2) DLSI_V(tile_wide)(dlsi_min_i32(2, DLSI_WIDE_ROWS), t, group);
+    if (mr == 3) DLSI_V(tile_wide)(DLSI_WIDE_ROWS, t, group);
 }
 #define DLSI_TILE(mr, nv)                                                                          \
     DLSI_KFN void DLSI_V(tile_rows_##mr##_##nv)(const dlsi_tile *t) {                              \
@@ -3088,6 +3128,7 @@ DLSI_KFN void DLSI_V(gemm_rows)(const dlsi_gemm *g, const DLSI_V(block) * b, int
     t.b_step = b->panels == NULL ? g->b_k : DLSI_NR;
     for (i = 0; i < panels; i++) {
         const int32_t row = i0 + first[i], mr = first[i + 1] - first[i];
+        const bool wide = DLSI_VW > 1 && !cols_of_a && mr <= DLSI_WIDE_ROWS;
         t.a = g->a + row * g->a_row + b->p * g->a_k;
         if (a_copy != NULL)
             t.a = a_copy + (cols_of_a ? (ptrdiff_t)i * b->k * DLSI_MR
@@ -3100,10 +3141,14 @@ DLSI_KFN void DLSI_V(gemm_rows)(const dlsi_gemm *g, const DLSI_V(block) * b, int
             t.c = g->c + at;
             t.bias = g->bias != NULL ? g->bias + b->j + j : NULL;
             t.res = g->res != NULL && !onto ? g->res + at : NULL;
-            if (cols_of_a)
+            if (wide && b->n - j >= 8 * DLSI_VW) {
+                t.cols = 8 * DLSI_VW;
+                DLSI_V(tile_wides)(mr, &t, b->panels == NULL ? DLSI_NR : b->panel);
+            } else if (cols_of_a) {
                 DLSI_V(tile_cols)(mr, nv, &t);
-            else
+            } else {
                 DLSI_V(tile_rows)(mr, nv, &t);
+            }
         }
     }
 }
@@ -3127,8 +3172,9 @@ DLSI_KFN void DLSI_V(gemm)(const dlsi_gemm *g, dls_real *work) {
                 DLSI_V(pack)(from, g->b_k, g->b_col, b.k, b.n, work, b.panel);
             for (i = 0; i < g->m; i += n) {
                 n = dlsi_min_i32(DLSI_PANELS * DLSI_MR, g->m - i);
-                for (panels = 0, first[0] = 0; first[panels] < n; panels++)
+                for (panels = 0, first[0] = 0; panels < DLSI_PANELS && first[panels] < n; panels++)
                     first[panels + 1] = first[panels] + DLSI_V(tile_m)(n - first[panels]);
+                n = first[panels]; /* fewer when scalar code ends in panels of one row */
                 from = g->a + i * g->a_row + b.p * g->a_k;
                 if (a_copy != NULL) DLSI_V(copy_a)(g, from, first, panels, b.k, a_copy);
                 DLSI_V(gemm_rows)(g, &b, i, first, panels, a_copy);
@@ -4324,6 +4370,7 @@ static const dlsi_kern DLSI_V(kern) = {DLSI_VW,
 #undef DLSI_TILE4
 #undef DLSI_TILES_MAKE
 #undef DLSI_DWX
+#undef DLSI_WIDE_ROWS
 #undef DLSI_ACT_CASE
 #undef DLSI_ACT_GRAD_CASE
 #undef DLSI_ACTS
@@ -11902,7 +11949,9 @@ DLS_API dls_status dls_data_fetch(const dls_data *data, const dls_augment *augme
 DLS_API dls_status dls_file_read(const char *path, void **bytes, size_t *count, dls_error *error) {
     void *raw = NULL, *out;
     size_t raw_count = 0, size = 0;
-    dls_status st = dlsi_port_read_file(path, &raw, &raw_count, error);
+    dls_status st;
+    dlsi_error_clear(error);
+    st = dlsi_port_read_file(path, &raw, &raw_count, error);
     *bytes = raw;
     *count = raw_count;
     if (st != DLS_OK || raw_count < 2 || ((unsigned char *)raw)[0] != 31 ||
@@ -12386,7 +12435,10 @@ DLSI_FN dls_status dlsi_fit_open(dlsi_fit *f, dls_net *net, const dls_data *data
                : dls_net_error(net)->status != DLS_OK ? dls_net_error(net)->status
                                                       : DLS_E_MEMORY;
     f->index = (int32_t *)DLS_MALLOC((size_t)d.batch * sizeof(int32_t));
-    return f->index != NULL ? DLS_OK : DLS_E_MEMORY;
+    return f->index != NULL
+               ? DLS_OK
+               : dlsi_fail(&net->plan_error, DLS_E_MEMORY,
+                           DLSI_MSG("no memory for {0} indices of samples"), NULL, d.batch, 0, 0);
 }
 DLSI_FN void dlsi_fit_close(dlsi_fit *f) {
     if (f->index != NULL) DLS_FREE(f->index);
@@ -13967,9 +14019,9 @@ DLSI_FN dls_status dlsi_node_open(dls_node *n) {
     if (n->pool == NULL)
         return dlsi_fail(&n->error, DLS_E_MEMORY, DLSI_MSG("cannot start {0} threads"), NULL,
                          n->desc.threads, 0, 0);
-    if (n->desc.peers == NULL)
-        return dls_coll_init(&n->coll, NULL, 0, 1, n->text,
-                             sizeof n->text); /* alone: nothing to stage */
+    if (n->count == 1) /* nothing to stage */
+        st = dls_coll_init(&n->coll, NULL, 0, 1, n->text, sizeof n->text);
+    if (st != DLS_OK || n->desc.peers == NULL) return st;
     DLSI_ZERO(peer);
     peer.rank = n->desc.rank;
     peer.size = n->count;
@@ -14203,10 +14255,10 @@ DLSI_FN dls_status dlsi_node_fit_open(dls_node *n, dls_net *net, const dls_data 
     if (st == DLS_OK) st = dlsi_fit_open(f, net, data, d);
     if (st == DLS_OK && d->resume != NULL) st = dlsi_fit_resume(f->train, d->resume);
     if (st != DLS_OK) {
-        n->error = f->train != NULL && f->train->exec->error.status != DLS_OK
-                       ? f->train->exec->error
-                       : *dls_net_error(net);
-        n->error.status = st;
+        const dls_error *why = f->train != NULL && f->train->exec->error.status != DLS_OK
+                                   ? &f->train->exec->error
+                                   : dls_net_error(net);
+        if (why->status == st) n->error = *why; /* else it is of another call */
         return st;
     }
     dls_train_exact(f->train, &e);
