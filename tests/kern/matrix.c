@@ -38,7 +38,7 @@ static gemm_case_sizes gemm_sizes(int i) {
     s.m = draw(1, 33);
     s.n = draw(1, 70);
     s.k = draw(1, 50);
-    switch (i % 9) {
+    switch (i % 10) {
     case 1: s.m = 1, s.n = draw(60, 140); break; /* a vector times a matrix */
     case 2: s.n = 1, s.k = draw(60, 140); break;
     case 3: s.k = draw(257, 530), s.m = draw(1, 9), s.n = draw(1, 20); break; /* blocks of k */
@@ -47,6 +47,9 @@ static gemm_case_sizes gemm_sizes(int i) {
     case 6: s.n = draw(513, 540), s.m = draw(1, 5), s.k = draw(1, 20); break; /* blocks of n */
     case 7: s.m = draw(1, 6), s.n = 16 * draw(1, 3); break;                   /* B where it lies */
     case 8: s.m = draw(1, 150), s.n = draw(100, 400), s.k = draw(100, 400); break;
+    case 9: /* blocks of rows that do not end at a tile: more tiles than elsewhere */
+        s.m = 64 * draw(0, 3) + draw(61, 63), s.n = draw(1, 20), s.k = draw(1, 20);
+        break;
     default: break;
     }
     return s;
@@ -103,7 +106,7 @@ static dls_real kern_out[200000];
 
 static void gemm_case(const char *name, int i) {
     const gemm_case_sizes s = gemm_sizes(i);
-    const bool trans_b = draw(0, 1) != 0 && i % 9 != 7, packed = draw(0, 2) == 0;
+    const bool trans_b = draw(0, 1) != 0 && i % 10 != 7, packed = draw(0, 2) == 0;
     const ptrdiff_t lda =
         s.lda_least != 0 ? s.lda_least : (s.trans_a ? s.m : s.k) + draw(0, 1) * draw(0, 7);
     const ptrdiff_t ldb = (trans_b ? s.k : s.n) + draw(0, 1) * draw(0, 7);
