@@ -2558,6 +2558,8 @@ DLSI_INLINE void dlsi_neon_store(float *p, float32x4_t v, int n) {
 #define DLSI_PASTE(a, b, c) DLSI_PASTE3(a, b, c)
 #define DLSI_V(name) DLSI_PASTE(dlsi_, name, DLSI_SUFFIX)
 
+/* Whether this is a vector pass and not a strict one. */
+#define DLSI_FAST (DLSI_PASS == 2 || DLSI_PASS == 4 || DLSI_PASS == 5)
 #if DLSI_PASS == 1 /* ---- scalar ---- */
 #define DLSI_SUFFIX _scalar
 #define DLSI_VT
@@ -3386,21 +3388,18 @@ DLSI_KINLINE void DLSI_V(depthwise_3)(const int pixels, const dlsi_corr *g, ptrd
 /* A row, by depthwise_3. */
 DLSI_KINLINE void DLSI_V(depthwise_row_3)(const dlsi_corr *g, ptrdiff_t x, dls_real *y, int32_t c,
                                           const int32_t *taps, int edges) {
-    int32_t i;
-    for (i = 0; i < g->ow; i += DLSI_DWX) {
-        const int32_t n = dlsi_min_i32(g->ow - i, DLSI_DWX);
-        const int edge = (i == 0 ? edges & 1 : 0) | (i + n == g->ow ? edges & 2 : 0);
+    int32_t i, n;
+    for (i = 0; i < g->ow; i += n) {
+        const int32_t left = g->ow - i;
         const ptrdiff_t at = x + (ptrdiff_t)i * g->sw * g->x_pix;
         dls_real *to = y + (ptrdiff_t)i * g->y_pix;
-        switch (n) {
-        case 1: DLSI_V(depthwise_3)(1, g, at, to, c, taps, edge); break;
-        case 2: DLSI_V(depthwise_3)(2, g, at, to, c, taps, edge); break;
-        case 3: DLSI_V(depthwise_3)(3, g, at, to, c, taps, edge); break;
-        case 4: DLSI_V(depthwise_3)(4, g, at, to, c, taps, edge); break;
-        case 5: DLSI_V(depthwise_3)(5, g, at, to, c, taps, edge); break;
-        case 6: DLSI_V(depthwise_3)(6, g, at, to, c, taps, edge); break;
-        default: DLSI_V(depthwise_3)(7, g, at, to, c, taps, edge); break;
-        }
+        int edge = i == 0 ? edges & 1 : 0;
+        n = left >= DLSI_DWX ? DLSI_DWX : left >= 4 ? 4 : left >= 2 ? 2 : 1;
+        if (n == left) edge |= edges & 2;
+        if (n == 1) DLSI_V(depthwise_3)(1, g, at, to, c, taps, edge);
+        if (n == 2) DLSI_V(depthwise_3)(2, g, at, to, c, taps, edge);
+        if (n == 4) DLSI_V(depthwise_3)(4, g, at, to, c, taps, edge);
+        if (n == DLSI_DWX) DLSI_V(depthwise_3)(DLSI_DWX, g, at, to, c, taps, edge);
     }
 }
 /* A row of any filter: blocks where all taps are inside, single pixels at the edges. */
@@ -3484,7 +3483,7 @@ DLSI_KFN void DLSI_V(depthwise_dw)(const dlsi_corr *g, int32_t y0, int32_t y1, d
 /* ---- Winograd F(4x4, 3x3): 36 products where 16 outputs of 9 taps are 144. V, M: [36][tiles][c]
    ---- */
 
-#if DLSI_VW > 1
+#if DLSI_FAST
 /* In place on six vectors `step` apart: B^T d. */
 DLSI_KINLINE void DLSI_V(wino_in)(DLSI_VF *d, const int step) {
     const DLSI_VF two = DLSI_SET(2.0f), four = DLSI_SET(4.0f), five = DLSI_SET(5.0f);
@@ -4271,18 +4270,14 @@ DLSI_KFN void DLSI_V(exact_get)(const int32_t *sum, dls_real *x, size_t n, dls_r
 static const dlsi_kern DLSI_V(kern) = {DLSI_VW,
                                        DLSI_MR,
                                        DLSI_NR,
-#if DLSI_PASS == 2 || DLSI_PASS == 4 || DLSI_PASS == 5
-                                       true,
-#else
-                                       false,
-#endif
+                                       DLSI_FAST,
                                        DLSI_V(pack),
                                        DLSI_V(gemm),
                                        DLSI_V(corr),
                                        DLSI_V(corr_dw),
                                        DLSI_V(depthwise),
                                        DLSI_V(depthwise_dw),
-#if DLSI_VW > 1
+#if DLSI_FAST
                                        DLSI_V(wino_filter),
                                        DLSI_V(wino_gather),
                                        DLSI_V(wino_scatter),
@@ -4328,6 +4323,7 @@ static const dlsi_kern DLSI_V(kern) = {DLSI_VW,
                                        DLSI_V(exact_get)};
 #endif
 
+#undef DLSI_FAST
 #undef DLSI_SUFFIX
 #undef DLSI_VT
 #undef DLSI_VF
