@@ -375,6 +375,13 @@ static void test_train_step_refusals(void) {
     CHECK_STATUS(dls_train_step_data(t, &train_data, NULL, train_index, 8, NULL), DLS_E_SHAPE);
     CHECK_TEXT(train_text(dls_exec_error(dls_train_exec(t))), "the output has 2 positions");
     train_close(t, net);
+
+    net = dls_net_create(NULL); /* nothing goes in */
+    (void)dls_net_param(net, 1, 1, 3, 1);
+    t = dls_train_create(net, &desc);
+    if (t != NULL) CHECK_STATUS(train_step(t, 0, 8, NULL), DLS_E_STATE);
+    CHECK(t != NULL || dls_net_error(net)->status != DLS_OK);
+    train_close(t, net);
 }
 static void test_train_accumulate(void) { /* parts of a step are the step, and save memory */
     dls_step_stats whole, parts;
@@ -550,7 +557,8 @@ static uint64_t train_exact(int devices, const int *bound, bool falling, int *re
         for (int i = 1; i < devices; i++) {
             dls_train_exact(t[i], &e);
             CHECK(e.sums_count == all.sums_count && e.shards == 8);
-            for (size_t k = 0; k < all.sums_count; k++) all.sums[k] += e.sums[k];
+            for (size_t k = 0; k < all.sums_count; k++) /* may wrap when scales are to be redone */
+                all.sums[k] = (int32_t)((uint32_t)all.sums[k] + (uint32_t)e.sums[k]);
             for (size_t k = 0; k < all.scales_count; k++)
                 if (e.scales[k] > all.scales[k]) all.scales[k] = e.scales[k];
         }
@@ -864,6 +872,19 @@ static void test_train_fit_stop(void) { /* stopped anywhere, resumed: as if neve
     }
     (void)remove(path);
 }
+static void test_train_progress_text(void) { /* a line, cut to any size */
+    const dls_progress p = {30, 40, 3, 4, 0.25, 0.5, 1000, 0.01, 6};
+    char text[160], cut[160];
+    CHECK(dls_progress_text(&p, 8, text, sizeof text) == text);
+    CHECK_TEXT(text, "[######..] epoch 3/4  step 30/40");
+    CHECK(strlen(text) < 128);
+    for (size_t n = 1; n <= strlen(text); n++) {
+        memset(cut, 'x', sizeof cut);
+        (void)dls_progress_text(&p, 8, cut, n);
+        CHECK(strlen(cut) < n && cut[n] == 'x');
+    }
+    CHECK(strncmp(dls_progress_text(&p, 0, text, sizeof text), "epoch 3/4", 9) == 0);
+}
 static void test_train_fit_checkpoints(void) { /* every so many steps: a crash loses few */
     dls_net *net = train_net(false);
     dls_fit_desc d = train_fit_desc();
@@ -963,6 +984,8 @@ static void test_train_eval(void) {
         CHECK_NEAR(r.accuracy, sums.correct / TRAIN_N, 1e-9);
         CHECK_INT(r.samples, TRAIN_N);
     }
+    CHECK_STATUS(dls_eval(net, &d, NULL, 0, NULL, &r), DLS_OK); /* cross-entropy */
+    CHECK_NEAR(r.loss, sums.loss / TRAIN_N, 1e-6);
     loss.kind = DLS_LOSS_MSE;
     double want = 0;
     for (int i = 0; i < TRAIN_N * 3; i++) {
@@ -1100,6 +1123,7 @@ static void train_tests(void) {
     RUN(train_fit);
     RUN(train_fit_threads);
     RUN(train_fit_stop);
+    RUN(train_progress_text);
     RUN(train_fit_checkpoints);
     RUN(train_fit_refusals);
     RUN(train_eval);
