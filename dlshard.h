@@ -3080,8 +3080,8 @@ DLSI_KFN void DLSI_V(pack)(const dls_real *b, ptrdiff_t b_k, ptrdiff_t b_col, in
 }
 
 /* Rows [0, rows) of A by kc, row 0 at `a`, copied so that tiles find them close together: k by k in
-   panels (first[i] is where panel i begins), or row by row at a stride that spreads over cache
-   sets. */
+   panels (first[i] is where panel i begins; whole vectors, whose excess the next k overwrites), or
+   row by row at a stride that spreads over cache sets. */
 DLSI_KFN void DLSI_V(copy_a)(const dlsi_gemm *g, const dls_real *a, const int32_t *first,
                              int32_t panels, int32_t kc, dls_real *to) {
     int32_t i, e, p;
@@ -3092,11 +3092,9 @@ DLSI_KFN void DLSI_V(copy_a)(const dlsi_gemm *g, const dls_real *a, const int32_
     }
     for (p = 0; p < kc; p++, a += g->a_k) {
         for (i = 0; i < panels; i++) {
-            dls_real *row = to + ((ptrdiff_t)i * kc + p) * DLSI_MR;
-            for (e = first[i]; e < first[i + 1]; e += DLSI_VW, row += DLSI_VW) {
-                const int n = (int)dlsi_min_i32(DLSI_VW, first[i + 1] - e);
-                DLSI_STN(row, DLSI_LDN(a + e, n), n);
-            }
+            dls_real *row = to + i * ((ptrdiff_t)kc * DLSI_MR + DLSI_VW) + p * DLSI_MR;
+            for (e = first[i]; e < first[i + 1]; e += DLSI_VW, row += DLSI_VW)
+                DLSI_ST(row, DLSI_LDN(a + e, (int)dlsi_min_i32(DLSI_VW, first[panels] - e)));
         }
     }
 }
@@ -3133,7 +3131,7 @@ DLSI_KFN void DLSI_V(gemm_rows)(const dlsi_gemm *g, const DLSI_V(block) * b, int
         const bool wide = DLSI_VW > 1 && !cols_of_a && mr <= DLSI_WIDE_ROWS;
         t.a = g->a + row * g->a_row + b->p * g->a_k;
         if (a_copy != NULL)
-            t.a = a_copy + (cols_of_a ? (ptrdiff_t)i * b->k * DLSI_MR
+            t.a = a_copy + (cols_of_a ? i * ((ptrdiff_t)b->k * DLSI_MR + DLSI_VW)
                                       : (ptrdiff_t)first[i] * (DLSI_KC + DLSI_VW));
         for (j = 0; j < b->n; j += t.cols) {
             const ptrdiff_t at = row * g->ldc + b->j + j;
