@@ -109,7 +109,10 @@ static void net_peers_step(dls_train **t, int peers, const int32_t *shards, int 
         }
         CHECK_INT(shard, NET_SHARDS);
         for (int p = peers - 2; p >= 0; p--) {
-            for (size_t i = 0; i < e[0].sums_count; i++) e[p].sums[i] += e[p + 1].sums[i];
+            for (size_t i = 0; i < e[0].sums_count; i++) { /* may wrap, when it must be redone */
+                const uint32_t sum = (uint32_t)e[p].sums[i] + (uint32_t)e[p + 1].sums[i];
+                memcpy(&e[p].sums[i], &sum, sizeof sum);
+            }
             for (size_t i = 0; i < e[0].scales_count; i++)
                 if (e[p + 1].scales[i] > e[p].scales[i]) e[p].scales[i] = e[p + 1].scales[i];
         }
