@@ -9,7 +9,7 @@
 static FILE *grad_file;             /* doubles, case after case */
 static unsigned char grad_seen[64]; /* ops of grad_ops that a case contains */
 static const char *const grad_ops[] = {
-    /* all rows, from the header: made by run.sh */
+/* all rows, from the header: made by run.sh */
 #include "ops.h"
 };
 #define GRAD_OPS (sizeof grad_ops / sizeof *grad_ops)
