@@ -23,7 +23,8 @@ static void test_report(const char *file, int line, const char *format, ...) {
     printf("\n");
 }
 
-#define CHECK(c) (test_checks++, (c) ? (void)0 : test_report(__FILE__, __LINE__, "not true: %s", #c))
+#define CHECK(c)                                                                                   \
+    (test_checks++, (c) ? (void)0 : test_report(__FILE__, __LINE__, "not true: %s", #c))
 #define CHECK_INT(a, b)                                                                            \
     do {                                                                                           \
         const long long test_a = (long long)(a), test_b = (long long)(b);                          \

@@ -220,7 +220,9 @@ int main(int argc, char **argv) {
     dls_net_destroy(net);
     seed(argv[1], 1, "csv", csv, sizeof csv - 1);
     memset(npy, ' ', sizeof npy);
-    memcpy(npy, "\x93NUMPY\x01\x00\x76\x00{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }",
+    memcpy(npy,
+           "\x93NUMPY\x01\x00\x76\x00"
+           "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }",
            10 + 58);
     npy[127] = '\n';
     seed(argv[1], 2, "npy", npy, 128 + 24);

@@ -269,7 +269,7 @@ NET(block) {
     return dls_net_tied_linear(n, h, table);
 }
 
-/* ---- A case on one kernel set: training with all gradients, then inference, merged and not ---- */
+/* ---- A case on one kernel set: training, then inference, merged and not ---- */
 
 #define PARAMS_MAX 16
 typedef struct golden_param {

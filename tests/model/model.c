@@ -144,7 +144,7 @@ static void test_every_truncation_is_refused(void) {
     size_t size, i;
     unsigned char *bytes = file_of(net, &size);
     for (i = 0; i < size; i++) {
-        unsigned char *part = (unsigned char *)malloc(i + 1); /* exact, so that ASan sees overreads */
+        unsigned char *part = (unsigned char *)malloc(i + 1); /* exact: ASan sees overreads */
         memcpy(part, bytes, i);
         CHECK(load(part, i, NULL) != DLS_OK);
         free(part);

@@ -211,6 +211,29 @@ static void test_engine_second_hello(void) {
     CHECK_EVENT(c.peer[0], DLS_PEER_LOST, 1, DLS_E_REFUSED);
     cluster_close(&c);
 }
+/* Bytes read straight to where the engine wants them, as the TCP driver does. */
+static void test_engine_reads_in_place(void) {
+    const dls_peer_desc me = cluster_desc(0, 3), other = cluster_desc(2, 3);
+    unsigned char hello[256], *mem;
+    size_t size, bytes, at = 0, room, n;
+    dls_peer *p = engine_make(&me, &mem, &bytes);
+    const int32_t link = dls_peer_link_open(p, -1, 0);
+    hello_stream(&other, hello, &size);
+    while (at < size) {
+        void *span = dls_peer_rx_span(p, link, &room);
+        CHECK(span != NULL && room > 0);
+        if (span == NULL || room == 0) break;
+        n = room < size - at ? room : size - at;
+        if (n > 7) n = 7;
+        memcpy(span, hello + at, n);
+        CHECK_STATUS(dls_peer_rx_done(p, link, n, 1), DLS_OK);
+        at += n;
+    }
+    CHECK_INT(at, size);
+    CHECK_EVENT(p, DLS_PEER_UP, 2, DLS_OK);
+    CHECK_STATUS(dls_peer_rx_done(p, 99, 1, 1), DLS_OK); /* no such link: nothing happens */
+    engine_free(mem, bytes);
+}
 static void test_engine_link_numbers(void) {
     const dls_peer_desc me = cluster_desc(0, 3);
     unsigned char *mem;
@@ -690,6 +713,7 @@ static void engine_tests(void) {
     RUN(engine_duplicate_connection);
     RUN(engine_frames_before_hello);
     RUN(engine_second_hello);
+    RUN(engine_reads_in_place);
     RUN(engine_link_numbers);
     RUN(engine_heartbeats);
     RUN(engine_silence);

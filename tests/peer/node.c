@@ -55,6 +55,7 @@ static void *node_run(void *arg) {
     c->join = dls_node_create(&node, &c->desc);
     snprintf(c->text, sizeof c->text, "%s", dls_node_explain(node));
     if (c->join == DLS_OK) {
+        if (dls_node_rank(node) != c->desc.rank) c->join = DLS_E_STATE;
         snprintf(c->name, sizeof c->name, "%s",
                  dls_node_name(node, (c->desc.rank + 1) % dls_node_count(node)));
         for (i = 0; i < c->calls; i++) {
@@ -445,7 +446,40 @@ static void test_node_peer_killed(void) {
     }
 }
 
+/* A wake-up ends a wait, also when it comes first. */
+static void test_node_tcp_wakes(void) {
+    char peers[64];
+    const dls_peer_desc me = cluster_desc(0, 2);
+    const size_t bytes = dls_peer_size(&me);
+    unsigned char *mem = (unsigned char *)malloc(bytes);
+    dls_tcp_desc desc;
+    dls_error error;
+    dls_tcp *tcp = NULL;
+    void *block;
+    uint64_t start;
+    memset(&desc, 0, sizeof desc);
+    snprintf(peers, sizeof peers, "127.0.0.1:%d,127.0.0.1:%d", (int)dls_tcp_free_port(),
+             (int)dls_tcp_free_port());
+    CHECK_STATUS(dls_peer_init(&desc.peer, &me, mem, bytes), DLS_OK);
+    desc.size = 2;
+    desc.peers = peers;
+    block = malloc(dls_tcp_size(&desc));
+    CHECK_STATUS(dls_tcp_init(&tcp, &desc, block, dls_tcp_size(&desc), &error), DLS_OK);
+    if (tcp == NULL) return;
+    dls_tcp_wake(tcp);
+    start = dls_now_us();
+    dls_tcp_poll(tcp, 20000000, NULL, NULL, NULL);
+    CHECK(dls_now_us() - start < 5000000);
+    start = dls_now_us();
+    dls_tcp_poll(tcp, 30000, NULL, NULL, NULL); /* the wake-up is used up */
+    CHECK(dls_now_us() - start >= 20000);
+    dls_tcp_close(tcp);
+    free(block);
+    free(mem);
+}
+
 static void node_tests(void) {
+    RUN(node_tcp_wakes);
     RUN(node_three_processes_equal_one);
     RUN(node_peer_killed);
     RUN(node_three_threads_equal_one);

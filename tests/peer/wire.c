@@ -1,4 +1,4 @@
-/* Frames and hellos: layout byte for byte, round trips, and that damage never passes for a frame. */
+/* Frames and hellos: layout byte for byte, round trips, damage never passes for a frame. */
 
 static void test_wire_frame_layout(void) {
     static const unsigned char want[12] = {3, 1, 2, 0, 0x34, 0x12, 0, 0, 0xD4, 0xC3, 0xB2, 0xA1};

@@ -4,6 +4,8 @@
 [ -z "$SAN" ] || { skip "tools" "no sanitizer"; exit 0; }
 copy=$out/copy
 
+check "tidy: this tree" "$root/tools/tidy"
+
 # ---- tidy ----
 
 # A copy of what tidy reads. README and examples are small ones of its own, so that only what a test

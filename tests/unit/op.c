@@ -536,19 +536,45 @@ static void test_op_softmax_of_logits(void) {
 /* ---- Rows ---- */
 
 static void test_op_find(void) {
-    static const char *const names[] = {"input",     "param",       "conv2d",    "conv_transpose",
-                                        "linear",    "tied_linear", "matmul",    "maxpool",
-                                        "avgpool",   "batchnorm",   "groupnorm", "layernorm",
-                                        "rmsnorm",   "act",         "softmax",   "add",
-                                        "mul",       "concat",      "slice",     "pad",
-                                        "reshape",   "transpose",   "upsample",  "dropout",
-                                        "embedding", "rope",        "attention", "lstm",
-                                        "gru"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        const dls_op *op = dls_op_find(names[i]);
-        CHECK(op != NULL);
+    static const struct {
+        const char *name;
+        const dls_op *(*row)(void);
+    } rows[] = {
+        {"input", dls_op_input},
+        {"param", dls_op_param},
+        {"conv2d", dls_op_conv2d},
+        {"conv_transpose", dls_op_conv_transpose},
+        {"linear", dls_op_linear},
+        {"tied_linear", dls_op_tied_linear},
+        {"matmul", dls_op_matmul},
+        {"maxpool", dls_op_maxpool},
+        {"avgpool", dls_op_avgpool},
+        {"batchnorm", dls_op_batchnorm},
+        {"groupnorm", dls_op_groupnorm},
+        {"layernorm", dls_op_layernorm},
+        {"rmsnorm", dls_op_rmsnorm},
+        {"act", dls_op_act},
+        {"softmax", dls_op_softmax},
+        {"add", dls_op_add},
+        {"mul", dls_op_mul},
+        {"concat", dls_op_concat},
+        {"slice", dls_op_slice},
+        {"pad", dls_op_pad},
+        {"reshape", dls_op_reshape},
+        {"transpose", dls_op_transpose},
+        {"upsample", dls_op_upsample},
+        {"dropout", dls_op_dropout},
+        {"embedding", dls_op_embedding},
+        {"rope", dls_op_rope},
+        {"attention", dls_op_attention},
+        {"lstm", dls_op_lstm},
+        {"gru", dls_op_gru},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        const dls_op *op = dls_op_find(rows[i].name);
+        CHECK(op != NULL && op == rows[i].row());
         if (op == NULL) continue;
-        CHECK(strcmp(op->name, names[i]) == 0);
+        CHECK(strcmp(op->name, rows[i].name) == 0);
         CHECK(op->shape != NULL && op->inputs_min <= op->inputs_max);
         CHECK((op->forward == NULL) == (op->inputs_max == 0)); /* input and param alone */
         CHECK((op->pack != NULL) == (op->merge == DLS_MERGE_HEAD));

@@ -1,5 +1,6 @@
 /* gemm onednn|openblas THREADS SECONDS M N K: row-major C (m x n) = A (m x k) B (k x n), float32.
-   Prints "median p10 p90 rate": ms, ms, ms, GFLOP/s. Build: cc -O2 gemm.c -lopenblas -ldnnl -lgomp */
+   Prints "median p10 p90 rate": ms, ms, ms, GFLOP/s.
+   Build: cc -O2 gemm.c -lopenblas -ldnnl -lgomp */
 #define _POSIX_C_SOURCE 200809L
 #include <cblas.h>
 #include <oneapi/dnnl/dnnl.h>
