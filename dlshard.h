@@ -46,7 +46,7 @@
    The layout of every public struct is the same whatever is toggled; DLS_REAL64 (all arithmetic in
    double, scalar, for gradient checks) is not a toggle but another build, and ABI-checked.
    HOOKS: DLS_MALLOC DLS_FREE DLS_NOW_US DLS_ASSERT DLS_FS_OPEN DLS_FS_READ DLS_FS_WRITE DLS_FS_SEEK
-   DLS_FS_SYNC DLS_FS_CLOSE DLS_FS_RENAME DLS_FS_REMOVE. See >>config.api and >>port.api.
+   DLS_FS_TELL DLS_FS_SYNC DLS_FS_CLOSE DLS_FS_RENAME DLS_FS_REMOVE. See >>port.api.
 
    CONTENTS, twice in this order, API then IMPLEMENTATION: search for ">>name.api", ">>name.impl"
      doc     this text                         net    graph builder, memory planner, executor

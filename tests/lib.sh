@@ -11,6 +11,10 @@ if [ -n "$SAN" ]; then
     CC=${SAN_CC:-$CC}
 fi
 
+# A sanitizer's verdict must not look like the status of a program that reported its failures.
+ASAN_OPTIONS=exitcode=99 UBSAN_OPTIONS=exitcode=99:print_stacktrace=1 TSAN_OPTIONS=exitcode=99
+export ASAN_OPTIONS UBSAN_OPTIONS TSAN_OPTIONS
+
 ok() { echo "ok $suite: $1"; }
 fail() { # NAME [FILE with the reason]
     echo "FAIL $suite: $1"

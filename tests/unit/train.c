@@ -1098,8 +1098,39 @@ static void test_train_grad_check(void) {
     dls_net_destroy(net);
 }
 
+/* Tensors that are nodes of the graph (dls_net_param, dls_net_position) are trained too, by fast
+   steps as by exact ones. */
+static void test_train_param_nodes(void) {
+    dls_real after[2][64];
+    for (int exact = 0; exact < 2; exact++) {
+        dls_net *net = dls_net_create(NULL);
+        dls_val x = dls_net_position(net, dls_net_input(net, 1, 1, TRAIN_IN));
+        dls_train_desc desc;
+        dls_target target;
+        dls_train *train;
+        memset(&desc, 0, sizeof desc);
+        memset(&target, 0, sizeof target);
+        (void)dls_net_dense(net, x, TRAIN_CLASSES, DLS_ACT_NONE);
+        desc.batch = 8;
+        desc.shards = exact;
+        desc.optim.lr = 0.5f;
+        target.label = train_label;
+        train = dls_train_create(net, &desc);
+        CHECK(train != NULL);
+        CHECK_STATUS(dls_train_step(train, train_x, &target, 8, NULL), DLS_OK);
+        memcpy(after[exact], dls_net_params(net), dls_net_param_count(net) * sizeof(dls_real));
+        dls_train_destroy(train);
+        dls_net_destroy(net);
+    }
+    for (int k = 0; k < TRAIN_IN; k++) { /* the position, zeros at first */
+        CHECK(fabs((double)after[0][k]) > 1e-4);
+        CHECK_NEAR(after[0][k], after[1][k], 1e-5);
+    }
+}
+
 static void train_tests(void) {
     train_make_data();
+    RUN(train_param_nodes);
     RUN(train_loss_refusals);
     RUN(train_loss_extremes);
     RUN(train_loss_threads);
