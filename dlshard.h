@@ -1595,6 +1595,7 @@ DLS_API dls_status dls_node_infer(dls_node *node, dls_net *net, const dls_data *
 #endif
 #if defined(__GNUC__)
 #define DLSI_RESTRICT __restrict__
+#define DLSI_PREFETCH(p) __builtin_prefetch(p) /* where the processor's own guess comes too late */
 #define DLSI_LIKELY(x) __builtin_expect(!!(x), 1)
 #if DLSI_SMALL
 #define DLSI_UNROLL
@@ -1605,6 +1606,7 @@ DLS_API dls_status dls_node_infer(dls_node *node, dls_net *net, const dls_data *
 #endif
 #else
 #define DLSI_RESTRICT
+#define DLSI_PREFETCH(p) ((void)0)
 #define DLSI_LIKELY(x) (x)
 #define DLSI_UNROLL
 #endif
@@ -3054,8 +3056,10 @@ DLSI_KFN void DLSI_V(pack)(const dls_real *b, ptrdiff_t b_k, ptrdiff_t b_col, in
         const dls_real *from = b + j * b_col;
         if (b_col == 1 && cols == DLSI_NR) {
             for (p = 0; p < k; p++) {
-                DLSI_UNROLL for (i = 0; i < DLSI_NV; i++)
+                DLSI_UNROLL for (i = 0; i < DLSI_NV; i++) {
+                    DLSI_PREFETCH(from + (p + 8) * b_k + i * DLSI_VW);
                     DLSI_ST(dst + p * DLSI_NR + i * DLSI_VW, DLSI_LD(from + p * b_k + i * DLSI_VW));
+                }
             }
         } else if (b_col == 1) {
             for (p = 0; p < k; p++) {
@@ -3096,8 +3100,10 @@ DLSI_KFN void DLSI_V(copy_a)(const dlsi_gemm *g, const dls_real *a, const int32_
     for (p = 0; p < kc; p++, a += g->a_k) {
         for (i = 0; i < panels; i++) {
             dls_real *row = to + i * ((ptrdiff_t)kc * DLSI_MR + DLSI_VW) + p * DLSI_MR;
-            for (e = first[i]; e < first[i + 1]; e += DLSI_VW, row += DLSI_VW)
+            for (e = first[i]; e < first[i + 1]; e += DLSI_VW, row += DLSI_VW) {
+                DLSI_PREFETCH(a + e + 6 * g->a_k);
                 DLSI_ST(row, DLSI_LDN(a + e, (int)dlsi_min_i32(DLSI_VW, first[panels] - e)));
+            }
         }
     }
 }
