@@ -3843,20 +3843,28 @@ DLSI_KFN void DLSI_V(dropout)(const dls_real *x, dls_real *y, size_t n, uint64_t
         }                                                                                          \
     } while (0)
 #define DLSI_SUM4(s) (((s)[0] + (s)[2]) + ((s)[1] + (s)[3]))
+/* The body for each row, which it steps over; e, the row % 4, is a constant in it, since sums that a
+   variable selects would live in memory. */
+#define DLSI_ROWS4(...)                                                                            \
+    do {                                                                                           \
+        size_t row;                                                                                \
+        int e;                                                                                     \
+        for (row = 0; row + 4 <= rows; row += 4) {                                                 \
+            DLSI_UNROLL for (e = 0; e < 4; e++) { __VA_ARGS__; }                                   \
+        }                                                                                          \
+        DLSI_UNROLL for (e = 0; e < 3; e++) {                                                      \
+            if (row + (size_t)e < rows) {                                                          \
+                __VA_ARGS__;                                                                       \
+            }                                                                                      \
+        }                                                                                          \
+    } while (0)
 
 DLSI_KFN void DLSI_V(col_sum)(const dls_real *x, size_t rows, int32_t c, dls_real *sum, bool add) {
     DLSI_COLS({
         const DLSI_VF zero = DLSI_SET(0.0f);
         DLSI_VF s[4] = {zero, zero, zero, zero};
-        size_t i = 0;
         const dls_real *p = x + col;
-        for (; i + 4 <= rows; i += 4, p += 4 * (size_t)c) {
-            s[0] = s[0] + DLSI_LDL(p);
-            s[1] = s[1] + DLSI_LDL(p + c);
-            s[2] = s[2] + DLSI_LDL(p + 2 * (size_t)c);
-            s[3] = s[3] + DLSI_LDL(p + 3 * (size_t)c);
-        }
-        for (; i < rows; i++, p += c) s[i % 4] = s[i % 4] + DLSI_LDL(p);
+        DLSI_ROWS4(s[e] = s[e] + DLSI_LDL(p); p += c);
         s[0] = DLSI_SUM4(s);
         if (add) s[0] = s[0] + DLSI_LDL(sum + col);
         DLSI_STL(sum + col, s[0]);
@@ -3870,21 +3878,9 @@ DLSI_KFN void DLSI_V(col_stats)(const dls_real *x, size_t rows, int32_t c, const
         const DLSI_VF k = DLSI_LDL(shift + col);
         DLSI_VF s[4] = {zero, zero, zero, zero};
         DLSI_VF q[4] = {zero, zero, zero, zero};
-        size_t i = 0;
-        int e;
         const dls_real *p = x + col;
-        for (; i + 4 <= rows; i += 4) {
-            DLSI_UNROLL for (e = 0; e < 4; e++, p += c) {
-                const DLSI_VF d = DLSI_LDL(p) - k;
-                s[e] = s[e] + d;
-                q[e] = DLSI_FMA(d, d, q[e]);
-            }
-        }
-        for (e = 0; i < rows; i++, e++, p += c) {
-            const DLSI_VF d = DLSI_LDL(p) - k;
-            s[e] = s[e] + d;
-            q[e] = DLSI_FMA(d, d, q[e]);
-        }
+        DLSI_ROWS4(const DLSI_VF d = DLSI_LDL(p) - k; s[e] = s[e] + d; q[e] = DLSI_FMA(d, d, q[e]);
+                   p += c);
         DLSI_STL(sum + col, DLSI_SUM4(s));
         DLSI_STL(squares + col, DLSI_SUM4(q));
     });
@@ -3919,20 +3915,8 @@ DLSI_KFN void DLSI_V(col_grad_stats)(const dls_real *x, const dls_real *dy, size
                       sh = DLSI_LDL(shift + col);
         DLSI_VF s[4] = {zero, zero, zero, zero}, q[4] = {zero, zero, zero, zero};
         const dls_real *p = x + col, *d = dy + col;
-        size_t i = 0;
-        int e;
-        for (; i + 4 <= rows; i += 4) {
-            DLSI_UNROLL for (e = 0; e < 4; e++, p += c, d += c) {
-                const DLSI_VF v = DLSI_LDL(p), g = DLSI_UNCLAMP(DLSI_LDL(d), v);
-                s[e] = s[e] + g;
-                q[e] = DLSI_FMA(g, v - k, q[e]);
-            }
-        }
-        for (e = 0; i < rows; i++, e++, p += c, d += c) {
-            const DLSI_VF v = DLSI_LDL(p), g = DLSI_UNCLAMP(DLSI_LDL(d), v);
-            s[e] = s[e] + g;
-            q[e] = DLSI_FMA(g, v - k, q[e]);
-        }
+        DLSI_ROWS4(const DLSI_VF v = DLSI_LDL(p), g = DLSI_UNCLAMP(DLSI_LDL(d), v); s[e] = s[e] + g;
+                   q[e] = DLSI_FMA(g, v - k, q[e]); p += c; d += c);
         DLSI_STL(dy_sum + col, DLSI_SUM4(s));
         DLSI_STL(dyx_sum + col, DLSI_SUM4(q));
     });
@@ -4078,17 +4062,15 @@ DLSI_KFN void DLSI_V(norm_grad)(const dls_real *x, const dls_real *dy, dls_real 
 /* dgain = sum over rows of dy xhat. */
 DLSI_KFN void DLSI_V(norm_grad_gain)(const dls_real *x, const dls_real *dy, size_t rows, int32_t c,
                                      const dls_real *mean, const dls_real *istd, dls_real *dgain) {
-    size_t i;
     DLSI_COLS({
         const DLSI_VF zero = DLSI_SET(0.0f);
         DLSI_VF s[4] = {zero, zero, zero, zero};
         const dls_real *p = x + col;
         const dls_real *d = dy + col;
-        for (i = 0; i < rows; i++, p += c, d += c) {
-            const DLSI_VF h =
-                (DLSI_LDL(p) - DLSI_SET(mean != NULL ? mean[i] : (dls_real)0)) * DLSI_SET(istd[i]);
-            s[i % 4] = DLSI_FMA(DLSI_LDL(d), h, s[i % 4]);
-        }
+        DLSI_ROWS4(const size_t i = row + (size_t)e;
+                   const dls_real m = mean != NULL ? mean[i] : (dls_real)0;
+                   const DLSI_VF h = (DLSI_LDL(p) - DLSI_SET(m)) * DLSI_SET(istd[i]);
+                   s[e] = DLSI_FMA(DLSI_LDL(d), h, s[e]); p += c; d += c);
         DLSI_STL(dgain + col, DLSI_SUM4(s));
     });
 }
@@ -4373,6 +4355,7 @@ static const dlsi_kern DLSI_V(kern) = {DLSI_VW,
 #undef DLSI_TILE4
 #undef DLSI_TILES_MAKE
 #undef DLSI_DWX
+#undef DLSI_ROWS4
 #undef DLSI_WIDE_ROWS
 #undef DLSI_ACT_CASE
 #undef DLSI_ACT_GRAD_CASE
