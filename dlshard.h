@@ -3843,8 +3843,8 @@ DLSI_KFN void DLSI_V(dropout)(const dls_real *x, dls_real *y, size_t n, uint64_t
         }                                                                                          \
     } while (0)
 #define DLSI_SUM4(s) (((s)[0] + (s)[2]) + ((s)[1] + (s)[3]))
-/* The body for each row, which it steps over; e, the row % 4, is a constant in it, since sums that a
-   variable selects would live in memory. */
+/* The body for each row, which it steps over; e, the row % 4, is a constant in it, since sums that
+   a variable selects would live in memory. */
 #define DLSI_ROWS4(...)                                                                            \
     do {                                                                                           \
         size_t row;                                                                                \
