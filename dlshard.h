@@ -1595,7 +1595,6 @@ DLS_API dls_status dls_node_infer(dls_node *node, dls_net *net, const dls_data *
 #endif
 #if defined(__GNUC__)
 #define DLSI_RESTRICT __restrict__
-#define DLSI_PREFETCH(p) __builtin_prefetch(p) /* where the processor's own guess comes too late */
 #define DLSI_LIKELY(x) __builtin_expect(!!(x), 1)
 #if DLSI_SMALL
 #define DLSI_UNROLL
@@ -1606,9 +1605,13 @@ DLS_API dls_status dls_node_infer(dls_node *node, dls_net *net, const dls_data *
 #endif
 #else
 #define DLSI_RESTRICT
-#define DLSI_PREFETCH(p) ((void)0)
 #define DLSI_LIKELY(x) (x)
 #define DLSI_UNROLL
+#endif
+#if defined(__GNUC__) && !DLSI_SMALL
+#define DLSI_PREFETCH(p) __builtin_prefetch(p) /* where the processor's own guess comes too late */
+#else
+#define DLSI_PREFETCH(p) ((void)0)
 #endif
 #define DLSI_FN static DLSI_UNUSED
 #define DLSI_ZERO(object) memset(&(object), 0, sizeof(object))
@@ -2909,7 +2912,7 @@ DLSI_KINLINE void DLSI_V(tile)(const int mr, const int nv, const bool a_cols, co
     for (s = 0; s < t->segs; s++) {
         const dls_real *DLSI_RESTRICT a = t->a + t->seg[s].a, *DLSI_RESTRICT b = t->b + t->seg[s].b;
         p = t->k;
-        if (nv == 1 && !a_cols) { /* little work a row: its address would cost more than that */
+        if (DLSI_VW > 1 && nv == 1 && !a_cols) { /* else rows' addresses cost more than sums */
             for (; p >= 4; p -= 4, a += 4, b += 4 * b_step) {
                 DLSI_UNROLL for (e = 0; e < 4; e++) {
                     bv[0] = DLSI_LD(b + e * b_step);

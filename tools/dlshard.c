@@ -296,7 +296,7 @@ static bool show(void *user, const dls_progress *p) {
     points.step[points.n] = (double)p->step;
     points.loss[points.n] = p->loss;
     points.accuracy[points.n++] = p->accuracy;
-    if (terminal || p->seconds >= shown + 2 || p->step == p->steps) {
+    if (p->seconds >= shown + (terminal ? 0.1 : 2.0) || p->step == p->steps) {
         shown = p->seconds;
         dls_progress_text(p, terminal ? 30 : 0, line, sizeof line);
         printf("%s%s%s", terminal ? "\r" : "", line, terminal && p->step < p->steps ? "  " : "\n");
@@ -375,6 +375,7 @@ static int command_train(options *o) {
     o->fit.train.seed = (uint64_t)o->seed;
     o->fit.threads = o->threads;
     o->fit.progress = show;
+    o->fit.progress_ms = 5; /* points of the curve; lines are shown less often */
     if (o->fit.train.optim.kind == DLS_OPTIM_SGD && o->fit.train.optim.lr <= 0) {
         o->fit.train.optim.lr = 0.05f;
         o->fit.train.optim.momentum = 0.9f;
