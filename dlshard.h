@@ -2124,7 +2124,7 @@ DLSI_FN bool dlsi_number(const char **p, const char *end, double *value) {
         exponent += minus ? -e : e;
     }
     while (s < end && (*s == ' ' || *s == '\t' || *s == '"')) s++;
-    if (exponent > 0) v *= exponent > 400 ? 1e308 * 10.0 : dlsi_power(10.0, exponent);
+    if (exponent > 0 && v > 0.0) v *= exponent > 400 ? 1e308 * 10.0 : dlsi_power(10.0, exponent);
     if (exponent < 0)
         v = exponent < -600   ? 0.0
             : exponent < -300 ? v / 1e300 / dlsi_power(10.0, -exponent - 300)

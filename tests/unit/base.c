@@ -294,7 +294,16 @@ static void test_base_numbers(void) {
     base_number(".", 0, NULL);
 }
 
+static void test_base_zero_with_an_enormous_exponent(void) {
+    static const char text[] = "-0e520";
+    const char *at = text;
+    double v = 1;
+    CHECK(dlsi_number(&at, text + sizeof text - 1, &v) && at == text + sizeof text - 1);
+    CHECK_NEAR(v, 0, 0); /* not zero times infinity */
+}
+
 static void base_tests(void) {
+    RUN(base_zero_with_an_enormous_exponent);
     RUN(base_crc32c);
     RUN(base_shuffle_is_a_permutation);
     RUN(base_shuffle_is_even);
