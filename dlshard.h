@@ -49,15 +49,16 @@
    DLS_FS_TELL DLS_FS_SYNC DLS_FS_CLOSE DLS_FS_RENAME DLS_FS_REMOVE. See >>port.api.
 
    CONTENTS, twice in this order, API then IMPLEMENTATION: search for ">>name.api", ">>name.impl"
-     doc     this text                         net    graph builder, memory planner, executor
-     config  version, profile, toggles         model  file format
-     base    status, errors, generator         train  losses, optimisers, data, fit
-     port    clock, threads, files             wire   frames
+     doc     this text                         train  losses, optimisers, data, fit
+     config  version, profile, toggles         crypt  ciphers, hashes, signatures
+     base    status, errors, generator         wire   frames
+     port    clock, threads, files             chan   sessions: Noise, records, loss recovery
      tensor  dtype, shape, views               peer   engine without I/O: roster, messages
      kern    kernels, scalar to AVX-512        coll   all-reduce
      par     thread pool, matrix product       job    data-parallel step, staged inference
      op      one row per operation             link   drivers: memory, TCP
-                                               node   the facade most users meet
+     net     graph builder, memory planner     node   the facade most users meet
+     model   file format
 
    TOUR
      A network is a graph of ops, built by calls that return values:
@@ -258,6 +259,7 @@ typedef enum dls_status {
     DLS_E_NUMBER,      /* NaN or infinity where a number is needed */
     DLS_E_STOPPED,     /* the caller's callback asked to stop; state is consistent, go on later */
     DLS_E_MISMATCH,    /* peers disagree: another network, configuration or result */
+    DLS_E_AUTH,        /* not authentic: forged, or made with another key */
     DLS_STATUS_COUNT
 } dls_status;
 
@@ -1263,13 +1265,16 @@ DLS_API dls_status dls_grad_check(dls_net *net, int32_t n, uint64_t seed, double
 #endif
 #endif /* DLS_ENABLE_TRAIN */
 
+#if DLS_ENABLE_PEERS
+/* ------------------------------------------------------------------------------------------------
+   >>crypt.api   X25519, ChaCha20-Poly1305, BLAKE2s, Ed25519  deps: config base port  */
+
 /* ------------------------------------------------------------------------------------------------
    >>wire.api   frames: pure functions over bytes                                deps: config base
    Plaintext, for loopback only. A stream is frames of a 16-byte header and a payload:
      0  u8 type   1  u8 version 1   2  u16 flags   4  u32 payload bytes   8  u32 tag
     12  u32 CRC-32C of bytes 0..11                                          all little-endian
     */
-#if DLS_ENABLE_PEERS
 
 #define DLS_FRAME_HEAD 16
 #define DLS_FRAME_MOST 65536 /* payload of one frame; longer messages are several */
@@ -1302,6 +1307,17 @@ DLS_API dls_status dls_frame_read(dls_frame *frame, const unsigned char *from);
 /* to, from: DLS_HELLO_BYTES bytes. Errors: DLS_E_FORMAT, DLS_E_VERSION. Pure. */
 DLS_API void dls_hello_write(const dls_hello *hello, unsigned char *to);
 DLS_API dls_status dls_hello_read(dls_hello *hello, const unsigned char *from);
+
+/* ------------------------------------------------------------------------------------------------
+   >>chan.api   sessions: Noise, records, loss recovery  deps: config base port crypt wire  */
+
+/* ---- Noise ---- */
+
+/* ---- Records ---- */
+
+/* ---- Identity: certificates, rosters ---- */
+
+/* ---- Loss recovery ---- */
 
 /* ------------------------------------------------------------------------------------------------
    >>peer.api   engine without I/O: roster by rank, heartbeat, messages  deps: config base wire
@@ -1780,7 +1796,8 @@ DLS_API const char *dls_status_text(dls_status status) {
         DLSI_MSG("DLS_E_UNSUPPORTED: not supported here"),
         DLSI_MSG("DLS_E_NUMBER: NaN or infinity"),
         DLSI_MSG("DLS_E_STOPPED: stopped by the caller"),
-        DLSI_MSG("DLS_E_MISMATCH: peers disagree")};
+        DLSI_MSG("DLS_E_MISMATCH: peers disagree"),
+        DLSI_MSG("DLS_E_AUTH: not authentic: forged, or made with another key")};
     if ((unsigned)status >= DLS_STATUS_COUNT) return DLSI_MSG("unknown status");
     return text[status];
 }
@@ -12725,6 +12742,9 @@ DLS_API dls_status dls_grad_check(dls_net *net, int32_t n, uint64_t seed, double
 
 #if DLS_ENABLE_PEERS
 /* ------------------------------------------------------------------------------------------------
+   >>crypt.impl  deps: config base port crypt.api  */
+
+/* ------------------------------------------------------------------------------------------------
    >>wire.impl  deps: config base wire.api      */
 
 DLS_API void dls_frame_write(const dls_frame *frame, unsigned char *to) {
@@ -12774,6 +12794,17 @@ DLS_API dls_status dls_hello_read(dls_hello *hello, const unsigned char *from) {
         if (hello->name[i] < ' ' || hello->name[i] > '~') return DLS_E_FORMAT;
     return hello->major == DLS_VERSION_MAJOR ? DLS_OK : DLS_E_VERSION;
 }
+
+/* ------------------------------------------------------------------------------------------------
+   >>chan.impl  deps: config base port crypt wire chan.api  */
+
+/* ---- Noise ---- */
+
+/* ---- Records ---- */
+
+/* ---- Identity ---- */
+
+/* ---- Loss recovery ---- */
 
 /* ------------------------------------------------------------------------------------------------
    >>peer.impl                                              deps: config base wire peer.api
