@@ -177,7 +177,8 @@ typedef double dls_real;
 typedef float dls_real;
 #endif
 
-/* Limits. Change them alike in every file of a program; none of them shapes a public struct. */
+/* Limits. Change them alike in every file of a program; none of them shapes a public struct, but
+   DLS_REPLAY_BITS dls_session. */
 #ifndef DLS_NODES_DEFAULT /* nodes of a network when dls_net_desc.nodes_max is 0 */
 #define DLS_NODES_DEFAULT (DLSI_HOSTED ? 512 : 16)
 #endif
@@ -189,6 +190,13 @@ typedef float dls_real;
 #endif
 #ifndef DLS_ALIGN /* of every tensor inside an arena, bytes, a power of two */
 #define DLS_ALIGN (DLSI_HOSTED ? 64 : 8)
+#endif
+#ifndef DLS_REPLAY_BITS /* how far behind the newest a record may come, a multiple of 64 */
+#if DLS_PROFILE == DLS_PROFILE_MCU
+#define DLS_REPLAY_BITS 64
+#else
+#define DLS_REPLAY_BITS 1024
+#endif
 #endif
 #define DLS_OP_INPUTS 4 /* most inputs of an op */
 #define DLS_OP_PARAMS 4 /* most parameter tensors of an op */
@@ -205,6 +213,9 @@ typedef float dls_real;
 #if DLS_ENABLE_STB_IMAGE && (!DLS_ENABLE_FILES || !DLS_ENABLE_HEAP)
 #error "dlshard: DLS_ENABLE_STB_IMAGE reads files; it needs DLS_ENABLE_FILES=1 and ..HEAP=1"
 #endif
+#if DLS_REPLAY_BITS < 64 || DLS_REPLAY_BITS > 8128 || DLS_REPLAY_BITS % 64 != 0
+#error "dlshard: DLS_REPLAY_BITS must be a multiple of 64, 64 to 8128"
+#endif
 #if defined(__FAST_MATH__)
 #error "dlshard: compile this file without -ffast-math: NaN checks and equal bits depend on it"
 #endif
@@ -217,7 +228,7 @@ typedef float dls_real;
 /* What init functions compare: two files of one program must agree on it. */
 #define DLS_ABI                                                                                    \
     ((uint32_t)DLS_VERSION_MAJOR << 24 | (uint32_t)DLS_VERSION_MINOR << 16 |                       \
-     (uint32_t)DLS_REAL64 << 8 | (uint32_t)sizeof(void *))
+     (uint32_t)(DLS_REPLAY_BITS / 64) << 9 | (uint32_t)DLS_REAL64 << 8 | (uint32_t)sizeof(void *))
 
 /* DLSHARD_STATIC makes every function static: a private copy for one file. */
 #if defined(__GNUC__)
@@ -1311,11 +1322,233 @@ DLS_API dls_status dls_hello_read(dls_hello *hello, const unsigned char *from);
 /* ------------------------------------------------------------------------------------------------
    >>chan.api   sessions: Noise, records, loss recovery  deps: config base port crypt wire  */
 
-/* ---- Noise ---- */
+/* ---- Noise: handshakes ----
+   Noise protocol framework, revision 34, suite 25519_ChaChaPoly_BLAKE2s, never negotiated. A
+   message is as the specification has it, without any header; what else must agree (version, group,
+   ids) goes into the prologue. Bytes beyond the payload, per message:
+     DLS_NOISE_KKPSK0   48, 48       both know each other's key, from the roster
+     DLS_NOISE_XXPSK3   32, 96, 64   first contact: identities go encrypted, proved by certificates
+     DLS_NOISE_NNPSK0   48, 48       no identity keys: the pre-shared key is the device's own
+   Payloads of first messages can be replayed and lack forward secrecy (XXPSK3's goes in the clear),
+   so they carry freshness, never commands. One dls_noise is one side of one handshake; it has one
+   owner at a time. */
 
-/* ---- Records ---- */
+#define DLS_NOISE_MESSAGE_MOST 65535 /* bytes of a whole message */
 
-/* ---- Identity: certificates, rosters ---- */
+typedef enum dls_noise_pattern {
+    DLS_NOISE_KKPSK0 = 1,
+    DLS_NOISE_XXPSK3,
+    DLS_NOISE_NNPSK0
+} dls_noise_pattern;
+
+/* Keys are of 32 bytes and copied; nothing is kept of what the pointers say. */
+typedef struct dls_noise_desc {
+    dls_noise_pattern pattern;
+    bool initiator;
+    const void *prologue; /* may be NULL with 0 bytes */
+    size_t prologue_bytes;
+    const unsigned char *secret;     /* my identity; NULL for NNPSK0 */
+    const unsigned char *public_key; /* of secret, saves its computation; NULL: computed */
+    const unsigned char *remote;     /* their public key, KKPSK0 only, else NULL */
+    const unsigned char *psk;        /* of the group, or of the device in NNPSK0 */
+    const unsigned char *ephemeral;  /* my secret for this handshake alone: dls_noise_ephemeral() */
+} dls_noise_desc;
+
+typedef struct dls_noise {
+    const struct dlsi_noise_row *row; /* NULL: not begun, or split */
+    uint8_t initiator, message;       /* messages gone so far */
+    uint8_t keyed, nonce;             /* key is set; how often it was used */
+    uint8_t heard;                    /* remote_static is known */
+    unsigned char chain[32], hash[32], key[32], psk[32];
+    unsigned char secret[32], ephemeral[32], public_key[32];
+    unsigned char remote_static[32], remote_ephemeral[32];
+} dls_noise;
+
+/* An ephemeral secret that stays good when the random numbers are poor, as long as counter never
+   repeats for this key: BLAKE2s(key; 32 random bytes, counter). key32: the identity's secret, or
+   the pre-shared key. Errors: DLS_E_IO (no random numbers). Any thread. */
+DLS_API dls_status dls_noise_ephemeral(unsigned char *ephemeral32, const unsigned char *key32,
+                                       uint64_t counter);
+
+/* Begins a handshake; 2 X25519 at most. Errors: DLS_E_ARG (unknown pattern; a key that the pattern
+   needs is NULL, or one it has no use for is given). */
+DLS_API dls_status dls_noise_init(dls_noise *n, const dls_noise_desc *desc);
+
+/* The next message, with payload (encrypted but in the first of XXPSK3), into out. The two must not
+   overlap. Errors, each leaving n as it was: DLS_E_STATE (not our turn, or done), DLS_E_ARG (longer
+   than DLS_NOISE_MESSAGE_MOST), DLS_E_MEMORY (out_max), DLS_E_AUTH (their key was a weak one). */
+DLS_API dls_status dls_noise_write(dls_noise *n, const void *payload, size_t bytes, void *out,
+                                   size_t out_max, size_t *out_bytes);
+
+/* Takes the next message; its payload into payload, which must not overlap it. Errors, each leaving
+   n as it was, so that a forged message does not end a handshake: DLS_E_STATE (not their turn, or
+   done), DLS_E_FORMAT (too short or too long), DLS_E_MEMORY (payload_max), DLS_E_AUTH (forged or
+   damaged, other prologue or keys). */
+DLS_API dls_status dls_noise_read(dls_noise *n, const void *message, size_t bytes, void *payload,
+                                  size_t payload_max, size_t *payload_bytes);
+
+/* All messages have gone: dls_noise_split() may be called. Pure. */
+DLS_API bool dls_noise_done(const dls_noise *n);
+
+/* Their public identity, 32 bytes: given, or proved by the message read last; NULL: unknown.
+   Whether it belongs to a member is for the caller to find out. Pure. */
+DLS_API const unsigned char *dls_noise_remote(const dls_noise *n);
+
+/* Hash of all that was said, 32 bytes, equal on both sides when done; NULL after the split. Pure. */
+DLS_API const unsigned char *dls_noise_hash(const dls_noise *n);
+
+/* The keys of the session, for dls_session_init(); wipes n. Errors: DLS_E_STATE (not done). */
+DLS_API dls_status dls_noise_split(dls_noise *n, unsigned char *send_key32,
+                                   unsigned char *recv_key32);
+
+/* ---- Records: one established session ----
+   A record is ChaCha20-Poly1305 of its content: nonce = 4 zero bytes, 64-bit counter; associated
+   data = the packet's header. Counters start at 0 in each direction and never repeat. Every 2^20
+   records the direction's key becomes Noise's REKEY() of itself, by the counter alone, so loss and
+   reordering do not matter. Not safe for several threads at once. */
+
+#define DLS_RECORD_TAG 16
+
+typedef struct dls_session {
+    uint64_t sent;   /* counter of the next record sealed */
+    uint64_t top;    /* 1 + the highest counter opened; 0: none yet */
+    uint64_t forged; /* records whose tag was wrong */
+    unsigned char send_key[32], recv_key[32];
+    unsigned char recv_past[32];           /* the key before recv_key, for late records */
+    uint32_t window[DLS_REPLAY_BITS / 32]; /* counters below top that were opened, a ring of bits */
+} dls_session;
+
+DLS_API void dls_session_init(dls_session *s, const unsigned char *send_key32,
+                              const unsigned char *recv_key32);
+
+/* Seals record s->sent: bytes of from to to (may be from), its tag to tag16.
+   Errors: DLS_E_LIMIT (2^33 records: the session is dead). */
+DLS_API dls_status dls_session_seal(dls_session *s, void *to, const void *from, size_t bytes,
+                                    const void *ad, size_t ad_bytes, unsigned char *tag16);
+
+/* Opens record ctr, see dls_session_counter(); to may be from. The window moves only after the tag
+   was found right. Errors, to being wiped or untouched: DLS_E_AUTH (forged; counted), DLS_E_STATE
+   (replayed, older than DLS_REPLAY_BITS, or more than a rekeying ahead), DLS_E_LIMIT (no record can
+   have this counter, or 2^36 forgeries: the session is dead). */
+DLS_API dls_status dls_session_open(dls_session *s, uint64_t ctr, void *to, const void *from,
+                                    size_t bytes, const unsigned char *tag16, const void *ad,
+                                    size_t ad_bytes);
+
+/* The counter that ends in these low bits (1..32 of them) and lies nearest to the next expected
+   (RFC 9000 A.3). Pure. */
+DLS_API uint64_t dls_session_counter(const dls_session *s, uint32_t low, uint32_t bits);
+
+/* Time for a fresh handshake: 2^32 records in a direction or 2^20 forgeries. The session works on
+   until it is replaced, lest forgers could end it. Pure. */
+DLS_API bool dls_session_stale(const dls_session *s);
+
+/* ---- Before the handshake: mac1, cookie, mac2 (WireGuard paper, 5.4.4 and 5.4.7) ----
+   mac1 shows that the sender knows the group's key, before any work for it: strangers get no
+   answer. mac2 shows under load that it receives at its address. responder32: the responder's public
+   key where both know it (KKPSK0), else NULL. Compare with dls_equal(). */
+
+#define DLS_COOKIE_SEALED 44 /* nonce 12, cookie 16, tag 16 */
+
+/* Of a handshake packet up to where mac1 stands. Pure. */
+DLS_API void dls_mac1(unsigned char *mac16, const unsigned char *psk32,
+                      const unsigned char *responder32, const void *packet, size_t bytes);
+/* Of a handshake packet up to where mac2 stands, mac1 included. Pure. */
+DLS_API void dls_mac2(unsigned char *mac16, const unsigned char *cookie16, const void *packet,
+                      size_t bytes);
+
+/* The responder's secret, another every 120 s. */
+typedef struct dls_cookie {
+    uint64_t since; /* microseconds */
+    unsigned char secret[32];
+} dls_cookie;
+
+DLS_API void dls_cookie_init(dls_cookie *c, const unsigned char *random32, uint64_t now_us);
+/* The cookie of a sender at this address (such as IP and port), both to give and to check mac2.
+   No state per sender. now_us may jump; a jump back only lengthens the 120 s. */
+DLS_API void dls_cookie_make(dls_cookie *c, const void *address, size_t bytes, uint64_t now_us,
+                             unsigned char *cookie16);
+/* Seals a cookie into to44 for the sender of the packet with that mac1. nonce12: random. Pure. */
+DLS_API void dls_cookie_seal(unsigned char *to44, const unsigned char *cookie16,
+                             const unsigned char *nonce12, const unsigned char *mac1_16,
+                             const unsigned char *psk32, const unsigned char *responder32);
+/* Errors: DLS_E_AUTH (forged, or the answer to another packet). Pure. */
+DLS_API dls_status dls_cookie_open(unsigned char *cookie16, const unsigned char *from44,
+                                   const unsigned char *mac1_16, const unsigned char *psk32,
+                                   const unsigned char *responder32);
+
+/* ---- Identity: certificates, rosters ----
+   Signed by the collective's root key, offline; Ed25519 over a prefix and the BLAKE2s-256 of all
+   bytes before the signature. Little-endian, at fixed offsets. Signing, and reading with a root key,
+   need DLS_ENABLE_SIGN (else DLS_E_UNSUPPORTED); with root NULL nothing is verified, which is right
+   only for bytes that came inside a session with a coordinator.
+
+   Device, 54 bytes:  0 u32 id   4 u8 role   5 u8 flags   6 public key 32   38 name 16
+   Certificate, 132:  0 u8 version 1   1 u8 role   2 u16 flags   4 u32 id   8 public key 32
+     40 u32 group   44 u32 first epoch   48 u32 last epoch   52 name 16   68 signature 64
+     prefix "dlshard/cert/v1"
+   Roster:  0 u8 version 1   1 u8 0   2 u16 count   4 u32 group   8 u32 epoch   12 devices,
+     ids rising   12 + 54 count  signature 64;  prefix "dlshard/roster/v1"
+   Names: printable ASCII, padded with at least one zero. Time is counted in epochs of rosters, for
+   want of clocks: whoever keeps a roster refuses one of a lower epoch. */
+
+#define DLS_CERT_BYTES 132
+#define DLS_ROSTER_DEVICES 1024 /* most devices of a roster */
+
+#define DLS_ROLE_JOIN 1u    /* be a member */
+#define DLS_ROLE_TRAIN 2u   /* contribute to training */
+#define DLS_ROLE_SERVE 4u   /* answer inference requests */
+#define DLS_ROLE_INFER 8u   /* ask for inference */
+#define DLS_ROLE_COORD 16u  /* coordinate: views, plans, keys */
+#define DLS_ROLE_DEPLOY 32u /* install models */
+
+#define DLS_DEVICE_REVOKED 1u
+#define DLS_DEVICE_SMALL 2u /* no identity: public key zero, NNPSK0 with dls_device_psk() */
+
+typedef struct dls_device {
+    uint32_t id;
+    uint8_t role, flags;
+    uint8_t public_key[32];
+    char name[16];
+} dls_device;
+
+typedef struct dls_cert {
+    dls_device device;
+    uint32_t group, first_epoch, last_epoch; /* valid in these, both included */
+} dls_cert;
+
+typedef struct dls_roster {
+    uint32_t group, epoch;
+    int32_t count;
+    const dls_device *device; /* ids rising */
+} dls_roster;
+
+/* Signs into to, DLS_CERT_BYTES. Errors: DLS_E_ARG (unknown role or flag; name not printable, or not
+   zero-padded; a public key and SMALL, or neither; SMALL with COORD or DEPLOY, since whoever has the
+   group's key can pose as a SMALL device; epochs swapped), DLS_E_UNSUPPORTED. Pure. */
+DLS_API dls_status dls_cert_write(const dls_cert *cert, const unsigned char *root_seed32,
+                                  unsigned char *to);
+/* Errors: DLS_E_FORMAT (size, or what dls_cert_write() refuses), DLS_E_VERSION, DLS_E_AUTH (not
+   signed by root), DLS_E_UNSUPPORTED. On errors *cert is not to be used. Pure. */
+DLS_API dls_status dls_cert_read(dls_cert *cert, const void *from, size_t bytes,
+                                 const unsigned char *root_public32);
+
+/* Bytes of a roster of count devices; 0 when count is out of range. Pure. */
+DLS_API size_t dls_roster_bytes(int32_t count);
+/* Signs into to, dls_roster_bytes() of it. Errors: DLS_E_ARG (a device as in dls_cert_write(), count
+   out of range, ids not rising), DLS_E_MEMORY (bytes), DLS_E_UNSUPPORTED. Pure. */
+DLS_API dls_status dls_roster_write(const dls_roster *roster, const unsigned char *root_seed32,
+                                    void *to, size_t bytes);
+/* Reads into devices, to which roster->device then points. Errors as of dls_cert_read(), and
+   DLS_E_LIMIT (more than devices_max). Pure. */
+DLS_API dls_status dls_roster_read(dls_roster *roster, dls_device *devices, int32_t devices_max,
+                                   const void *from, size_t bytes,
+                                   const unsigned char *root_public32);
+/* The device of that id, revoked or not; NULL: none. O(log count). Pure. */
+DLS_API const dls_device *dls_roster_find(const dls_roster *roster, uint32_t id);
+
+/* The pre-shared key of a SMALL device: BLAKE2s(group_psk; "dls-device", group, id). Pure. */
+DLS_API void dls_device_psk(unsigned char *psk32, const unsigned char *group_psk32, uint32_t group,
+                            uint32_t id);
 
 /* ---- Loss recovery ---- */
 
@@ -12798,11 +13031,601 @@ DLS_API dls_status dls_hello_read(dls_hello *hello, const unsigned char *from) {
 /* ------------------------------------------------------------------------------------------------
    >>chan.impl  deps: config base port crypt wire chan.api  */
 
-/* ---- Noise ---- */
+/* ---- Noise ----
+   A pattern is a row of tokens. A Diffie-Hellman token says whose static key it takes: 4, plus 1 for
+   the initiator's, plus 2 for the responder's; the other keys are ephemeral. */
+
+enum { DLSI_T_END = 0, DLSI_T_E, DLSI_T_S, DLSI_T_PSK, DLSI_T_EE, DLSI_T_SE, DLSI_T_ES, DLSI_T_SS };
+typedef struct dlsi_noise_row {
+    const char *name;
+    uint8_t psk;     /* has a psk token, so that e goes into the key too */
+    uint8_t statics; /* bits: 1 the initiator has a static key, 2 the responder */
+    uint8_t known;   /* those of them known beforehand, by the same bits */
+    uint8_t messages;
+    uint8_t token[3][6]; /* per message, zero at the end */
+} dlsi_noise_row;
+
+/* clang-format off */
+static const dlsi_noise_row dlsi_noise_rows[3] = {
+    {"KKpsk0", 1, 3, 3, 2, {{DLSI_T_PSK, DLSI_T_E, DLSI_T_ES, DLSI_T_SS},
+                            {DLSI_T_E, DLSI_T_EE, DLSI_T_SE}}},
+    {"XXpsk3", 1, 3, 0, 3, {{DLSI_T_E},
+                            {DLSI_T_E, DLSI_T_EE, DLSI_T_S, DLSI_T_ES},
+                            {DLSI_T_S, DLSI_T_SE, DLSI_T_PSK}}},
+    {"NNpsk0", 1, 0, 0, 2, {{DLSI_T_PSK, DLSI_T_E},
+                            {DLSI_T_E, DLSI_T_EE}}}};
+/* clang-format on */
+
+DLSI_FN void dlsi_noise_mix_hash(dls_noise *n, const void *data, size_t bytes) {
+    dls_blake2s b;
+    dls_blake2s_init(&b, NULL, 0, 32);
+    dls_blake2s_update(&b, n->hash, 32);
+    dls_blake2s_update(&b, data, bytes);
+    dls_blake2s_final(&b, n->hash);
+}
+DLSI_FN void dlsi_noise_mix_key(dls_noise *n, const unsigned char *ikm32) {
+    dls_hkdf(n->chain, ikm32, 32, n->chain, n->key, NULL);
+    n->keyed = 1;
+    n->nonce = 0;
+}
+DLSI_FN void dlsi_noise_mix_psk(dls_noise *n) {
+    unsigned char hash[32];
+    dls_hkdf(n->chain, n->psk, 32, n->chain, hash, n->key);
+    dlsi_noise_mix_hash(n, hash, 32);
+    dls_wipe(hash, sizeof hash);
+    n->keyed = 1;
+    n->nonce = 0;
+}
+DLSI_FN dls_status dlsi_noise_mix_dh(dls_noise *n, uint32_t token) {
+    const uint32_t mine = n->initiator != 0 ? 1u : 2u, theirs = 3u - mine;
+    unsigned char shared[32];
+    const dls_status status =
+        dls_x25519(shared, (token & mine) != 0 ? n->secret : n->ephemeral,
+                   (token & theirs) != 0 ? n->remote_static : n->remote_ephemeral);
+    if (status == DLS_OK) dlsi_noise_mix_key(n, shared);
+    dls_wipe(shared, sizeof shared);
+    return status;
+}
+
+DLSI_FN void dlsi_noise_nonce(unsigned char *nonce12, uint64_t counter) {
+    memset(nonce12, 0, 4);
+    dlsi_store64(nonce12 + 4, counter);
+}
+/* Payloads and static keys: encrypted once there is a key, and hashed as they go. Returns the bytes
+   written. */
+DLSI_FN size_t dlsi_noise_seal(dls_noise *n, unsigned char *to, const void *from, size_t bytes) {
+    size_t whole = bytes;
+    unsigned char nonce[12];
+    if (n->keyed != 0) {
+        dlsi_noise_nonce(nonce, n->nonce++);
+        dls_aead_seal(to, to + bytes, from, bytes, n->hash, 32, nonce, n->key);
+        whole += DLS_RECORD_TAG;
+    } else if (bytes > 0)
+        memcpy(to, from, bytes);
+    dlsi_noise_mix_hash(n, to, whole);
+    return whole;
+}
+/* whole: bytes to take, with the tag if there is one. */
+DLSI_FN dls_status dlsi_noise_open(dls_noise *n, void *to, const unsigned char *from,
+                                   size_t whole) {
+    const size_t bytes = n->keyed != 0 ? whole - DLS_RECORD_TAG : whole;
+    unsigned char nonce[12];
+    dls_status status = DLS_OK;
+    if (n->keyed != 0) {
+        dlsi_noise_nonce(nonce, n->nonce++);
+        status = dls_aead_open(to, from, bytes, from + bytes, n->hash, 32, nonce, n->key);
+    } else if (bytes > 0)
+        memcpy(to, from, bytes);
+    dlsi_noise_mix_hash(n, from, whole);
+    return status;
+}
+
+/* Bytes of the next message beyond its payload. */
+DLSI_FN size_t dlsi_noise_extra(const dls_noise *n) {
+    const uint8_t *token = n->row->token[n->message];
+    bool keyed = n->keyed != 0;
+    size_t bytes = 0;
+    for (; *token != DLSI_T_END; token++) {
+        if (*token == DLSI_T_E) bytes += 32;
+        if (*token == DLSI_T_S) bytes += keyed ? 32 + DLS_RECORD_TAG : 32;
+        if (*token >= DLSI_T_PSK || (*token == DLSI_T_E && n->row->psk != 0)) keyed = true;
+    }
+    return keyed ? bytes + DLS_RECORD_TAG : bytes;
+}
+DLSI_FN bool dlsi_noise_turn(const dls_noise *n, bool write) {
+    if (n->row == NULL || n->message >= n->row->messages) return false;
+    return ((n->message & 1u) == 0) == ((n->initiator != 0) == write);
+}
+
+DLSI_FN dls_status dlsi_noise_write(dls_noise *n, const void *payload, size_t bytes,
+                                    unsigned char *to) {
+    const uint8_t *token = n->row->token[n->message];
+    dls_status status = DLS_OK;
+    for (; *token != DLSI_T_END && status == DLS_OK; token++) {
+        if (*token == DLSI_T_E) {
+            dls_x25519_public(to, n->ephemeral);
+            dlsi_noise_mix_hash(n, to, 32);
+            if (n->row->psk != 0) dlsi_noise_mix_key(n, to);
+            to += 32;
+        } else if (*token == DLSI_T_S) {
+            to += dlsi_noise_seal(n, to, n->public_key, 32);
+        } else if (*token == DLSI_T_PSK) {
+            dlsi_noise_mix_psk(n);
+        } else
+            status = dlsi_noise_mix_dh(n, *token);
+    }
+    if (status == DLS_OK) (void)dlsi_noise_seal(n, to, payload, bytes);
+    n->message++;
+    return status;
+}
+/* bytes: of the payload. */
+DLSI_FN dls_status dlsi_noise_read(dls_noise *n, const unsigned char *from, void *payload,
+                                   size_t bytes) {
+    const uint8_t *token = n->row->token[n->message];
+    dls_status status = DLS_OK;
+    for (; *token != DLSI_T_END && status == DLS_OK; token++) {
+        if (*token == DLSI_T_E) {
+            memcpy(n->remote_ephemeral, from, 32);
+            dlsi_noise_mix_hash(n, from, 32);
+            if (n->row->psk != 0) dlsi_noise_mix_key(n, from);
+            from += 32;
+        } else if (*token == DLSI_T_S) {
+            const size_t whole = n->keyed != 0 ? 32 + DLS_RECORD_TAG : 32;
+            status = dlsi_noise_open(n, n->remote_static, from, whole);
+            n->heard = 1;
+            from += whole;
+        } else if (*token == DLSI_T_PSK) {
+            dlsi_noise_mix_psk(n);
+        } else
+            status = dlsi_noise_mix_dh(n, *token);
+    }
+    if (status == DLS_OK)
+        status = dlsi_noise_open(n, payload, from, n->keyed != 0 ? bytes + DLS_RECORD_TAG : bytes);
+    n->message++;
+    return status;
+}
+
+DLS_API dls_status dls_noise_ephemeral(unsigned char *ephemeral32, const unsigned char *key32,
+                                       uint64_t counter) {
+    unsigned char seed[40];
+    const dls_status status = dls_random(seed, 32);
+    dlsi_store64(seed + 32, counter);
+    dls_hash(ephemeral32, 32, key32, 32, seed, sizeof seed);
+    dls_wipe(seed, sizeof seed);
+    return status;
+}
+
+/* Errors: DLS_E_ARG, as dls_noise_init(). */
+DLSI_FN dls_status dlsi_noise_begin(dls_noise *n, const dlsi_noise_row *row,
+                                    const dls_noise_desc *desc) {
+    const uint32_t mine = desc->initiator ? 1u : 2u, theirs = 3u - mine;
+    dls_blake2s b;
+    uint32_t side;
+    DLSI_ZERO(*n);
+    if (row == NULL || desc->ephemeral == NULL || (desc->psk != NULL) != (row->psk != 0) ||
+        (desc->secret != NULL) != ((row->statics & mine) != 0) ||
+        (desc->remote != NULL) != ((row->known & theirs) != 0) ||
+        (desc->prologue == NULL && desc->prologue_bytes > 0))
+        return DLS_E_ARG;
+    n->row = row;
+    n->initiator = desc->initiator ? 1 : 0;
+    memcpy(n->ephemeral, desc->ephemeral, 32);
+    if (desc->psk != NULL) memcpy(n->psk, desc->psk, 32);
+    if (desc->secret != NULL) memcpy(n->secret, desc->secret, 32);
+    if (desc->secret != NULL && desc->public_key == NULL)
+        dls_x25519_public(n->public_key, n->secret);
+    else if (desc->secret != NULL)
+        memcpy(n->public_key, desc->public_key, 32);
+    if (desc->remote != NULL) memcpy(n->remote_static, desc->remote, 32);
+    n->heard = desc->remote != NULL;
+    dls_blake2s_init(&b, NULL, 0, 32); /* names longer than 32 bytes are hashed; ours are */
+    dls_blake2s_update(&b, "Noise_", 6);
+    dls_blake2s_update(&b, row->name, strlen(row->name));
+    dls_blake2s_update(&b, "_25519_ChaChaPoly_BLAKE2s", 25);
+    dls_blake2s_final(&b, n->hash);
+    memcpy(n->chain, n->hash, 32);
+    dlsi_noise_mix_hash(n, desc->prologue, desc->prologue_bytes);
+    for (side = 1; side <= 2; side++)
+        if ((row->known & side) != 0)
+            dlsi_noise_mix_hash(n, side == mine ? n->public_key : n->remote_static, 32);
+    return DLS_OK;
+}
+DLS_API dls_status dls_noise_init(dls_noise *n, const dls_noise_desc *desc) {
+    const uint32_t i = (uint32_t)desc->pattern - 1u;
+    return dlsi_noise_begin(n, i < 3 ? &dlsi_noise_rows[i] : NULL, desc);
+}
+
+DLS_API dls_status dls_noise_write(dls_noise *n, const void *payload, size_t bytes, void *out,
+                                   size_t out_max, size_t *out_bytes) {
+    dls_noise next;
+    dls_status status;
+    size_t extra;
+    *out_bytes = 0;
+    if (!dlsi_noise_turn(n, true)) return DLS_E_STATE;
+    extra = dlsi_noise_extra(n);
+    if (bytes > DLS_NOISE_MESSAGE_MOST - extra) return DLS_E_ARG;
+    if (bytes + extra > out_max) return DLS_E_MEMORY;
+    next = *n;
+    status = dlsi_noise_write(&next, payload, bytes, (unsigned char *)out);
+    if (status == DLS_OK) {
+        *n = next;
+        *out_bytes = bytes + extra;
+    }
+    dls_wipe(&next, sizeof next);
+    return status;
+}
+DLS_API dls_status dls_noise_read(dls_noise *n, const void *message, size_t bytes, void *payload,
+                                  size_t payload_max, size_t *payload_bytes) {
+    dls_noise next;
+    dls_status status;
+    size_t extra;
+    *payload_bytes = 0;
+    if (!dlsi_noise_turn(n, false)) return DLS_E_STATE;
+    extra = dlsi_noise_extra(n);
+    if (bytes < extra || bytes > DLS_NOISE_MESSAGE_MOST) return DLS_E_FORMAT;
+    if (bytes - extra > payload_max) return DLS_E_MEMORY;
+    next = *n;
+    status = dlsi_noise_read(&next, (const unsigned char *)message, payload, bytes - extra);
+    if (status == DLS_OK) {
+        *n = next;
+        *payload_bytes = bytes - extra;
+    }
+    dls_wipe(&next, sizeof next);
+    return status;
+}
+
+DLS_API bool dls_noise_done(const dls_noise *n) {
+    return n->row != NULL && n->message == n->row->messages;
+}
+DLS_API const unsigned char *dls_noise_remote(const dls_noise *n) {
+    return n->heard != 0 ? n->remote_static : NULL;
+}
+DLS_API const unsigned char *dls_noise_hash(const dls_noise *n) {
+    return n->row != NULL ? n->hash : NULL;
+}
+DLS_API dls_status dls_noise_split(dls_noise *n, unsigned char *send_key32,
+                                   unsigned char *recv_key32) {
+    if (!dls_noise_done(n)) return DLS_E_STATE;
+    if (n->initiator != 0)
+        dls_hkdf(n->chain, NULL, 0, send_key32, recv_key32, NULL);
+    else
+        dls_hkdf(n->chain, NULL, 0, recv_key32, send_key32, NULL);
+    dls_wipe(n, sizeof *n);
+    return DLS_OK;
+}
 
 /* ---- Records ---- */
 
+#ifndef DLSI_REKEY_BITS /* part of the wire; tests rekey more often */
+#define DLSI_REKEY_BITS 20
+#endif
+#define DLSI_REKEY_PERIOD ((uint64_t)1 << DLSI_REKEY_BITS)
+#define DLSI_RECORDS_STALE ((uint64_t)1 << 32)
+#define DLSI_RECORDS_MOST ((uint64_t)1 << 33)
+#define DLSI_FORGED_STALE ((uint64_t)1 << 20)
+#define DLSI_FORGED_MOST ((uint64_t)1 << 36) /* the bound on forgeries under ChaCha20-Poly1305 */
+
+DLS_API void dls_session_init(dls_session *s, const unsigned char *send_key32,
+                              const unsigned char *recv_key32) {
+    DLSI_ZERO(*s);
+    memcpy(s->send_key, send_key32, 32);
+    memcpy(s->recv_key, recv_key32, 32);
+}
+
+/* REKEY of the specification, 4.2: the first 32 bytes of ENCRYPT(key, 2^64-1, "", zeros). */
+DLSI_FN void dlsi_session_rekey(unsigned char *to32, const unsigned char *key32) {
+    unsigned char nonce[12], tag[DLS_RECORD_TAG], zeros[32];
+    memset(zeros, 0, sizeof zeros);
+    dlsi_noise_nonce(nonce, UINT64_MAX);
+    dls_aead_seal(to32, tag, zeros, sizeof zeros, NULL, 0, nonce, key32);
+}
+
+DLS_API dls_status dls_session_seal(dls_session *s, void *to, const void *from, size_t bytes,
+                                    const void *ad, size_t ad_bytes, unsigned char *tag16) {
+    unsigned char nonce[12];
+    if (s->sent >= DLSI_RECORDS_MOST) return DLS_E_LIMIT;
+    if (s->sent > 0 && s->sent % DLSI_REKEY_PERIOD == 0)
+        dlsi_session_rekey(s->send_key, s->send_key);
+    dlsi_noise_nonce(nonce, s->sent++);
+    dls_aead_seal(to, tag16, from, bytes, ad, ad_bytes, nonce, s->send_key);
+    return DLS_OK;
+}
+
+DLSI_FN uint32_t dlsi_session_bit(uint64_t ctr) { return (uint32_t)1 << (ctr % 32); }
+DLSI_FN uint32_t dlsi_session_word(uint64_t ctr) { return (uint32_t)(ctr % DLS_REPLAY_BITS / 32); }
+/* Marks ctr as opened; a higher one moves the window (RFC 6479, bit by bit). */
+DLSI_FN void dlsi_session_mark(dls_session *s, uint64_t ctr) {
+    if (ctr >= s->top + DLS_REPLAY_BITS) memset(s->window, 0, sizeof s->window);
+    for (; s->top <= ctr && ctr - s->top < DLS_REPLAY_BITS; s->top++)
+        s->window[dlsi_session_word(s->top)] &= ~dlsi_session_bit(s->top);
+    if (s->top <= ctr) s->top = ctr + 1;
+    s->window[dlsi_session_word(ctr)] |= dlsi_session_bit(ctr);
+    /* Soon after a rekeying no record of the key before can come any more. */
+    if (s->top % DLSI_REKEY_PERIOD / DLS_REPLAY_BITS == 1) dls_wipe(s->recv_past, 32);
+}
+
+DLS_API dls_status dls_session_open(dls_session *s, uint64_t ctr, void *to, const void *from,
+                                    size_t bytes, const unsigned char *tag16, const void *ad,
+                                    size_t ad_bytes) {
+    const uint64_t now = (s->top > 0 ? s->top - 1 : 0) / DLSI_REKEY_PERIOD; /* recv_key's period */
+    const uint64_t period = ctr / DLSI_REKEY_PERIOD;
+    const unsigned char *key = s->recv_key;
+    unsigned char nonce[12], ahead[32];
+    dls_status status;
+    if (ctr >= DLSI_RECORDS_MOST || s->forged >= DLSI_FORGED_MOST) return DLS_E_LIMIT;
+    if (ctr < s->top && (s->top - ctr > DLS_REPLAY_BITS ||
+                         (s->window[dlsi_session_word(ctr)] & dlsi_session_bit(ctr)) != 0))
+        return DLS_E_STATE;
+    if (period > now + 1 || period + 1 < now) return DLS_E_STATE;
+    if (period < now) key = s->recv_past;
+    if (period > now) {
+        dlsi_session_rekey(ahead, s->recv_key);
+        key = ahead;
+    }
+    dlsi_noise_nonce(nonce, ctr);
+    status = dls_aead_open(to, from, bytes, tag16, ad, ad_bytes, nonce, key);
+    if (status == DLS_OK && period > now) {
+        memcpy(s->recv_past, s->recv_key, 32);
+        memcpy(s->recv_key, ahead, 32);
+    }
+    if (status == DLS_OK)
+        dlsi_session_mark(s, ctr);
+    else
+        s->forged++;
+    if (period > now) dls_wipe(ahead, sizeof ahead);
+    return status;
+}
+
+DLS_API uint64_t dls_session_counter(const dls_session *s, uint32_t low, uint32_t bits) {
+    const uint64_t period = (uint64_t)1 << bits, half = period / 2;
+    const uint64_t ctr = (s->top & ~(period - 1)) | (low & (period - 1));
+    if (ctr + half <= s->top) return ctr + period;
+    if (ctr > s->top + half && ctr >= period) return ctr - period;
+    return ctr;
+}
+
+DLS_API bool dls_session_stale(const dls_session *s) {
+    return s->sent >= DLSI_RECORDS_STALE || s->top >= DLSI_RECORDS_STALE ||
+           s->forged >= DLSI_FORGED_STALE;
+}
+
+/* ---- Before the handshake ---- */
+
+#define DLSI_COOKIE_US ((uint64_t)120 * 1000 * 1000)
+
+/* Key of one purpose: BLAKE2s(label, psk, responder's key if known). */
+DLSI_FN void dlsi_label_key(unsigned char *key32, const char *label, const unsigned char *psk32,
+                            const unsigned char *responder32) {
+    dls_blake2s b;
+    dls_blake2s_init(&b, NULL, 0, 32);
+    dls_blake2s_update(&b, label, strlen(label));
+    dls_blake2s_update(&b, psk32, 32);
+    if (responder32 != NULL) dls_blake2s_update(&b, responder32, 32);
+    dls_blake2s_final(&b, key32);
+    dls_wipe(&b, sizeof b);
+}
+DLS_API void dls_mac1(unsigned char *mac16, const unsigned char *psk32,
+                      const unsigned char *responder32, const void *packet, size_t bytes) {
+    unsigned char key[32];
+    dlsi_label_key(key, "dls-mac1", psk32, responder32);
+    dls_hash(mac16, 16, key, 32, packet, bytes);
+    dls_wipe(key, sizeof key);
+}
+DLS_API void dls_mac2(unsigned char *mac16, const unsigned char *cookie16, const void *packet,
+                      size_t bytes) {
+    dls_hash(mac16, 16, cookie16, 16, packet, bytes);
+}
+
+DLS_API void dls_cookie_init(dls_cookie *c, const unsigned char *random32, uint64_t now_us) {
+    c->since = now_us;
+    memcpy(c->secret, random32, 32);
+}
+DLS_API void dls_cookie_make(dls_cookie *c, const void *address, size_t bytes, uint64_t now_us,
+                             unsigned char *cookie16) {
+    if (now_us < c->since) c->since = now_us;
+    if (now_us - c->since >= DLSI_COOKIE_US) {
+        dls_hash(c->secret, 32, c->secret, 32, "dls-cookie-next", 15);
+        c->since = now_us;
+    }
+    dls_hash(cookie16, 16, c->secret, 32, address, bytes);
+}
+DLS_API void dls_cookie_seal(unsigned char *to44, const unsigned char *cookie16,
+                             const unsigned char *nonce12, const unsigned char *mac1_16,
+                             const unsigned char *psk32, const unsigned char *responder32) {
+    unsigned char key[32];
+    dlsi_label_key(key, "dls-cookie", psk32, responder32);
+    memcpy(to44, nonce12, 12);
+    dls_aead_seal(to44 + 12, to44 + 28, cookie16, 16, mac1_16, 16, nonce12, key);
+    dls_wipe(key, sizeof key);
+}
+DLS_API dls_status dls_cookie_open(unsigned char *cookie16, const unsigned char *from44,
+                                   const unsigned char *mac1_16, const unsigned char *psk32,
+                                   const unsigned char *responder32) {
+    unsigned char key[32];
+    dls_status status;
+    dlsi_label_key(key, "dls-cookie", psk32, responder32);
+    status = dls_aead_open(cookie16, from44 + 12, 16, from44 + 28, mac1_16, 16, from44, key);
+    dls_wipe(key, sizeof key);
+    return status;
+}
+
 /* ---- Identity ---- */
+
+#define DLSI_DEVICE_BYTES 54
+#define DLSI_ROSTER_HEAD 12
+#define DLSI_SIGNATURE 64
+#define DLSI_ROLES 63u
+
+#if DLS_ENABLE_SIGN
+/* What is signed: a prefix, so that no signature means two things, and the hash of the rest. */
+DLSI_FN size_t dlsi_identity_text(unsigned char *text64, const char *prefix, const void *from,
+                                  size_t bytes) {
+    const size_t length = strlen(prefix);
+    memcpy(text64, prefix, length);
+    dls_hash(text64 + length, 32, NULL, 0, from, bytes);
+    return length + 32;
+}
+/* The signature goes behind the bytes. */
+DLSI_FN dls_status dlsi_identity_sign(unsigned char *at, size_t bytes, const char *prefix,
+                                      const unsigned char *seed32) {
+    unsigned char text[64];
+    dls_ed25519_sign(at + bytes, text, dlsi_identity_text(text, prefix, at, bytes), seed32);
+    return DLS_OK;
+}
+DLSI_FN dls_status dlsi_identity_verify(const unsigned char *at, size_t bytes, const char *prefix,
+                                        const unsigned char *root32) {
+    unsigned char text[64];
+    if (root32 == NULL) return DLS_OK;
+    return dls_ed25519_verify(at + bytes, text, dlsi_identity_text(text, prefix, at, bytes),
+                              root32);
+}
+#else
+DLSI_FN dls_status dlsi_identity_sign(unsigned char *at, size_t bytes, const char *prefix,
+                                      const unsigned char *seed32) {
+    (void)at, (void)bytes, (void)prefix, (void)seed32;
+    return DLS_E_UNSUPPORTED;
+}
+DLSI_FN dls_status dlsi_identity_verify(const unsigned char *at, size_t bytes, const char *prefix,
+                                        const unsigned char *root32) {
+    (void)at, (void)bytes, (void)prefix;
+    return root32 == NULL ? DLS_OK : DLS_E_UNSUPPORTED;
+}
+#endif
+
+/* Same rules for what we write and what we read. */
+DLSI_FN bool dlsi_device_valid(const dls_device *d) {
+    static const unsigned char none[32] = {0};
+    const bool small = (d->flags & DLS_DEVICE_SMALL) != 0;
+    const size_t most = sizeof d->name - 1;
+    size_t i = 0;
+    while (i < most && d->name[i] >= ' ' && d->name[i] <= '~') i++; /* names reach terminals */
+    for (; i <= most; i++)
+        if (d->name[i] != '\0') return false;
+    if ((d->role & ~DLSI_ROLES) != 0) return false;
+    if ((d->flags & ~(DLS_DEVICE_REVOKED | DLS_DEVICE_SMALL)) != 0) return false;
+    if (small && (d->role & (DLS_ROLE_COORD | DLS_ROLE_DEPLOY)) != 0) return false;
+    return (memcmp(d->public_key, none, 32) == 0) == small;
+}
+DLSI_FN bool dlsi_cert_valid(const dls_cert *c) {
+    return c->first_epoch <= c->last_epoch && dlsi_device_valid(&c->device);
+}
+
+DLS_API dls_status dls_cert_write(const dls_cert *cert, const unsigned char *root_seed32,
+                                  unsigned char *to) {
+    const dls_device *d = &cert->device;
+    if (!dlsi_cert_valid(cert)) return DLS_E_ARG;
+    to[0] = 1;
+    to[1] = d->role;
+    dlsi_store16(to + 2, d->flags);
+    dlsi_store32(to + 4, d->id);
+    memcpy(to + 8, d->public_key, 32);
+    dlsi_store32(to + 40, cert->group);
+    dlsi_store32(to + 44, cert->first_epoch);
+    dlsi_store32(to + 48, cert->last_epoch);
+    memcpy(to + 52, d->name, 16);
+    return dlsi_identity_sign(to, DLS_CERT_BYTES - DLSI_SIGNATURE, "dlshard/cert/v1", root_seed32);
+}
+DLS_API dls_status dls_cert_read(dls_cert *cert, const void *from, size_t bytes,
+                                 const unsigned char *root_public32) {
+    const unsigned char *p = (const unsigned char *)from;
+    dls_device *d = &cert->device;
+    dls_status status;
+    DLSI_ZERO(*cert);
+    if (bytes != DLS_CERT_BYTES) return DLS_E_FORMAT;
+    if (p[0] != 1) return DLS_E_VERSION;
+    status = dlsi_identity_verify(p, bytes - DLSI_SIGNATURE, "dlshard/cert/v1", root_public32);
+    if (status != DLS_OK) return status;
+    d->role = p[1];
+    d->flags = p[2];
+    d->id = dlsi_load32(p + 4);
+    memcpy(d->public_key, p + 8, 32);
+    cert->group = dlsi_load32(p + 40);
+    cert->first_epoch = dlsi_load32(p + 44);
+    cert->last_epoch = dlsi_load32(p + 48);
+    memcpy(d->name, p + 52, 16);
+    return p[3] == 0 && dlsi_cert_valid(cert) ? DLS_OK : DLS_E_FORMAT;
+}
+
+DLS_API size_t dls_roster_bytes(int32_t count) {
+    if (count < 0 || count > DLS_ROSTER_DEVICES) return 0;
+    return DLSI_ROSTER_HEAD + DLSI_DEVICE_BYTES * (size_t)count + DLSI_SIGNATURE;
+}
+DLS_API dls_status dls_roster_write(const dls_roster *roster, const unsigned char *root_seed32,
+                                    void *to, size_t bytes) {
+    const size_t size = dls_roster_bytes(roster->count);
+    unsigned char *p = (unsigned char *)to;
+    int32_t i;
+    if (size == 0) return DLS_E_ARG;
+    if (bytes < size) return DLS_E_MEMORY;
+    p[0] = 1;
+    p[1] = 0;
+    dlsi_store16(p + 2, (uint32_t)roster->count);
+    dlsi_store32(p + 4, roster->group);
+    dlsi_store32(p + 8, roster->epoch);
+    p += DLSI_ROSTER_HEAD;
+    for (i = 0; i < roster->count; i++, p += DLSI_DEVICE_BYTES) {
+        const dls_device *d = &roster->device[i];
+        if (!dlsi_device_valid(d) || (i > 0 && d->id <= d[-1].id)) return DLS_E_ARG;
+        dlsi_store32(p, d->id);
+        p[4] = d->role;
+        p[5] = d->flags;
+        memcpy(p + 6, d->public_key, 32);
+        memcpy(p + 38, d->name, 16);
+    }
+    return dlsi_identity_sign((unsigned char *)to, size - DLSI_SIGNATURE, "dlshard/roster/v1",
+                              root_seed32);
+}
+DLS_API dls_status dls_roster_read(dls_roster *roster, dls_device *devices, int32_t devices_max,
+                                   const void *from, size_t bytes,
+                                   const unsigned char *root_public32) {
+    const unsigned char *p = (const unsigned char *)from;
+    dls_status status;
+    int32_t i, count;
+    DLSI_ZERO(*roster);
+    if (bytes < DLSI_ROSTER_HEAD) return DLS_E_FORMAT;
+    if (p[0] != 1) return DLS_E_VERSION;
+    count = (int32_t)dlsi_load16(p + 2);
+    if (p[1] != 0 || dls_roster_bytes(count) != bytes) return DLS_E_FORMAT;
+    if (count > devices_max) return DLS_E_LIMIT;
+    status = dlsi_identity_verify(p, bytes - DLSI_SIGNATURE, "dlshard/roster/v1", root_public32);
+    if (status != DLS_OK) return status;
+    for (i = 0, p += DLSI_ROSTER_HEAD; i < count; i++, p += DLSI_DEVICE_BYTES) {
+        dls_device *d = &devices[i];
+        d->id = dlsi_load32(p);
+        d->role = p[4];
+        d->flags = p[5];
+        memcpy(d->public_key, p + 6, 32);
+        memcpy(d->name, p + 38, 16);
+        if (!dlsi_device_valid(d) || (i > 0 && d->id <= d[-1].id)) return DLS_E_FORMAT;
+    }
+    p = (const unsigned char *)from;
+    roster->group = dlsi_load32(p + 4);
+    roster->epoch = dlsi_load32(p + 8);
+    roster->count = count;
+    roster->device = devices;
+    return DLS_OK;
+}
+DLS_API const dls_device *dls_roster_find(const dls_roster *roster, uint32_t id) {
+    int32_t low = 0, high = roster->count;
+    while (low < high) {
+        const int32_t middle = low + (high - low) / 2;
+        if (roster->device[middle].id == id) return &roster->device[middle];
+        if (roster->device[middle].id < id)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return NULL;
+}
+
+DLS_API void dls_device_psk(unsigned char *psk32, const unsigned char *group_psk32, uint32_t group,
+                            uint32_t id) {
+    unsigned char text[18];
+    memcpy(text, "dls-device", 10);
+    dlsi_store32(text + 10, group);
+    dlsi_store32(text + 14, id);
+    dls_hash(psk32, 32, group_psk32, 32, text, sizeof text);
+}
 
 /* ---- Loss recovery ---- */
 
