@@ -1327,10 +1327,10 @@ DLS_API dls_status dls_hello_read(dls_hello *hello, const unsigned char *from);
    message is as the specification has it, without any header; what else must agree (version, group,
    ids) goes into the prologue. Bytes beyond the payload, per message:
      DLS_NOISE_KKPSK0   48, 48       both know each other's key, from the roster
-     DLS_NOISE_XXPSK3   32, 96, 64   first contact: identities go encrypted, proved by certificates
+     DLS_NOISE_XXPSK3   48, 96, 64   first contact: identities go encrypted, proved by certificates
      DLS_NOISE_NNPSK0   48, 48       no identity keys: the pre-shared key is the device's own
-   Payloads of first messages can be replayed and lack forward secrecy (XXPSK3's goes in the clear),
-   so they carry freshness, never commands. One dls_noise is one side of one handshake; it has one
+   Payloads of first messages can be replayed and lack forward secrecy (XXPSK3's can be read and
+   forged by anybody), so they carry freshness, never commands. One dls_noise is one side of one handshake; it has one
    owner at a time. */
 
 #define DLS_NOISE_MESSAGE_MOST 65535 /* bytes of a whole message */
@@ -1374,8 +1374,7 @@ DLS_API dls_status dls_noise_ephemeral(unsigned char *ephemeral32, const unsigne
    needs is NULL, or one it has no use for is given). */
 DLS_API dls_status dls_noise_init(dls_noise *n, const dls_noise_desc *desc);
 
-/* The next message, with payload (encrypted but in the first of XXPSK3), into out. The two must not
-   overlap. Errors, each leaving n as it was: DLS_E_STATE (not our turn, or done), DLS_E_ARG (longer
+/* The next message, with payload, into out. The two must not overlap. Errors, each leaving n as it was: DLS_E_STATE (not our turn, or done), DLS_E_ARG (longer
    than DLS_NOISE_MESSAGE_MOST), DLS_E_MEMORY (out_max), DLS_E_AUTH (their key was a weak one). */
 DLS_API dls_status dls_noise_write(dls_noise *n, const void *payload, size_t bytes, void *out,
                                    size_t out_max, size_t *out_bytes);
