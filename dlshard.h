@@ -40,13 +40,16 @@
      DLS_ENABLE_SIMD       AVX-512, AVX2, NEON kernels beside scalar     0    1     1
      DLS_ENABLE_TRAIN      backward, losses, optimisers, data            0    1     1
      DLS_ENABLE_PEERS      wire, peer, coll, job, node                   0    1     1
+     DLS_ENABLE_SIGN       Ed25519 signatures                            0    1     1
      DLS_ENABLE_MESSAGES   texts of errors; without: the code alone      0    1     1
      DLS_ENABLE_STB_IMAGE  dls_image_load through the user's stb_image   0    0     0
    DLS_PROFILE is DLS_PROFILE_MCU, _NODE or _SERVER; default: NODE on an OS, MCU on bare metal.
    The layout of every public struct is the same whatever is toggled; DLS_REAL64 (all arithmetic in
    double, scalar, for gradient checks) is not a toggle but another build, and ABI-checked.
    HOOKS: DLS_MALLOC DLS_FREE DLS_NOW_US DLS_ASSERT DLS_FS_OPEN DLS_FS_READ DLS_FS_WRITE DLS_FS_SEEK
-   DLS_FS_TELL DLS_FS_SYNC DLS_FS_CLOSE DLS_FS_RENAME DLS_FS_REMOVE. See >>port.api.
+   DLS_FS_TELL DLS_FS_SYNC DLS_FS_CLOSE DLS_FS_RENAME DLS_FS_REMOVE
+   DLS_RANDOM: >>port.api. DLS_MEMZERO DLS_X25519 DLS_AEAD_SEAL DLS_AEAD_OPEN DLS_HASH_INIT
+   DLS_HASH_UPDATE DLS_HASH_FINAL DLS_SHA512 DLS_ED25519_VERIFY: >>crypt.api.
 
    CONTENTS, twice in this order, API then IMPLEMENTATION: search for ">>name.api", ">>name.impl"
      doc     this text                         train  losses, optimisers, data, fit
@@ -159,6 +162,9 @@
 #endif
 #ifndef DLS_ENABLE_PEERS
 #define DLS_ENABLE_PEERS DLSI_HOSTED
+#endif
+#ifndef DLS_ENABLE_SIGN
+#define DLS_ENABLE_SIGN DLSI_HOSTED
 #endif
 #ifndef DLS_ENABLE_MESSAGES
 #define DLS_ENABLE_MESSAGES DLSI_HOSTED
@@ -322,7 +328,7 @@ DLS_API uint64_t dls_hash64(uint64_t hash, const void *bytes, size_t count);
 DLS_API uint64_t dls_hash64_reals(uint64_t hash, const dls_real *x, size_t count);
 
 /* ------------------------------------------------------------------------------------------------
-   >>port.api   clock, threads, files: everything the OS gives                       deps: config
+   >>port.api   clock, threads, files: everything the OS gives                  deps: config base
    Each hook is a macro of the same signature as its default; define all DLS_FS_* or none. */
 
 /* Microseconds on a clock that does not jump. Default: clock_gettime(CLOCK_MONOTONIC).
@@ -331,6 +337,13 @@ DLS_API uint64_t dls_now_us(void);
 
 /* Processors this process may use, at least 1. */
 DLS_API int32_t dls_cpu_count(void);
+
+#if DLS_ENABLE_PEERS
+/* Fills with unpredictable bytes, fit for keys. Hook: DLS_RANDOM(ptr, bytes), int, 0 for ok.
+   Default: the kernel's generator; without an OS there is none, and the hook must be given, from a
+   true noise source. DLS_E_IO: the source failed, to is zero. Any thread. */
+DLS_API dls_status dls_random(void *to, size_t bytes);
+#endif
 
 /* ------------------------------------------------------------------------------------------------
    >>tensor.api   dtype, shape, views; never owns memory  deps: config base  */
@@ -1278,7 +1291,77 @@ DLS_API dls_status dls_grad_check(dls_net *net, int32_t n, uint64_t seed, double
 
 #if DLS_ENABLE_PEERS
 /* ------------------------------------------------------------------------------------------------
-   >>crypt.api   X25519, ChaCha20-Poly1305, BLAKE2s, Ed25519  deps: config base port  */
+   >>crypt.api   X25519, ChaCha20-Poly1305, BLAKE2s, Ed25519  deps: config base port
+   The suite 25519_ChaChaPoly_BLAKE2s, never negotiated. No memory, no tables indexed by secrets, no
+   branch on secrets; on processors whose multiply takes a time that depends on its operands
+   (Cortex-M3) that cannot be promised. Buffers may stand at any address. Any thread.
+   Hooks, each of the shape of what it replaces; those that return int give 0 for ok:
+     DLS_MEMZERO(ptr, bytes)                      DLS_X25519(out32, secret32, public32): void
+     DLS_AEAD_SEAL(to, tag16, from, bytes, ad, ad_bytes, nonce12, key32): void
+     DLS_AEAD_OPEN(to, from, bytes, tag16, ad, ad_bytes, nonce12, key32): int
+     DLS_HASH_INIT(b, key, key_bytes, out_bytes)  DLS_HASH_UPDATE(b, data, bytes)
+     DLS_HASH_FINAL(b, out): all three, with a state of their own inside *b
+     DLS_ED25519_VERIFY(sig64, msg, bytes, public32): int
+     DLS_SHA512(out64, a, a_bytes, b, b_bytes, c, c_bytes): of a, b, c one after the other  */
+
+/* Zeros that the compiler does not optimise away. mem may be NULL when bytes is 0. */
+DLS_API void dls_wipe(void *mem, size_t bytes);
+/* Whether a and b are alike, in a time that depends on bytes alone. Pure. */
+DLS_API bool dls_equal(const void *a, const void *b, size_t bytes);
+
+/* out = secret * public (RFC 7748 section 5): the secret both ends of an exchange share. secret is
+   clamped here, the top bit of public ignored. DLS_E_AUTH: public is a point of small order, out is
+   zero. out may be either input. Pure. */
+DLS_API dls_status dls_x25519(unsigned char *out32, const unsigned char *secret32,
+                              const unsigned char *public32);
+/* The public key of a secret: 32 random bytes. Pure. */
+DLS_API void dls_x25519_public(unsigned char *public32, const unsigned char *secret32);
+
+/* ChaCha20-Poly1305 (RFC 8439 section 2.8). A nonce must never serve twice under one key. to: as
+   many bytes as from, and the same place or wholly another. At most 2^38 - 64 bytes. from may be
+   NULL when bytes is 0, ad when ad_bytes is. Pure. */
+DLS_API void dls_aead_seal(void *to, unsigned char *tag16, const void *from, size_t bytes,
+                           const void *ad, size_t ad_bytes, const unsigned char *nonce12,
+                           const unsigned char *key32);
+/* DLS_E_AUTH: forged, or another key, nonce or ad; to is untouched then. Pure. */
+DLS_API dls_status dls_aead_open(void *to, const void *from, size_t bytes,
+                                 const unsigned char *tag16, const void *ad, size_t ad_bytes,
+                                 const unsigned char *nonce12, const unsigned char *key32);
+
+/* BLAKE2s (RFC 7693), keyed or not. out_bytes: 1..32, key_bytes: 0..32. Update as often as wanted,
+   final once; it wipes the state. */
+typedef struct dls_blake2s {
+    uint32_t h[8];
+    uint64_t count; /* bytes compressed */
+    uint8_t buf[64];
+    uint32_t used, out;
+} dls_blake2s;
+DLS_API void dls_blake2s_init(dls_blake2s *b, const void *key, size_t key_bytes, size_t out_bytes);
+DLS_API void dls_blake2s_update(dls_blake2s *b, const void *data, size_t bytes);
+DLS_API void dls_blake2s_final(dls_blake2s *b, void *out);
+/* The three in one. Pure. */
+DLS_API void dls_hash(void *out, size_t out_bytes, const void *key, size_t key_bytes,
+                      const void *data, size_t bytes);
+/* HMAC-BLAKE2s (RFC 2104), as Noise has it beside the keyed form. Pure. */
+DLS_API void dls_hmac(void *out32, const void *key, size_t key_bytes, const void *data,
+                      size_t bytes);
+/* HKDF of the Noise specification, revision 34, section 4.3: 32 bytes each to out1, out2 and out3,
+   which may be NULL. Outputs may be inputs. Pure. */
+DLS_API void dls_hkdf(const void *chain32, const void *ikm, size_t bytes, void *out1, void *out2,
+                      void *out3);
+
+#if DLS_ENABLE_SIGN
+/* Ed25519 (RFC 8032), strictly: S < L, public key and R canonical and not of small order, and the
+   equation without cofactor: the verdicts of libsodium 1.0.18. DLS_E_AUTH: not a signature of msg
+   by that key. Pure. */
+DLS_API dls_status dls_ed25519_verify(const unsigned char *sig64, const void *msg, size_t bytes,
+                                      const unsigned char *public32);
+/* The public key of a seed: 32 random bytes. Pure. */
+DLS_API void dls_ed25519_public(unsigned char *public32, const unsigned char *seed32);
+/* Deterministic: the same signature for the same message. Pure. */
+DLS_API void dls_ed25519_sign(unsigned char *sig64, const void *msg, size_t bytes,
+                              const unsigned char *seed32);
+#endif
 
 /* ------------------------------------------------------------------------------------------------
    >>wire.api   frames: pure functions over bytes                                deps: config base
@@ -2413,6 +2496,34 @@ DLS_API int32_t dls_cpu_count(void) {
 }
 #else
 DLS_API int32_t dls_cpu_count(void) { return 1; }
+#endif
+
+#if DLS_ENABLE_PEERS
+#ifndef DLS_RANDOM
+#if !DLSI_HOSTED
+#error "dlshard: DLS_ENABLE_PEERS without an OS needs DLS_RANDOM(ptr, bytes), see >>port.api"
+#endif
+#if defined(__APPLE__)
+#include <sys/random.h>
+#endif
+/* At most 256 bytes a call; waits until the kernel has gathered enough at boot. */
+DLSI_FN int dlsi_port_random(void *to, size_t bytes) {
+    unsigned char *p = (unsigned char *)to;
+    while (bytes > 0) {
+        const size_t n = bytes < 256 ? bytes : 256;
+        if (getentropy(p, n) != 0) return -1;
+        p += n;
+        bytes -= n;
+    }
+    return 0;
+}
+#define DLS_RANDOM(ptr, bytes) dlsi_port_random(ptr, bytes)
+#endif
+DLS_API dls_status dls_random(void *to, size_t bytes) {
+    if (bytes == 0 || DLS_RANDOM(to, bytes) == 0) return DLS_OK;
+    memset(to, 0, bytes); /* half-filled must not pass for a key */
+    return DLS_E_IO;
+}
 #endif
 
 #if DLS_ENABLE_FILES
@@ -12974,7 +13085,1007 @@ DLS_API dls_status dls_grad_check(dls_net *net, int32_t n, uint64_t seed, double
 
 #if DLS_ENABLE_PEERS
 /* ------------------------------------------------------------------------------------------------
-   >>crypt.impl  deps: config base port crypt.api  */
+   >>crypt.impl  deps: config base port crypt.api
+   Numbers are arrays of limbs, least first, every limb full: 4 of 64 bits where the compiler has a
+   128-bit product, else 8 of 32 bits (a row is then umull or umaal). One text serves both. */
+
+#ifndef DLSI_LIMB_BITS
+#if defined(__SIZEOF_INT128__)
+#define DLSI_LIMB_BITS 64
+#else
+#define DLSI_LIMB_BITS 32
+#endif
+#endif
+#if DLSI_LIMB_BITS == 64
+typedef uint64_t dlsi_limb;
+typedef unsigned dlsi_wide __attribute__((mode(TI)));
+DLSI_INLINE dlsi_limb dlsi_limb_load(const unsigned char *p) { return dlsi_load64(p); }
+DLSI_INLINE void dlsi_limb_store(unsigned char *p, dlsi_limb x) { dlsi_store64(p, x); }
+#else
+typedef uint32_t dlsi_limb;
+typedef uint64_t dlsi_wide;
+DLSI_INLINE dlsi_limb dlsi_limb_load(const unsigned char *p) { return dlsi_load32(p); }
+DLSI_INLINE void dlsi_limb_store(unsigned char *p, dlsi_limb x) { dlsi_store32(p, x); }
+#endif
+#define DLSI_LIMBS (256 / DLSI_LIMB_BITS)
+#define DLSI_LIMB_BYTES (DLSI_LIMB_BITS / 8)
+
+/* What the compiler must not know the value of: else it may branch on it. */
+#if defined(__GNUC__)
+DLSI_INLINE dlsi_limb dlsi_hide(dlsi_limb x) {
+    __asm__("" : "+r"(x));
+    return x;
+}
+#else
+DLSI_INLINE dlsi_limb dlsi_hide(dlsi_limb x) { return x; }
+#endif
+/* All ones for 1, zero for 0. */
+DLSI_INLINE dlsi_limb dlsi_mask(dlsi_limb bit) { return dlsi_hide((dlsi_limb)(0 - bit)); }
+
+#ifndef DLS_MEMZERO
+#if defined(__GNUC__)
+DLSI_FN void dlsi_memzero(void *mem, size_t bytes) {
+    memset(mem, 0, bytes);
+    __asm__ volatile("" : : "r"(mem) : "memory");
+}
+#else
+DLSI_FN void dlsi_memzero(void *mem, size_t bytes) {
+    volatile unsigned char *p = (volatile unsigned char *)mem;
+    while (bytes-- > 0) *p++ = 0;
+}
+#endif
+#define DLS_MEMZERO(mem, bytes) dlsi_memzero(mem, bytes)
+#endif
+DLS_API void dls_wipe(void *mem, size_t bytes) {
+    if (bytes > 0) DLS_MEMZERO(mem, bytes);
+}
+#define DLSI_WIPE(object) dls_wipe(&(object), sizeof(object))
+
+DLS_API bool dls_equal(const void *a, const void *b, size_t bytes) {
+    const unsigned char *p = (const unsigned char *)a, *q = (const unsigned char *)b;
+    dlsi_limb differ = 0;
+    while (bytes-- > 0) differ |= (dlsi_limb)(*p++ ^ *q++);
+    return dlsi_hide(differ) == 0;
+}
+
+/* ---- Long numbers ---- */
+
+/* r += a w, n limbs of both; returns the limb above. */
+DLSI_INLINE dlsi_limb dlsi_row(dlsi_limb *r, const dlsi_limb *a, int n, dlsi_limb w) {
+    dlsi_limb carry = 0;
+    int i;
+    DLSI_UNROLL
+    for (i = 0; i < n; i++) {
+        const dlsi_wide t = (dlsi_wide)a[i] * w + r[i] + carry;
+        r[i] = (dlsi_limb)t;
+        carry = (dlsi_limb)(t >> DLSI_LIMB_BITS);
+    }
+    return carry;
+}
+/* r += w; returns the carry. */
+DLSI_INLINE dlsi_limb dlsi_long_add_limb(dlsi_limb *r, int n, dlsi_limb w) {
+    int i;
+    DLSI_UNROLL
+    for (i = 0; i < n; i++) {
+        r[i] += w;
+        w = r[i] < w;
+    }
+    return w;
+}
+/* r = a + b; returns the carry. */
+DLSI_INLINE dlsi_limb dlsi_long_add(dlsi_limb *r, const dlsi_limb *a, const dlsi_limb *b, int n) {
+    dlsi_limb carry = 0;
+    int i;
+    DLSI_UNROLL
+    for (i = 0; i < n; i++) {
+        const dlsi_wide t = (dlsi_wide)a[i] + b[i] + carry;
+        r[i] = (dlsi_limb)t;
+        carry = (dlsi_limb)(t >> DLSI_LIMB_BITS);
+    }
+    return carry;
+}
+/* r = a - b; returns the borrow, 0 or 1. */
+DLSI_INLINE dlsi_limb dlsi_long_sub(dlsi_limb *r, const dlsi_limb *a, const dlsi_limb *b, int n) {
+    dlsi_limb borrow = 0;
+    int i;
+    DLSI_UNROLL
+    for (i = 0; i < n; i++) {
+        const dlsi_wide t = (dlsi_wide)a[i] - b[i] - borrow;
+        r[i] = (dlsi_limb)t;
+        borrow = (dlsi_limb)(t >> DLSI_LIMB_BITS) & 1u;
+    }
+    return borrow;
+}
+/* r = a b; r: twice as long as a and b. */
+DLSI_INLINE void dlsi_long_mul(dlsi_limb *r, const dlsi_limb *a, const dlsi_limb *b) {
+    int i;
+    memset(r, 0, 2 * DLSI_LIMBS * sizeof *r);
+    DLSI_UNROLL
+    for (i = 0; i < DLSI_LIMBS; i++) r[i + DLSI_LIMBS] = dlsi_row(r + i, b, DLSI_LIMBS, a[i]);
+}
+/* r = a where mask is all ones. */
+DLSI_FN void dlsi_long_select(dlsi_limb *r, const dlsi_limb *a, int n, dlsi_limb mask) {
+    int i;
+    for (i = 0; i < n; i++) r[i] ^= (r[i] ^ a[i]) & mask;
+}
+DLSI_FN void dlsi_long_load(dlsi_limb *r, const unsigned char *from, int n) {
+    int i;
+    for (i = 0; i < n; i++) r[i] = dlsi_limb_load(from + i * DLSI_LIMB_BYTES);
+}
+DLSI_FN void dlsi_long_store(unsigned char *to, const dlsi_limb *a, int n) {
+    int i;
+    for (i = 0; i < n; i++) dlsi_limb_store(to + i * DLSI_LIMB_BYTES, a[i]);
+}
+
+/* ---- The field of 2^255 - 19 ----
+   An element is any number below 2^256; 2^256 = 38 (mod p). */
+
+typedef dlsi_limb dlsi_fe[DLSI_LIMBS];
+
+/* r += 2^256 c, for c < 2^25. When that carries, what is left is below 38 c: no third carry. */
+DLSI_INLINE void dlsi_fe_carry(dlsi_limb *r, dlsi_limb c) {
+    r[0] += 38 * dlsi_long_add_limb(r, DLSI_LIMBS, 38 * c);
+}
+DLSI_FN void dlsi_fe_add(dlsi_limb *r, const dlsi_limb *a, const dlsi_limb *b) {
+    dlsi_fe_carry(r, dlsi_long_add(r, a, b, DLSI_LIMBS));
+}
+DLSI_FN void dlsi_fe_sub(dlsi_limb *r, const dlsi_limb *a, const dlsi_limb *b) {
+    dlsi_fe less = {38};
+    less[0] *= dlsi_long_sub(r, a, b, DLSI_LIMBS);
+    r[0] -= 38 * dlsi_long_sub(r, r, less, DLSI_LIMBS);
+}
+DLSI_FN void dlsi_fe_mul(dlsi_limb *r, const dlsi_limb *a, const dlsi_limb *b) {
+    dlsi_limb t[2 * DLSI_LIMBS];
+    dlsi_long_mul(t, a, b);
+    dlsi_fe_carry(t, dlsi_row(t, t + DLSI_LIMBS, DLSI_LIMBS, 38));
+    memcpy(r, t, sizeof(dlsi_fe));
+}
+DLSI_FN void dlsi_fe_set(dlsi_limb *r, dlsi_limb small) {
+    memset(r, 0, sizeof(dlsi_fe));
+    r[0] = small;
+}
+/* Squares n times. */
+DLSI_FN void dlsi_fe_squares(dlsi_limb *r, const dlsi_limb *a, int n) {
+    memmove(r, a, sizeof(dlsi_fe));
+    while (n-- > 0) dlsi_fe_mul(r, r, r);
+}
+/* r = a^(2^252 - 3): with it come inverses and square roots. From a^(2^n - 1) to n of 2n, and of
+   n + 1, along the bits of 250. r is not a. */
+DLSI_FN void dlsi_fe_power(dlsi_limb *r, const dlsi_limb *a) {
+    dlsi_fe t;
+    int n = 1, bit;
+    memcpy(r, a, sizeof(dlsi_fe));
+    for (bit = 64; bit > 0; bit >>= 1) {
+        dlsi_fe_squares(t, r, n);
+        dlsi_fe_mul(r, r, t);
+        n *= 2;
+        if ((250 & bit) == 0) continue;
+        dlsi_fe_squares(r, r, 1);
+        dlsi_fe_mul(r, r, a);
+        n++;
+    }
+    dlsi_fe_squares(r, r, 2);
+    dlsi_fe_mul(r, r, a);
+}
+/* r = 1 / a, 0 of 0: p - 2 = 8 (2^252 - 3) + 3. r is not a. */
+DLSI_FN void dlsi_fe_invert(dlsi_limb *r, const dlsi_limb *a) {
+    dlsi_fe_power(r, a);
+    dlsi_fe_squares(r, r, 3);
+    dlsi_fe_mul(r, r, a);
+    dlsi_fe_mul(r, r, a);
+    dlsi_fe_mul(r, r, a);
+}
+/* Ignores the top bit. */
+DLSI_FN void dlsi_fe_load(dlsi_limb *r, const unsigned char *from32) {
+    dlsi_long_load(r, from32, DLSI_LIMBS);
+    r[DLSI_LIMBS - 1] &= (dlsi_limb)-1 >> 1;
+}
+/* The one form below p. The top bit is worth 19; then adding 19 shows whether p or more is left. */
+DLSI_FN void dlsi_fe_store(unsigned char *to32, const dlsi_limb *a) {
+    const int top = DLSI_LIMBS - 1, last = DLSI_LIMB_BITS - 1;
+    dlsi_fe t, more;
+    memcpy(t, a, sizeof t);
+    t[top] &= (dlsi_limb)-1 >> 1;
+    (void)dlsi_long_add_limb(t, DLSI_LIMBS, 19 * (a[top] >> last));
+    memcpy(more, t, sizeof t);
+    (void)dlsi_long_add_limb(more, DLSI_LIMBS, 19);
+    (void)dlsi_long_add_limb(t, DLSI_LIMBS, 19 * (more[top] >> last));
+    t[top] &= (dlsi_limb)-1 >> 1;
+    dlsi_long_store(to32, t, DLSI_LIMBS);
+}
+
+/* ---- X25519 ---- */
+
+#ifndef DLS_X25519
+DLSI_FN void dlsi_fe_swap(dlsi_limb *a, dlsi_limb *b, dlsi_limb mask) {
+    int i;
+    for (i = 0; i < DLSI_LIMBS; i++) {
+        const dlsi_limb t = (a[i] ^ b[i]) & mask;
+        a[i] ^= t;
+        b[i] ^= t;
+    }
+}
+/* One step of the ladder of RFC 7748 section 5: doubles (x2 : z2), adds it to (x3 : z3). */
+DLSI_FN void dlsi_x25519_step(const dlsi_limb *x1, dlsi_limb *x2, dlsi_limb *z2, dlsi_limb *x3,
+                              dlsi_limb *z3) {
+    dlsi_fe a, b, e;
+    dlsi_fe_add(a, x2, z2);
+    dlsi_fe_sub(b, x2, z2);
+    dlsi_fe_add(e, x3, z3);
+    dlsi_fe_sub(z3, x3, z3);
+    dlsi_fe_mul(z3, z3, a); /* da */
+    dlsi_fe_mul(e, e, b);   /* cb */
+    dlsi_fe_add(x3, z3, e);
+    dlsi_fe_sub(z3, z3, e);
+    dlsi_fe_mul(x3, x3, x3);
+    dlsi_fe_mul(z3, z3, z3);
+    dlsi_fe_mul(z3, z3, x1);
+    dlsi_fe_mul(a, a, a);
+    dlsi_fe_mul(b, b, b);
+    dlsi_fe_mul(x2, a, b);
+    dlsi_fe_sub(e, a, b);
+    dlsi_fe_carry(a, dlsi_row(a, e, DLSI_LIMBS, 121665));
+    dlsi_fe_mul(z2, e, a);
+}
+DLSI_FN void dlsi_x25519(unsigned char *out32, const unsigned char *secret32,
+                         const unsigned char *public32) {
+    struct {
+        dlsi_fe x1, x2, z2, x3, z3;
+        unsigned char k[32];
+        dlsi_limb last;
+    } s;
+    int i;
+    dlsi_fe_load(s.x1, public32);
+    memcpy(s.k, secret32, 32);
+    s.k[0] &= 248u;
+    s.k[31] = (unsigned char)((s.k[31] & 63u) | 64u);
+    dlsi_fe_set(s.x2, 1);
+    dlsi_fe_set(s.z2, 0);
+    memcpy(s.x3, s.x1, sizeof(dlsi_fe));
+    dlsi_fe_set(s.z3, 1);
+    s.last = 0;
+    for (i = 254; i >= 0; i--) { /* swapped when the bit differs from the last one */
+        const dlsi_limb bit = (dlsi_limb)(s.k[i >> 3] >> (i & 7)) & 1u;
+        const dlsi_limb mask = dlsi_mask(bit ^ s.last);
+        dlsi_fe_swap(s.x2, s.x3, mask);
+        dlsi_fe_swap(s.z2, s.z3, mask);
+        s.last = bit;
+        dlsi_x25519_step(s.x1, s.x2, s.z2, s.x3, s.z3);
+    } /* the last bit is 0 by clamping: nothing to swap back */
+    dlsi_fe_invert(s.z3, s.z2);
+    dlsi_fe_mul(s.x2, s.x2, s.z3);
+    dlsi_fe_store(out32, s.x2);
+    DLSI_WIPE(s);
+}
+#define DLS_X25519(out32, secret32, public32) dlsi_x25519(out32, secret32, public32)
+#endif
+
+DLS_API dls_status dls_x25519(unsigned char *out32, const unsigned char *secret32,
+                              const unsigned char *public32) {
+    static const unsigned char zero[32] = {0};
+    DLS_X25519(out32, secret32, public32);
+    return dls_equal(out32, zero, 32) ? DLS_E_AUTH : DLS_OK;
+}
+DLS_API void dls_x25519_public(unsigned char *public32, const unsigned char *secret32) {
+    static const unsigned char base[32] = {9};
+    DLS_X25519(public32, secret32, base);
+}
+
+/* ---- ChaCha20-Poly1305 ---- */
+
+/* Ten double rounds. Column rounds take words i, i + 4, i + 8, i + 12, diagonal rounds one more to
+   the right in each row. */
+DLSI_INLINE void dlsi_chacha_quarter(uint32_t *x, int a, int b, int c, int d) {
+    x[a] += x[b];
+    x[d] ^= x[a];
+    x[d] = x[d] << 16 | x[d] >> 16;
+    x[c] += x[d];
+    x[b] ^= x[c];
+    x[b] = x[b] << 12 | x[b] >> 20;
+    x[a] += x[b];
+    x[d] ^= x[a];
+    x[d] = x[d] << 8 | x[d] >> 24;
+    x[c] += x[d];
+    x[b] ^= x[c];
+    x[b] = x[b] << 7 | x[b] >> 25;
+}
+#if DLSI_SMALL
+DLSI_FN void dlsi_chacha_rounds(uint32_t *x) {
+    int i;
+    for (i = 0; i < 80; i++) {
+        const int right = i >> 2 & 1;
+        dlsi_chacha_quarter(x, i & 3, 4 + ((i + right) & 3), 8 + ((i + 2 * right) & 3),
+                            12 + ((i + 3 * right) & 3));
+    }
+}
+#else
+DLSI_FN void dlsi_chacha_rounds(uint32_t *x) {
+    int i;
+    for (i = 0; i < 10; i++) {
+        dlsi_chacha_quarter(x, 0, 4, 8, 12);
+        dlsi_chacha_quarter(x, 1, 5, 9, 13);
+        dlsi_chacha_quarter(x, 2, 6, 10, 14);
+        dlsi_chacha_quarter(x, 3, 7, 11, 15);
+        dlsi_chacha_quarter(x, 0, 5, 10, 15);
+        dlsi_chacha_quarter(x, 1, 6, 11, 12);
+        dlsi_chacha_quarter(x, 2, 7, 8, 13);
+        dlsi_chacha_quarter(x, 3, 4, 9, 14);
+    }
+}
+#endif
+
+/* RFC 8439 2.3: constants, key, counter 0, nonce. */
+DLSI_FN void dlsi_chacha_init(uint32_t *state, const unsigned char *nonce12,
+                              const unsigned char *key32) {
+    int i;
+    state[0] = 0x61707865u; /* "expand 32-byte k" */
+    state[1] = 0x3320646Eu;
+    state[2] = 0x79622D32u;
+    state[3] = 0x6B206574u;
+    for (i = 0; i < 8; i++) state[4 + i] = dlsi_load32(key32 + 4 * i);
+    state[12] = 0;
+    for (i = 0; i < 3; i++) state[13 + i] = dlsi_load32(nonce12 + 4 * i);
+}
+/* The next 64 bytes of key stream. */
+DLSI_FN void dlsi_chacha_block(uint32_t *state, unsigned char *to64) {
+    uint32_t x[16];
+    int i;
+    memcpy(x, state, sizeof x);
+    dlsi_chacha_rounds(x);
+    for (i = 0; i < 16; i++) dlsi_store32(to64 + 4 * i, x[i] + state[i]);
+    state[12]++;
+}
+DLSI_FN void dlsi_xor(unsigned char *to, const unsigned char *a, const unsigned char *b,
+                      size_t bytes) {
+    size_t i;
+    for (i = 0; i < bytes; i++) to[i] = (unsigned char)(a[i] ^ b[i]);
+}
+DLSI_FN void dlsi_chacha_xor(uint32_t *state, unsigned char *to, const unsigned char *from,
+                             size_t bytes) {
+    unsigned char key[64];
+    while (bytes > 0) {
+        const size_t n = dlsi_min_size(bytes, sizeof key);
+        dlsi_chacha_block(state, key);
+        dlsi_xor(to, from, key, n);
+        to += n;
+        from += n;
+        bytes -= n;
+    }
+    DLSI_WIPE(key);
+}
+
+/* h = (h + block + 2^128) r mod 2^130 - 5 for each block; h stays below 2^131. The RFC's r has the
+   low two bits of each 32-bit word but the first clear, so 5 r / 4 is exact where it is used. */
+#define DLSI_POLY_LIMBS (128 / DLSI_LIMB_BITS)
+typedef struct dlsi_poly {
+    dlsi_limb h[DLSI_POLY_LIMBS + 1], r[DLSI_POLY_LIMBS], pad[DLSI_POLY_LIMBS];
+} dlsi_poly;
+
+DLSI_FN void dlsi_poly_init(dlsi_poly *p, const unsigned char *key32) {
+    static const unsigned char clamp[16] = {255, 255, 255, 15, 252, 255, 255, 15,
+                                            252, 255, 255, 15, 252, 255, 255, 15};
+    dlsi_limb mask[DLSI_POLY_LIMBS];
+    int i;
+    DLSI_ZERO(p->h);
+    dlsi_long_load(p->r, key32, DLSI_POLY_LIMBS);
+    dlsi_long_load(p->pad, key32 + 16, DLSI_POLY_LIMBS);
+    dlsi_long_load(mask, clamp, DLSI_POLY_LIMBS);
+    for (i = 0; i < DLSI_POLY_LIMBS; i++) p->r[i] &= mask[i];
+}
+#if DLSI_LIMB_BITS == 64
+DLSI_FN void dlsi_poly_blocks(dlsi_poly *p, const unsigned char *from, size_t blocks) {
+    const uint64_t r0 = p->r[0], r1 = p->r[1], s1 = r1 + (r1 >> 2);
+    uint64_t h0 = p->h[0], h1 = p->h[1], h2 = p->h[2], c;
+    dlsi_wide d0, d1;
+    for (; blocks > 0; blocks--, from += 16) {
+        d0 = (dlsi_wide)h0 + dlsi_load64(from);
+        d1 = (dlsi_wide)h1 + (d0 >> 64) + dlsi_load64(from + 8);
+        h0 = (uint64_t)d0;
+        h1 = (uint64_t)d1;
+        h2 += (uint64_t)(d1 >> 64) + 1;
+        d0 = (dlsi_wide)h0 * r0 + (dlsi_wide)h1 * s1;
+        d1 = (dlsi_wide)h0 * r1 + (dlsi_wide)h1 * r0 + h2 * s1 + (d0 >> 64);
+        h2 = h2 * r0 + (uint64_t)(d1 >> 64);
+        c = (h2 & ~(uint64_t)3) + (h2 >> 2); /* 2^130 = 5 */
+        d0 = (dlsi_wide)(uint64_t)d0 + c;
+        d1 = (dlsi_wide)(uint64_t)d1 + (d0 >> 64);
+        h0 = (uint64_t)d0;
+        h1 = (uint64_t)d1;
+        h2 = (h2 & 3) + (uint64_t)(d1 >> 64);
+    }
+    p->h[0] = h0;
+    p->h[1] = h1;
+    p->h[2] = h2;
+}
+#else
+DLSI_FN void dlsi_poly_blocks(dlsi_poly *p, const unsigned char *from, size_t blocks) {
+    enum { N = DLSI_POLY_LIMBS };
+    dlsi_limb t[2 * N + 1], m[N];
+    int i;
+    for (; blocks > 0; blocks--, from += 16) {
+        dlsi_long_load(m, from, N);
+        p->h[N] += 1 + dlsi_long_add(p->h, p->h, m, N);
+        DLSI_ZERO(t);
+        for (i = 0; i <= N; i++) t[i + N] = dlsi_row(t + i, p->r, N, p->h[i]);
+        memcpy(p->h, t, sizeof p->h);
+        p->h[N] &= 3; /* above it 2^130 = 5: add that part times 4, then times 1 */
+        t[N] &= ~(dlsi_limb)3;
+        p->h[N] += dlsi_long_add(p->h, p->h, t + N, N);
+        for (i = N; i < 2 * N; i++) t[i] = t[i] >> 2 | t[i + 1] << (DLSI_LIMB_BITS - 2);
+        p->h[N] += dlsi_long_add(p->h, p->h, t + N, N);
+    }
+}
+#endif
+/* Bytes, padded with zeros to whole blocks, as the AEAD has it. */
+DLSI_FN void dlsi_poly_padded(dlsi_poly *p, const unsigned char *from, size_t bytes) {
+    unsigned char last[16];
+    dlsi_poly_blocks(p, from, bytes / 16);
+    if (bytes % 16 == 0) return;
+    DLSI_ZERO(last);
+    memcpy(last, from + bytes / 16 * 16, bytes % 16);
+    dlsi_poly_blocks(p, last, 1);
+}
+/* The lengths, h mod 2^130 - 5, plus pad. */
+DLSI_FN void dlsi_poly_final(dlsi_poly *p, size_t ad_bytes, size_t bytes, unsigned char *tag16) {
+    enum { N = DLSI_POLY_LIMBS };
+    unsigned char sizes[16];
+    dlsi_limb g[N + 1];
+    dlsi_store64(sizes, ad_bytes);
+    dlsi_store64(sizes + 8, bytes);
+    dlsi_poly_blocks(p, sizes, 1);
+    memcpy(g, p->h, sizeof g); /* twice: h may be nearly 2^131 */
+    (void)dlsi_long_add_limb(g, N + 1, 5);
+    (void)dlsi_long_add_limb(p->h, N + 1, 5 * (g[N] >> 2));
+    (void)dlsi_long_add(p->h, p->h, p->pad, N);
+    dlsi_long_store(tag16, p->h, N);
+    DLSI_WIPE(*p);
+}
+
+#if !defined(DLS_AEAD_SEAL) || !defined(DLS_AEAD_OPEN)
+/* The first block keys Poly1305, the rest is key stream. */
+DLSI_FN void dlsi_aead_start(uint32_t *state, dlsi_poly *p, const void *ad, size_t ad_bytes,
+                             const unsigned char *nonce12, const unsigned char *key32) {
+    unsigned char key[64];
+    dlsi_chacha_init(state, nonce12, key32);
+    dlsi_chacha_block(state, key);
+    dlsi_poly_init(p, key);
+    DLSI_WIPE(key);
+    dlsi_poly_padded(p, (const unsigned char *)ad, ad_bytes);
+}
+DLSI_FN void dlsi_aead_seal(void *to, unsigned char *tag16, const void *from, size_t bytes,
+                            const void *ad, size_t ad_bytes, const unsigned char *nonce12,
+                            const unsigned char *key32) {
+    uint32_t state[16];
+    dlsi_poly p;
+    dlsi_aead_start(state, &p, ad, ad_bytes, nonce12, key32);
+    dlsi_chacha_xor(state, (unsigned char *)to, (const unsigned char *)from, bytes);
+    dlsi_poly_padded(&p, (const unsigned char *)to, bytes);
+    dlsi_poly_final(&p, ad_bytes, bytes, tag16);
+    DLSI_WIPE(state);
+}
+/* Decrypts only what is authentic. */
+DLSI_FN int dlsi_aead_open(void *to, const void *from, size_t bytes, const unsigned char *tag16,
+                           const void *ad, size_t ad_bytes, const unsigned char *nonce12,
+                           const unsigned char *key32) {
+    unsigned char tag[16];
+    uint32_t state[16];
+    dlsi_poly p;
+    bool good;
+    dlsi_aead_start(state, &p, ad, ad_bytes, nonce12, key32);
+    dlsi_poly_padded(&p, (const unsigned char *)from, bytes);
+    dlsi_poly_final(&p, ad_bytes, bytes, tag);
+    good = dls_equal(tag, tag16, 16);
+    if (good) dlsi_chacha_xor(state, (unsigned char *)to, (const unsigned char *)from, bytes);
+    DLSI_WIPE(state);
+    DLSI_WIPE(tag); /* the right tag of a forged message is a secret */
+    return good ? 0 : -1;
+}
+#endif
+#ifndef DLS_AEAD_SEAL
+#define DLS_AEAD_SEAL dlsi_aead_seal
+#endif
+#ifndef DLS_AEAD_OPEN
+#define DLS_AEAD_OPEN dlsi_aead_open
+#endif
+DLS_API void dls_aead_seal(void *to, unsigned char *tag16, const void *from, size_t bytes,
+                           const void *ad, size_t ad_bytes, const unsigned char *nonce12,
+                           const unsigned char *key32) {
+    DLS_AEAD_SEAL(to, tag16, from, bytes, ad, ad_bytes, nonce12, key32);
+}
+DLS_API dls_status dls_aead_open(void *to, const void *from, size_t bytes,
+                                 const unsigned char *tag16, const void *ad, size_t ad_bytes,
+                                 const unsigned char *nonce12, const unsigned char *key32) {
+    const int bad = DLS_AEAD_OPEN(to, from, bytes, tag16, ad, ad_bytes, nonce12, key32);
+    return bad == 0 ? DLS_OK : DLS_E_AUTH;
+}
+
+/* ---- BLAKE2s, HMAC, HKDF ---- */
+
+#ifndef DLS_HASH_INIT
+static const uint32_t dlsi_blake2s_iv[8] = {0x6A09E667u, 0xBB67AE85u, 0x3C6EF372u, 0xA54FF53Au,
+                                            0x510E527Fu, 0x9B05688Cu, 0x1F83D9ABu, 0x5BE0CD19u};
+
+/* Which words of the block a step mixes in, two a byte. */
+static const uint8_t dlsi_blake2s_sigma[10][8] = {{0x01, 0x23, 0x45, 0x67, 0x89, 0xAB, 0xCD, 0xEF},
+                                                  {0xEA, 0x48, 0x9F, 0xD6, 0x1C, 0x02, 0xB7, 0x53},
+                                                  {0xB8, 0xC0, 0x52, 0xFD, 0xAE, 0x36, 0x71, 0x94},
+                                                  {0x79, 0x31, 0xDC, 0xBE, 0x26, 0x5A, 0x40, 0xF8},
+                                                  {0x90, 0x57, 0x24, 0xAF, 0xE1, 0xBC, 0x68, 0x3D},
+                                                  {0x2C, 0x6A, 0x0B, 0x83, 0x4D, 0x75, 0xFE, 0x19},
+                                                  {0xC5, 0x1F, 0xED, 0x4A, 0x07, 0x63, 0x92, 0x8B},
+                                                  {0xDB, 0x7E, 0xC1, 0x39, 0x50, 0xF4, 0x86, 0x2A},
+                                                  {0x6F, 0xE9, 0xB3, 0x08, 0xC2, 0xD7, 0x14, 0xA5},
+                                                  {0xA2, 0x84, 0x76, 0x15, 0xFB, 0x9E, 0x3C, 0xD0}};
+
+DLSI_INLINE void dlsi_blake2s_mix(uint32_t *v, int a, int b, int c, int d, uint32_t x, uint32_t y) {
+    v[a] += v[b] + x;
+    v[d] ^= v[a];
+    v[d] = v[d] >> 16 | v[d] << 16;
+    v[c] += v[d];
+    v[b] ^= v[c];
+    v[b] = v[b] >> 12 | v[b] << 20;
+    v[a] += v[b] + y;
+    v[d] ^= v[a];
+    v[d] = v[d] >> 8 | v[d] << 24;
+    v[c] += v[d];
+    v[b] ^= v[c];
+    v[b] = v[b] >> 7 | v[b] << 25;
+}
+DLSI_FN void dlsi_blake2s_compress(dls_blake2s *b, bool last) {
+    uint32_t v[16], m[16];
+    int i, round;
+    for (i = 0; i < 16; i++) m[i] = dlsi_load32(b->buf + 4 * i);
+    memcpy(v, b->h, sizeof b->h);
+    memcpy(v + 8, dlsi_blake2s_iv, sizeof dlsi_blake2s_iv);
+    v[12] ^= (uint32_t)(b->count & 0xFFFFFFFFu);
+    v[13] ^= (uint32_t)(b->count >> 32);
+    if (last) v[14] = ~v[14];
+    for (round = 0; round < 10; round++) {
+        DLSI_UNROLL
+        for (i = 0; i < 8; i++) {
+            const uint8_t pair = dlsi_blake2s_sigma[round][i];
+            const int right = i >> 2;
+            dlsi_blake2s_mix(v, i & 3, 4 + ((i + right) & 3), 8 + ((i + 2 * right) & 3),
+                             12 + ((i + 3 * right) & 3), m[pair >> 4], m[pair & 15]);
+        }
+    }
+    for (i = 0; i < 8; i++) b->h[i] ^= v[i] ^ v[i + 8];
+}
+DLSI_FN void dlsi_blake2s_update(dls_blake2s *b, const void *data, size_t bytes) {
+    const unsigned char *p = (const unsigned char *)data;
+    while (bytes > 0) {
+        size_t n;
+        if (b->used == sizeof b->buf) { /* only when more follows: the last block is another */
+            b->count += sizeof b->buf;
+            dlsi_blake2s_compress(b, false);
+            b->used = 0;
+        }
+        n = dlsi_min_size(bytes, sizeof b->buf - b->used);
+        memcpy(b->buf + b->used, p, n);
+        b->used += (uint32_t)n;
+        p += n;
+        bytes -= n;
+    }
+}
+DLSI_FN void dlsi_blake2s_init(dls_blake2s *b, const void *key, size_t key_bytes,
+                               size_t out_bytes) {
+    DLS_ASSERT(out_bytes >= 1 && out_bytes <= 32 && key_bytes <= 32);
+    DLSI_ZERO(*b);
+    memcpy(b->h, dlsi_blake2s_iv, sizeof b->h);
+    b->h[0] ^= 0x01010000u ^ (uint32_t)key_bytes << 8 ^ (uint32_t)out_bytes;
+    b->out = (uint32_t)out_bytes;
+    if (key_bytes == 0) return;
+    memcpy(b->buf, key, key_bytes);
+    b->used = sizeof b->buf;
+}
+DLSI_FN void dlsi_blake2s_final(dls_blake2s *b, void *out) {
+    unsigned char *to = (unsigned char *)out;
+    uint32_t i;
+    b->count += b->used;
+    memset(b->buf + b->used, 0, sizeof b->buf - b->used);
+    dlsi_blake2s_compress(b, true);
+    for (i = 0; i < b->out; i++) to[i] = (unsigned char)(b->h[i / 4] >> 8 * (i % 4) & 255u);
+    DLSI_WIPE(*b);
+}
+#define DLS_HASH_INIT(b, key, key_bytes, out_bytes) dlsi_blake2s_init(b, key, key_bytes, out_bytes)
+#define DLS_HASH_UPDATE(b, data, bytes) dlsi_blake2s_update(b, data, bytes)
+#define DLS_HASH_FINAL(b, out) dlsi_blake2s_final(b, out)
+#endif
+
+DLS_API void dls_blake2s_init(dls_blake2s *b, const void *key, size_t key_bytes, size_t out_bytes) {
+    DLS_HASH_INIT(b, key, key_bytes, out_bytes);
+}
+DLS_API void dls_blake2s_update(dls_blake2s *b, const void *data, size_t bytes) {
+    DLS_HASH_UPDATE(b, data, bytes);
+}
+DLS_API void dls_blake2s_final(dls_blake2s *b, void *out) { DLS_HASH_FINAL(b, out); }
+DLS_API void dls_hash(void *out, size_t out_bytes, const void *key, size_t key_bytes,
+                      const void *data, size_t bytes) {
+    dls_blake2s b;
+    dls_blake2s_init(&b, key, key_bytes, out_bytes);
+    dls_blake2s_update(&b, data, bytes);
+    dls_blake2s_final(&b, out);
+}
+
+/* HMAC of two pieces. */
+DLSI_FN void dlsi_hmac(unsigned char *out32, const void *key, size_t key_bytes, const void *data,
+                       size_t bytes, const void *more, size_t more_bytes) {
+    unsigned char block[64];
+    dls_blake2s b;
+    int i;
+    DLSI_ZERO(block);
+    if (key_bytes > sizeof block)
+        dls_hash(block, 32, NULL, 0, key, key_bytes);
+    else if (key_bytes > 0)
+        memcpy(block, key, key_bytes);
+    for (i = 0; i < 64; i++) block[i] ^= 0x36u;
+    dls_blake2s_init(&b, NULL, 0, 32);
+    dls_blake2s_update(&b, block, sizeof block);
+    dls_blake2s_update(&b, data, bytes);
+    dls_blake2s_update(&b, more, more_bytes);
+    dls_blake2s_final(&b, out32);
+    for (i = 0; i < 64; i++) block[i] ^= 0x36u ^ 0x5Cu;
+    dls_blake2s_init(&b, NULL, 0, 32);
+    dls_blake2s_update(&b, block, sizeof block);
+    dls_blake2s_update(&b, out32, 32);
+    dls_blake2s_final(&b, out32);
+    DLSI_WIPE(block);
+}
+DLS_API void dls_hmac(void *out32, const void *key, size_t key_bytes, const void *data,
+                      size_t bytes) {
+    dlsi_hmac((unsigned char *)out32, key, key_bytes, data, bytes, NULL, 0);
+}
+DLS_API void dls_hkdf(const void *chain32, const void *ikm, size_t bytes, void *out1, void *out2,
+                      void *out3) {
+    void *const out[3] = {out1, out2, out3};
+    unsigned char key[32], last[33];
+    size_t i, last_bytes = 0;
+    dlsi_hmac(key, chain32, 32, ikm, bytes, NULL, 0);
+    for (i = 0; i < 3 && out[i] != NULL; i++) {
+        last[32] = (unsigned char)(i + 1);
+        dlsi_hmac(last, key, 32, last, last_bytes, last + 32, 1);
+        memcpy(out[i], last, 32);
+        last_bytes = 32;
+    }
+    DLSI_WIPE(key);
+    DLSI_WIPE(last);
+}
+
+#if DLS_ENABLE_SIGN
+/* ---- SHA-512 (FIPS 180-4) ---- */
+
+#ifndef DLS_SHA512
+typedef struct dlsi_sha512 {
+    uint64_t h[8], count;
+    unsigned char buf[128];
+} dlsi_sha512;
+
+static const uint64_t dlsi_sha512_k[80] = {
+    0x428A2F98D728AE22u, 0x7137449123EF65CDu, 0xB5C0FBCFEC4D3B2Fu, 0xE9B5DBA58189DBBCu,
+    0x3956C25BF348B538u, 0x59F111F1B605D019u, 0x923F82A4AF194F9Bu, 0xAB1C5ED5DA6D8118u,
+    0xD807AA98A3030242u, 0x12835B0145706FBEu, 0x243185BE4EE4B28Cu, 0x550C7DC3D5FFB4E2u,
+    0x72BE5D74F27B896Fu, 0x80DEB1FE3B1696B1u, 0x9BDC06A725C71235u, 0xC19BF174CF692694u,
+    0xE49B69C19EF14AD2u, 0xEFBE4786384F25E3u, 0x0FC19DC68B8CD5B5u, 0x240CA1CC77AC9C65u,
+    0x2DE92C6F592B0275u, 0x4A7484AA6EA6E483u, 0x5CB0A9DCBD41FBD4u, 0x76F988DA831153B5u,
+    0x983E5152EE66DFABu, 0xA831C66D2DB43210u, 0xB00327C898FB213Fu, 0xBF597FC7BEEF0EE4u,
+    0xC6E00BF33DA88FC2u, 0xD5A79147930AA725u, 0x06CA6351E003826Fu, 0x142929670A0E6E70u,
+    0x27B70A8546D22FFCu, 0x2E1B21385C26C926u, 0x4D2C6DFC5AC42AEDu, 0x53380D139D95B3DFu,
+    0x650A73548BAF63DEu, 0x766A0ABB3C77B2A8u, 0x81C2C92E47EDAEE6u, 0x92722C851482353Bu,
+    0xA2BFE8A14CF10364u, 0xA81A664BBC423001u, 0xC24B8B70D0F89791u, 0xC76C51A30654BE30u,
+    0xD192E819D6EF5218u, 0xD69906245565A910u, 0xF40E35855771202Au, 0x106AA07032BBD1B8u,
+    0x19A4C116B8D2D0C8u, 0x1E376C085141AB53u, 0x2748774CDF8EEB99u, 0x34B0BCB5E19B48A8u,
+    0x391C0CB3C5C95A63u, 0x4ED8AA4AE3418ACBu, 0x5B9CCA4F7763E373u, 0x682E6FF3D6B2B8A3u,
+    0x748F82EE5DEFB2FCu, 0x78A5636F43172F60u, 0x84C87814A1F0AB72u, 0x8CC702081A6439ECu,
+    0x90BEFFFA23631E28u, 0xA4506CEBDE82BDE9u, 0xBEF9A3F7B2C67915u, 0xC67178F2E372532Bu,
+    0xCA273ECEEA26619Cu, 0xD186B8C721C0C207u, 0xEADA7DD6CDE0EB1Eu, 0xF57D4F7FEE6ED178u,
+    0x06F067AA72176FBAu, 0x0A637DC5A2C898A6u, 0x113F9804BEF90DAEu, 0x1B710B35131C471Bu,
+    0x28DB77F523047D84u, 0x32CAAB7B40C72493u, 0x3C9EBE0A15C9BEBCu, 0x431D67C49C100D4Cu,
+    0x4CC5D4BECB3E42B6u, 0x597F299CFC657E2Au, 0x5FCB6FAB3AD6FAECu, 0x6C44198C4A475817u};
+
+DLSI_INLINE uint64_t dlsi_ror64(uint64_t x, int n) { return x >> n | x << (64 - n); }
+DLSI_FN void dlsi_sha512_compress(dlsi_sha512 *s) {
+    uint64_t w[16], v[8];
+    int i, k;
+    for (i = 0; i < 16; i++) {
+        w[i] = (uint64_t)0;
+        for (k = 0; k < 8; k++) w[i] = w[i] << 8 | s->buf[8 * i + k];
+    }
+    memcpy(v, s->h, sizeof v);
+    for (i = 0; i < 80; i++) {
+        const uint64_t w1 = w[(i + 1) & 15], w14 = w[(i + 14) & 15];
+        const uint64_t s1 = dlsi_ror64(v[4], 14) ^ dlsi_ror64(v[4], 18) ^ dlsi_ror64(v[4], 41);
+        const uint64_t s0 = dlsi_ror64(v[0], 28) ^ dlsi_ror64(v[0], 34) ^ dlsi_ror64(v[0], 39);
+        const uint64_t t =
+            v[7] + s1 + ((v[4] & v[5]) ^ (~v[4] & v[6])) + dlsi_sha512_k[i] + w[i & 15];
+        w[i & 15] += (dlsi_ror64(w1, 1) ^ dlsi_ror64(w1, 8) ^ w1 >> 7) + w[(i + 9) & 15] +
+                     (dlsi_ror64(w14, 19) ^ dlsi_ror64(w14, 61) ^ w14 >> 6); /* for i + 16 */
+        v[7] = t + s0 + ((v[0] & v[1]) ^ (v[0] & v[2]) ^ (v[1] & v[2]));
+        v[3] += t;
+        {
+            const uint64_t first = v[7];
+            memmove(v + 1, v, 7 * sizeof *v);
+            v[0] = first;
+        }
+    }
+    for (i = 0; i < 8; i++) s->h[i] += v[i];
+}
+DLSI_FN void dlsi_sha512_update(dlsi_sha512 *s, const void *data, size_t bytes) {
+    const unsigned char *p = (const unsigned char *)data;
+    while (bytes > 0) {
+        const size_t used = (size_t)(s->count & 127u), n = dlsi_min_size(bytes, 128 - used);
+        memcpy(s->buf + used, p, n);
+        s->count += n;
+        if (used + n == 128) dlsi_sha512_compress(s);
+        p += n;
+        bytes -= n;
+    }
+}
+/* Of three pieces, one after the other. */
+DLSI_FN void dlsi_sha512_of(unsigned char *out64, const void *a, size_t a_bytes, const void *b,
+                            size_t b_bytes, const void *c, size_t c_bytes) {
+    static const uint64_t iv[8] = {0x6A09E667F3BCC908u, 0xBB67AE8584CAA73Bu, 0x3C6EF372FE94F82Bu,
+                                   0xA54FF53A5F1D36F1u, 0x510E527FADE682D1u, 0x9B05688C2B3E6C1Fu,
+                                   0x1F83D9ABFB41BD6Bu, 0x5BE0CD19137E2179u};
+    static const unsigned char end = 0x80, zero[135] = {0};
+    unsigned char length[8];
+    dlsi_sha512 s;
+    int i;
+    DLSI_ZERO(s);
+    memcpy(s.h, iv, sizeof iv);
+    dlsi_sha512_update(&s, a, a_bytes);
+    dlsi_sha512_update(&s, b, b_bytes);
+    dlsi_sha512_update(&s, c, c_bytes);
+    for (i = 0; i < 8; i++) length[i] = (unsigned char)(s.count << 3 >> (56 - 8 * i) & 255u);
+    dlsi_sha512_update(&s, &end, 1);
+    dlsi_sha512_update(&s, zero, (size_t)((112 - s.count) & 127u) + 8); /* lengths: 16 bytes */
+    dlsi_sha512_update(&s, length, 8);
+    for (i = 0; i < 64; i++) out64[i] = (unsigned char)(s.h[i / 8] >> (56 - 8 * (i % 8)) & 255u);
+    DLSI_WIPE(s);
+}
+#define DLS_SHA512(out64, a, a_bytes, b, b_bytes, c, c_bytes)                                      \
+    dlsi_sha512_of(out64, a, a_bytes, b, b_bytes, c, c_bytes)
+#endif
+
+/* ---- Ed25519 ----
+   Points of -x^2 + y^2 = 1 + d x^2 y^2 as (X : Y : Z : T), x = X / Z, y = Y / Z, T = X Y / Z. */
+
+typedef struct dlsi_point {
+    dlsi_fe x, y, z, t;
+} dlsi_point;
+
+static const unsigned char dlsi_ed_d[32] = {
+    0xA3, 0x78, 0x59, 0x13, 0xCA, 0x4D, 0xEB, 0x75, 0xAB, 0xD8, 0x41, 0x41, 0x4D, 0x0A, 0x70, 0x00,
+    0x98, 0xE8, 0x79, 0x77, 0x79, 0x40, 0xC7, 0x8C, 0x73, 0xFE, 0x6F, 0x2B, 0xEE, 0x6C, 0x03, 0x52};
+static const unsigned char dlsi_ed_root[32] = {0xB0, 0xA0, 0x0E, 0x4A, 0x27, 0x1B, 0xEE, 0xC4, 0x78,
+                                               0xE4, 0x2F, 0xAD, 0x06, 0x18, 0x43, 0x2F, 0xA7, 0xD7,
+                                               0xFB, 0x3D, 0x99, 0x00, 0x4D, 0x2B, 0x0B, 0xDF, 0xC1,
+                                               0x4F, 0x80, 0x24, 0x83, 0x2B}; /* of -1 */
+static const unsigned char dlsi_ed_base[32] = {
+    0x58, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66,
+    0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66};
+static const unsigned char dlsi_ed_order[32] = {
+    0xED, 0xD3, 0xF5, 0x5C, 0x1A, 0x63, 0x12, 0x58, 0xD6, 0x9C, 0xF7,
+    0xA2, 0xDE, 0xF9, 0xDE, 0x14, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+    0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x10}; /* L */
+
+/* Hisil, Wong, Carter & Dawson 2008, 3.1, a = -1: complete, so it doubles too. */
+DLSI_FN void dlsi_point_add(dlsi_point *r, const dlsi_point *p, const dlsi_point *q) {
+    dlsi_fe a, b, c, d, e;
+    dlsi_fe_sub(a, p->y, p->x);
+    dlsi_fe_sub(e, q->y, q->x);
+    dlsi_fe_mul(a, a, e);
+    dlsi_fe_add(b, p->y, p->x);
+    dlsi_fe_add(e, q->y, q->x);
+    dlsi_fe_mul(b, b, e);
+    dlsi_fe_load(c, dlsi_ed_d);
+    dlsi_fe_mul(c, c, p->t);
+    dlsi_fe_mul(c, c, q->t);
+    dlsi_fe_add(c, c, c);
+    dlsi_fe_mul(d, p->z, q->z);
+    dlsi_fe_add(d, d, d);
+    dlsi_fe_sub(e, b, a);
+    dlsi_fe_add(b, b, a);
+    dlsi_fe_sub(a, d, c);
+    dlsi_fe_add(d, d, c);
+    dlsi_fe_mul(r->x, e, a);
+    dlsi_fe_mul(r->y, d, b);
+    dlsi_fe_mul(r->t, e, b);
+    dlsi_fe_mul(r->z, a, d);
+}
+DLSI_FN void dlsi_point_zero(dlsi_point *r) {
+    dlsi_fe_set(r->x, 0);
+    dlsi_fe_set(r->y, 1);
+    dlsi_fe_set(r->z, 1);
+    dlsi_fe_set(r->t, 0);
+}
+DLSI_FN void dlsi_point_store(unsigned char *to32, const dlsi_point *p) {
+    dlsi_fe x, y;
+    unsigned char odd[32];
+    dlsi_fe_invert(y, p->z);
+    dlsi_fe_mul(x, p->x, y);
+    dlsi_fe_mul(y, p->y, y);
+    dlsi_fe_store(odd, x);
+    dlsi_fe_store(to32, y);
+    to32[31] ^= (unsigned char)((odd[0] & 1u) << 7);
+}
+DLSI_FN bool dlsi_fe_equal(const dlsi_limb *a, const dlsi_limb *b) {
+    unsigned char p[32], q[32];
+    dlsi_fe_store(p, a);
+    dlsi_fe_store(q, b);
+    return dls_equal(p, q, 32);
+}
+/* False unless from32 is the one encoding of a point. RFC 8032 5.1.3. Not for secrets. */
+DLSI_FN bool dlsi_point_load(dlsi_point *r, const unsigned char *from32) {
+    dlsi_fe u, v, t;
+    unsigned char text[32], odd;
+    dlsi_fe_load(r->y, from32);
+    dlsi_fe_set(r->z, 1);
+    dlsi_fe_mul(u, r->y, r->y);
+    dlsi_fe_load(v, dlsi_ed_d);
+    dlsi_fe_mul(v, v, u);
+    dlsi_fe_add(v, v, r->z);
+    dlsi_fe_sub(u, u, r->z);
+    dlsi_fe_mul(t, v, v); /* x = u v^3 (u v^7)^((p - 5) / 8), or that times the root of -1 */
+    dlsi_fe_mul(t, t, v);
+    dlsi_fe_mul(r->x, t, u);
+    dlsi_fe_mul(t, t, t);
+    dlsi_fe_mul(t, t, v);
+    dlsi_fe_mul(t, t, u);
+    dlsi_fe_power(r->t, t);
+    dlsi_fe_mul(r->x, r->x, r->t);
+    dlsi_fe_mul(t, r->x, r->x);
+    dlsi_fe_mul(t, t, v);
+    if (!dlsi_fe_equal(t, u)) {
+        dlsi_fe_add(t, t, u);
+        dlsi_fe_set(u, 0);
+        if (!dlsi_fe_equal(t, u)) return false; /* v x^2 is neither u nor -u: no such x */
+        dlsi_fe_load(t, dlsi_ed_root);
+        dlsi_fe_mul(r->x, r->x, t);
+    }
+    dlsi_fe_store(text, r->x);
+    if (((text[0] ^ from32[31] >> 7) & 1) != 0) {
+        dlsi_fe_set(u, 0);
+        dlsi_fe_sub(r->x, u, r->x);
+    }
+    dlsi_fe_mul(r->t, r->x, r->y);
+    dlsi_fe_store(text, r->x);
+    odd = (unsigned char)((text[0] & 1u) << 7);
+    dlsi_fe_store(text, r->y);
+    text[31] ^= odd;
+    return dls_equal(text, from32, 32);
+}
+/* Of order 1, 2, 4 or 8. */
+DLSI_FN bool dlsi_point_small(const dlsi_point *p) {
+    dlsi_point r;
+    dlsi_fe zero;
+    dlsi_point_add(&r, p, p);
+    dlsi_point_add(&r, &r, &r);
+    dlsi_point_add(&r, &r, &r);
+    dlsi_fe_set(zero, 0);
+    return dlsi_fe_equal(r.x, zero); /* (0, 1), or (0, -1), which is no multiple of 8 */
+}
+/* r = a p + b q: both bits at once, always adding one of 0, p, q, p + q. */
+DLSI_FN void dlsi_point_mul2(dlsi_point *r, const dlsi_limb *a, const dlsi_point *p,
+                             const dlsi_limb *b, const dlsi_point *q) {
+    const int words = (int)(sizeof(dlsi_point) / sizeof(dlsi_limb));
+    dlsi_point sum[4], pick;
+    int i, k;
+    dlsi_point_zero(&sum[0]);
+    sum[1] = *p;
+    sum[2] = *q;
+    dlsi_point_add(&sum[3], p, q);
+    dlsi_point_zero(r);
+    for (i = 255; i >= 0; i--) {
+        const dlsi_limb low = a[i / DLSI_LIMB_BITS] >> i % DLSI_LIMB_BITS & 1u;
+        const dlsi_limb high = b[i / DLSI_LIMB_BITS] >> i % DLSI_LIMB_BITS & 1u;
+        pick = sum[0];
+        for (k = 1; k < 4; k++) {
+            const dlsi_limb same = 1u ^ (((low ^ (dlsi_limb)k) | (high ^ (dlsi_limb)k >> 1)) & 1u);
+            dlsi_long_select(pick.x, sum[k].x, words, dlsi_mask(same));
+        }
+        dlsi_point_add(r, r, r);
+        dlsi_point_add(r, r, &pick);
+    }
+    DLSI_WIPE(pick);
+}
+/* r = x mod L, x twice as long: bit by bit. */
+DLSI_FN void dlsi_scalar_mod(dlsi_limb *r, const dlsi_limb *x) {
+    dlsi_limb order[DLSI_LIMBS], less[DLSI_LIMBS];
+    int i;
+    dlsi_long_load(order, dlsi_ed_order, DLSI_LIMBS);
+    memset(r, 0, DLSI_LIMBS * sizeof *r);
+    for (i = 511; i >= 0; i--) {
+        (void)dlsi_long_add(r, r, r, DLSI_LIMBS);
+        r[0] |= x[i / DLSI_LIMB_BITS] >> i % DLSI_LIMB_BITS & 1u;
+        dlsi_long_select(r, less, DLSI_LIMBS,
+                         dlsi_mask(1 ^ dlsi_long_sub(less, r, order, DLSI_LIMBS)));
+    }
+    DLSI_WIPE(less);
+}
+/* r = SHA-512 of three pieces, mod L. */
+DLSI_FN void dlsi_scalar_hash(dlsi_limb *r, const void *a, size_t a_bytes, const void *b,
+                              size_t b_bytes, const void *c, size_t c_bytes) {
+    unsigned char hash[64];
+    dlsi_limb x[2 * DLSI_LIMBS];
+    DLS_SHA512(hash, a, a_bytes, b, b_bytes, c, c_bytes);
+    dlsi_long_load(x, hash, 2 * DLSI_LIMBS);
+    dlsi_scalar_mod(r, x);
+    DLSI_WIPE(hash);
+    DLSI_WIPE(x);
+}
+
+#ifndef DLS_ED25519_VERIFY
+DLSI_FN int dlsi_ed25519_verify(const unsigned char *sig64, const void *msg, size_t bytes,
+                                const unsigned char *public32) {
+    dlsi_limb s[DLSI_LIMBS], h[DLSI_LIMBS], order[DLSI_LIMBS];
+    dlsi_point a, base, r;
+    dlsi_fe zero;
+    unsigned char text[32];
+    dlsi_long_load(s, sig64 + 32, DLSI_LIMBS);
+    dlsi_long_load(order, dlsi_ed_order, DLSI_LIMBS);
+    if (dlsi_long_sub(h, s, order, DLSI_LIMBS) == 0) return -1;
+    if (!dlsi_point_load(&a, public32) || dlsi_point_small(&a)) return -1;
+    dlsi_scalar_hash(h, sig64, 32, public32, 32, msg, bytes);
+    dlsi_fe_set(zero, 0); /* R = s B - h A */
+    dlsi_fe_sub(a.x, zero, a.x);
+    dlsi_fe_sub(a.t, zero, a.t);
+    (void)dlsi_point_load(&base, dlsi_ed_base);
+    dlsi_point_mul2(&r, s, &base, h, &a);
+    dlsi_point_store(text, &r);
+    return dls_equal(text, sig64, 32) && !dlsi_point_small(&r) ? 0 : -1;
+}
+#define DLS_ED25519_VERIFY(sig64, msg, bytes, public32)                                            \
+    dlsi_ed25519_verify(sig64, msg, bytes, public32)
+#endif
+DLS_API dls_status dls_ed25519_verify(const unsigned char *sig64, const void *msg, size_t bytes,
+                                      const unsigned char *public32) {
+    return DLS_ED25519_VERIFY(sig64, msg, bytes, public32) == 0 ? DLS_OK : DLS_E_AUTH;
+}
+
+/* to32 = a B */
+DLSI_FN void dlsi_ed25519_base(unsigned char *to32, const dlsi_limb *a) {
+    dlsi_limb none[DLSI_LIMBS];
+    dlsi_point base, r;
+    (void)dlsi_point_load(&base, dlsi_ed_base);
+    DLSI_ZERO(none);
+    dlsi_point_mul2(&r, a, &base, none, &base);
+    dlsi_point_store(to32, &r);
+    DLSI_WIPE(r);
+}
+/* The secret scalar and, as bytes 32..63 of hash64, what signatures derive their nonce from. */
+DLSI_FN void dlsi_ed25519_expand(dlsi_limb *a, unsigned char *hash64, const unsigned char *seed32) {
+    DLS_SHA512(hash64, seed32, 32, NULL, 0, NULL, 0);
+    hash64[0] &= 248u;
+    hash64[31] = (unsigned char)((hash64[31] & 63u) | 64u);
+    dlsi_long_load(a, hash64, DLSI_LIMBS);
+}
+DLS_API void dls_ed25519_public(unsigned char *public32, const unsigned char *seed32) {
+    unsigned char hash[64];
+    dlsi_limb a[DLSI_LIMBS];
+    dlsi_ed25519_expand(a, hash, seed32);
+    dlsi_ed25519_base(public32, a);
+    DLSI_WIPE(hash);
+    DLSI_WIPE(a);
+}
+DLS_API void dls_ed25519_sign(unsigned char *sig64, const void *msg, size_t bytes,
+                              const unsigned char *seed32) {
+    unsigned char hash[64], key[32];
+    dlsi_limb a[DLSI_LIMBS], r[DLSI_LIMBS], h[DLSI_LIMBS], x[2 * DLSI_LIMBS];
+    dlsi_ed25519_expand(a, hash, seed32);
+    dlsi_ed25519_base(key, a);
+    dlsi_scalar_hash(r, hash + 32, 32, msg, bytes, NULL, 0);
+    dlsi_ed25519_base(sig64, r);
+    dlsi_scalar_hash(h, sig64, 32, key, 32, msg, bytes);
+    dlsi_long_mul(x, h, a); /* S = r + h a mod L */
+    (void)dlsi_long_add_limb(x + DLSI_LIMBS, DLSI_LIMBS, dlsi_long_add(x, x, r, DLSI_LIMBS));
+    dlsi_scalar_mod(a, x);
+    dlsi_long_store(sig64 + 32, a, DLSI_LIMBS);
+    DLSI_WIPE(hash);
+    DLSI_WIPE(a);
+    DLSI_WIPE(r);
+    DLSI_WIPE(x);
+}
+#endif /* DLS_ENABLE_SIGN */
 
 /* ------------------------------------------------------------------------------------------------
    >>wire.impl  deps: config base wire.api      */

@@ -69,6 +69,8 @@ syntax="-fsyntax-only -DDLSHARD_IMPLEMENTATION"
     refused "DLS_ENABLE_STB_IMAGE" -DDLS_ENABLE_STB_IMAGE=1 -DDLS_ENABLE_FILES=0 "$out/page.c"
     refused "compile this file without -ffast-math" -ffast-math "$out/page.c"
     refused "floats must stay floats" -U__FLT_EVAL_METHOD__ -D__FLT_EVAL_METHOD__=2 "$out/page.c"
+    refused "DLS_ENABLE_PEERS without" -DDLSHARD_IMPLEMENTATION -DDLS_PROFILE=1 \
+        -DDLS_ENABLE_PEERS=1 "$out/page.c"
     refused "include the implementation before" -std=c99 "$out/late.c"
     for wrong in $(sed -n '/The #error page/,/What init functions/p' "$root/dlshard.h" |
         sed -n 's/^#error "dlshard: \([A-Za-z_]*\).*/\1/p'); do
