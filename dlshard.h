@@ -1402,6 +1402,32 @@ DLS_API dls_status dls_frame_read(dls_frame *frame, const unsigned char *from);
 DLS_API void dls_hello_write(const dls_hello *hello, unsigned char *to);
 DLS_API dls_status dls_hello_read(dls_hello *hello, const unsigned char *from);
 
+/* Serial framing: COBS(packet, CRC-32C of it in 4 bytes little-endian) and a zero byte, which stands
+   nowhere else: after noise a receiver is in step again at the next zero. The CRC tells noise from
+   attack; whether a packet is genuine only its own tag says. (S. Cheshire, M. Baker: Consistent
+   Overhead Byte Stuffing, 1999.) */
+#define DLS_COBS_BYTES(n) ((n) + 4 + ((n) + 4) / 254 + 2) /* most bytes on the line of n */
+
+/* Frames a packet of at least 1 byte. Returns the bytes written to `to`, which must not overlap
+   packet; 0: to_max is too small, or bytes is 0. Pure. O(bytes). */
+DLS_API size_t dls_cobs_write(void *to, size_t to_max, const void *packet, size_t bytes);
+
+/* A decoder over the caller's memory. */
+typedef struct dls_cobs {
+    unsigned char *mem;
+    size_t size, used;
+    uint32_t bad;       /* damaged or overlong frames so far */
+    uint8_t left, code; /* bytes until the next code byte; the code before */
+    bool skip;          /* overlong: to the next zero */
+} dls_cobs;
+
+/* mem: as long as the longest packet plus 4; longer ones are skipped as damaged. */
+DLS_API void dls_cobs_init(dls_cobs *c, void *mem, size_t bytes);
+/* Takes bytes until a packet is complete or n ran out; *taken of n. Returns the packet's size, 0:
+   none yet. It stands at the start of mem until the next call. Damaged frames are counted in c->bad
+   and skipped. Pure but for *c and mem. O(*taken). */
+DLS_API size_t dls_cobs_read(dls_cobs *c, const void *bytes, size_t n, size_t *taken);
+
 /* ------------------------------------------------------------------------------------------------
    >>chan.api   sessions: Noise, records, loss recovery  deps: config base port crypt wire  */
 
@@ -1632,7 +1658,93 @@ DLS_API const dls_device *dls_roster_find(const dls_roster *roster, uint32_t id)
 DLS_API void dls_device_psk(unsigned char *psk32, const unsigned char *group_psk32, uint32_t group,
                             uint32_t id);
 
-/* ---- Loss recovery ---- */
+/* ---- Loss recovery ----
+   Sans I/O, one per session of a lossy link: which packets arrived, which must be sent again, when
+   the next may go. It has no memory, clock or randomness of its own. Packets are named by the
+   counters of their records: rising, gaps allowed. The caller owns the content: each packet that
+   carries more than an ack has a 16-byte ref, given back exactly once as acked or lost. A lost one
+   may have arrived all the same: receivers drop what they had. Times are microseconds of any clock;
+   one that jumps back stands still, one that jumps ahead does so by at most 9 minutes a call.
+   Use, whenever bytes or time come in: dls_flow_received for each new packet, dls_flow_ack_read for
+   each ack in it, dls_flow_tick; take out acked and lost; send what dls_flow_room allows, with
+   dls_flow_ack_write's body in front; when dls_flow_probe is still true, send an empty packet that
+   counts as eliciting; when dls_flow_ack_due is still true, send an ack alone.
+
+   Body of an ack, little-endian:
+     0  u32 low half of the greatest counter received   4  u16 us since it came, 65535: or more
+     6  u8 runs, 1..8   then, from the greatest counter down, as LEB128 of at most 16 bits in
+     shortest form: packets of the run - 1, and for each further run before that: packets missing
+     between - 1. */
+
+#define DLS_FLOW_RUNS 8                                /* most runs of counters an ack tells */
+#define DLS_FLOW_ACK_BYTES (7 + 6 * DLS_FLOW_RUNS - 3) /* longest body of an ack */
+
+/* A packet under way: the caller gives the memory, the flow does the rest. */
+typedef struct dls_sent {
+    uint32_t ref[4], pn, time;
+    uint16_t bytes;
+    uint8_t state, spare;
+} dls_sent;
+
+/* Read-only for callers but for max_ack_delay and ack_every, which both ends should hold alike. */
+typedef struct dls_flow {
+    dls_sent *ring;
+    uint64_t seen, pn_sent,
+        pn_got; /* last time given; greatest counters, valid if head, runs > 0 */
+    uint32_t clock, mask, mtu, head, oldest, newest; /* packets are numbered by place in the ring */
+    uint32_t in_flight, window, threshold, peak, peak_before;
+    uint32_t srtt, rttvar, latest, min_rtt, min_next, min_at, near, near_before;
+    uint32_t round, recovery, w_max, epoch, epoch_k, reno;
+    uint32_t undo_window, undo_seq, run_first, run_last;
+    uint32_t pace, last_sent, loss_at, round_at, round_bytes, rate;
+    uint32_t max_ack_delay, ack_at, got_at;
+    uint16_t round_lost, round_acked, acked, lost, spurious, reorder;
+    uint16_t run[DLS_FLOW_RUNS], gap[DLS_FLOW_RUNS]; /* received: packets, missing before them */
+    uint8_t told[DLS_FLOW_RUNS], runs;
+    uint8_t ack_every, ack_wait, pto_count, probes, samples, wait_eighths, flags;
+} dls_flow;
+
+typedef struct dls_flow_stats {
+    uint32_t srtt_us, min_rtt_us; /* 0: not measured yet */
+    uint32_t window_bytes, in_flight_bytes;
+    uint32_t rate_bytes;          /* delivered per second, over the last round trips */
+    uint32_t pto_count, spurious; /* timeouts since the last ack; losses that were none */
+} dls_flow_stats;
+
+/* ring: ring_max entries, a power of two from 4 to 32768. mtu_bytes: of one packet, 1..65535.
+   Errors: DLS_E_ARG. Owner. */
+DLS_API dls_status dls_flow_init(dls_flow *f, dls_sent *ring, int32_t ring_max, uint32_t mtu_bytes,
+                                 uint64_t now);
+/* Bytes of packets that may go out now: 0 or at least mtu_bytes. Congestion window, pacing, ring
+   and probes have their say. Owner. */
+DLS_API uint32_t dls_flow_room(dls_flow *f, uint64_t now);
+/* A packet went out. eliciting: it carries more than an ack, so it must be acked; only when
+   dls_flow_room allowed it, bytes 1..65535. ref4: 4 words, may be NULL when not eliciting. Owner. */
+DLS_API void dls_flow_sent(dls_flow *f, uint64_t pn, uint32_t bytes, bool eliciting,
+                           const uint32_t *ref4, uint64_t now);
+/* A packet came in that had not come before. Owner. */
+DLS_API void dls_flow_received(dls_flow *f, uint64_t pn, bool eliciting, uint64_t now);
+/* Whether an ack should go out now: after ack_every packets, max_ack_delay, or out of order. Pure. */
+DLS_API bool dls_flow_ack_due(const dls_flow *f, uint64_t now);
+/* The body of an ack. Returns its size, at most max; 0: nothing received, or max is under 8. It may
+   ride on any packet, also when it is not due. Owner. */
+DLS_API size_t dls_flow_ack_write(dls_flow *f, void *to, size_t max, uint64_t now);
+/* Reads an ack's body, *used of bytes. Errors: DLS_E_FORMAT, malformed or of what was never sent;
+   the flow is then as before. Owner. Source: RFC 9002. */
+DLS_API dls_status dls_flow_ack_read(dls_flow *f, const void *from, size_t bytes, size_t *used,
+                                     uint64_t now);
+/* Takes out the ref of a packet that is newly acked, or lost: its content must be sent again.
+   false: no more. Owner. */
+DLS_API bool dls_flow_next_acked(dls_flow *f, uint32_t *ref4);
+DLS_API bool dls_flow_next_lost(dls_flow *f, uint32_t *ref4);
+/* Time passes: losses by time, timeouts. Owner. */
+DLS_API void dls_flow_tick(dls_flow *f, uint64_t now);
+/* Whether something must be sent though there be nothing to say: a timeout asks for an ack. Pure. */
+DLS_API bool dls_flow_probe(const dls_flow *f);
+/* When a call is due: dls_flow_tick, an ack, or dls_flow_room after 0. UINT64_MAX: none. Pure. */
+DLS_API uint64_t dls_flow_deadline(const dls_flow *f);
+/* Pure. */
+DLS_API void dls_flow_report(const dls_flow *f, dls_flow_stats *to);
 
 /* ------------------------------------------------------------------------------------------------
    >>peer.api   engine without I/O: roster by rank, heartbeat, messages  deps: config base wire
@@ -14138,6 +14250,71 @@ DLS_API dls_status dls_hello_read(dls_hello *hello, const unsigned char *from) {
     return hello->major == DLS_VERSION_MAJOR ? DLS_OK : DLS_E_VERSION;
 }
 
+DLS_API size_t dls_cobs_write(void *to, size_t to_max, const void *packet, size_t bytes) {
+    unsigned char *out = (unsigned char *)to;
+    const unsigned char *in = (const unsigned char *)packet;
+    unsigned char crc[4];
+    size_t i, at = 1, code = 0; /* where the next byte and the code of this block go */
+    if (bytes == 0 || bytes > to_max || to_max - bytes < DLS_COBS_BYTES(bytes) - bytes) return 0;
+    dlsi_store32(crc, dls_crc32c(0, packet, bytes));
+    for (i = 0; i < bytes + 4; i++) {
+        const unsigned char b = i < bytes ? in[i] : crc[i - bytes];
+        if (b != 0) out[at++] = b;
+        if (b == 0 || at - code == 255) {
+            out[code] = (unsigned char)(at - code);
+            code = at++;
+        }
+    }
+    out[code] = (unsigned char)(at - code);
+    out[at++] = 0;
+    return at;
+}
+DLS_API void dls_cobs_init(dls_cobs *c, void *mem, size_t bytes) {
+    DLSI_ZERO(*c);
+    c->mem = (unsigned char *)mem;
+    c->size = bytes;
+    c->code = 255; /* no zero stands before the first block */
+}
+DLSI_FN void dlsi_cobs_put(dls_cobs *c, unsigned char b) {
+    if (c->used < c->size)
+        c->mem[c->used++] = b;
+    else
+        c->skip = true;
+}
+/* A zero came: what the frame held, 0 when it was damaged or nothing. Then the next begins. */
+DLSI_FN size_t dlsi_cobs_end(dls_cobs *c) {
+    size_t n = c->used;
+    const bool idle = n == 0 && c->code == 255 && c->left == 0 && !c->skip;
+    if (c->skip || c->left != 0 || n < 5 ||
+        dls_crc32c(0, c->mem, n - 4) != dlsi_load32(c->mem + n - 4))
+        n = 4;
+    if (n == 4 && !idle) c->bad++;
+    c->used = 0;
+    c->left = 0;
+    c->code = 255;
+    c->skip = false;
+    return n - 4;
+}
+DLS_API size_t dls_cobs_read(dls_cobs *c, const void *bytes, size_t n, size_t *taken) {
+    const unsigned char *in = (const unsigned char *)bytes;
+    size_t i, got = 0;
+    for (i = 0; i < n && got == 0; i++) {
+        const unsigned char b = in[i];
+        if (b == 0)
+            got = dlsi_cobs_end(c);
+        else if (c->left > 0) {
+            dlsi_cobs_put(c, b);
+            c->left--;
+        } else { /* a code byte; the block before ended in a zero unless it was a full one */
+            if (c->code != 255) dlsi_cobs_put(c, 0);
+            c->code = b;
+            c->left = (uint8_t)(b - 1);
+        }
+    }
+    *taken = i;
+    return got;
+}
+
 /* ------------------------------------------------------------------------------------------------
    >>chan.impl  deps: config base port crypt wire chan.api  */
 
@@ -14738,6 +14915,599 @@ DLS_API void dls_device_psk(unsigned char *psk32, const unsigned char *group_psk
 }
 
 /* ---- Loss recovery ---- */
+/* Times are 32-bit microseconds of the flow's own clock, which never goes back; two of them are
+   compared by the sign of their difference. Nothing outlives 18 minutes, see dls_flow_tick. */
+
+enum { DLSI_SENT_DONE = 0, DLSI_SENT_OUT, DLSI_SENT_ACKED, DLSI_SENT_LOST, DLSI_SENT_GONE };
+#define DLSI_FLOW_PROBED                                                                           \
+    8u /* in state, beside LOST and GONE: given up by a timeout, on suspicion */
+enum { DLSI_FLOW_LOSS_TIMER = 1, DLSI_FLOW_ACK_TIMER = 2, DLSI_FLOW_EPOCH = 4, DLSI_FLOW_RUN = 8 };
+#define DLSI_FLOW_LATE 64u  /* entries that are done with, looked at for late acks */
+#define DLSI_FLOW_KEEP 179u /* of 256: what a loss leaves of the window; CUBIC's 0.7 */
+
+DLSI_FN uint32_t dlsi_flow_clock(const dls_flow *f, uint64_t now) {
+    uint64_t ahead = now - f->seen;
+    if (ahead > UINT64_MAX / 2) ahead = 0; /* the caller's clock jumped back */
+    return f->clock + (uint32_t)dlsi_min_u64(ahead, (uint64_t)1 << 29);
+}
+DLSI_FN void dlsi_flow_now(dls_flow *f, uint64_t now) {
+    f->clock = dlsi_flow_clock(f, now);
+    f->seen = now;
+    if (f->in_flight == 0) f->pace = f->clock;
+}
+DLSI_FN bool dlsi_flow_due(const dls_flow *f, uint32_t at) { return (f->clock - at) >> 31 == 0; }
+DLSI_FN uint32_t dlsi_min_u32(uint32_t a, uint32_t b) { return a < b ? a : b; }
+DLSI_FN uint32_t dlsi_max_u32(uint32_t a, uint32_t b) { return a > b ? a : b; }
+/* a * b / c, at most UINT32_MAX. */
+DLSI_FN uint32_t dlsi_scale(uint32_t a, uint32_t b, uint32_t c) {
+    return (uint32_t)dlsi_min_u64((uint64_t)a * b / (c > 0 ? c : 1), UINT32_MAX);
+}
+DLSI_FN dls_sent *dlsi_flow_at(const dls_flow *f, uint32_t seq) { return &f->ring[seq & f->mask]; }
+DLSI_FN bool dlsi_flow_full(const dls_flow *f) { return f->head - f->oldest > f->mask; }
+DLSI_FN bool dlsi_flow_slow(const dls_flow *f) { return f->window < f->threshold; }
+
+DLS_API dls_status dls_flow_init(dls_flow *f, dls_sent *ring, int32_t ring_max, uint32_t mtu_bytes,
+                                 uint64_t now) {
+    DLSI_ZERO(*f);
+    if (ring == NULL || ring_max < 4 || ring_max > 32768 || (ring_max & (ring_max - 1)) != 0 ||
+        mtu_bytes < 1 || mtu_bytes > 65535)
+        return DLS_E_ARG;
+    memset(ring, 0, (size_t)ring_max * sizeof *ring);
+    f->ring = ring;
+    f->mask = (uint32_t)ring_max - 1;
+    f->mtu = mtu_bytes;
+    f->seen = now;
+    f->window = 10 * mtu_bytes;
+    f->threshold = f->min_rtt = f->min_next = f->near = f->near_before = UINT32_MAX;
+    f->srtt = 333000;
+    f->rttvar = 333000 / 2;
+    f->max_ack_delay = 4000;
+    f->ack_every = 2;
+    f->reorder = 3;
+    f->wait_eighths = 9;
+    return DLS_OK;
+}
+
+/* ---- Loss recovery: sending ---- */
+
+/* Microseconds until the window has gone out once; a little faster than it is acked, so that the
+   window rules. */
+DLSI_FN uint32_t dlsi_flow_pace(const dls_flow *f, uint32_t bytes) {
+    const uint32_t time = dlsi_scale(bytes, f->srtt, f->window);
+    if (f->min_rtt == UINT32_MAX) return 0;
+    return dlsi_flow_slow(f) ? time / 2 : time - time / 5;
+}
+DLS_API uint32_t dls_flow_room(dls_flow *f, uint64_t now) {
+    uint32_t room, late;
+    dlsi_flow_now(f, now);
+    if (dlsi_flow_full(f)) return 0;
+    if (f->probes > 0) return f->mtu;
+    if (f->in_flight + f->mtu > f->window || !dlsi_flow_due(f, f->pace)) return 0;
+    room = f->window - f->in_flight;
+    late = dlsi_min_u32(f->clock - f->pace, 1000);
+    if (f->min_rtt != UINT32_MAX)
+        room = dlsi_min_u32(room, f->mtu + dlsi_scale(late, f->mtu, dlsi_flow_pace(f, f->mtu)));
+    return dlsi_min_u32(room, (f->mask + 1 - (f->head - f->oldest)) * f->mtu);
+}
+DLS_API void dls_flow_sent(dls_flow *f, uint64_t pn, uint32_t bytes, bool eliciting,
+                           const uint32_t *ref4, uint64_t now) {
+    dls_sent *e = dlsi_flow_at(f, f->head);
+    dlsi_flow_now(f, now);
+    f->pn_sent = pn;
+    if (!eliciting) return;
+    DLS_ASSERT(!dlsi_flow_full(f) && bytes >= 1 && bytes <= 65535);
+    memcpy(e->ref, ref4, sizeof e->ref);
+    e->pn = (uint32_t)(pn & UINT32_MAX);
+    e->time = f->last_sent = f->clock;
+    e->bytes = (uint16_t)bytes;
+    e->state = DLSI_SENT_OUT;
+    if (f->in_flight == 0) { /* after a rest */
+        f->round_at = f->clock;
+        f->round_bytes = 0;
+        f->flags &= (uint8_t)~DLSI_FLOW_EPOCH;
+    }
+    f->head++;
+    f->in_flight += bytes;
+    f->peak = dlsi_max_u32(f->peak, f->in_flight);
+    if (f->probes > 0) f->probes--;
+    /* credit for being late is worth 1 ms: what a coarse timer or a busy machine needs */
+    if (dlsi_flow_due(f, f->pace + 1000)) f->pace = f->clock - 1000;
+    f->pace += dlsi_flow_pace(f, bytes);
+}
+
+/* ---- Loss recovery: acks to the peer ---- */
+
+/* A run that would be too long to count forgets its oldest part, and the runs below it. */
+DLSI_FN void dlsi_flow_more(dls_flow *f, int32_t i) {
+    if (f->run[i] < 65535)
+        f->run[i]++;
+    else
+        f->runs = (uint8_t)(i + 1);
+}
+DLSI_FN void dlsi_flow_insert(dls_flow *f, int32_t i) {
+    int32_t k;
+    if (f->runs < DLS_FLOW_RUNS) f->runs++;
+    for (k = f->runs - 1; k > i; k--) {
+        f->run[k] = f->run[k - 1];
+        f->gap[k] = f->gap[k - 1];
+        f->told[k] = f->told[k - 1];
+    }
+    f->run[i] = 1;
+    f->told[i] = 0;
+}
+/* Run i + 1 touches run i: one run now. */
+DLSI_FN void dlsi_flow_join(dls_flow *f, int32_t i) {
+    const uint32_t sum = (uint32_t)f->run[i] + f->run[i + 1];
+    int32_t k;
+    f->run[i] = (uint16_t)dlsi_min_u32(sum, 65535);
+    f->runs--;
+    if (sum > 65535) f->runs = (uint8_t)(i + 1);
+    for (k = i + 1; k < f->runs; k++) {
+        f->run[k] = f->run[k + 1];
+        f->gap[k] = f->gap[k + 1];
+        f->told[k] = f->told[k + 1];
+    }
+}
+/* Puts the packet `down` below the greatest into its place among the runs. */
+DLSI_FN void dlsi_flow_below(dls_flow *f, uint32_t down) {
+    uint32_t end = 0, next = 0; /* below run i; where run i + 1 begins */
+    int32_t i;
+    for (i = -1; down >= next; i++, next = i + 1 < f->runs ? end + f->gap[i + 1] : UINT32_MAX)
+        end = next + f->run[i + 1];
+    if (down < end) return; /* told already */
+    if (down == end) {
+        dlsi_flow_more(f, i);
+        f->told[i] = 0;
+        if (i + 1 < f->runs && --f->gap[i + 1] == 0) dlsi_flow_join(f, i);
+    } else if (down + 1 == next) {
+        f->gap[i + 1]--;
+        f->told[i + 1] = 0;
+        dlsi_flow_more(f, i + 1);
+    } else if (i + 1 < DLS_FLOW_RUNS && down - end <= 65535) {
+        dlsi_flow_insert(f, i + 1);
+        f->gap[i + 1] = (uint16_t)(down - end);
+        if (i + 2 < f->runs) f->gap[i + 2] = (uint16_t)(next - down - 1);
+    } /* else too old to tell */
+}
+DLS_API void dls_flow_received(dls_flow *f, uint64_t pn, bool eliciting, uint64_t now) {
+    bool in_order = true;
+    dlsi_flow_now(f, now);
+    if (f->runs == 0 || pn > f->pn_got) {
+        const uint64_t gap = f->runs == 0 ? 0 : pn - f->pn_got - 1;
+        in_order = gap == 0;
+        if (gap > 65535) f->runs = 0; /* whatever came before is told or lost */
+        if (f->runs == 0 || gap > 0) {
+            dlsi_flow_insert(f, 0);
+            if (f->runs > 1) f->gap[1] = (uint16_t)gap;
+        } else
+            dlsi_flow_more(f, 0);
+        f->told[0] = 0;
+        f->pn_got = pn;
+        f->got_at = f->clock;
+    } else {
+        in_order = false;
+        if (f->pn_got - pn < UINT32_MAX) dlsi_flow_below(f, (uint32_t)(f->pn_got - pn));
+    }
+    if (!eliciting) return;
+    if (f->ack_wait == 0) f->ack_at = f->clock + f->max_ack_delay;
+    if (f->ack_wait < 255) f->ack_wait++;
+    if (!in_order) f->ack_wait = 255;
+}
+DLS_API bool dls_flow_ack_due(const dls_flow *f, uint64_t now) {
+    return f->ack_wait > 0 &&
+           (f->ack_wait >= f->ack_every || (dlsi_flow_clock(f, now) - f->ack_at) >> 31 == 0);
+}
+DLSI_FN size_t dlsi_leb_write(unsigned char *to, uint32_t v) {
+    size_t n = 0;
+    for (; v > 127; v >>= 7) to[n++] = (unsigned char)((v & 127u) | 128u);
+    to[n++] = (unsigned char)v;
+    return n;
+}
+DLS_API size_t dls_flow_ack_write(dls_flow *f, void *to, size_t max, uint64_t now) {
+    unsigned char *p = (unsigned char *)to, part[6];
+    size_t at = 7;
+    int32_t i;
+    dlsi_flow_now(f, now);
+    if (f->runs == 0 || max < 7) return 0;
+    dlsi_store32(p, (uint32_t)(f->pn_got & UINT32_MAX));
+    dlsi_store16(p + 4, dlsi_min_u32(f->clock - f->got_at, 65535));
+    for (i = 0; i < f->runs; i++) {
+        size_t n = i == 0 ? 0 : dlsi_leb_write(part, f->gap[i] - 1u);
+        n += dlsi_leb_write(part + n, f->run[i] - 1u);
+        if (at + n > max) break;
+        memcpy(p + at, part, n);
+        at += n;
+    }
+    if (i == 0) return 0;
+    p[6] = (unsigned char)i;
+    while (--i > 0) f->told[i]++;
+    /* what 8 acks told is forgotten: one of them arrived, and acks stay short */
+    while (f->runs > 1 && f->told[f->runs - 1] >= 8) f->runs--;
+    f->ack_wait = 0;
+    return at;
+}
+
+/* ---- Loss recovery: round-trip times ---- */
+
+DLSI_FN uint32_t dlsi_flow_near(const dls_flow *f) {
+    return f->samples >= 8 ? f->near : dlsi_min_u32(f->near, f->near_before);
+}
+/* Delay of the queue in front of us. */
+DLSI_FN uint32_t dlsi_flow_queue(const dls_flow *f) {
+    const uint32_t near = dlsi_flow_near(f);
+    return near > f->min_rtt ? near - f->min_rtt : 0;
+}
+DLSI_FN void dlsi_flow_rtt(dls_flow *f, uint32_t rtt, uint32_t delay) {
+    const bool first = f->min_rtt == UINT32_MAX;
+    uint32_t off;
+    rtt = dlsi_max_u32(rtt, 1);
+    f->min_rtt = dlsi_min_u32(f->min_rtt, rtt);
+    f->min_next = dlsi_min_u32(f->min_next, rtt);
+    if (f->clock - f->min_at > 10000000) { /* the least of the last 10 to 20 s */
+        f->min_rtt = f->min_next;
+        f->min_next = UINT32_MAX;
+        f->min_at = f->clock;
+    }
+    if (rtt - f->min_rtt >= delay) rtt -= delay;
+    f->latest = rtt;
+    f->near = dlsi_min_u32(f->near, rtt);
+    if (f->samples < 255) f->samples++;
+    if (first) {
+        f->srtt = rtt;
+        f->rttvar = rtt / 2;
+        return;
+    }
+    off = f->srtt > rtt ? f->srtt - rtt : rtt - f->srtt;
+    f->rttvar = f->rttvar - f->rttvar / 4 + off / 4;
+    f->srtt = f->srtt - f->srtt / 8 + rtt / 8;
+}
+/* The timeout of RFC 9002 6.2.1 without back-off. */
+DLSI_FN uint32_t dlsi_flow_pto(const dls_flow *f) {
+    return f->srtt + dlsi_max_u32(4 * f->rttvar, 1000) + f->max_ack_delay;
+}
+/* When the timeout fires. Doubled each time, but a probe a second costs little, and finds a link
+   that is back again soon. */
+DLSI_FN uint32_t dlsi_flow_pto_at(const dls_flow *f) {
+    const uint32_t base = dlsi_flow_pto(f);
+    const uint32_t most = dlsi_max_u32(base, 1000000);
+    const uint32_t wait = f->pto_count > 10 ? most : dlsi_min_u32(base << f->pto_count, most);
+    return f->last_sent + wait;
+}
+
+/* ---- Loss recovery: congestion control ----
+   CUBIC (RFC 9438), so that TCP beside us gets its share, with one change, H-TCP's adaptive backoff
+   (D. Leith, R. Shorten, 2004; Westwood sets the same window): a loss leaves of the window what fills
+   the pipe without its queue, window * least RTT / RTT now, and at least CUBIC's 0.7. A loss while
+   there is no queue is a radio's, not a router's: it costs nothing. With a long queue it costs what
+   it costs a TCP. RTT now is the least of a round trip, so that jitter passes for no queue. Two
+   guards: a round that loses over 1/8 of its packets backs off whatever the delay says (a queue too
+   short to measure); a window that makes no queue grows by 1/16 a round trip. */
+
+/* Window of CUBIC `ms` after the last backoff. */
+DLSI_FN uint32_t dlsi_flow_cubic(const dls_flow *f, uint32_t ms) {
+    int64_t d = (int64_t)dlsi_min_u32(ms, 200000) - (int64_t)f->epoch_k;
+    d = d * d * d / 1000 * (int64_t)f->mtu / 2500000 + (int64_t)f->w_max; /* C is 0.4 packets/s^3 */
+    return d < 0 ? 0 : (uint32_t)dlsi_min_u64((uint64_t)d, UINT32_MAX);
+}
+/* Cube root (Hacker's Delight 11-2), of less than 2^63. */
+DLSI_FN uint32_t dlsi_cube_root(uint64_t x) {
+    uint64_t y = 0;
+    int32_t s;
+    for (s = 60; s >= 0; s -= 3) {
+        const uint64_t b = (3 * (2 * y) * (2 * y + 1) + 1) << s;
+        y *= 2;
+        if (x >= b) {
+            x -= b;
+            y++;
+        }
+    }
+    return (uint32_t)y;
+}
+DLSI_FN void dlsi_flow_epoch(dls_flow *f) {
+    f->flags |= DLSI_FLOW_EPOCH;
+    f->epoch = f->clock;
+    f->reno = f->window;
+    f->w_max = dlsi_max_u32(f->w_max, f->window);
+    f->epoch_k = dlsi_cube_root((uint64_t)(f->w_max - f->window) * 2500000000u / f->mtu);
+}
+DLSI_FN void dlsi_flow_bound(dls_flow *f, uint32_t window) {
+    const uint32_t most = dlsi_scale(f->mask + 1, f->mtu, 1);
+    f->window = dlsi_max_u32(dlsi_min_u32(window, most), 2 * f->mtu);
+}
+/* `bytes` sent after the last backoff were acked. */
+DLSI_FN void dlsi_flow_grow(dls_flow *f, uint32_t bytes) {
+    const uint32_t peak = dlsi_max_u32(f->peak, f->peak_before);
+    const uint32_t queue = dlsi_flow_queue(f);
+    uint32_t target;
+    if (dlsi_flow_slow(f)) {
+        if (f->samples >= 8 && queue > f->min_rtt / 4 + 200)
+            f->threshold = f->window; /* a queue has begun: HyStart++, RFC 9406 */
+        else if (f->window <= 2 * peak)
+            dlsi_flow_bound(f, f->window + bytes);
+        return;
+    }
+    if (f->window > peak + peak / 4 + 2 * f->mtu) { /* the caller has less to say */
+        f->flags &= (uint8_t)~DLSI_FLOW_EPOCH;
+        return;
+    }
+    if ((f->flags & DLSI_FLOW_EPOCH) == 0) dlsi_flow_epoch(f);
+    /* CUBIC's equal of a Reno with 0.53 packets a round trip, one above the old window */
+    target = dlsi_scale(bytes, f->mtu, f->window);
+    f->reno += f->reno < f->w_max ? target - target * 15 / 32 : target;
+    target = dlsi_flow_cubic(f, (f->clock - f->epoch + f->srtt) / 1000);
+    target = dlsi_min_u32(dlsi_max_u32(target, f->reno), f->window + f->window / 2);
+    if (queue <= f->min_rtt / 16) target = dlsi_max_u32(target, f->window + f->window / 16);
+    if (target > f->window)
+        dlsi_flow_bound(f, f->window + dlsi_scale(target - f->window, bytes, f->window));
+}
+/* Packet seq is lost. What that says of the path; at most one backoff a round trip. */
+DLSI_FN void dlsi_flow_backoff(dls_flow *f, uint32_t seq) {
+    uint32_t keep = dlsi_scale(f->min_rtt, 256, dlsi_max_u32(f->min_rtt, dlsi_flow_near(f)));
+    if ((seq - f->recovery) >> 31 != 0) return;
+    if (f->round_lost >= 6 && f->round_lost > f->round_acked / 8) keep = 0;
+    if (keep > 240) return;
+    f->undo_window = f->window;
+    f->undo_seq = seq;
+    /* fast convergence: who has less than before makes room for a newcomer */
+    f->w_max = f->window < f->w_max ? dlsi_scale(f->window, 217, 256) : f->window;
+    dlsi_flow_bound(f, dlsi_scale(f->window, dlsi_max_u32(keep, DLSI_FLOW_KEEP), 256));
+    f->threshold = f->window;
+    f->recovery = f->head;
+    f->flags &= (uint8_t)~DLSI_FLOW_EPOCH;
+}
+
+/* ---- Loss recovery: losses ---- */
+
+DLSI_FN void dlsi_flow_lose(dls_flow *f, uint32_t seq, unsigned probed) {
+    dls_sent *e = dlsi_flow_at(f, seq);
+    f->in_flight -= e->bytes;
+    e->state = (uint8_t)(DLSI_SENT_LOST | probed);
+    f->lost++;
+    if ((f->flags & DLSI_FLOW_RUN) == 0) f->run_first = e->time;
+    f->run_last = e->time;
+    f->flags |= DLSI_FLOW_RUN;
+    if (probed != 0) return;
+    if (f->round_lost < 65535) f->round_lost++;
+    dlsi_flow_backoff(f, seq);
+}
+/* Everything older than the newest packet acked is lost that is far enough behind it. */
+DLSI_FN void dlsi_flow_detect(dls_flow *f) {
+    const uint32_t rtt = dlsi_max_u32(f->srtt, f->latest);
+    const uint32_t wait = dlsi_max_u32(dlsi_scale(rtt, f->wait_eighths, 8), 1000);
+    uint32_t seq;
+    f->flags &= (uint8_t)~DLSI_FLOW_LOSS_TIMER;
+    for (seq = f->oldest; (seq - f->newest) >> 31 != 0; seq++) {
+        const dls_sent *e = dlsi_flow_at(f, seq);
+        if (e->state != DLSI_SENT_OUT) continue;
+        if (f->newest - seq < f->reorder && !dlsi_flow_due(f, e->time + wait)) {
+            f->flags |= DLSI_FLOW_LOSS_TIMER;
+            f->loss_at = e->time + wait;
+            return;
+        }
+        dlsi_flow_lose(f, seq, 0);
+    }
+}
+/* A packet given up for lost was acked: the path reorders more than we thought. */
+DLSI_FN void dlsi_flow_spurious(dls_flow *f, uint32_t seq) {
+    const uint32_t far = f->newest - seq + 1;
+    if (f->spurious < 65535) f->spurious++;
+    if (far < 128) f->reorder = (uint16_t)dlsi_max_u32(f->reorder, far);
+    if (f->wait_eighths < 16) f->wait_eighths++;
+    if (seq == f->undo_seq && f->undo_window > f->window) {
+        dlsi_flow_bound(f, f->undo_window);
+        f->threshold = f->window;
+    }
+}
+/* RFC 9002 7.6: all of a long time lost. */
+DLSI_FN void dlsi_flow_persistent(dls_flow *f) {
+    if ((f->flags & DLSI_FLOW_RUN) == 0 || f->run_last - f->run_first < 3 * dlsi_flow_pto(f))
+        return;
+    f->flags &= (uint8_t) ~(DLSI_FLOW_RUN | DLSI_FLOW_EPOCH);
+    f->threshold = dlsi_max_u32(dlsi_scale(f->window, DLSI_FLOW_KEEP, 256), 2 * f->mtu);
+    f->window = 2 * f->mtu;
+    f->recovery = f->head;
+    f->min_rtt = f->min_next = f->latest; /* it may be another path now */
+    f->min_at = f->clock;
+}
+DLS_API void dls_flow_tick(dls_flow *f, uint64_t now) {
+    uint32_t seq;
+    dlsi_flow_now(f, now);
+    if ((f->flags & DLSI_FLOW_LOSS_TIMER) != 0) {
+        if (dlsi_flow_due(f, f->loss_at)) dlsi_flow_detect(f);
+        return;
+    }
+    if (f->in_flight == 0 || !dlsi_flow_due(f, dlsi_flow_pto_at(f))) return;
+    if (f->pto_count < 255) f->pto_count++;
+    f->last_sent = f->clock;
+    f->probes = 2;
+    /* RFC 9002 sends new data or old; here the two oldest are handed out as lost to be the probes */
+    for (seq = f->oldest; seq != f->head; seq++) {
+        const dls_sent *e = dlsi_flow_at(f, seq);
+        if (e->state != DLSI_SENT_OUT) continue;
+        if (f->lost >= 2 && f->clock - e->time < 0x40000000u) break;
+        dlsi_flow_lose(f, seq, DLSI_FLOW_PROBED);
+    }
+}
+DLS_API bool dls_flow_probe(const dls_flow *f) { return f->probes > 0 && !dlsi_flow_full(f); }
+DLS_API uint64_t dls_flow_deadline(const dls_flow *f) {
+    uint32_t first = UINT32_MAX; /* from f->clock; what is overdue is due now */
+    if (f->ack_wait > 0) {
+        first = f->ack_at - f->clock;
+        if (f->ack_wait >= f->ack_every || first >> 31 != 0) first = 0;
+    }
+    if (f->in_flight > 0) {
+        const bool loss = (f->flags & DLSI_FLOW_LOSS_TIMER) != 0;
+        const uint32_t wait = (loss ? f->loss_at : dlsi_flow_pto_at(f)) - f->clock;
+        first = dlsi_min_u32(first, wait >> 31 != 0 ? 0 : wait);
+    }
+    if (!dlsi_flow_full(f) && f->in_flight + f->mtu <= f->window && !dlsi_flow_due(f, f->pace))
+        first = dlsi_min_u32(first, f->pace - f->clock);
+    return first == UINT32_MAX ? UINT64_MAX : f->seen + first;
+}
+
+/* ---- Loss recovery: acks from the peer ---- */
+
+DLSI_FN const unsigned char *dlsi_leb_read(const unsigned char *p, const unsigned char *end,
+                                           uint32_t *v) {
+    uint32_t shift = 0;
+    *v = 0;
+    for (;; shift += 7) {
+        if (p == end || shift > 14) return NULL;
+        *v |= (uint32_t)(*p & 127u) << shift;
+        if (*p++ < 128) break;
+    }
+    return *v > 65535 || (shift > 0 && *v >> shift == 0) ? NULL : p;
+}
+/* First packet in the ring, also of the last that are done with, whose counter is at least pn. */
+DLSI_FN uint32_t dlsi_flow_find(const dls_flow *f, uint32_t pn) {
+    const uint32_t room = f->mask + 1 - (f->head - f->oldest);
+    uint32_t high = f->head, low = f->oldest;
+    low -= dlsi_min_u32(low, dlsi_min_u32(room, DLSI_FLOW_LATE));
+    while (low != high) {
+        const uint32_t mid = low + (high - low) / 2;
+        if ((dlsi_flow_at(f, mid)->pn - pn) >> 31 != 0)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low;
+}
+typedef struct dlsi_ack {
+    uint32_t bytes, packets, newest; /* acked now; of those sent after the last backoff; place */
+    bool any;
+} dlsi_ack;
+DLSI_FN void dlsi_flow_acked(dls_flow *f, dlsi_ack *a, uint32_t seq) {
+    dls_sent *e = dlsi_flow_at(f, seq);
+    const unsigned state = e->state & 7u;
+    if (state == DLSI_SENT_DONE || state == DLSI_SENT_ACKED) return;
+    if ((e->time - f->run_first) >> 31 == 0 && (f->run_last - e->time) >> 31 == 0)
+        f->flags &= (uint8_t)~DLSI_FLOW_RUN;
+    if (state != DLSI_SENT_OUT && (e->state & DLSI_FLOW_PROBED) == 0) dlsi_flow_spurious(f, seq);
+    if (state == DLSI_SENT_GONE) {
+        e->state = DLSI_SENT_DONE;
+        return;
+    }
+    if (state == DLSI_SENT_LOST)
+        f->lost--;
+    else {
+        f->in_flight -= e->bytes;
+        f->round_bytes += e->bytes;
+        if (f->round_acked < 65535) f->round_acked++;
+        if ((seq - f->recovery) >> 31 == 0) a->bytes += e->bytes;
+        if (!a->any || (seq - a->newest) >> 31 == 0) a->newest = seq;
+        a->any = true;
+    }
+    e->state = DLSI_SENT_ACKED;
+    f->acked++;
+}
+DLSI_FN void dlsi_flow_acked_run(dls_flow *f, dlsi_ack *a, uint32_t first, uint32_t last) {
+    uint32_t seq = dlsi_flow_find(f, first);
+    for (; seq != f->head && (last - dlsi_flow_at(f, seq)->pn) >> 31 == 0; seq++)
+        dlsi_flow_acked(f, a, seq);
+}
+/* The runs of an ack's body, pn the greatest; a NULL: only whether they are well formed. Returns
+   the end of the body, or NULL. */
+DLSI_FN const unsigned char *dlsi_flow_runs(dls_flow *f, dlsi_ack *a, const unsigned char *p,
+                                            const unsigned char *end, uint64_t pn) {
+    uint32_t left, gap, run;
+    for (left = *p++; left > 0; left--) {
+        p = dlsi_leb_read(p, end, &run);
+        if (p == NULL || run > pn) return NULL;
+        if (a != NULL)
+            dlsi_flow_acked_run(f, a, (uint32_t)((pn - run) & UINT32_MAX),
+                                (uint32_t)(pn & UINT32_MAX));
+        if (left == 1) break;
+        p = dlsi_leb_read(p, end, &gap);
+        if (p == NULL || pn < (uint64_t)run + gap + 2) return NULL;
+        pn -= (uint64_t)run + gap + 2;
+    }
+    return p;
+}
+/* A round trip ends when the first packet sent in it is acked. */
+DLSI_FN void dlsi_flow_round(dls_flow *f, uint32_t newest) {
+    const uint32_t time = f->clock - f->round_at;
+    if ((newest - f->round) >> 31 != 0) return;
+    f->round = f->head;
+    f->peak_before = f->peak;
+    f->peak = f->in_flight;
+    f->near_before = dlsi_flow_near(f);
+    f->near = UINT32_MAX;
+    f->samples = 0;
+    f->round_lost = f->round_acked = 0;
+    if ((f->oldest - f->recovery) >> 31 == 0) f->recovery = f->oldest; /* 2^31 packets on, too */
+    if (time >= 10000) {
+        const uint32_t rate = dlsi_scale(f->round_bytes, 1000000, time);
+        f->rate = f->rate == 0 ? rate : f->rate - f->rate / 4 + rate / 4;
+        f->round_bytes = 0;
+        f->round_at = f->clock;
+    }
+}
+DLS_API dls_status dls_flow_ack_read(dls_flow *f, const void *from, size_t bytes, size_t *used,
+                                     uint64_t now) {
+    const unsigned char *p = (const unsigned char *)from, *end;
+    dlsi_ack a;
+    uint32_t behind;
+    uint64_t pn;
+    dlsi_flow_now(f, now);
+    DLSI_ZERO(a);
+    if (bytes < 8 || p[6] < 1 || p[6] > DLS_FLOW_RUNS) return DLS_E_FORMAT;
+    behind = (uint32_t)((f->pn_sent - dlsi_load32(p)) & UINT32_MAX);
+    if (f->head == 0 || behind >> 31 != 0 || behind > f->pn_sent) return DLS_E_FORMAT;
+    pn = f->pn_sent - behind;
+    end = dlsi_flow_runs(f, NULL, p + 6, p + bytes, pn);
+    if (end == NULL) return DLS_E_FORMAT;
+    *used = (size_t)(end - p);
+    (void)dlsi_flow_runs(f, &a, p + 6, p + bytes, pn);
+    if (!a.any) return DLS_OK;
+    if ((a.newest - f->newest) >> 31 == 0) f->newest = a.newest;
+    if (dlsi_flow_at(f, a.newest)->pn == (uint32_t)(pn & UINT32_MAX)) /* else its age is unknown */
+        dlsi_flow_rtt(f, f->clock - dlsi_flow_at(f, a.newest)->time, dlsi_load16(p + 4));
+    f->pto_count = f->probes = 0;
+    behind = f->recovery;
+    dlsi_flow_detect(f);
+    dlsi_flow_persistent(f);
+    if ((dlsi_flow_at(f, f->newest)->time - f->run_last) >> 31 == 0)
+        f->flags &= (uint8_t)~DLSI_FLOW_RUN;
+    if (f->recovery == behind && a.bytes > 0) dlsi_flow_grow(f, a.bytes);
+    dlsi_flow_round(f, a.newest);
+    return DLS_OK;
+}
+DLSI_FN bool dlsi_flow_settled(const dls_flow *f, uint32_t seq) {
+    const unsigned state = dlsi_flow_at(f, seq)->state & 7u;
+    return state == DLSI_SENT_DONE || state == DLSI_SENT_GONE;
+}
+/* Takes out an entry in `state`, which becomes `then`. */
+DLSI_FN bool dlsi_flow_take(dls_flow *f, uint32_t *ref4, unsigned state, unsigned then,
+                            uint16_t *left) {
+    uint32_t seq;
+    if (*left == 0) return false;
+    for (seq = f->oldest; seq != f->head; seq++) {
+        dls_sent *e = dlsi_flow_at(f, seq);
+        if ((e->state & 7u) != state) continue;
+        memcpy(ref4, e->ref, sizeof e->ref);
+        e->state = (uint8_t)(then | (e->state & DLSI_FLOW_PROBED));
+        (*left)--;
+        break;
+    }
+    while (f->oldest != f->head && dlsi_flow_settled(f, f->oldest)) f->oldest++;
+    return true;
+}
+DLS_API bool dls_flow_next_acked(dls_flow *f, uint32_t *ref4) {
+    return dlsi_flow_take(f, ref4, DLSI_SENT_ACKED, DLSI_SENT_DONE, &f->acked);
+}
+DLS_API bool dls_flow_next_lost(dls_flow *f, uint32_t *ref4) {
+    return dlsi_flow_take(f, ref4, DLSI_SENT_LOST, DLSI_SENT_GONE, &f->lost);
+}
+DLS_API void dls_flow_report(const dls_flow *f, dls_flow_stats *to) {
+    const bool measured = f->min_rtt != UINT32_MAX;
+    to->srtt_us = measured ? f->srtt : 0;
+    to->min_rtt_us = measured ? f->min_rtt : 0;
+    to->window_bytes = f->window;
+    to->in_flight_bytes = f->in_flight;
+    to->rate_bytes = f->rate;
+    to->pto_count = f->pto_count;
+    to->spurious = f->spurious;
+}
 
 /* ------------------------------------------------------------------------------------------------
    >>peer.impl                                              deps: config base wire peer.api
