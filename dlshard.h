@@ -16818,7 +16818,7 @@ DLSI_FN size_t dlsi_ses_put_op(dls_peer *p, dlsi_ses *s, unsigned char *to, size
     o->begun = true;
     o->next += n;
     (void)dlsi_ses_put_chunk(o, at, n, to);
-    if (!s->lossy || n == 0) dlsi_op_sent(o, s->lossy ? 0 : n);
+    if (!s->lossy) dlsi_op_sent(o, n);
     return 9 + (size_t)n;
 }
 /* What lost packets carried goes out again: control from the first lost message on, one chunk at
