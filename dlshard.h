@@ -1379,8 +1379,8 @@ DLS_API void dls_ed25519_sign(unsigned char *sig64, const void *msg, size_t byte
       4  u32 index by which I want to be addressed
       8  u32 my device id                     12  u32 INIT: group, RESP: index of the receiver
      16  Noise message of 48 bytes and 12 of payload    76  mac1, 16    92  mac2, 16    = 108 bytes
-   pattern: 1 KKpsk0, 3 NNpsk0, 0 none (plaintext, then the Noise message is the payload alone and
-   the macs are missing: 28 bytes). Prologue: bytes 0..3 with type 0, then group, the caller's id,
+   pattern: 1 KKpsk0, 3 NNpsk0, 0 none (plaintext: then the payload stands at 16, and CRC-32C of all
+   before it at 28, in place of Noise message and macs: 32 bytes). Prologue: bytes 0..3 with type 0, then group, the caller's id,
    the called one's id: u32 each. Payload: u32 sequence, u32 boot count, u32 epoch of my roster; the
    number boot << 32 | sequence must rise with each INIT of a device. mac1: keyed with the PSK, over
    all before it, checked before anything else is done; mac2: zeros, or by a cookie over all before.
@@ -1413,15 +1413,16 @@ DLS_API void dls_ed25519_sign(unsigned char *sig64, const void *msg, size_t byte
      7 ROSTER  u32 epoch, u32 bytes: I have this roster; want it by tag FFFFFFFE
      8 VOTE    u32 term, u32 term and u32 number of my view, u8 1: asking, 2: granting, 3: refusing;
                u8 1: only whether it would be granted
-     9 VIEW    u8 1: proposed, 2: accepted, 3: decided; u8 zero, u16 n, u32 term, u32 number,
-               u32 coordinator, n times u32 device, u32 boot count
+     9 VIEW    u8 1: proposed, 2: accepted, 3: decided; u8 zero, u16 members, u32 term, u32 number,
+               u32 coordinator, u16 first, then members from `first` on, as many as there are: u32
+               device, u32 boot count. One that is long comes in several messages
     10 AGAIN   u32 number: what was done together in that view failed though it stands; decide
                another, so that all begin anew at one point */
 
 #define DLS_WIRE_VERSION 1
 #define DLS_HEAD_BYTES 8   /* of DATA */
 #define DLS_INIT_BYTES 108 /* INIT and RESP */
-#define DLS_INIT_PLAIN 28
+#define DLS_INIT_PLAIN 32
 #define DLS_COOKIE_BYTES 64
 #define DLS_NAME_BYTES 20
 
@@ -1465,7 +1466,7 @@ typedef struct dls_init_head {
 /* Pure. to: 16 bytes. */
 DLS_API void dls_init_head_write(const dls_init_head *head, void *to);
 /* Whether n bytes are an INIT or RESP of the size its pattern has. Errors: DLS_E_FORMAT,
-   DLS_E_VERSION. Pure. */
+   DLS_E_VERSION, DLS_E_CHECKSUM (of a plain one). Pure. */
 DLS_API dls_status dls_init_head_read(dls_init_head *head, const void *from, size_t n);
 
 typedef struct dls_data_head {
@@ -1921,9 +1922,10 @@ typedef struct dls_addr {
     uint8_t size, bytes[19];
 } dls_addr;
 
+#define DLS_MTU_LEAST 128
 typedef struct dls_port_desc {
     dls_port_kind kind;
-    int32_t mtu;  /* longest packet, bytes: 64..65535 */
+    int32_t mtu;  /* longest packet, bytes: DLS_MTU_LEAST..65535 */
     bool plain;   /* sessions without keys may open here: loopback, or a wire you trust */
     bool call;    /* SERIAL, STREAM: open a session with `rank`; else wait to be called */
     int32_t rank; /* whom */
@@ -14513,6 +14515,7 @@ DLS_API dls_status dls_init_head_read(dls_init_head *head, const void *from, siz
     if (p[1] != DLS_WIRE_VERSION) return DLS_E_VERSION;
     if (p[3] != 0 || p[2] > 3 || p[2] == 2 || n != (p[2] == 0 ? DLS_INIT_PLAIN : DLS_INIT_BYTES))
         return DLS_E_FORMAT;
+    if (p[2] == 0 && dls_crc32c(0, p, 28) != dlsi_load32(p + 28)) return DLS_E_CHECKSUM;
     head->type = p[0];
     head->pattern = p[2];
     head->index = dlsi_load32(p + 4);
@@ -14576,7 +14579,7 @@ DLS_API dls_status dls_frame_read(dls_frame *frame, const void *from, size_t n, 
 
 DLS_API dls_status dls_control_read(dls_control *control, const void *from, size_t n,
                                     size_t *used) {
-    static const uint8_t least[DLS_CONTROL_TYPES] = {0, DLS_HELLO_BYTES, 16, 5, 4, 0, 0, 8, 14, 16,
+    static const uint8_t least[DLS_CONTROL_TYPES] = {0, DLS_HELLO_BYTES, 16, 5, 4, 0, 0, 8, 14, 18,
                                                      4};
     const unsigned char *p = (const unsigned char *)from;
     if (n < 4 || dlsi_load16(p + 2) > n - 4) return DLS_E_FORMAT;
@@ -15888,7 +15891,7 @@ DLS_API void dls_flow_report(const dls_flow *f, dls_flow_stats *to) {
 #define DLSI_TAG_ROSTER 0xFFFFFFFEu
 #define DLSI_HOPS 4
 #define DLSI_RELAY_BYTES 34  /* a packet in a RELAY frame is shorter than the one around it */
-#define DLSI_RELAY_LEAST 160 /* packets to those whose way back is not known yet */
+#define DLSI_RELAY_LEAST 128 /* packets to those whose way back is not known yet */
 #define DLSI_NOBODY 0xFFFFFFFFu
 #define DLSI_SES_MAX 2048u /* an index is the session's number and how often it was used */
 #define DLSI_CALLS_MAX 10  /* unanswered INITs before a session is given up */
@@ -15964,11 +15967,12 @@ typedef struct dlsi_member {
     bool vote;
 } dlsi_member;
 
+typedef struct dlsi_seat {
+    uint32_t id, boot;
+} dlsi_seat;
 typedef struct dlsi_view {
     uint32_t number, term, coordinator, count;
-    struct {
-        uint32_t id, boot;
-    } * member;
+    dlsi_seat *member;
 } dlsi_view;
 enum { DLSI_FOLLOW = 0, DLSI_ASK, DLSI_CANDIDATE, DLSI_LEAD };
 
@@ -15998,9 +16002,10 @@ struct dls_peer {
         dls_addr to;
         int32_t port; /* -1: none waits */
     } reply;
-    dlsi_view view, accepted; /* decided; last one I proposed or accepted */
+    dlsi_view view, accepted, arriving; /* decided; last one I proposed or accepted; parts */
     uint64_t elect_at, settle_at, ticked;
-    uint32_t term, voted, leader, again; /* again: number of a view that must be replaced */
+    uint32_t arrived, term, voted, leader,
+        again; /* again: number of a view that must be replaced */
     uint8_t role, events, my_role;
     bool leaving, pending, routes_due, store_failed;
 };
@@ -16050,7 +16055,7 @@ DLSI_FN dls_peer *dlsi_peer_layout(dlsi_layout *l, const dls_peer_desc *d) {
     dlsi_hand *hand = (dlsi_hand *)dlsi_layout_take(l, (size_t)hands * sizeof *hand);
     dls_device *incoming = (dls_device *)dlsi_layout_take(l, devices * sizeof *incoming);
     int32_t *view_rank = (int32_t *)dlsi_layout_take(l, devices * sizeof *view_rank);
-    void *seen = dlsi_layout_take(l, devices * 8), *accepted = dlsi_layout_take(l, devices * 8);
+    void *views = dlsi_layout_take(l, devices * 8 * 3);
     unsigned char *state =
         (unsigned char *)dlsi_layout_take(l, d->store != NULL ? DLS_STATE_BYTES(devices) : 0);
     unsigned char *relay = (unsigned char *)dlsi_layout_take(l, (size_t)d->relay_bytes);
@@ -16069,8 +16074,9 @@ DLSI_FN dls_peer *dlsi_peer_layout(dlsi_layout *l, const dls_peer_desc *d) {
     p->hand = hand;
     p->incoming = incoming;
     p->view_rank = view_rank;
-    memcpy(&p->view.member, &seen, sizeof seen);
-    memcpy(&p->accepted.member, &accepted, sizeof accepted);
+    p->view.member = (dlsi_seat *)views;
+    p->accepted.member = p->view.member + devices;
+    p->arriving.member = p->accepted.member + devices;
     p->state = state;
     p->relay = relay;
     p->hands = hands;
@@ -16196,6 +16202,15 @@ DLS_API int32_t dls_peer_rank_of(const dls_peer *peer, uint32_t id) {
 
 /* ---- Control messages out ---- */
 
+/* Longest packet of a session. */
+DLSI_FN size_t dlsi_ses_mtu(const dls_peer *p, const dlsi_ses *s) {
+    const size_t own = (size_t)p->port[s->port].desc.mtu;
+    const dlsi_member *m = &p->member[s->rank];
+    if (s->via < 0) return own;
+    return dlsi_min_size(own - DLSI_RELAY_BYTES,
+                         m->route == s->via ? m->route_mtu : DLSI_RELAY_LEAST);
+}
+
 /* Queues one; false: the queue is full. */
 DLSI_FN bool dlsi_ses_say(dls_peer *p, dlsi_ses *s, dls_control_type type, const void *payload,
                           size_t bytes) {
@@ -16226,6 +16241,12 @@ DLSI_FN void dlsi_ses_control_gone(dlsi_ses *s, uint32_t end) {
     s->control_first = (uint16_t)(s->control_first + n);
     s->control_count = (uint16_t)(s->control_count - n);
     s->control_sent = (uint16_t)(s->control_sent - n);
+}
+/* Longest payload of a control message that surely fits a packet, behind an ack. */
+DLSI_FN size_t dlsi_ses_message_most(const dls_peer *p, const dlsi_ses *s) {
+    return dlsi_min_size(dlsi_ses_mtu(p, s) -
+                             (DLS_HEAD_BYTES + DLS_RECORD_TAG + 2 + DLS_FLOW_ACK_BYTES + 5 + 4),
+                         (size_t)p->desc.control_bytes / 4);
 }
 DLSI_FN void dlsi_ses_say_hello(dls_peer *p, dlsi_ses *s) {
     unsigned char payload[DLS_HELLO_BYTES];
@@ -16446,14 +16467,6 @@ DLSI_FN void dlsi_ses_end(dls_peer *p, int32_t i, dls_status why) {
     dlsi_peer_fail_ops(p, rank);
     dlsi_views_changed(p);
 }
-/* Longest packet of a session. */
-DLSI_FN size_t dlsi_ses_mtu(const dls_peer *p, const dlsi_ses *s) {
-    const size_t own = (size_t)p->port[s->port].desc.mtu;
-    const dlsi_member *m = &p->member[s->rank];
-    if (s->via < 0) return own;
-    return dlsi_min_size(own - DLSI_RELAY_BYTES,
-                         m->route == s->via ? m->route_mtu : DLSI_RELAY_LEAST);
-}
 /* Keys are agreed: the session replaces an older one. */
 DLSI_FN void dlsi_ses_up(dls_peer *p, int32_t i, uint64_t now) {
     dlsi_ses *s = &p->ses[i];
@@ -16545,6 +16558,7 @@ DLSI_FN size_t dlsi_init_write(dls_peer *p, const dlsi_ses *s, dls_noise *noise,
     dlsi_store32(payload + 8, p->epoch);
     if (noise == NULL) {
         memcpy(to + 16, payload, sizeof payload);
+        dlsi_store32(to + 28, dls_crc32c(0, to, 28));
         return DLS_INIT_PLAIN;
     }
     if (dls_noise_write(noise, payload, sizeof payload, to + 16, 60, &n) != DLS_OK || n != 60)
@@ -16988,9 +17002,9 @@ DLSI_FN void dlsi_routes_say(dls_peer *p, int32_t i) {
             : m->route >= 0 && m->route_mtu > DLSI_RELAY_BYTES
                 ? m->route_mtu - (uint32_t)DLSI_RELAY_BYTES
                 : 0;
-        if (k == p->me || k == p->ses[i].rank || mtu < DLS_INIT_BYTES) continue;
+        if (k == p->me || k == p->ses[i].rank || mtu < DLS_MTU_LEAST) continue;
         if (!direct && (m->route == i || m->hops + 1 >= DLSI_HOPS)) continue;
-        if (n + 7 + 4 > room || n + 64 > (size_t)p->port[p->ses[i].port].desc.mtu) break;
+        if (n + 7 + 4 > room || n + 7 > dlsi_ses_message_most(p, &p->ses[i])) break;
         dlsi_store32(to + n, m->device.id);
         to[n + 4] = direct ? 1 : (unsigned char)(m->hops + 1);
         dlsi_store16(to + n + 5, dlsi_min_u32(mtu, 65535));
@@ -17021,20 +17035,35 @@ DLSI_FN void dlsi_routes_take(dls_peer *p, int32_t i, const unsigned char *list,
 }
 /* ---- Views ---- */
 
-DLSI_FN bool dlsi_view_room(const dls_peer *p, const unsigned char *payload, size_t bytes) {
-    const uint32_t n = dlsi_load16(payload + 2);
-    return bytes >= 16 + 8 * (size_t)n && n <= (uint32_t)p->desc.devices_max;
-}
-DLSI_FN void dlsi_view_read(dlsi_view *v, const unsigned char *payload) {
+enum { DLSI_VIEW_PROPOSED = 1, DLSI_VIEW_ACCEPTED, DLSI_VIEW_DECIDED };
+
+/* Takes a part of a view. Several coordinators may be telling views at once: parts of the same one
+   are the same, and of two the later counts. DLS_OK and *whole when it is complete. */
+DLSI_FN dls_status dlsi_view_part(dls_peer *p, const unsigned char *v, size_t bytes, bool *whole) {
+    dlsi_view *a = &p->arriving;
+    const uint32_t count = dlsi_load16(v + 2), first = dlsi_load16(v + 16);
+    const uint32_t n = (uint32_t)((bytes - 18) / 8), number = dlsi_load32(v + 8);
+    const bool same = number == a->number && dlsi_load32(v + 4) == a->term && count == a->count;
     uint32_t i;
-    v->count = dlsi_load16(payload + 2);
-    v->term = dlsi_load32(payload + 4);
-    v->number = dlsi_load32(payload + 8);
-    v->coordinator = dlsi_load32(payload + 12);
-    for (i = 0; i < v->count; i++) {
-        v->member[i].id = dlsi_load32(payload + 16 + 8 * i);
-        v->member[i].boot = dlsi_load32(payload + 20 + 8 * i);
+    *whole = false;
+    if (count > (uint32_t)p->desc.devices_max || first > count || n > count - first)
+        return DLS_E_FORMAT;
+    if (first == 0 && (p->arrived == a->count || (!same && number > a->number))) {
+        a->count = count;
+        a->term = dlsi_load32(v + 4);
+        a->number = number;
+        a->coordinator = dlsi_load32(v + 12);
+        p->arrived = 0;
+    } else if (!same || first != p->arrived) {
+        return DLS_OK;
     }
+    for (i = 0; i < n; i++) {
+        a->member[first + i].id = dlsi_load32(v + 18 + 8 * i);
+        a->member[first + i].boot = dlsi_load32(v + 22 + 8 * i);
+    }
+    p->arrived = first + n;
+    *whole = p->arrived == count;
+    return DLS_OK;
 }
 DLSI_FN void dlsi_view_copy(dlsi_view *to, const dlsi_view *from) {
     to->number = from->number;
@@ -17043,8 +17072,8 @@ DLSI_FN void dlsi_view_copy(dlsi_view *to, const dlsi_view *from) {
     to->count = from->count;
     memcpy(to->member, from->member, from->count * sizeof *to->member);
 }
-DLSI_FN void dlsi_view_adopt(dls_peer *p, const unsigned char *payload) {
-    dlsi_view_read(&p->view, payload);
+DLSI_FN void dlsi_view_adopt(dls_peer *p) {
+    dlsi_view_copy(&p->view, &p->arriving);
     p->events |= 1u << 0;
 }
 DLS_API void dls_peer_view(const dls_peer *peer, dls_view *view) {
@@ -17082,7 +17111,6 @@ DLS_API void dls_peer_view_again(dls_peer *peer) {
 /* Elections and decisions among devices with DLS_ROLE_COORD. What a voter has promised or accepted
    is stored before anybody hears of it. */
 enum { DLSI_VOTE_ASK = 1, DLSI_VOTE_YES, DLSI_VOTE_NO };
-enum { DLSI_VIEW_PROPOSED = 1, DLSI_VIEW_ACCEPTED, DLSI_VIEW_DECIDED };
 
 DLSI_FN bool dlsi_is_coord(const dls_peer *p, int32_t rank) {
     const dls_device *d = &p->member[rank].device;
@@ -17153,21 +17181,28 @@ DLSI_FN dls_status dlsi_views_open(dls_peer *p) {
 DLSI_FN void dlsi_view_say(dls_peer *p, int32_t rank, int32_t phase, const dlsi_view *v) {
     dlsi_ses *s = dlsi_peer_ses(p, rank);
     unsigned char *to;
-    const size_t bytes = 16 + (phase == DLSI_VIEW_ACCEPTED ? 0 : 8 * (size_t)v->count);
-    uint32_t i;
-    if (s == NULL || s->control_used + 4 + bytes > (size_t)p->desc.control_bytes) return;
-    to = s->control + s->control_used + 4;
-    to[0] = (unsigned char)phase;
-    to[1] = 0;
-    dlsi_store16(to + 2, phase == DLSI_VIEW_ACCEPTED ? 0 : v->count);
-    dlsi_store32(to + 4, v->term);
-    dlsi_store32(to + 8, v->number);
-    dlsi_store32(to + 12, v->coordinator);
-    for (i = 0; 16 + 8 * (size_t)i < bytes; i++) {
-        dlsi_store32(to + 16 + 8 * i, v->member[i].id);
-        dlsi_store32(to + 20 + 8 * i, v->member[i].boot);
-    }
-    (void)dlsi_ses_say(p, s, DLS_CONTROL_VIEW, to, bytes);
+    uint32_t first = 0, n, i;
+    if (s == NULL) return;
+    do { /* in parts that fit a packet */
+        const size_t room = dlsi_ses_message_most(p, s);
+        if (s->control_used + 4 + room > (size_t)p->desc.control_bytes) return;
+        n = phase == DLSI_VIEW_ACCEPTED ? 0 : v->count - first;
+        n = dlsi_min_u32(n, (uint32_t)((room - 18) / 8));
+        to = s->control + s->control_used + 4;
+        to[0] = (unsigned char)phase;
+        to[1] = 0;
+        dlsi_store16(to + 2, phase == DLSI_VIEW_ACCEPTED ? 0 : v->count);
+        dlsi_store32(to + 4, v->term);
+        dlsi_store32(to + 8, v->number);
+        dlsi_store32(to + 12, v->coordinator);
+        dlsi_store16(to + 16, first);
+        for (i = 0; i < n; i++) {
+            dlsi_store32(to + 18 + 8 * i, v->member[first + i].id);
+            dlsi_store32(to + 22 + 8 * i, v->member[first + i].boot);
+        }
+        (void)dlsi_ses_say(p, s, DLS_CONTROL_VIEW, to, 18 + 8 * (size_t)n);
+        first += n;
+    } while (phase != DLSI_VIEW_ACCEPTED && first < v->count);
 }
 DLSI_FN void dlsi_vote_say(dls_peer *p, int32_t rank, int32_t kind, bool only, uint32_t term) {
     dlsi_ses *s = dlsi_peer_ses(p, rank);
@@ -17308,30 +17343,29 @@ DLSI_FN void dlsi_vote_take(dls_peer *p, int32_t rank, const unsigned char *v) {
         (void)dlsi_views_store(p);
     }
 }
-DLSI_FN void dlsi_view_take(dls_peer *p, int32_t rank, const unsigned char *v) {
-    const uint32_t term = dlsi_load32(v + 4), number = dlsi_load32(v + 8);
-    const bool voter = dlsi_is_coord(p, p->me) && !p->store_failed;
-    const bool newer =
-        term > p->accepted.term || (term == p->accepted.term && number >= p->accepted.number);
-    if (!dlsi_is_coord(p, rank)) return;
-    if (v[0] == DLSI_VIEW_ACCEPTED) {
-        if (p->role != DLSI_LEAD || !p->pending || term != p->term || number != p->accepted.number)
-            return;
-        p->member[rank].vote = true;
-        if (dlsi_votes(p) >= dlsi_majority(p)) dlsi_view_decide(p);
+DLSI_FN void dlsi_view_accepted(dls_peer *p, int32_t rank, uint32_t term, uint32_t number) {
+    if (p->role != DLSI_LEAD || !p->pending || term != p->term || number != p->accepted.number)
         return;
-    }
-    if (voter && term >= p->term && newer) {
-        if (term > p->term) p->voted = DLSI_NOBODY;
-        p->term = term;
+    p->member[rank].vote = true;
+    if (dlsi_votes(p) >= dlsi_majority(p)) dlsi_view_decide(p);
+}
+/* A view arrived, proposed or decided, in p->arriving. */
+DLSI_FN void dlsi_view_take(dls_peer *p, int32_t rank, int32_t phase) {
+    const dlsi_view *v = &p->arriving;
+    const bool voter = dlsi_is_coord(p, p->me) && !p->store_failed;
+    const bool newer = v->term > p->accepted.term ||
+                       (v->term == p->accepted.term && v->number >= p->accepted.number);
+    if (voter && v->term >= p->term && newer) {
+        if (v->term > p->term) p->voted = DLSI_NOBODY;
+        p->term = v->term;
         dlsi_follow(p, p->member[rank].device.id);
-        dlsi_view_read(&p->accepted, v);
+        dlsi_view_copy(&p->accepted, v);
         if (!dlsi_views_store(p)) return;
-        if (v[0] == DLSI_VIEW_PROPOSED) dlsi_view_say(p, rank, DLSI_VIEW_ACCEPTED, &p->accepted);
-    }
-    if (voter && v[0] == DLSI_VIEW_PROPOSED && term < p->term)
+        if (phase == DLSI_VIEW_PROPOSED) dlsi_view_say(p, rank, DLSI_VIEW_ACCEPTED, v);
+    } else if (voter && phase == DLSI_VIEW_PROPOSED && v->term < p->term) {
         dlsi_vote_say(p, rank, DLSI_VOTE_NO, false, p->term); /* it leads no more */
-    if (v[0] == DLSI_VIEW_DECIDED && number > p->view.number) dlsi_view_adopt(p, v);
+    }
+    if (phase == DLSI_VIEW_DECIDED && v->number > p->view.number) dlsi_view_adopt(p);
 }
 /* A session came or went: the leader waits a little for others, then decides anew. */
 DLSI_FN void dlsi_views_changed(dls_peer *p) { p->settle_at = 0; }
@@ -17374,10 +17408,15 @@ DLSI_FN void dlsi_views_hello(dls_peer *p, int32_t rank) {
     (void)p;
     (void)rank;
 }
-DLSI_FN void dlsi_view_take(dls_peer *p, int32_t rank, const unsigned char *v) {
-    if ((p->member[rank].device.role & DLS_ROLE_COORD) != 0 && v[0] == 3 &&
-        dlsi_load32(v + 8) > p->view.number)
-        dlsi_view_adopt(p, v);
+DLSI_FN void dlsi_view_accepted(dls_peer *p, int32_t rank, uint32_t term, uint32_t number) {
+    (void)p;
+    (void)rank;
+    (void)term;
+    (void)number;
+}
+DLSI_FN void dlsi_view_take(dls_peer *p, int32_t rank, int32_t phase) {
+    (void)rank;
+    if (phase == DLSI_VIEW_DECIDED && p->arriving.number > p->view.number) dlsi_view_adopt(p);
 }
 DLSI_FN void dlsi_vote_take(dls_peer *p, int32_t rank, const unsigned char *v) {
     (void)p;
@@ -17550,6 +17589,20 @@ DLSI_FN dls_status dlsi_hello_take(dls_peer *p, int32_t i, const dls_control *c)
     p->routes_due = true;
     return DLS_OK;
 }
+DLSI_FN dls_status dlsi_view_message(dls_peer *p, int32_t rank, const unsigned char *v,
+                                     size_t bytes) {
+    bool whole;
+    dls_status st;
+    if ((p->member[rank].device.role & DLS_ROLE_COORD) == 0) return DLS_E_REFUSED;
+    if (v[0] == DLSI_VIEW_ACCEPTED) {
+        dlsi_view_accepted(p, rank, dlsi_load32(v + 4), dlsi_load32(v + 8));
+        return DLS_OK;
+    }
+    if (v[0] != DLSI_VIEW_PROPOSED && v[0] != DLSI_VIEW_DECIDED) return DLS_E_FORMAT;
+    st = dlsi_view_part(p, v, bytes, &whole);
+    if (st == DLS_OK && whole) dlsi_view_take(p, rank, v[0]);
+    return st;
+}
 DLSI_FN dls_status dlsi_control_take(dls_peer *p, int32_t i, const dls_control *c) {
     dlsi_ses *s = &p->ses[i];
     const int32_t rank = s->rank;
@@ -17569,10 +17622,7 @@ DLSI_FN dls_status dlsi_control_take(dls_peer *p, int32_t i, const dls_control *
     case DLS_CONTROL_ROUTES: dlsi_routes_take(p, i, c->payload, c->bytes); break;
     case DLS_CONTROL_ROSTER: dlsi_roster_offered(p, rank, c->payload); break;
     case DLS_CONTROL_VOTE: dlsi_vote_take(p, rank, c->payload); break;
-    case DLS_CONTROL_VIEW:
-        if (!dlsi_view_room(p, c->payload, c->bytes)) return DLS_E_FORMAT;
-        dlsi_view_take(p, rank, c->payload);
-        break;
+    case DLS_CONTROL_VIEW: return dlsi_view_message(p, rank, c->payload, c->bytes);
     case DLS_CONTROL_AGAIN:
         if (dlsi_load32(c->payload) == p->view.number) p->again = p->view.number;
         break;
@@ -17690,8 +17740,8 @@ DLS_API int32_t dls_peer_port_open(dls_peer *peer, const dls_port_desc *desc, ui
     dlsi_port *t;
     int32_t i;
     for (i = 0; i < peer->desc.ports_max && peer->port[i].open; i++) {}
-    if (i == peer->desc.ports_max || desc->mtu < 64 || desc->mtu > 65535 || peer->leaving ||
-        desc->kind < DLS_PORT_PACKET || desc->kind > DLS_PORT_STREAM ||
+    if (i == peer->desc.ports_max || desc->mtu < DLS_MTU_LEAST || desc->mtu > 65535 ||
+        peer->leaving || desc->kind < DLS_PORT_PACKET || desc->kind > DLS_PORT_STREAM ||
         desc->bytes < DLS_PORT_BYTES(desc->kind, desc->mtu) ||
         (desc->mem == NULL && desc->kind != DLS_PORT_PACKET) ||
         (desc->call && (desc->rank < 0 || desc->rank >= peer->count)))
