@@ -1413,8 +1413,8 @@ DLS_API dls_status dls_hello_read(dls_hello *hello, const unsigned char *from);
      DLS_NOISE_XXPSK3   48, 96, 64   first contact: identities go encrypted, proved by certificates
      DLS_NOISE_NNPSK0   48, 48       no identity keys: the pre-shared key is the device's own
    Payloads of first messages can be replayed and lack forward secrecy (XXPSK3's can be read and
-   forged by anybody), so they carry freshness, never commands. One dls_noise is one side of one handshake; it has one
-   owner at a time. */
+   forged by anybody), so they carry freshness, never commands. One dls_noise is one side of one
+   handshake; it has one owner at a time. */
 
 #define DLS_NOISE_MESSAGE_MOST 65535 /* bytes of a whole message */
 
@@ -1457,8 +1457,9 @@ DLS_API dls_status dls_noise_ephemeral(unsigned char *ephemeral32, const unsigne
    needs is NULL, or one it has no use for is given). */
 DLS_API dls_status dls_noise_init(dls_noise *n, const dls_noise_desc *desc);
 
-/* The next message, with payload, into out. The two must not overlap. Errors, each leaving n as it was: DLS_E_STATE (not our turn, or done), DLS_E_ARG (longer
-   than DLS_NOISE_MESSAGE_MOST), DLS_E_MEMORY (out_max), DLS_E_AUTH (their key was a weak one). */
+/* The next message, with payload, into out. The two must not overlap. Errors, each leaving n as it
+   was: DLS_E_STATE (not our turn, or done), DLS_E_ARG (longer than DLS_NOISE_MESSAGE_MOST),
+   DLS_E_MEMORY (out_max), DLS_E_AUTH (their key is a point of small order). */
 DLS_API dls_status dls_noise_write(dls_noise *n, const void *payload, size_t bytes, void *out,
                                    size_t out_max, size_t *out_bytes);
 
@@ -1476,7 +1477,8 @@ DLS_API bool dls_noise_done(const dls_noise *n);
    Whether it belongs to a member is for the caller to find out. Pure. */
 DLS_API const unsigned char *dls_noise_remote(const dls_noise *n);
 
-/* Hash of all that was said, 32 bytes, equal on both sides when done; NULL after the split. Pure. */
+/* Hash of all that was said, 32 bytes, the same on both sides when done; NULL after the split.
+   Pure. */
 DLS_API const unsigned char *dls_noise_hash(const dls_noise *n);
 
 /* The keys of the session, for dls_session_init(); wipes n. Errors: DLS_E_STATE (not done). */
@@ -1500,6 +1502,7 @@ typedef struct dls_session {
     uint32_t window[DLS_REPLAY_BITS / 32]; /* counters below top that were opened, a ring of bits */
 } dls_session;
 
+/* The keys are those of dls_noise_split(). */
 DLS_API void dls_session_init(dls_session *s, const unsigned char *send_key32,
                               const unsigned char *recv_key32);
 
@@ -1526,8 +1529,8 @@ DLS_API bool dls_session_stale(const dls_session *s);
 
 /* ---- Before the handshake: mac1, cookie, mac2 (WireGuard paper, 5.4.4 and 5.4.7) ----
    mac1 shows that the sender knows the group's key, before any work for it: strangers get no
-   answer. mac2 shows under load that it receives at its address. responder32: the responder's public
-   key where both know it (KKPSK0), else NULL. Compare with dls_equal(). */
+   answer. mac2 shows under load that it receives at its address. responder32: the responder's
+   public key where both know it (KKPSK0), else NULL. Compare with dls_equal(). */
 
 #define DLS_COOKIE_SEALED 44 /* nonce 12, cookie 16, tag 16 */
 
@@ -1544,6 +1547,7 @@ typedef struct dls_cookie {
     unsigned char secret[32];
 } dls_cookie;
 
+/* random32: of dls_random(). now_us: any clock. */
 DLS_API void dls_cookie_init(dls_cookie *c, const unsigned char *random32, uint64_t now_us);
 /* The cookie of a sender at this address (such as IP and port), both to give and to check mac2.
    No state per sender. now_us may jump; a jump back only lengthens the 120 s. */
@@ -1558,11 +1562,11 @@ DLS_API dls_status dls_cookie_open(unsigned char *cookie16, const unsigned char 
                                    const unsigned char *mac1_16, const unsigned char *psk32,
                                    const unsigned char *responder32);
 
-/* ---- Identity: certificates, rosters ----
+/* ---- Identity: certificates, rosters, manifests of models ----
    Signed by the collective's root key, offline; Ed25519 over a prefix and the BLAKE2s-256 of all
-   bytes before the signature. Little-endian, at fixed offsets. Signing, and reading with a root key,
-   need DLS_ENABLE_SIGN (else DLS_E_UNSUPPORTED); with root NULL nothing is verified, which is right
-   only for bytes that came inside a session with a coordinator.
+   bytes before the signature. Little-endian, at fixed offsets. Signing, and reading with a root
+   key, need DLS_ENABLE_SIGN (else DLS_E_UNSUPPORTED); with root NULL nothing is verified, which is
+   right only for bytes that came inside a session with a coordinator.
 
    Device, 54 bytes:  0 u32 id   4 u8 role   5 u8 flags   6 public key 32   38 name 16
    Certificate, 132:  0 u8 version 1   1 u8 role   2 u16 flags   4 u32 id   8 public key 32
@@ -1570,6 +1574,9 @@ DLS_API dls_status dls_cookie_open(unsigned char *cookie16, const unsigned char 
      prefix "dlshard/cert/v1"
    Roster:  0 u8 version 1   1 u8 0   2 u16 count   4 u32 group   8 u32 epoch   12 devices,
      ids rising   12 + 54 count  signature 64;  prefix "dlshard/roster/v1"
+   Manifest, 168:  0 u8 version 1   1 u8 chunk bits   2 u16 format   4 u32 group   8 model 16
+     24 u64 version   32 u64 bytes   40 root 32   72 base 32   104 signature 64
+     prefix "dlshard/manifest/v1"
    Names: printable ASCII, padded with at least one zero. Time is counted in epochs of rosters, for
    want of clocks: whoever keeps a roster refuses one of a lower epoch. */
 
@@ -1604,9 +1611,9 @@ typedef struct dls_roster {
     const dls_device *device; /* ids rising */
 } dls_roster;
 
-/* Signs into to, DLS_CERT_BYTES. Errors: DLS_E_ARG (unknown role or flag; name not printable, or not
-   zero-padded; a public key and SMALL, or neither; SMALL with COORD or DEPLOY, since whoever has the
-   group's key can pose as a SMALL device; epochs swapped), DLS_E_UNSUPPORTED. Pure. */
+/* Signs into to, DLS_CERT_BYTES. Errors: DLS_E_ARG (unknown role or flag; name not printable, or
+   not zero-padded; a public key and SMALL, or neither; SMALL with COORD or DEPLOY, since whoever
+   has the group's key can pose as a SMALL device; epochs swapped), DLS_E_UNSUPPORTED. Pure. */
 DLS_API dls_status dls_cert_write(const dls_cert *cert, const unsigned char *root_seed32,
                                   unsigned char *to);
 /* Errors: DLS_E_FORMAT (size, or what dls_cert_write() refuses), DLS_E_VERSION, DLS_E_AUTH (not
@@ -1616,8 +1623,8 @@ DLS_API dls_status dls_cert_read(dls_cert *cert, const void *from, size_t bytes,
 
 /* Bytes of a roster of count devices; 0 when count is out of range. Pure. */
 DLS_API size_t dls_roster_bytes(int32_t count);
-/* Signs into to, dls_roster_bytes() of it. Errors: DLS_E_ARG (a device as in dls_cert_write(), count
-   out of range, ids not rising), DLS_E_MEMORY (bytes), DLS_E_UNSUPPORTED. Pure. */
+/* Signs into to, dls_roster_bytes() of it. Errors: DLS_E_ARG (a device as in dls_cert_write();
+   count out of range; ids not rising), DLS_E_MEMORY (bytes), DLS_E_UNSUPPORTED. Pure. */
 DLS_API dls_status dls_roster_write(const dls_roster *roster, const unsigned char *root_seed32,
                                     void *to, size_t bytes);
 /* Reads into devices, to which roster->device then points. Errors as of dls_cert_read(), and
@@ -1631,6 +1638,38 @@ DLS_API const dls_device *dls_roster_find(const dls_roster *roster, uint32_t id)
 /* The pre-shared key of a SMALL device: BLAKE2s(group_psk; "dls-device", group, id). Pure. */
 DLS_API void dls_device_psk(unsigned char *psk32, const unsigned char *group_psk32, uint32_t group,
                             uint32_t id);
+
+/* What a model file must be, chunk by chunk, before any of it is stored. */
+#define DLS_MANIFEST_BYTES 168
+typedef struct dls_manifest {
+    uint32_t group, format, chunk_bits; /* chunks of 2^chunk_bits bytes, 10..20; the last shorter */
+    uint64_t version, bytes;            /* version only rises: whoever keeps a model sees to it */
+    uint8_t model[16], root[32];        /* root of the Merkle tree over the chunks */
+    uint8_t base[32];                   /* of a delta: the root of what it applies to; else zeros */
+} dls_manifest;
+
+/* Signs into to, DLS_MANIFEST_BYTES. Errors: DLS_E_ARG (chunk_bits, format over 65535, no bytes, or
+   2^31 chunks and more), DLS_E_UNSUPPORTED. Pure. */
+DLS_API dls_status dls_manifest_write(const dls_manifest *m, const unsigned char *root_seed32,
+                                      void *to);
+/* Errors as of dls_cert_read(). Pure. */
+DLS_API dls_status dls_manifest_read(dls_manifest *m, const void *from, size_t bytes,
+                                     const unsigned char *root_public32);
+/* Chunks of the model; valid manifests only. Pure. */
+DLS_API uint32_t dls_manifest_chunks(const dls_manifest *m);
+
+/* Hash of a chunk: a leaf of the tree, BLAKE2s(0, chunk). Pure. */
+DLS_API void dls_merkle_leaf(unsigned char *hash32, const void *chunk, size_t bytes);
+/* Turns the count (1 or more) hashes of chunks into their root, which stands first then: nodes are
+   BLAKE2s(1, left, right), a hash without a neighbour goes up as it is (the tree of RFC 9162).
+   path, 32 bytes each and at most 31, NULL: not wanted: gets the hashes that chunk `index` needs to
+   prove itself. Returns their number. Pure. */
+DLS_API uint32_t dls_merkle_root(unsigned char *hashes, uint32_t count, uint32_t index,
+                                 unsigned char *path);
+/* Whether this chunk is number `index` of the manifest's model. Errors: DLS_E_AUTH (it is not, or
+   path is not its own), DLS_E_FORMAT (index, size of chunk, number of hashes). Pure. */
+DLS_API dls_status dls_merkle_check(const dls_manifest *m, uint32_t index, const void *chunk,
+                                    size_t bytes, const unsigned char *path, uint32_t path_hashes);
 
 /* ---- Loss recovery ---- */
 
@@ -14142,8 +14181,8 @@ DLS_API dls_status dls_hello_read(dls_hello *hello, const unsigned char *from) {
    >>chan.impl  deps: config base port crypt wire chan.api  */
 
 /* ---- Noise ----
-   A pattern is a row of tokens. A Diffie-Hellman token says whose static key it takes: 4, plus 1 for
-   the initiator's, plus 2 for the responder's; the other keys are ephemeral. */
+   A pattern is a row of tokens. A Diffie-Hellman token says whose static key it takes: 4, plus 1
+   for the initiator's, plus 2 for the responder's; the other keys are ephemeral. */
 
 enum { DLSI_T_END = 0, DLSI_T_E, DLSI_T_S, DLSI_T_PSK, DLSI_T_EE, DLSI_T_SE, DLSI_T_ES, DLSI_T_SS };
 typedef struct dlsi_noise_row {
@@ -14735,6 +14774,99 @@ DLS_API void dls_device_psk(unsigned char *psk32, const unsigned char *group_psk
     dlsi_store32(text + 10, group);
     dlsi_store32(text + 14, id);
     dls_hash(psk32, 32, group_psk32, 32, text, sizeof text);
+}
+
+DLSI_FN bool dlsi_manifest_valid(const dls_manifest *m) {
+    return m->chunk_bits >= 10 && m->chunk_bits <= 20 && m->format <= 65535 && m->bytes > 0 &&
+           (m->bytes - 1) >> m->chunk_bits < 0x7FFFFFFF;
+}
+DLS_API dls_status dls_manifest_write(const dls_manifest *m, const unsigned char *root_seed32,
+                                      void *to) {
+    unsigned char *p = (unsigned char *)to;
+    if (!dlsi_manifest_valid(m)) return DLS_E_ARG;
+    p[0] = 1;
+    p[1] = (unsigned char)m->chunk_bits;
+    dlsi_store16(p + 2, m->format);
+    dlsi_store32(p + 4, m->group);
+    memcpy(p + 8, m->model, 16);
+    dlsi_store64(p + 24, m->version);
+    dlsi_store64(p + 32, m->bytes);
+    memcpy(p + 40, m->root, 32);
+    memcpy(p + 72, m->base, 32);
+    return dlsi_identity_sign(p, DLS_MANIFEST_BYTES - DLSI_SIGNATURE, "dlshard/manifest/v1",
+                              root_seed32);
+}
+DLS_API dls_status dls_manifest_read(dls_manifest *m, const void *from, size_t bytes,
+                                     const unsigned char *root_public32) {
+    const unsigned char *p = (const unsigned char *)from;
+    dls_status status;
+    DLSI_ZERO(*m);
+    if (bytes != DLS_MANIFEST_BYTES) return DLS_E_FORMAT;
+    if (p[0] != 1) return DLS_E_VERSION;
+    status = dlsi_identity_verify(p, bytes - DLSI_SIGNATURE, "dlshard/manifest/v1", root_public32);
+    if (status != DLS_OK) return status;
+    m->chunk_bits = p[1];
+    m->format = dlsi_load16(p + 2);
+    m->group = dlsi_load32(p + 4);
+    memcpy(m->model, p + 8, 16);
+    m->version = dlsi_load64(p + 24);
+    m->bytes = dlsi_load64(p + 32);
+    memcpy(m->root, p + 40, 32);
+    memcpy(m->base, p + 72, 32);
+    return dlsi_manifest_valid(m) ? DLS_OK : DLS_E_FORMAT;
+}
+DLS_API uint32_t dls_manifest_chunks(const dls_manifest *m) {
+    return (uint32_t)((m->bytes - 1) >> m->chunk_bits) + 1;
+}
+
+DLSI_FN void dlsi_merkle_hash(unsigned char *hash32, unsigned char kind, const void *a,
+                              size_t a_bytes, const void *b, size_t b_bytes) {
+    dls_blake2s state;
+    dls_blake2s_init(&state, NULL, 0, 32);
+    dls_blake2s_update(&state, &kind, 1);
+    dls_blake2s_update(&state, a, a_bytes);
+    dls_blake2s_update(&state, b, b_bytes);
+    dls_blake2s_final(&state, hash32);
+}
+DLS_API void dls_merkle_leaf(unsigned char *hash32, const void *chunk, size_t bytes) {
+    dlsi_merkle_hash(hash32, 0, chunk, bytes, NULL, 0);
+}
+DLS_API uint32_t dls_merkle_root(unsigned char *hashes, uint32_t count, uint32_t index,
+                                 unsigned char *path) {
+    uint32_t found = 0;
+    for (; count > 1; count -= count / 2, index /= 2) {
+        const uint32_t beside = index ^ 1u;
+        uint32_t i;
+        if (path != NULL && beside < count)
+            memcpy(path + 32 * (size_t)found++, hashes + 32 * (size_t)beside, 32);
+        for (i = 0; i < count / 2; i++) {
+            const unsigned char *two = hashes + 64 * (size_t)i;
+            dlsi_merkle_hash(hashes + 32 * (size_t)i, 1, two, 32, two + 32, 32);
+        }
+        if (count % 2 != 0)
+            memmove(hashes + 32 * (size_t)(count / 2), hashes + 32 * (size_t)(count - 1), 32);
+    }
+    return found;
+}
+DLS_API dls_status dls_merkle_check(const dls_manifest *m, uint32_t index, const void *chunk,
+                                    size_t bytes, const unsigned char *path, uint32_t path_hashes) {
+    const uint64_t most = (uint64_t)1 << m->chunk_bits;
+    uint32_t count = dls_manifest_chunks(m), used = 0;
+    unsigned char hash[32];
+    if (index >= count || bytes != dlsi_min_u64(most, m->bytes - index * most)) return DLS_E_FORMAT;
+    dls_merkle_leaf(hash, chunk, bytes);
+    for (; count > 1; count -= count / 2, index /= 2) {
+        if ((index ^ 1u) >= count) continue;
+        if (used == path_hashes) return DLS_E_FORMAT;
+        if (index % 2 != 0)
+            dlsi_merkle_hash(hash, 1, path, 32, hash, 32);
+        else
+            dlsi_merkle_hash(hash, 1, hash, 32, path, 32);
+        path += 32;
+        used++;
+    }
+    if (used != path_hashes) return DLS_E_FORMAT;
+    return memcmp(hash, m->root, 32) == 0 ? DLS_OK : DLS_E_AUTH;
 }
 
 /* ---- Loss recovery ---- */

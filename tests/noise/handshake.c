@@ -1,6 +1,6 @@
 /* handshake.c - part of noise.c. */
 
-/* ---- Patterns as the specification writes them (7.4, 7.5), to have more than the header's three */
+/* ---- Patterns as the specification writes them (7.4, 7.5): more than the header's three ---- */
 
 static const struct {
     const char *name;
@@ -377,7 +377,8 @@ static void test_handshake_lengths(void) {
     }
 }
 
-/* Whatever the sides do not agree on, no handshake completes; nor does an old or reflected message. */
+/* Whatever the sides do not agree on, no handshake completes, nor with an old or reflected message.
+ */
 static void test_handshake_disagreement(void) {
     pair p;
     byte message[256] = {0}, old[256], other[32];

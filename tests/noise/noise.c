@@ -1,5 +1,5 @@
-/* Handshakes, records, cookies, certificates and rosters: against vectors.txt, against references
-   written here another way, and with every bit of what was sent changed in turn. */
+/* Handshakes, records, cookies, certificates, rosters, manifests: against vectors.txt, against
+   references written here another way, and with every bit of what was sent changed in turn. */
 #define DLSHARD_IMPLEMENTATION
 #include "dlshard.h"
 
@@ -76,6 +76,8 @@ int main(int argc, char **argv) {
     RUN(identity_every_bit);
     RUN(identity_refused);
     RUN(identity_find);
+    RUN(manifest_values);
+    RUN(manifest_chunks);
     fclose(vectors);
     return test_end();
 }
