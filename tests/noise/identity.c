@@ -103,7 +103,7 @@ static void test_identity_every_bit(void) {
 
 /* What no writer may sign and no reader take, even from a trusted source (root NULL). */
 static void test_identity_refused(void) {
-    dls_device good, bad[2];
+    dls_device good, bad[2], from_wire;
     dls_cert cert;
     dls_roster roster;
     byte out[512];
@@ -148,10 +148,16 @@ static void test_identity_refused(void) {
         roster.count = 2;
         roster.device = bad;
         CHECK_STATUS(dls_roster_write(&roster, root_seed, out, sizeof out), want);
-        bad[1] = good;
-        bad[1].id = 6;
+        from_wire = *d;
+        *d = good;
+        d->id = 6;
         CHECK_STATUS(dls_roster_write(&roster, root_seed, out, sizeof out), DLS_OK);
-        memcpy(out + 12 + 54 + 6, d->public_key, 32);
+        out[70] = from_wire.role;
+        out[71] = from_wire.flags;
+        memcpy(out + 72, from_wire.public_key, 32);
+        memcpy(out + 104, from_wire.name, 16);
+        CHECK_STATUS(read_roster(out, dls_roster_bytes(2), NULL),
+                     want == DLS_OK ? DLS_OK : DLS_E_FORMAT);
     }
     for (i = 0; i < 2; i++) { /* equal ids; falling ones */
         bad[1].id = (uint32_t)(5 - i);
