@@ -41,6 +41,7 @@
      DLS_ENABLE_TRAIN      backward, losses, optimisers, data            0    1     1
      DLS_ENABLE_PEERS      wire, peer, coll, job, node                   0    1     1
      DLS_ENABLE_SIGN       Ed25519 signatures                            0    1     1
+     DLS_ENABLE_COORD      elections: may hold DLS_ROLE_COORD            0    1     1
      DLS_ENABLE_MESSAGES   texts of errors; without: the code alone      0    1     1
      DLS_ENABLE_STB_IMAGE  dls_image_load through the user's stb_image   0    0     0
    DLS_PROFILE is DLS_PROFILE_MCU, _NODE or _SERVER; default: NODE on an OS, MCU on bare metal.
@@ -165,6 +166,9 @@
 #endif
 #ifndef DLS_ENABLE_SIGN
 #define DLS_ENABLE_SIGN DLSI_HOSTED
+#endif
+#ifndef DLS_ENABLE_COORD
+#define DLS_ENABLE_COORD DLSI_HOSTED
 #endif
 #ifndef DLS_ENABLE_MESSAGES
 #define DLS_ENABLE_MESSAGES DLSI_HOSTED
@@ -1364,43 +1368,172 @@ DLS_API void dls_ed25519_sign(unsigned char *sig64, const void *msg, size_t byte
 #endif
 
 /* ------------------------------------------------------------------------------------------------
-   >>wire.api   frames: pure functions over bytes                                deps: config base
-   Plaintext, for loopback only. A stream is frames of a 16-byte header and a payload:
-     0  u8 type   1  u8 version 1   2  u16 flags   4  u32 payload bytes   8  u32 tag
-    12  u32 CRC-32C of bytes 0..11                                          all little-endian
-    */
+   >>wire.api   packets, frames, control messages: pure functions over bytes  deps: config base
 
-#define DLS_FRAME_HEAD 16
-#define DLS_FRAME_MOST 65536 /* payload of one frame; longer messages are several */
-#define DLS_HELLO_BYTES 48
+   THE WIRE, version 1. Everything little-endian, at fixed offsets; `tag` is a Poly1305 tag.
+   A datagram link carries one packet per datagram; a byte stream u32 length + packet; a serial line
+   COBS(packet + CRC-32C) + 0x00, see dls_cobs_write.
 
-typedef enum dls_frame_type {
-    DLS_FRAME_HELLO = 1, /* who speaks: first frame of each side */
-    DLS_FRAME_PING,      /* nothing but a sign of life */
-    DLS_FRAME_DATA, /* a piece of the message with that tag; flag 1: its first, flag 2: its last */
-    DLS_FRAME_BYE,  /* leaves in good order */
-    DLS_FRAME_TYPES
-} dls_frame_type;
+   INIT and RESP open a session (chan: Noise). Both are
+      0  u8 type (1 INIT, 2 RESP)  1 u8 version 1  2 u8 pattern  3 u8 zero
+      4  u32 index by which I want to be addressed
+      8  u32 my device id                     12  u32 INIT: group, RESP: index of the receiver
+     16  Noise message of 48 bytes and 12 of payload    76  mac1, 16    92  mac2, 16    = 108 bytes
+   pattern: 1 KKpsk0, 3 NNpsk0, 0 none (plaintext, then the Noise message is the payload alone and
+   the macs are missing: 28 bytes). Prologue: bytes 0..3 with type 0, then group, the caller's id,
+   the called one's id: u32 each. Payload: u32 sequence, u32 boot count, u32 epoch of my roster; the
+   number boot << 32 | sequence must rise with each INIT of a device. mac1: keyed with the PSK, over
+   all before it, checked before anything else is done; mac2: zeros, or by a cookie over all before.
+   COOKIE answers an INIT without a valid mac2 under load: u8 type 3, 3 zeros, u32 index of the
+   receiver, 56 bytes of sealed cookie = 64.
+   DATA: u8 type 4, u8 zero, u16 index of the receiver, u32 low half of the record counter; then the
+   frames, encrypted, and the tag. The 8 bytes of head are authenticated too. Sessions of pattern 0
+   on a byte stream send the frames plain, without a tag; elsewhere their keys are all zero.
 
+   Frames, one after the other, u8 kind first:
+     0 PADDING  the rest of the packet means nothing
+     1 ACK      u8 length, body: see chan, loss recovery. Only on links that lose packets
+     2 CONTROL  u16 number of the first message, u16 bytes; whole messages, numbered by one another.
+                A packet whose first message is not one of those expected or had is not accepted
+     3 CHUNK    u32 want, u32 offset; the rest of the packet are bytes of the wanted message
+     4 PING     a sign of life
+     5 RELAY    u8 hops left, u32 device it is from, u32 device it is for; the rest of the packet is
+                a packet: a gateway passes it on
+   Control messages: u8 type, u8 flags, u16 bytes of payload. A receiver skips types it does not
+   know unless flag 1 says that it must know them; payloads may grow at their end: that is how minor
+   versions differ. A major version differs in `version` above.
+     1 HELLO   u16 major, u16 minor, u32 devices (pattern 0, else 0), u8 bytes of a real, u8 flags
+               (1: gateway), u16 wants the sender keeps, 20 bytes name, zero padded. First message
+     2 WANT    u32 want, u32 tag, u32 bytes, u32 offset to begin at: send me the oldest message of
+               that tag which I have not asked for yet
+     3 REFUSE  u32 want, u8 status: it will not come (lengths differ, or it was withdrawn)
+     4 DROP    u32 want: no longer wanted
+     5 LEAVE   goodbye
+     6 ROUTES  n times u32 device, u8 hops, u16 bytes: whom I can pass packets on to, how long ones
+     7 ROSTER  u32 epoch, u32 bytes: I have this roster; want it by tag FFFFFFFE
+     8 VOTE    u32 term, u32 term and u32 number of my view, u8 1: asking, 2: granting, 3: refusing;
+               u8 1: only whether it would be granted
+     9 VIEW    u8 1: proposed, 2: accepted, 3: decided; u8 zero, u16 n, u32 term, u32 number,
+               u32 coordinator, n times u32 device, u32 boot count */
+
+#define DLS_WIRE_VERSION 1
+#define DLS_HEAD_BYTES 8   /* of DATA */
+#define DLS_INIT_BYTES 108 /* INIT and RESP */
+#define DLS_INIT_PLAIN 28
+#define DLS_COOKIE_BYTES 64
+#define DLS_NAME_BYTES 20
+
+typedef enum dls_packet_type {
+    DLS_PACKET_INIT = 1,
+    DLS_PACKET_RESP,
+    DLS_PACKET_COOKIE,
+    DLS_PACKET_DATA,
+    DLS_PACKET_TYPES
+} dls_packet_type;
+
+typedef enum dls_frame_kind {
+    DLS_FRAME_PADDING = 0,
+    DLS_FRAME_ACK,
+    DLS_FRAME_CONTROL,
+    DLS_FRAME_CHUNK,
+    DLS_FRAME_PING,
+    DLS_FRAME_RELAY,
+    DLS_FRAME_KINDS
+} dls_frame_kind;
+
+typedef enum dls_control_type {
+    DLS_CONTROL_HELLO = 1,
+    DLS_CONTROL_WANT,
+    DLS_CONTROL_REFUSE,
+    DLS_CONTROL_DROP,
+    DLS_CONTROL_LEAVE,
+    DLS_CONTROL_ROUTES,
+    DLS_CONTROL_ROSTER,
+    DLS_CONTROL_VOTE,
+    DLS_CONTROL_VIEW,
+    DLS_CONTROL_TYPES
+} dls_control_type;
+
+/* INIT and RESP without Noise message and macs. */
+typedef struct dls_init_head {
+    uint8_t type, pattern;
+    uint32_t index, id, group_or_index;
+} dls_init_head;
+/* Pure. to: 16 bytes. */
+DLS_API void dls_init_head_write(const dls_init_head *head, void *to);
+/* Whether n bytes are an INIT or RESP of the size its pattern has. Errors: DLS_E_FORMAT,
+   DLS_E_VERSION. Pure. */
+DLS_API dls_status dls_init_head_read(dls_init_head *head, const void *from, size_t n);
+
+typedef struct dls_data_head {
+    uint32_t index, counter;
+} dls_data_head;
+/* Pure. to: DLS_HEAD_BYTES bytes. */
+DLS_API void dls_data_head_write(const dls_data_head *head, void *to);
+/* Errors: DLS_E_FORMAT. Pure. */
+DLS_API dls_status dls_data_head_read(dls_data_head *head, const void *from, size_t n);
+
+/* One frame of a packet's plaintext. body: what follows the fixed fields. */
 typedef struct dls_frame {
-    uint32_t type, flags, bytes, tag;
+    uint8_t kind, hops;
+    uint32_t a, b; /* CONTROL: first number; CHUNK: want, offset; RELAY: from, for */
+    const unsigned char *body;
+    size_t bytes;
 } dls_frame;
+/* Bytes before the body of a frame of that kind. Pure. */
+DLS_API size_t dls_frame_head_bytes(dls_frame_kind kind);
+/* Writes what stands before the body. to: dls_frame_head_bytes() bytes. Pure. */
+DLS_API void dls_frame_write(const dls_frame *frame, void *to);
+/* Takes one frame; *used bytes of n. Errors: DLS_E_FORMAT (unknown kind, cut short). Pure. */
+DLS_API dls_status dls_frame_read(dls_frame *frame, const void *from, size_t n, size_t *used);
 
-/* HELLO's payload: u32 "DLSP", u16 major, u16 minor, u32 rank, u32 size, u64 group, u32 arithmetic
-   (bytes of a real), 20 bytes name padded with zeros. */
+/* One control message. */
+typedef struct dls_control {
+    uint8_t type, flags;
+    const unsigned char *payload;
+    size_t bytes;
+} dls_control;
+/* Takes one message; *used bytes of n. Errors: DLS_E_FORMAT (cut short, shorter than its type's
+   payload), DLS_E_VERSION (must be understood and is not). Unknown others come out as they are.
+   Pure. */
+DLS_API dls_status dls_control_read(dls_control *control, const void *from, size_t n, size_t *used);
+
+/* HELLO's payload. */
 typedef struct dls_hello {
-    uint32_t major, minor, rank, size, real_bytes;
-    uint64_t group;
-    char name[20];
+    uint32_t major, minor, size, wants;
+    uint8_t real_bytes, flags;
+    char name[DLS_NAME_BYTES];
 } dls_hello;
+#define DLS_HELLO_BYTES 32
+/* Pure. to, from: DLS_HELLO_BYTES bytes or more. Errors: DLS_E_FORMAT, DLS_E_VERSION. */
+DLS_API void dls_hello_write(const dls_hello *hello, void *to);
+DLS_API dls_status dls_hello_read(dls_hello *hello, const void *from, size_t n);
 
-/* Pure. to: DLS_FRAME_HEAD bytes. */
-DLS_API void dls_frame_write(const dls_frame *frame, unsigned char *to);
-/* Errors: DLS_E_CHECKSUM, DLS_E_VERSION, DLS_E_FORMAT (unknown type, too long, flags). Pure. */
-DLS_API dls_status dls_frame_read(dls_frame *frame, const unsigned char *from);
-/* to, from: DLS_HELLO_BYTES bytes. Errors: DLS_E_FORMAT, DLS_E_VERSION. Pure. */
-DLS_API void dls_hello_write(const dls_hello *hello, unsigned char *to);
-DLS_API dls_status dls_hello_read(dls_hello *hello, const unsigned char *from);
+/* Serial framing: COBS(packet, CRC-32C of it in 4 bytes little-endian) and a zero byte, which stands
+   nowhere else: after noise a receiver is in step again at the next zero. The CRC tells noise from
+   attack; whether a packet is genuine only its own tag says. (S. Cheshire, M. Baker: Consistent
+   Overhead Byte Stuffing, 1999.) */
+#define DLS_COBS_BYTES(n) ((n) + 4 + ((n) + 4) / 254 + 2) /* most bytes on the line of n */
+
+/* Frames a packet of at least 1 byte. Returns the bytes written to `to`, which must not overlap
+   packet; 0: to_max is too small, or bytes is 0. Pure. O(bytes). */
+DLS_API size_t dls_cobs_write(void *to, size_t to_max, const void *packet, size_t bytes);
+
+/* A decoder over the caller's memory. */
+typedef struct dls_cobs {
+    unsigned char *mem;
+    size_t size, used;
+    uint32_t bad;       /* damaged or overlong frames so far */
+    uint8_t left, code; /* bytes until the next code byte; the code before */
+    bool skip;          /* overlong: to the next zero */
+} dls_cobs;
+
+/* mem: as long as the longest packet plus 4; longer ones are skipped as damaged. */
+DLS_API void dls_cobs_init(dls_cobs *c, void *mem, size_t bytes);
+/* Takes bytes until a packet is complete or n ran out; *taken of n. Returns the packet's size, 0:
+   none yet. It stands at the start of mem until the next call. Damaged frames are counted in c->bad
+   and skipped. Pure but for *c and mem. O(*taken). */
+DLS_API size_t dls_cobs_read(dls_cobs *c, const void *bytes, size_t n, size_t *taken);
 
 /* ------------------------------------------------------------------------------------------------
    >>chan.api   sessions: Noise, records, loss recovery  deps: config base port crypt wire  */
@@ -1671,59 +1804,210 @@ DLS_API uint32_t dls_merkle_root(unsigned char *hashes, uint32_t count, uint32_t
 DLS_API dls_status dls_merkle_check(const dls_manifest *m, uint32_t index, const void *chunk,
                                     size_t bytes, const unsigned char *path, uint32_t path_hashes);
 
-/* ---- Loss recovery ---- */
+/* ---- Loss recovery ----
+   Sans I/O, one per session of a lossy link: which packets arrived, which must be sent again, when
+   the next may go. It has no memory, clock or randomness of its own. Packets are named by the
+   counters of their records: rising, gaps allowed. The caller owns the content: each packet that
+   carries more than an ack has a 16-byte ref, given back exactly once as acked or lost. A lost one
+   may have arrived all the same: receivers drop what they had. Times are microseconds of any clock;
+   one that jumps back stands still, one that jumps ahead does so by at most 9 minutes a call.
+   Use, whenever bytes or time come in: dls_flow_received for each new packet, dls_flow_ack_read for
+   each ack in it, dls_flow_tick; take out acked and lost; send what dls_flow_room allows, with
+   dls_flow_ack_write's body in front; when dls_flow_probe is still true, send an empty packet that
+   counts as eliciting; when dls_flow_ack_due is still true, send an ack alone.
+
+   Body of an ack, little-endian:
+     0  u32 low half of the greatest counter received   4  u16 us since it came, 65535: or more
+     6  u8 runs, 1..8   then, from the greatest counter down, as LEB128 of at most 16 bits in
+     shortest form: packets of the run - 1, and for each further run before that: packets missing
+     between - 1. */
+
+#define DLS_FLOW_RUNS 8                                /* most runs of counters an ack tells */
+#define DLS_FLOW_ACK_BYTES (7 + 6 * DLS_FLOW_RUNS - 3) /* longest body of an ack */
+
+/* A packet under way: the caller gives the memory, the flow does the rest. */
+typedef struct dls_sent {
+    uint32_t ref[4], pn, time;
+    uint16_t bytes;
+    uint8_t state, spare;
+} dls_sent;
+
+/* Read-only for callers but for max_ack_delay and ack_every, which both ends should hold alike. */
+typedef struct dls_flow {
+    dls_sent *ring;
+    uint64_t seen, pn_sent,
+        pn_got; /* last time given; greatest counters, valid if head, runs > 0 */
+    uint32_t clock, mask, mtu, head, oldest, newest; /* packets are numbered by place in the ring */
+    uint32_t in_flight, window, threshold, peak, peak_before;
+    uint32_t srtt, rttvar, latest, min_rtt, min_next, min_at, near, near_before;
+    uint32_t round, recovery, w_max, epoch, epoch_k, reno;
+    uint32_t undo_window, undo_seq, run_first, run_last;
+    uint32_t pace, last_sent, loss_at, round_at, round_bytes, rate;
+    uint32_t max_ack_delay, ack_at, got_at;
+    uint16_t round_lost, round_acked, acked, lost, spurious, reorder;
+    uint16_t run[DLS_FLOW_RUNS], gap[DLS_FLOW_RUNS]; /* received: packets, missing before them */
+    uint8_t told[DLS_FLOW_RUNS], runs;
+    uint8_t ack_every, ack_wait, pto_count, probes, samples, wait_eighths, flags;
+} dls_flow;
+
+typedef struct dls_flow_stats {
+    uint32_t srtt_us, min_rtt_us; /* 0: not measured yet */
+    uint32_t window_bytes, in_flight_bytes;
+    uint32_t rate_bytes;          /* delivered per second, over the last round trips */
+    uint32_t pto_count, spurious; /* timeouts since the last ack; losses that were none */
+} dls_flow_stats;
+
+/* ring: ring_max entries, a power of two from 4 to 32768. mtu_bytes: of one packet, 1..65535.
+   Errors: DLS_E_ARG. Owner. */
+DLS_API dls_status dls_flow_init(dls_flow *f, dls_sent *ring, int32_t ring_max, uint32_t mtu_bytes,
+                                 uint64_t now);
+/* Bytes of packets that may go out now: 0 or at least mtu_bytes. Congestion window, pacing, ring
+   and probes have their say. Owner. */
+DLS_API uint32_t dls_flow_room(dls_flow *f, uint64_t now);
+/* A packet went out. eliciting: it carries more than an ack, so it must be acked; only when
+   dls_flow_room allowed it, bytes 1..65535. ref4: 4 words, may be NULL when not eliciting. Owner. */
+DLS_API void dls_flow_sent(dls_flow *f, uint64_t pn, uint32_t bytes, bool eliciting,
+                           const uint32_t *ref4, uint64_t now);
+/* A packet came in that had not come before. Owner. */
+DLS_API void dls_flow_received(dls_flow *f, uint64_t pn, bool eliciting, uint64_t now);
+/* Whether an ack should go out now: after ack_every packets, max_ack_delay, or out of order. Pure. */
+DLS_API bool dls_flow_ack_due(const dls_flow *f, uint64_t now);
+/* The body of an ack. Returns its size, at most max; 0: nothing received, or max is under 8. It may
+   ride on any packet, also when it is not due. Owner. */
+DLS_API size_t dls_flow_ack_write(dls_flow *f, void *to, size_t max, uint64_t now);
+/* Reads an ack's body, *used of bytes. Errors: DLS_E_FORMAT, malformed or of what was never sent;
+   the flow is then as before. Owner. Source: RFC 9002. */
+DLS_API dls_status dls_flow_ack_read(dls_flow *f, const void *from, size_t bytes, size_t *used,
+                                     uint64_t now);
+/* Takes out the ref of a packet that is newly acked, or lost: its content must be sent again.
+   false: no more. Owner. */
+DLS_API bool dls_flow_next_acked(dls_flow *f, uint32_t *ref4);
+DLS_API bool dls_flow_next_lost(dls_flow *f, uint32_t *ref4);
+/* Time passes: losses by time, timeouts. Owner. */
+DLS_API void dls_flow_tick(dls_flow *f, uint64_t now);
+/* Whether something must be sent though there be nothing to say: a timeout asks for an ack. Pure. */
+DLS_API bool dls_flow_probe(const dls_flow *f);
+/* When a call is due: dls_flow_tick, an ack, or dls_flow_room after 0. UINT64_MAX: none. Pure. */
+DLS_API uint64_t dls_flow_deadline(const dls_flow *f);
+/* Pure. */
+DLS_API void dls_flow_report(const dls_flow *f, dls_flow_stats *to);
 
 /* ------------------------------------------------------------------------------------------------
-   >>peer.api   engine without I/O: roster by rank, heartbeat, messages  deps: config base wire
+   >>peer.api   engine without I/O: sessions, messages, views, routes
+   deps: config base port crypt wire chan
    Bytes in, time in; bytes out, next deadline, next event out. No sockets, threads, clock, memory
    of its own. Not safe for several threads at once: its owner locks. Times are microseconds of any
-   clock that does not jump back (if it does, nothing breaks). */
+   clock; jumps of it cost at most a heartbeat. A `rank` is a place in the engine's table of
+   devices: the order of the roster it was made with, or the ranks of a group without keys. */
 
 typedef struct dls_peer dls_peer;
 
+/* Keeps `bytes` of state so that they survive a restart; returns when they do. False: it failed. */
+typedef bool (*dls_store_fn)(void *user, const void *state, size_t bytes);
+#define DLS_STATE_BYTES(devices) (32 + 8 * (size_t)(devices))
+
 typedef struct dls_peer_desc {
-    int32_t rank, size;    /* who I am, and how many we are (1..1024) */
-    const char *name;      /* up to 19 bytes, for reports; NULL: "peer" */
-    uint64_t group;        /* both ends of a link must agree on it */
-    int32_t ops_max;       /* sends and receives under way at once; 0: 32 */
-    uint64_t heartbeat_us; /* 0: 200 ms */
-    uint64_t timeout_us;   /* silence after which a peer is lost; 0: 10 s */
+    /* With keys: the signed roster says who belongs. Without (roster NULL): `size` ranks on links
+       that are allowed to be plain, all with every role but DLS_ROLE_COORD. */
+    const dls_roster *roster;
+    uint32_t id;                 /* mine in the roster */
+    const unsigned char *secret; /* my X25519 secret, 32 bytes; not for a DLS_DEVICE_SMALL */
+    const unsigned char *psk;    /* the group's 32 bytes, a SMALL device's own; NULL: plain only */
+    const unsigned char *root;   /* root's Ed25519 public key, for newer rosters; NULL: taken only
+                                    from devices with DLS_ROLE_COORD */
+    uint32_t boot;               /* must be greater at every start of this device */
+    int32_t rank, size;          /* without a roster: who I am, how many we are (1..1024) */
+    uint32_t group;              /* without a roster: both ends must agree on it */
+    const char *name;            /* up to 19 bytes, for reports; NULL: "peer" */
+    bool gateway;                /* pass packets on between neighbours */
+    int32_t devices_max;         /* the roster may grow to; 0: as many as there are */
+    int32_t sessions_max;        /* 0: devices + 4 */
+    int32_t ports_max;           /* 0: sessions_max + 4 */
+    int32_t ops_max;             /* sends and receives under way at once; 0: 32, MCU 8 */
+    int32_t window;              /* packets in flight on a lossy link, power of 2; 0: 512, MCU 8 */
+    int32_t control_bytes;       /* control messages waiting per session; 0: 2048, MCU 256 */
+    int32_t relay_bytes;         /* packets a gateway holds; 0: 65536 with gateway */
+    uint64_t heartbeat_us;       /* 0: 200 ms */
+    uint64_t timeout_us;         /* silence after which a peer is lost; 0: 2 s */
+    dls_store_fn store;          /* needed with DLS_ROLE_COORD */
+    void *store_user;
+    const void *stored; /* what store kept last, NULL: a device that never ran */
+    size_t stored_bytes;
 } dls_peer_desc;
 
 /* Bytes an engine needs; 0 when the desc is out of range. Pure. */
 DLS_API size_t dls_peer_size(const dls_peer_desc *desc);
-/* Errors: DLS_E_ARG, DLS_E_MEMORY. */
+/* Errors: DLS_E_ARG (limits; a coordinator without store; a key that is missing), DLS_E_NOT_FOUND
+   (id is not in the roster), DLS_E_MEMORY, DLS_E_FORMAT (stored), DLS_E_REFUSED (I am revoked). */
 DLS_API dls_status dls_peer_init(dls_peer **peer, const dls_peer_desc *desc, void *mem,
                                  size_t bytes);
+/* Wipes keys. */
+DLS_API void dls_peer_close(dls_peer *peer);
 
-/* A byte stream to somebody exists now. Returns its number, or -1 when all links are taken: refuse
-   the stream. rank: whom we called, -1 when we were called. */
-DLS_API int32_t dls_peer_link_open(dls_peer *peer, int32_t rank, uint64_t now);
-/* The stream broke or closed. */
-DLS_API void dls_peer_link_close(dls_peer *peer, int32_t link, uint64_t now);
-/* Whether the engine wants the stream closed: it was refused, lost or done. The driver then closes
-   it and calls dls_peer_link_close. */
-DLS_API bool dls_peer_link_done(const dls_peer *peer, int32_t link);
+/* ---- Ports: where packets or bytes come and go ---- */
 
-/* Where the next bytes read from a link go; *size 0: nothing is wanted now (flow control). After
-   reading n of them: rx_done. Errors of rx_done: those of frames; the link is then done. */
-DLS_API void *dls_peer_rx_span(dls_peer *peer, int32_t link, size_t *size);
-DLS_API dls_status dls_peer_rx_done(dls_peer *peer, int32_t link, size_t n, uint64_t now);
-/* The same for bytes already read: takes what it can, *taken of n. */
-DLS_API dls_status dls_peer_rx(dls_peer *peer, int32_t link, const void *bytes, size_t n,
-                               size_t *taken, uint64_t now);
-/* Bytes to write to a link; *size 0: none now. After writing n of them: tx_done. */
-DLS_API const void *dls_peer_tx_span(dls_peer *peer, int32_t link, size_t *size);
-DLS_API void dls_peer_tx_done(dls_peer *peer, int32_t link, size_t n, uint64_t now);
-/* Time passes: heartbeats are queued, silent peers lost. */
+typedef enum dls_port_kind {
+    DLS_PORT_PACKET = 1, /* datagrams to and from many addresses, lossy: UDP, ESP-NOW, CAN-FD */
+    DLS_PORT_SERIAL,     /* bytes, lossy, one neighbour: UART */
+    DLS_PORT_STREAM      /* bytes, in order and complete, one neighbour: TCP, pipes */
+} dls_port_kind;
+
+/* Opaque to the engine: IPv4 and port, IPv6 and port, a radio's address. */
+typedef struct dls_addr {
+    uint8_t size, bytes[19];
+} dls_addr;
+
+typedef struct dls_port_desc {
+    dls_port_kind kind;
+    int32_t mtu;  /* longest packet, bytes: 64..65535 */
+    bool plain;   /* sessions without keys may open here: loopback, or a wire you trust */
+    bool call;    /* SERIAL, STREAM: open a session with `rank`; else wait to be called */
+    int32_t rank; /* whom */
+    void *mem;    /* for the port alone, DLS_PORT_BYTES(kind, mtu), until it is closed */
+    size_t bytes;
+} dls_port_desc;
+#define DLS_PORT_BYTES(kind, mtu)                                                                  \
+    ((kind) == DLS_PORT_PACKET ? (size_t)0 : 2 * DLS_COBS_BYTES((size_t)(mtu)) + 8)
+
+/* Returns the port's number, -1 when ports_max are open or the desc is out of range. */
+DLS_API int32_t dls_peer_port_open(dls_peer *peer, const dls_port_desc *desc, uint64_t now);
+/* The link broke or was closed: sessions over it are lost. */
+DLS_API void dls_peer_port_close(dls_peer *peer, int32_t port, uint64_t now);
+/* STREAM: the engine wants it closed, its session was refused, lost or has left. */
+DLS_API bool dls_peer_port_done(const dls_peer *peer, int32_t port);
+
+/* SERIAL, STREAM: where the next bytes read go; after reading n of them: rx_done. Errors of
+   rx_done: DLS_E_FORMAT, DLS_E_AUTH, ...: a stream is then done. */
+DLS_API void *dls_peer_rx_span(dls_peer *peer, int32_t port, size_t *size);
+DLS_API dls_status dls_peer_rx_done(dls_peer *peer, int32_t port, size_t n, uint64_t now);
+/* The same for bytes already read; all n are taken. */
+DLS_API dls_status dls_peer_rx(dls_peer *peer, int32_t port, const void *bytes, size_t n,
+                               uint64_t now);
+/* SERIAL, STREAM: bytes to write; *size 0: none now. After writing n of them: tx_done. */
+DLS_API const void *dls_peer_tx_span(dls_peer *peer, int32_t port, size_t *size, uint64_t now);
+DLS_API void dls_peer_tx_done(dls_peer *peer, int32_t port, size_t n, uint64_t now);
+/* PACKET: one came; bytes are decrypted in place. What does not belong here is silently dropped. */
+DLS_API void dls_peer_rx_packet(dls_peer *peer, int32_t port, const dls_addr *from, void *bytes,
+                                size_t n, uint64_t now);
+/* PACKET: the next packet to send, at most mtu bytes into buf, and to whom. 0: none now. */
+DLS_API size_t dls_peer_tx_packet(dls_peer *peer, int32_t port, dls_addr *to, void *buf,
+                                  uint64_t now);
+/* PACKET: `rank` may be reached at an address; a session is tried there until there is one. */
+DLS_API void dls_peer_call(dls_peer *peer, int32_t rank, int32_t port, const dls_addr *to,
+                           uint64_t now);
+/* Time passes: heartbeats, retries, losses, elections. */
 DLS_API void dls_peer_tick(dls_peer *peer, uint64_t now);
-/* When dls_peer_tick has work next. */
+/* When dls_peer_tick or dls_peer_tx_* has work next, if nothing else happens. */
 DLS_API uint64_t dls_peer_deadline(const dls_peer *peer);
 
+/* ---- Who is there ---- */
+
 typedef enum dls_peer_event_type {
-    DLS_PEER_UP = 1,
+    DLS_PEER_UP = 1, /* a session is open */
     DLS_PEER_LOST,
-    DLS_PEER_LEFT
+    DLS_PEER_LEFT,
+    DLS_PEER_VIEW,  /* the view changed */
+    DLS_PEER_ROSTER /* a newer roster was installed */
 } dls_peer_event_type;
 typedef struct dls_peer_event {
     dls_peer_event_type type;
@@ -1735,21 +2019,63 @@ DLS_API bool dls_peer_next_event(dls_peer *peer, dls_peer_event *event);
 /* Peers that are up, myself included. */
 DLS_API int32_t dls_peer_up(const dls_peer *peer);
 DLS_API bool dls_peer_is_up(const dls_peer *peer, int32_t rank);
-/* Name a peer gave; "" before its hello. */
+/* Whether the session with a peer came through a gateway. */
+DLS_API bool dls_peer_is_relayed(const dls_peer *peer, int32_t rank);
+/* Devices in the table; ranks are 0..count-1. */
+DLS_API int32_t dls_peer_count(const dls_peer *peer);
+DLS_API int32_t dls_peer_rank_of(const dls_peer *peer, uint32_t id); /* -1: not in the table */
+/* Name of the roster, or what a peer of a group without keys gave; "" before its hello. */
 DLS_API const char *dls_peer_name(const dls_peer *peer, int32_t rank);
-/* Says goodbye on all links; they are done once that is written. */
+/* Why the last session with a peer ended or could not open, for reports. */
+DLS_API dls_status dls_peer_why(const dls_peer *peer, int32_t rank);
+/* Says goodbye in all sessions; they end once that is written. */
 DLS_API void dls_peer_leave(dls_peer *peer);
 
-/* Messages: memory to memory, matched by rank and tag, in order per rank. data must stay until the
-   op is done. Returns an op number, or -1 when ops_max are under way. A message nobody has asked
-   for yet stops its link (bytes wait at the sender) until dls_peer_recv asks. Lengths must agree.
-   */
+/* A view: who works together now. Decided by a majority of the roster's coordinators, so there is
+   never more than one with a number; a device that cannot reach that majority keeps its old view
+   and can decide nothing. Ongaro & Ousterhout 2014 (elections, terms), with the view as the only
+   state. Without coordinators there are no views: number 0. */
+typedef struct dls_view {
+    uint32_t number, term;
+    int32_t coordinator; /* rank */
+    int32_t count;       /* members */
+    const int32_t *rank; /* ascending by device id; -1: a device my roster does not have yet */
+    int32_t mine;        /* my place in it, -1: I am not a member */
+} dls_view;
+DLS_API void dls_peer_view(const dls_peer *peer, dls_view *view);
+
+/* Installs a newer signed roster and passes it on: revoked devices are out at once. Errors:
+   DLS_E_STATE (not newer), DLS_E_AUTH, DLS_E_FORMAT, DLS_E_LIMIT (devices_max), DLS_E_REFUSED (I am
+   revoked). bytes must stay: peers that have an older one fetch it. */
+DLS_API dls_status dls_peer_roster(dls_peer *peer, const void *bytes, size_t count, uint64_t now);
+/* Where newer rosters from peers are kept; without, none is fetched. */
+DLS_API void dls_peer_roster_space(dls_peer *peer, void *mem, size_t bytes);
+
+/* ---- Messages: memory to memory, matched by rank and tag, in order per rank and tag ---- */
+
+typedef enum dls_class { /* what goes first over a link */
+                         DLS_CLASS_ACTIVATION = 0,
+                         DLS_CLASS_GRADIENT,
+                         DLS_CLASS_BULK
+} dls_class;
+
+/* Moves when the receiver has asked: nothing is held in between, a message nobody asks for waits at
+   its sender and delays nobody. data must stay until the op is done. Returns an op number, or -1
+   when ops_max are under way. A send is done when the receiver has all bytes (STREAM: when they are
+   written). Lengths must agree: else both end with DLS_E_MISMATCH. Most bytes: 2^32 - 1. */
 DLS_API int32_t dls_peer_send(dls_peer *peer, int32_t rank, uint32_t tag, const void *data,
                               size_t bytes);
 DLS_API int32_t dls_peer_recv(dls_peer *peer, int32_t rank, uint32_t tag, void *data, size_t bytes);
+/* A receive of which the first `from` bytes are here already: goes on where a broken one stopped.
+   dls_peer_op_have says how many bytes from the start are there. */
+DLS_API int32_t dls_peer_recv_from(dls_peer *peer, int32_t rank, uint32_t tag, void *data,
+                                   size_t bytes, size_t from);
+DLS_API size_t dls_peer_op_have(const dls_peer *peer, int32_t op);
+/* Right after dls_peer_send: its class, unless DLS_CLASS_GRADIENT. */
+DLS_API void dls_peer_op_class(dls_peer *peer, int32_t op, dls_class kind);
 /* Whether an op is finished; then *status, and the number is free for another. */
 DLS_API bool dls_peer_op_done(dls_peer *peer, int32_t op, dls_status *status);
-/* Forgets an op, whatever its state. */
+/* Forgets an op, whatever its state; the other side's ends with DLS_E_PEER. */
 DLS_API void dls_peer_op_drop(dls_peer *peer, int32_t op);
 
 /* ------------------------------------------------------------------------------------------------
@@ -1824,22 +2150,27 @@ DLS_API dls_status dls_job_cut(dls_net *net, int32_t stages, const int32_t *shar
 /* ------------------------------------------------------------------------------------------------
    >>link.api   drivers: memory, TCP  deps: config base port wire peer */
 
-/* Moves bytes both ways between two engines' links until neither has more. Returns bytes moved. */
-DLS_API size_t dls_loop_pump(dls_peer *a, int32_t link_a, dls_peer *b, int32_t link_b,
+/* Moves bytes both ways between two engines' SERIAL or STREAM ports until neither has more. Returns
+   bytes moved. */
+DLS_API size_t dls_loop_pump(dls_peer *a, int32_t port_a, dls_peer *b, int32_t port_b,
                              uint64_t now);
 
 #if DLS_ENABLE_SOCKETS
-/* TCP among ranks at addresses "127.0.0.1:7000,127.0.0.1:7001,..." (one per rank): listens on its
-   own, calls those of lower ranks, calls again until they answer. */
+/* TCP among ranks at addresses "192.168.1.5:7000,192.168.1.6:7000,..." (one per rank): listens on
+   its own, calls those of lower ranks, calls again until they answer. An engine without keys gets
+   loopback addresses only, unless allow_plaintext says that whoever reaches the port may join and
+   read everything. */
 typedef struct dls_tcp dls_tcp;
 typedef struct dls_tcp_desc {
     dls_peer *peer;
     int32_t rank, size;
     const char *peers;
+    int32_t record_bytes; /* longest packet; 0: 65535, from 33 peers on 16384 */
+    bool allow_plaintext;
 } dls_tcp_desc;
 DLS_API size_t dls_tcp_size(const dls_tcp_desc *desc);
-/* Errors: DLS_E_ARG (addresses), DLS_E_REFUSED (one is not loopback), DLS_E_IO (cannot listen);
-   *error says which and why. */
+/* Errors: DLS_E_ARG (addresses), DLS_E_REFUSED (one is not loopback, and there are no keys),
+   DLS_E_IO (cannot listen); *error says which and why. */
 DLS_API dls_status dls_tcp_init(dls_tcp **tcp, const dls_tcp_desc *desc, void *mem, size_t bytes,
                                 dls_error *error);
 /* Waits up to timeout_us for bytes, room or a wake-up, and moves them. lock, unlock (may be NULL)
@@ -2527,6 +2858,14 @@ DLSI_FN uint64_t dlsi_port_now(void) {
 #endif
 #endif
 DLS_API uint64_t dls_now_us(void) { return DLS_NOW_US(); }
+#if DLSI_HOSTED
+/* Seconds of the calendar, for what must be greater at each start of the program. */
+DLSI_FN uint32_t dlsi_port_seconds(void) {
+    struct timespec t;
+    if (clock_gettime(CLOCK_REALTIME, &t) != 0) return 0;
+    return (uint32_t)((uint64_t)t.tv_sec & 0xFFFFFFFFu);
+}
+#endif
 
 #if DLSI_HOSTED && defined(_SC_NPROCESSORS_ONLN)
 DLS_API int32_t dls_cpu_count(void) {
@@ -14129,52 +14468,188 @@ DLS_API void dls_ed25519_sign(unsigned char *sig64, const void *msg, size_t byte
 /* ------------------------------------------------------------------------------------------------
    >>wire.impl  deps: config base wire.api      */
 
-DLS_API void dls_frame_write(const dls_frame *frame, unsigned char *to) {
-    to[0] = (unsigned char)frame->type;
-    to[1] = 1;
-    dlsi_store16(to + 2, frame->flags);
-    dlsi_store32(to + 4, frame->bytes);
-    dlsi_store32(to + 8, frame->tag);
-    dlsi_store32(to + 12, dls_crc32c(0, to, 12));
+DLS_API void dls_init_head_write(const dls_init_head *head, void *to) {
+    unsigned char *p = (unsigned char *)to;
+    p[0] = head->type;
+    p[1] = DLS_WIRE_VERSION;
+    p[2] = head->pattern;
+    p[3] = 0;
+    dlsi_store32(p + 4, head->index);
+    dlsi_store32(p + 8, head->id);
+    dlsi_store32(p + 12, head->group_or_index);
 }
-DLS_API dls_status dls_frame_read(dls_frame *frame, const unsigned char *from) {
-    frame->type = from[0];
-    frame->flags = dlsi_load16(from + 2);
-    frame->bytes = dlsi_load32(from + 4);
-    frame->tag = dlsi_load32(from + 8);
-    if (dls_crc32c(0, from, 12) != dlsi_load32(from + 12)) return DLS_E_CHECKSUM;
-    if (from[1] != 1) return DLS_E_VERSION;
-    if (frame->type < 1 || frame->type >= DLS_FRAME_TYPES || frame->bytes > DLS_FRAME_MOST)
+DLS_API dls_status dls_init_head_read(dls_init_head *head, const void *from, size_t n) {
+    const unsigned char *p = (const unsigned char *)from;
+    if (n < DLS_INIT_PLAIN || (p[0] != DLS_PACKET_INIT && p[0] != DLS_PACKET_RESP))
         return DLS_E_FORMAT;
-    if (frame->type == DLS_FRAME_DATA) return frame->flags <= 3 ? DLS_OK : DLS_E_FORMAT;
-    if (frame->flags != 0 || frame->bytes != (frame->type == DLS_FRAME_HELLO ? DLS_HELLO_BYTES : 0))
+    if (p[1] != DLS_WIRE_VERSION) return DLS_E_VERSION;
+    if (p[3] != 0 || p[2] > 3 || p[2] == 2 || n != (p[2] == 0 ? DLS_INIT_PLAIN : DLS_INIT_BYTES))
         return DLS_E_FORMAT;
+    head->type = p[0];
+    head->pattern = p[2];
+    head->index = dlsi_load32(p + 4);
+    head->id = dlsi_load32(p + 8);
+    head->group_or_index = dlsi_load32(p + 12);
     return DLS_OK;
 }
-DLS_API void dls_hello_write(const dls_hello *hello, unsigned char *to) {
-    memcpy(to, "DLSP", 4);
-    dlsi_store16(to + 4, hello->major);
-    dlsi_store16(to + 6, hello->minor);
-    dlsi_store32(to + 8, hello->rank);
-    dlsi_store32(to + 12, hello->size);
-    dlsi_store64(to + 16, hello->group);
-    dlsi_store32(to + 24, hello->real_bytes);
-    memcpy(to + 28, hello->name, sizeof hello->name);
+DLS_API void dls_data_head_write(const dls_data_head *head, void *to) {
+    unsigned char *p = (unsigned char *)to;
+    p[0] = DLS_PACKET_DATA;
+    p[1] = 0;
+    dlsi_store16(p + 2, head->index);
+    dlsi_store32(p + 4, head->counter);
 }
-DLS_API dls_status dls_hello_read(dls_hello *hello, const unsigned char *from) {
+DLS_API dls_status dls_data_head_read(dls_data_head *head, const void *from, size_t n) {
+    const unsigned char *p = (const unsigned char *)from;
+    if (n < DLS_HEAD_BYTES || p[0] != DLS_PACKET_DATA || p[1] != 0) return DLS_E_FORMAT;
+    head->index = dlsi_load16(p + 2);
+    head->counter = dlsi_load32(p + 4);
+    return DLS_OK;
+}
+
+DLS_API size_t dls_frame_head_bytes(dls_frame_kind kind) {
+    static const uint8_t bytes[DLS_FRAME_KINDS] = {1, 2, 5, 9, 1, 10};
+    return kind < DLS_FRAME_KINDS ? bytes[kind] : 0;
+}
+DLS_API void dls_frame_write(const dls_frame *frame, void *to) {
+    unsigned char *p = (unsigned char *)to;
+    p[0] = frame->kind;
+    if (frame->kind == DLS_FRAME_ACK) p[1] = (unsigned char)frame->bytes;
+    if (frame->kind == DLS_FRAME_CONTROL) {
+        dlsi_store16(p + 1, frame->a);
+        dlsi_store16(p + 3, (uint32_t)frame->bytes);
+    } else if (frame->kind == DLS_FRAME_CHUNK || frame->kind == DLS_FRAME_RELAY) {
+        if (frame->kind == DLS_FRAME_RELAY) *++p = frame->hops;
+        dlsi_store32(p + 1, frame->a);
+        dlsi_store32(p + 5, frame->b);
+    }
+}
+DLS_API dls_status dls_frame_read(dls_frame *frame, const void *from, size_t n, size_t *used) {
+    const unsigned char *p = (const unsigned char *)from;
+    const size_t head = n > 0 ? dls_frame_head_bytes((dls_frame_kind)p[0]) : 0;
+    DLSI_ZERO(*frame);
+    if (head == 0 || n < head) return DLS_E_FORMAT;
+    frame->kind = p[0];
+    frame->body = p + head;
+    frame->bytes = n - head;
+    if (frame->kind == DLS_FRAME_ACK) frame->bytes = p[1];
+    if (frame->kind == DLS_FRAME_PING) frame->bytes = 0;
+    if (frame->kind == DLS_FRAME_CONTROL) {
+        frame->a = dlsi_load16(p + 1);
+        frame->bytes = dlsi_load16(p + 3);
+    } else if (frame->kind == DLS_FRAME_CHUNK || frame->kind == DLS_FRAME_RELAY) {
+        if (frame->kind == DLS_FRAME_RELAY) frame->hops = *++p;
+        frame->a = dlsi_load32(p + 1);
+        frame->b = dlsi_load32(p + 5);
+    }
+    *used = head + frame->bytes;
+    return frame->bytes <= n - head ? DLS_OK : DLS_E_FORMAT;
+}
+
+DLS_API dls_status dls_control_read(dls_control *control, const void *from, size_t n,
+                                    size_t *used) {
+    static const uint8_t least[DLS_CONTROL_TYPES] = {0, DLS_HELLO_BYTES, 16, 5, 4, 0, 0, 8, 14, 16};
+    const unsigned char *p = (const unsigned char *)from;
+    if (n < 4 || dlsi_load16(p + 2) > n - 4) return DLS_E_FORMAT;
+    control->type = p[0];
+    control->flags = p[1];
+    control->payload = p + 4;
+    control->bytes = dlsi_load16(p + 2);
+    *used = 4 + control->bytes;
+    if (control->type == 0 || control->type >= DLS_CONTROL_TYPES)
+        return (control->flags & 1u) != 0 ? DLS_E_VERSION : DLS_OK;
+    return control->bytes >= least[control->type] ? DLS_OK : DLS_E_FORMAT;
+}
+DLS_API void dls_hello_write(const dls_hello *hello, void *to) {
+    unsigned char *p = (unsigned char *)to;
+    dlsi_store16(p, hello->major);
+    dlsi_store16(p + 2, hello->minor);
+    dlsi_store32(p + 4, hello->size);
+    p[8] = hello->real_bytes;
+    p[9] = hello->flags;
+    dlsi_store16(p + 10, hello->wants);
+    memcpy(p + 12, hello->name, DLS_NAME_BYTES);
+}
+DLS_API dls_status dls_hello_read(dls_hello *hello, const void *from, size_t n) {
+    const unsigned char *p = (const unsigned char *)from;
     size_t i;
-    hello->major = dlsi_load16(from + 4);
-    hello->minor = dlsi_load16(from + 6);
-    hello->rank = dlsi_load32(from + 8);
-    hello->size = dlsi_load32(from + 12);
-    hello->group = dlsi_load64(from + 16);
-    hello->real_bytes = dlsi_load32(from + 24);
-    memcpy(hello->name, from + 28, sizeof hello->name);
-    if (memcmp(from, "DLSP", 4) != 0 || hello->name[sizeof hello->name - 1] != '\0')
-        return DLS_E_FORMAT;
+    if (n < DLS_HELLO_BYTES) return DLS_E_FORMAT;
+    hello->major = dlsi_load16(p);
+    hello->minor = dlsi_load16(p + 2);
+    hello->size = dlsi_load32(p + 4);
+    hello->real_bytes = p[8];
+    hello->flags = p[9];
+    hello->wants = dlsi_load16(p + 10);
+    memcpy(hello->name, p + 12, DLS_NAME_BYTES);
+    if (hello->name[DLS_NAME_BYTES - 1] != '\0' || hello->wants == 0) return DLS_E_FORMAT;
     for (i = 0; hello->name[i] != '\0'; i++) /* names reach terminals */
         if (hello->name[i] < ' ' || hello->name[i] > '~') return DLS_E_FORMAT;
     return hello->major == DLS_VERSION_MAJOR ? DLS_OK : DLS_E_VERSION;
+}
+
+DLS_API size_t dls_cobs_write(void *to, size_t to_max, const void *packet, size_t bytes) {
+    unsigned char *out = (unsigned char *)to;
+    const unsigned char *in = (const unsigned char *)packet;
+    unsigned char crc[4];
+    size_t i, at = 1, code = 0; /* where the next byte and the code of this block go */
+    if (bytes == 0 || bytes > to_max || to_max - bytes < DLS_COBS_BYTES(bytes) - bytes) return 0;
+    dlsi_store32(crc, dls_crc32c(0, packet, bytes));
+    for (i = 0; i < bytes + 4; i++) {
+        const unsigned char b = i < bytes ? in[i] : crc[i - bytes];
+        if (b != 0) out[at++] = b;
+        if (b == 0 || at - code == 255) {
+            out[code] = (unsigned char)(at - code);
+            code = at++;
+        }
+    }
+    out[code] = (unsigned char)(at - code);
+    out[at++] = 0;
+    return at;
+}
+DLS_API void dls_cobs_init(dls_cobs *c, void *mem, size_t bytes) {
+    DLSI_ZERO(*c);
+    c->mem = (unsigned char *)mem;
+    c->size = bytes;
+    c->code = 255; /* no zero stands before the first block */
+}
+DLSI_FN void dlsi_cobs_put(dls_cobs *c, unsigned char b) {
+    if (c->used < c->size)
+        c->mem[c->used++] = b;
+    else
+        c->skip = true;
+}
+/* A zero came: what the frame held, 0 when it was damaged or nothing. Then the next begins. */
+DLSI_FN size_t dlsi_cobs_end(dls_cobs *c) {
+    size_t n = c->used;
+    const bool idle = n == 0 && c->code == 255 && c->left == 0 && !c->skip;
+    if (c->skip || c->left != 0 || n < 5 ||
+        dls_crc32c(0, c->mem, n - 4) != dlsi_load32(c->mem + n - 4))
+        n = 4;
+    if (n == 4 && !idle) c->bad++;
+    c->used = 0;
+    c->left = 0;
+    c->code = 255;
+    c->skip = false;
+    return n - 4;
+}
+DLS_API size_t dls_cobs_read(dls_cobs *c, const void *bytes, size_t n, size_t *taken) {
+    const unsigned char *in = (const unsigned char *)bytes;
+    size_t i, got = 0;
+    for (i = 0; i < n && got == 0; i++) {
+        const unsigned char b = in[i];
+        if (b == 0)
+            got = dlsi_cobs_end(c);
+        else if (c->left > 0) {
+            dlsi_cobs_put(c, b);
+            c->left--;
+        } else { /* a code byte; the block before ended in a zero unless it was a full one */
+            if (c->code != 255) dlsi_cobs_put(c, 0);
+            c->code = b;
+            c->left = (uint8_t)(b - 1);
+        }
+    }
+    *taken = i;
+    return got;
 }
 
 /* ------------------------------------------------------------------------------------------------
@@ -14870,79 +15345,812 @@ DLS_API dls_status dls_merkle_check(const dls_manifest *m, uint32_t index, const
 }
 
 /* ---- Loss recovery ---- */
+/* Times are 32-bit microseconds of the flow's own clock, which never goes back; two of them are
+   compared by the sign of their difference. Nothing outlives 18 minutes, see dls_flow_tick. */
+
+enum { DLSI_SENT_DONE = 0, DLSI_SENT_OUT, DLSI_SENT_ACKED, DLSI_SENT_LOST, DLSI_SENT_GONE };
+#define DLSI_FLOW_PROBED                                                                           \
+    8u /* in state, beside LOST and GONE: given up by a timeout, on suspicion */
+enum { DLSI_FLOW_LOSS_TIMER = 1, DLSI_FLOW_ACK_TIMER = 2, DLSI_FLOW_EPOCH = 4, DLSI_FLOW_RUN = 8 };
+#define DLSI_FLOW_LATE 64u  /* entries that are done with, looked at for late acks */
+#define DLSI_FLOW_KEEP 179u /* of 256: what a loss leaves of the window; CUBIC's 0.7 */
+
+DLSI_FN uint32_t dlsi_flow_clock(const dls_flow *f, uint64_t now) {
+    uint64_t ahead = now - f->seen;
+    if (ahead > UINT64_MAX / 2) ahead = 0; /* the caller's clock jumped back */
+    return f->clock + (uint32_t)dlsi_min_u64(ahead, (uint64_t)1 << 29);
+}
+DLSI_FN void dlsi_flow_now(dls_flow *f, uint64_t now) {
+    f->clock = dlsi_flow_clock(f, now);
+    f->seen = now;
+    if (f->in_flight == 0) f->pace = f->clock;
+}
+DLSI_FN bool dlsi_flow_due(const dls_flow *f, uint32_t at) { return (f->clock - at) >> 31 == 0; }
+DLSI_FN uint32_t dlsi_min_u32(uint32_t a, uint32_t b) { return a < b ? a : b; }
+DLSI_FN uint32_t dlsi_max_u32(uint32_t a, uint32_t b) { return a > b ? a : b; }
+/* a * b / c, at most UINT32_MAX. */
+DLSI_FN uint32_t dlsi_scale(uint32_t a, uint32_t b, uint32_t c) {
+    return (uint32_t)dlsi_min_u64((uint64_t)a * b / (c > 0 ? c : 1), UINT32_MAX);
+}
+DLSI_FN dls_sent *dlsi_flow_at(const dls_flow *f, uint32_t seq) { return &f->ring[seq & f->mask]; }
+DLSI_FN bool dlsi_flow_full(const dls_flow *f) { return f->head - f->oldest > f->mask; }
+DLSI_FN bool dlsi_flow_slow(const dls_flow *f) { return f->window < f->threshold; }
+
+DLS_API dls_status dls_flow_init(dls_flow *f, dls_sent *ring, int32_t ring_max, uint32_t mtu_bytes,
+                                 uint64_t now) {
+    DLSI_ZERO(*f);
+    if (ring == NULL || ring_max < 4 || ring_max > 32768 || (ring_max & (ring_max - 1)) != 0 ||
+        mtu_bytes < 1 || mtu_bytes > 65535)
+        return DLS_E_ARG;
+    memset(ring, 0, (size_t)ring_max * sizeof *ring);
+    f->ring = ring;
+    f->mask = (uint32_t)ring_max - 1;
+    f->mtu = mtu_bytes;
+    f->seen = now;
+    f->window = 10 * mtu_bytes;
+    f->threshold = f->min_rtt = f->min_next = f->near = f->near_before = UINT32_MAX;
+    f->srtt = 333000;
+    f->rttvar = 333000 / 2;
+    f->max_ack_delay = 4000;
+    f->ack_every = 2;
+    f->reorder = 3;
+    f->wait_eighths = 9;
+    return DLS_OK;
+}
+
+/* ---- Loss recovery: sending ---- */
+
+/* Microseconds until the window has gone out once; a little faster than it is acked, so that the
+   window rules. */
+DLSI_FN uint32_t dlsi_flow_pace(const dls_flow *f, uint32_t bytes) {
+    const uint32_t time = dlsi_scale(bytes, f->srtt, f->window);
+    if (f->min_rtt == UINT32_MAX) return 0;
+    return dlsi_flow_slow(f) ? time / 2 : time - time / 5;
+}
+DLS_API uint32_t dls_flow_room(dls_flow *f, uint64_t now) {
+    uint32_t room, late;
+    dlsi_flow_now(f, now);
+    if (dlsi_flow_full(f)) return 0;
+    if (f->probes > 0) return f->mtu;
+    if (f->in_flight + f->mtu > f->window || !dlsi_flow_due(f, f->pace)) return 0;
+    room = f->window - f->in_flight;
+    late = dlsi_min_u32(f->clock - f->pace, 1000);
+    if (f->min_rtt != UINT32_MAX)
+        room = dlsi_min_u32(room, f->mtu + dlsi_scale(late, f->mtu, dlsi_flow_pace(f, f->mtu)));
+    return dlsi_min_u32(room, (f->mask + 1 - (f->head - f->oldest)) * f->mtu);
+}
+DLS_API void dls_flow_sent(dls_flow *f, uint64_t pn, uint32_t bytes, bool eliciting,
+                           const uint32_t *ref4, uint64_t now) {
+    dls_sent *e = dlsi_flow_at(f, f->head);
+    dlsi_flow_now(f, now);
+    f->pn_sent = pn;
+    if (!eliciting) return;
+    DLS_ASSERT(!dlsi_flow_full(f) && bytes >= 1 && bytes <= 65535);
+    memcpy(e->ref, ref4, sizeof e->ref);
+    e->pn = (uint32_t)(pn & UINT32_MAX);
+    e->time = f->last_sent = f->clock;
+    e->bytes = (uint16_t)bytes;
+    e->state = DLSI_SENT_OUT;
+    if (f->in_flight == 0) { /* after a rest */
+        f->round_at = f->clock;
+        f->round_bytes = 0;
+        f->flags &= (uint8_t)~DLSI_FLOW_EPOCH;
+    }
+    f->head++;
+    f->in_flight += bytes;
+    f->peak = dlsi_max_u32(f->peak, f->in_flight);
+    if (f->probes > 0) f->probes--;
+    /* credit for being late is worth 1 ms: what a coarse timer or a busy machine needs */
+    if (dlsi_flow_due(f, f->pace + 1000)) f->pace = f->clock - 1000;
+    f->pace += dlsi_flow_pace(f, bytes);
+}
+
+/* ---- Loss recovery: acks to the peer ---- */
+
+/* A run that would be too long to count forgets its oldest part, and the runs below it. */
+DLSI_FN void dlsi_flow_more(dls_flow *f, int32_t i) {
+    if (f->run[i] < 65535)
+        f->run[i]++;
+    else
+        f->runs = (uint8_t)(i + 1);
+}
+DLSI_FN void dlsi_flow_insert(dls_flow *f, int32_t i) {
+    int32_t k;
+    if (f->runs < DLS_FLOW_RUNS) f->runs++;
+    for (k = f->runs - 1; k > i; k--) {
+        f->run[k] = f->run[k - 1];
+        f->gap[k] = f->gap[k - 1];
+        f->told[k] = f->told[k - 1];
+    }
+    f->run[i] = 1;
+    f->told[i] = 0;
+}
+/* Run i + 1 touches run i: one run now. */
+DLSI_FN void dlsi_flow_join(dls_flow *f, int32_t i) {
+    const uint32_t sum = (uint32_t)f->run[i] + f->run[i + 1];
+    int32_t k;
+    f->run[i] = (uint16_t)dlsi_min_u32(sum, 65535);
+    f->runs--;
+    if (sum > 65535) f->runs = (uint8_t)(i + 1);
+    for (k = i + 1; k < f->runs; k++) {
+        f->run[k] = f->run[k + 1];
+        f->gap[k] = f->gap[k + 1];
+        f->told[k] = f->told[k + 1];
+    }
+}
+/* Puts the packet `down` below the greatest into its place among the runs. */
+DLSI_FN void dlsi_flow_below(dls_flow *f, uint32_t down) {
+    uint32_t end = 0, next = 0; /* below run i; where run i + 1 begins */
+    int32_t i;
+    for (i = -1; down >= next; i++, next = i + 1 < f->runs ? end + f->gap[i + 1] : UINT32_MAX)
+        end = next + f->run[i + 1];
+    if (down < end) return; /* told already */
+    if (down == end) {
+        dlsi_flow_more(f, i);
+        f->told[i] = 0;
+        if (i + 1 < f->runs && --f->gap[i + 1] == 0) dlsi_flow_join(f, i);
+    } else if (down + 1 == next) {
+        f->gap[i + 1]--;
+        f->told[i + 1] = 0;
+        dlsi_flow_more(f, i + 1);
+    } else if (i + 1 < DLS_FLOW_RUNS && down - end <= 65535) {
+        dlsi_flow_insert(f, i + 1);
+        f->gap[i + 1] = (uint16_t)(down - end);
+        if (i + 2 < f->runs) f->gap[i + 2] = (uint16_t)(next - down - 1);
+    } /* else too old to tell */
+}
+DLS_API void dls_flow_received(dls_flow *f, uint64_t pn, bool eliciting, uint64_t now) {
+    bool in_order = true;
+    dlsi_flow_now(f, now);
+    if (f->runs == 0 || pn > f->pn_got) {
+        const uint64_t gap = f->runs == 0 ? 0 : pn - f->pn_got - 1;
+        in_order = gap == 0;
+        if (gap > 65535) f->runs = 0; /* whatever came before is told or lost */
+        if (f->runs == 0 || gap > 0) {
+            dlsi_flow_insert(f, 0);
+            if (f->runs > 1) f->gap[1] = (uint16_t)gap;
+        } else
+            dlsi_flow_more(f, 0);
+        f->told[0] = 0;
+        f->pn_got = pn;
+        f->got_at = f->clock;
+    } else {
+        in_order = false;
+        if (f->pn_got - pn < UINT32_MAX) dlsi_flow_below(f, (uint32_t)(f->pn_got - pn));
+    }
+    if (!eliciting) return;
+    if (f->ack_wait == 0) f->ack_at = f->clock + f->max_ack_delay;
+    if (f->ack_wait < 255) f->ack_wait++;
+    if (!in_order) f->ack_wait = 255;
+}
+DLS_API bool dls_flow_ack_due(const dls_flow *f, uint64_t now) {
+    return f->ack_wait > 0 &&
+           (f->ack_wait >= f->ack_every || (dlsi_flow_clock(f, now) - f->ack_at) >> 31 == 0);
+}
+DLSI_FN size_t dlsi_leb_write(unsigned char *to, uint32_t v) {
+    size_t n = 0;
+    for (; v > 127; v >>= 7) to[n++] = (unsigned char)((v & 127u) | 128u);
+    to[n++] = (unsigned char)v;
+    return n;
+}
+DLS_API size_t dls_flow_ack_write(dls_flow *f, void *to, size_t max, uint64_t now) {
+    unsigned char *p = (unsigned char *)to, part[6];
+    size_t at = 7;
+    int32_t i;
+    dlsi_flow_now(f, now);
+    if (f->runs == 0 || max < 7) return 0;
+    dlsi_store32(p, (uint32_t)(f->pn_got & UINT32_MAX));
+    dlsi_store16(p + 4, dlsi_min_u32(f->clock - f->got_at, 65535));
+    for (i = 0; i < f->runs; i++) {
+        size_t n = i == 0 ? 0 : dlsi_leb_write(part, f->gap[i] - 1u);
+        n += dlsi_leb_write(part + n, f->run[i] - 1u);
+        if (at + n > max) break;
+        memcpy(p + at, part, n);
+        at += n;
+    }
+    if (i == 0) return 0;
+    p[6] = (unsigned char)i;
+    while (--i > 0) f->told[i]++;
+    /* what 8 acks told is forgotten: one of them arrived, and acks stay short */
+    while (f->runs > 1 && f->told[f->runs - 1] >= 8) f->runs--;
+    f->ack_wait = 0;
+    return at;
+}
+
+/* ---- Loss recovery: round-trip times ---- */
+
+DLSI_FN uint32_t dlsi_flow_near(const dls_flow *f) {
+    return f->samples >= 8 ? f->near : dlsi_min_u32(f->near, f->near_before);
+}
+/* Delay of the queue in front of us. */
+DLSI_FN uint32_t dlsi_flow_queue(const dls_flow *f) {
+    const uint32_t near = dlsi_flow_near(f);
+    return near > f->min_rtt ? near - f->min_rtt : 0;
+}
+DLSI_FN void dlsi_flow_rtt(dls_flow *f, uint32_t rtt, uint32_t delay) {
+    const bool first = f->min_rtt == UINT32_MAX;
+    uint32_t off;
+    rtt = dlsi_max_u32(rtt, 1);
+    f->min_rtt = dlsi_min_u32(f->min_rtt, rtt);
+    f->min_next = dlsi_min_u32(f->min_next, rtt);
+    if (f->clock - f->min_at > 10000000) { /* the least of the last 10 to 20 s */
+        f->min_rtt = f->min_next;
+        f->min_next = UINT32_MAX;
+        f->min_at = f->clock;
+    }
+    if (rtt - f->min_rtt >= delay) rtt -= delay;
+    f->latest = rtt;
+    f->near = dlsi_min_u32(f->near, rtt);
+    if (f->samples < 255) f->samples++;
+    if (first) {
+        f->srtt = rtt;
+        f->rttvar = rtt / 2;
+        return;
+    }
+    off = f->srtt > rtt ? f->srtt - rtt : rtt - f->srtt;
+    f->rttvar = f->rttvar - f->rttvar / 4 + off / 4;
+    f->srtt = f->srtt - f->srtt / 8 + rtt / 8;
+}
+/* The timeout of RFC 9002 6.2.1 without back-off. */
+DLSI_FN uint32_t dlsi_flow_pto(const dls_flow *f) {
+    return f->srtt + dlsi_max_u32(4 * f->rttvar, 1000) + f->max_ack_delay;
+}
+/* When the timeout fires. Doubled each time, but a probe a second costs little, and finds a link
+   that is back again soon. */
+DLSI_FN uint32_t dlsi_flow_pto_at(const dls_flow *f) {
+    const uint32_t base = dlsi_flow_pto(f);
+    const uint32_t most = dlsi_max_u32(base, 1000000);
+    const uint32_t wait = f->pto_count > 10 ? most : dlsi_min_u32(base << f->pto_count, most);
+    return f->last_sent + wait;
+}
+
+/* ---- Loss recovery: congestion control ----
+   CUBIC (RFC 9438), so that TCP beside us gets its share, with one change, H-TCP's adaptive backoff
+   (D. Leith, R. Shorten, 2004; Westwood sets the same window): a loss leaves of the window what fills
+   the pipe without its queue, window * least RTT / RTT now, and at least CUBIC's 0.7. A loss while
+   there is no queue is a radio's, not a router's: it costs nothing. With a long queue it costs what
+   it costs a TCP. RTT now is the least of a round trip, so that jitter passes for no queue. Two
+   guards: a round that loses over 1/8 of its packets backs off whatever the delay says (a queue too
+   short to measure); a window that makes no queue grows by 1/16 a round trip. */
+
+/* Window of CUBIC `ms` after the last backoff. */
+DLSI_FN uint32_t dlsi_flow_cubic(const dls_flow *f, uint32_t ms) {
+    int64_t d = (int64_t)dlsi_min_u32(ms, 200000) - (int64_t)f->epoch_k;
+    d = d * d * d / 1000 * (int64_t)f->mtu / 2500000 + (int64_t)f->w_max; /* C is 0.4 packets/s^3 */
+    return d < 0 ? 0 : (uint32_t)dlsi_min_u64((uint64_t)d, UINT32_MAX);
+}
+/* Cube root (Hacker's Delight 11-2), of less than 2^63. */
+DLSI_FN uint32_t dlsi_cube_root(uint64_t x) {
+    uint64_t y = 0;
+    int32_t s;
+    for (s = 60; s >= 0; s -= 3) {
+        const uint64_t b = (3 * (2 * y) * (2 * y + 1) + 1) << s;
+        y *= 2;
+        if (x >= b) {
+            x -= b;
+            y++;
+        }
+    }
+    return (uint32_t)y;
+}
+DLSI_FN void dlsi_flow_epoch(dls_flow *f) {
+    f->flags |= DLSI_FLOW_EPOCH;
+    f->epoch = f->clock;
+    f->reno = f->window;
+    f->w_max = dlsi_max_u32(f->w_max, f->window);
+    f->epoch_k = dlsi_cube_root((uint64_t)(f->w_max - f->window) * 2500000000u / f->mtu);
+}
+DLSI_FN void dlsi_flow_bound(dls_flow *f, uint32_t window) {
+    const uint32_t most = dlsi_scale(f->mask + 1, f->mtu, 1);
+    f->window = dlsi_max_u32(dlsi_min_u32(window, most), 2 * f->mtu);
+}
+/* `bytes` sent after the last backoff were acked. */
+DLSI_FN void dlsi_flow_grow(dls_flow *f, uint32_t bytes) {
+    const uint32_t peak = dlsi_max_u32(f->peak, f->peak_before);
+    const uint32_t queue = dlsi_flow_queue(f);
+    uint32_t target;
+    if (dlsi_flow_slow(f)) {
+        if (f->samples >= 8 && queue > f->min_rtt / 4 + 200)
+            f->threshold = f->window; /* a queue has begun: HyStart++, RFC 9406 */
+        else if (f->window <= 2 * peak)
+            dlsi_flow_bound(f, f->window + bytes);
+        return;
+    }
+    if (f->window > peak + peak / 4 + 2 * f->mtu) { /* the caller has less to say */
+        f->flags &= (uint8_t)~DLSI_FLOW_EPOCH;
+        return;
+    }
+    if ((f->flags & DLSI_FLOW_EPOCH) == 0) dlsi_flow_epoch(f);
+    /* CUBIC's equal of a Reno with 0.53 packets a round trip, one above the old window */
+    target = dlsi_scale(bytes, f->mtu, f->window);
+    f->reno += f->reno < f->w_max ? target - target * 15 / 32 : target;
+    target = dlsi_flow_cubic(f, (f->clock - f->epoch + f->srtt) / 1000);
+    target = dlsi_min_u32(dlsi_max_u32(target, f->reno), f->window + f->window / 2);
+    if (queue <= f->min_rtt / 16) target = dlsi_max_u32(target, f->window + f->window / 16);
+    if (target > f->window)
+        dlsi_flow_bound(f, f->window + dlsi_scale(target - f->window, bytes, f->window));
+}
+/* Packet seq is lost. What that says of the path; at most one backoff a round trip. */
+DLSI_FN void dlsi_flow_backoff(dls_flow *f, uint32_t seq) {
+    uint32_t keep = dlsi_scale(f->min_rtt, 256, dlsi_max_u32(f->min_rtt, dlsi_flow_near(f)));
+    if ((seq - f->recovery) >> 31 != 0) return;
+    if (f->round_lost >= 6 && f->round_lost > f->round_acked / 8) keep = 0;
+    if (keep > 240) return;
+    f->undo_window = f->window;
+    f->undo_seq = seq;
+    /* fast convergence: who has less than before makes room for a newcomer */
+    f->w_max = f->window < f->w_max ? dlsi_scale(f->window, 217, 256) : f->window;
+    dlsi_flow_bound(f, dlsi_scale(f->window, dlsi_max_u32(keep, DLSI_FLOW_KEEP), 256));
+    f->threshold = f->window;
+    f->recovery = f->head;
+    f->flags &= (uint8_t)~DLSI_FLOW_EPOCH;
+}
+
+/* ---- Loss recovery: losses ---- */
+
+DLSI_FN void dlsi_flow_lose(dls_flow *f, uint32_t seq, unsigned probed) {
+    dls_sent *e = dlsi_flow_at(f, seq);
+    f->in_flight -= e->bytes;
+    e->state = (uint8_t)(DLSI_SENT_LOST | probed);
+    f->lost++;
+    if ((f->flags & DLSI_FLOW_RUN) == 0) f->run_first = e->time;
+    f->run_last = e->time;
+    f->flags |= DLSI_FLOW_RUN;
+    if (probed != 0) return;
+    if (f->round_lost < 65535) f->round_lost++;
+    dlsi_flow_backoff(f, seq);
+}
+/* Everything older than the newest packet acked is lost that is far enough behind it. */
+DLSI_FN void dlsi_flow_detect(dls_flow *f) {
+    const uint32_t rtt = dlsi_max_u32(f->srtt, f->latest);
+    const uint32_t wait = dlsi_max_u32(dlsi_scale(rtt, f->wait_eighths, 8), 1000);
+    uint32_t seq;
+    f->flags &= (uint8_t)~DLSI_FLOW_LOSS_TIMER;
+    for (seq = f->oldest; (seq - f->newest) >> 31 != 0; seq++) {
+        const dls_sent *e = dlsi_flow_at(f, seq);
+        if (e->state != DLSI_SENT_OUT) continue;
+        if (f->newest - seq < f->reorder && !dlsi_flow_due(f, e->time + wait)) {
+            f->flags |= DLSI_FLOW_LOSS_TIMER;
+            f->loss_at = e->time + wait;
+            return;
+        }
+        dlsi_flow_lose(f, seq, 0);
+    }
+}
+/* A packet given up for lost was acked: the path reorders more than we thought. */
+DLSI_FN void dlsi_flow_spurious(dls_flow *f, uint32_t seq) {
+    const uint32_t far = f->newest - seq + 1;
+    if (f->spurious < 65535) f->spurious++;
+    if (far < 128) f->reorder = (uint16_t)dlsi_max_u32(f->reorder, far);
+    if (f->wait_eighths < 16) f->wait_eighths++;
+    if (seq == f->undo_seq && f->undo_window > f->window) {
+        dlsi_flow_bound(f, f->undo_window);
+        f->threshold = f->window;
+    }
+}
+/* RFC 9002 7.6: all of a long time lost. */
+DLSI_FN void dlsi_flow_persistent(dls_flow *f) {
+    if ((f->flags & DLSI_FLOW_RUN) == 0 || f->run_last - f->run_first < 3 * dlsi_flow_pto(f))
+        return;
+    f->flags &= (uint8_t) ~(DLSI_FLOW_RUN | DLSI_FLOW_EPOCH);
+    f->threshold = dlsi_max_u32(dlsi_scale(f->window, DLSI_FLOW_KEEP, 256), 2 * f->mtu);
+    f->window = 2 * f->mtu;
+    f->recovery = f->head;
+    f->min_rtt = f->min_next = f->latest; /* it may be another path now */
+    f->min_at = f->clock;
+}
+DLS_API void dls_flow_tick(dls_flow *f, uint64_t now) {
+    uint32_t seq;
+    dlsi_flow_now(f, now);
+    if ((f->flags & DLSI_FLOW_LOSS_TIMER) != 0) {
+        if (dlsi_flow_due(f, f->loss_at)) dlsi_flow_detect(f);
+        return;
+    }
+    if (f->in_flight == 0 || !dlsi_flow_due(f, dlsi_flow_pto_at(f))) return;
+    if (f->pto_count < 255) f->pto_count++;
+    f->last_sent = f->clock;
+    f->probes = 2;
+    /* RFC 9002 sends new data or old; here the two oldest are handed out as lost to be the probes */
+    for (seq = f->oldest; seq != f->head; seq++) {
+        const dls_sent *e = dlsi_flow_at(f, seq);
+        if (e->state != DLSI_SENT_OUT) continue;
+        if (f->lost >= 2 && f->clock - e->time < 0x40000000u) break;
+        dlsi_flow_lose(f, seq, DLSI_FLOW_PROBED);
+    }
+}
+DLS_API bool dls_flow_probe(const dls_flow *f) { return f->probes > 0 && !dlsi_flow_full(f); }
+DLS_API uint64_t dls_flow_deadline(const dls_flow *f) {
+    uint32_t first = UINT32_MAX; /* from f->clock; what is overdue is due now */
+    if (f->ack_wait > 0) {
+        first = f->ack_at - f->clock;
+        if (f->ack_wait >= f->ack_every || first >> 31 != 0) first = 0;
+    }
+    if (f->in_flight > 0) {
+        const bool loss = (f->flags & DLSI_FLOW_LOSS_TIMER) != 0;
+        const uint32_t wait = (loss ? f->loss_at : dlsi_flow_pto_at(f)) - f->clock;
+        first = dlsi_min_u32(first, wait >> 31 != 0 ? 0 : wait);
+    }
+    if (!dlsi_flow_full(f) && f->in_flight + f->mtu <= f->window && !dlsi_flow_due(f, f->pace))
+        first = dlsi_min_u32(first, f->pace - f->clock);
+    return first == UINT32_MAX ? UINT64_MAX : f->seen + first;
+}
+
+/* ---- Loss recovery: acks from the peer ---- */
+
+DLSI_FN const unsigned char *dlsi_leb_read(const unsigned char *p, const unsigned char *end,
+                                           uint32_t *v) {
+    uint32_t shift = 0;
+    *v = 0;
+    for (;; shift += 7) {
+        if (p == end || shift > 14) return NULL;
+        *v |= (uint32_t)(*p & 127u) << shift;
+        if (*p++ < 128) break;
+    }
+    return *v > 65535 || (shift > 0 && *v >> shift == 0) ? NULL : p;
+}
+/* First packet in the ring, also of the last that are done with, whose counter is at least pn. */
+DLSI_FN uint32_t dlsi_flow_find(const dls_flow *f, uint32_t pn) {
+    const uint32_t room = f->mask + 1 - (f->head - f->oldest);
+    uint32_t high = f->head, low = f->oldest;
+    low -= dlsi_min_u32(low, dlsi_min_u32(room, DLSI_FLOW_LATE));
+    while (low != high) {
+        const uint32_t mid = low + (high - low) / 2;
+        if ((dlsi_flow_at(f, mid)->pn - pn) >> 31 != 0)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low;
+}
+typedef struct dlsi_ack {
+    uint32_t bytes, packets, newest; /* acked now; of those sent after the last backoff; place */
+    bool any;
+} dlsi_ack;
+DLSI_FN void dlsi_flow_acked(dls_flow *f, dlsi_ack *a, uint32_t seq) {
+    dls_sent *e = dlsi_flow_at(f, seq);
+    const unsigned state = e->state & 7u;
+    if (state == DLSI_SENT_DONE || state == DLSI_SENT_ACKED) return;
+    if ((e->time - f->run_first) >> 31 == 0 && (f->run_last - e->time) >> 31 == 0)
+        f->flags &= (uint8_t)~DLSI_FLOW_RUN;
+    if (state != DLSI_SENT_OUT && (e->state & DLSI_FLOW_PROBED) == 0) dlsi_flow_spurious(f, seq);
+    if (state == DLSI_SENT_GONE) {
+        e->state = DLSI_SENT_DONE;
+        return;
+    }
+    if (state == DLSI_SENT_LOST)
+        f->lost--;
+    else {
+        f->in_flight -= e->bytes;
+        f->round_bytes += e->bytes;
+        if (f->round_acked < 65535) f->round_acked++;
+        if ((seq - f->recovery) >> 31 == 0) a->bytes += e->bytes;
+        if (!a->any || (seq - a->newest) >> 31 == 0) a->newest = seq;
+        a->any = true;
+    }
+    e->state = DLSI_SENT_ACKED;
+    f->acked++;
+}
+DLSI_FN void dlsi_flow_acked_run(dls_flow *f, dlsi_ack *a, uint32_t first, uint32_t last) {
+    uint32_t seq = dlsi_flow_find(f, first);
+    for (; seq != f->head && (last - dlsi_flow_at(f, seq)->pn) >> 31 == 0; seq++)
+        dlsi_flow_acked(f, a, seq);
+}
+/* The runs of an ack's body, pn the greatest; a NULL: only whether they are well formed. Returns
+   the end of the body, or NULL. */
+DLSI_FN const unsigned char *dlsi_flow_runs(dls_flow *f, dlsi_ack *a, const unsigned char *p,
+                                            const unsigned char *end, uint64_t pn) {
+    uint32_t left, gap, run;
+    for (left = *p++; left > 0; left--) {
+        p = dlsi_leb_read(p, end, &run);
+        if (p == NULL || run > pn) return NULL;
+        if (a != NULL)
+            dlsi_flow_acked_run(f, a, (uint32_t)((pn - run) & UINT32_MAX),
+                                (uint32_t)(pn & UINT32_MAX));
+        if (left == 1) break;
+        p = dlsi_leb_read(p, end, &gap);
+        if (p == NULL || pn < (uint64_t)run + gap + 2) return NULL;
+        pn -= (uint64_t)run + gap + 2;
+    }
+    return p;
+}
+/* A round trip ends when the first packet sent in it is acked. */
+DLSI_FN void dlsi_flow_round(dls_flow *f, uint32_t newest) {
+    const uint32_t time = f->clock - f->round_at;
+    if ((newest - f->round) >> 31 != 0) return;
+    f->round = f->head;
+    f->peak_before = f->peak;
+    f->peak = f->in_flight;
+    f->near_before = dlsi_flow_near(f);
+    f->near = UINT32_MAX;
+    f->samples = 0;
+    f->round_lost = f->round_acked = 0;
+    if ((f->oldest - f->recovery) >> 31 == 0) f->recovery = f->oldest; /* 2^31 packets on, too */
+    if (time >= 10000) {
+        const uint32_t rate = dlsi_scale(f->round_bytes, 1000000, time);
+        f->rate = f->rate == 0 ? rate : f->rate - f->rate / 4 + rate / 4;
+        f->round_bytes = 0;
+        f->round_at = f->clock;
+    }
+}
+DLS_API dls_status dls_flow_ack_read(dls_flow *f, const void *from, size_t bytes, size_t *used,
+                                     uint64_t now) {
+    const unsigned char *p = (const unsigned char *)from, *end;
+    dlsi_ack a;
+    uint32_t behind;
+    uint64_t pn;
+    dlsi_flow_now(f, now);
+    DLSI_ZERO(a);
+    if (bytes < 8 || p[6] < 1 || p[6] > DLS_FLOW_RUNS) return DLS_E_FORMAT;
+    behind = (uint32_t)((f->pn_sent - dlsi_load32(p)) & UINT32_MAX);
+    if (f->head == 0 || behind >> 31 != 0 || behind > f->pn_sent) return DLS_E_FORMAT;
+    pn = f->pn_sent - behind;
+    end = dlsi_flow_runs(f, NULL, p + 6, p + bytes, pn);
+    if (end == NULL) return DLS_E_FORMAT;
+    *used = (size_t)(end - p);
+    (void)dlsi_flow_runs(f, &a, p + 6, p + bytes, pn);
+    if (!a.any) return DLS_OK;
+    if ((a.newest - f->newest) >> 31 == 0) f->newest = a.newest;
+    if (dlsi_flow_at(f, a.newest)->pn == (uint32_t)(pn & UINT32_MAX)) /* else its age is unknown */
+        dlsi_flow_rtt(f, f->clock - dlsi_flow_at(f, a.newest)->time, dlsi_load16(p + 4));
+    f->pto_count = f->probes = 0;
+    behind = f->recovery;
+    dlsi_flow_detect(f);
+    dlsi_flow_persistent(f);
+    if ((dlsi_flow_at(f, f->newest)->time - f->run_last) >> 31 == 0)
+        f->flags &= (uint8_t)~DLSI_FLOW_RUN;
+    if (f->recovery == behind && a.bytes > 0) dlsi_flow_grow(f, a.bytes);
+    dlsi_flow_round(f, a.newest);
+    return DLS_OK;
+}
+DLSI_FN bool dlsi_flow_settled(const dls_flow *f, uint32_t seq) {
+    const unsigned state = dlsi_flow_at(f, seq)->state & 7u;
+    return state == DLSI_SENT_DONE || state == DLSI_SENT_GONE;
+}
+/* Takes out an entry in `state`, which becomes `then`. */
+DLSI_FN bool dlsi_flow_take(dls_flow *f, uint32_t *ref4, unsigned state, unsigned then,
+                            uint16_t *left) {
+    uint32_t seq;
+    if (*left == 0) return false;
+    for (seq = f->oldest; seq != f->head; seq++) {
+        dls_sent *e = dlsi_flow_at(f, seq);
+        if ((e->state & 7u) != state) continue;
+        memcpy(ref4, e->ref, sizeof e->ref);
+        e->state = (uint8_t)(then | (e->state & DLSI_FLOW_PROBED));
+        (*left)--;
+        break;
+    }
+    while (f->oldest != f->head && dlsi_flow_settled(f, f->oldest)) f->oldest++;
+    return true;
+}
+DLS_API bool dls_flow_next_acked(dls_flow *f, uint32_t *ref4) {
+    return dlsi_flow_take(f, ref4, DLSI_SENT_ACKED, DLSI_SENT_DONE, &f->acked);
+}
+DLS_API bool dls_flow_next_lost(dls_flow *f, uint32_t *ref4) {
+    return dlsi_flow_take(f, ref4, DLSI_SENT_LOST, DLSI_SENT_GONE, &f->lost);
+}
+DLS_API void dls_flow_report(const dls_flow *f, dls_flow_stats *to) {
+    const bool measured = f->min_rtt != UINT32_MAX;
+    to->srtt_us = measured ? f->srtt : 0;
+    to->min_rtt_us = measured ? f->min_rtt : 0;
+    to->window_bytes = f->window;
+    to->in_flight_bytes = f->in_flight;
+    to->rate_bytes = f->rate;
+    to->pto_count = f->pto_count;
+    to->spurious = f->spurious;
+}
 
 /* ------------------------------------------------------------------------------------------------
-   >>peer.impl                                              deps: config base wire peer.api
-   A link receives in three states: a header, a hello, the body of a data frame straight into the
-   memory of the op that asked for it. It sends control bytes first, then the frame under way. */
+   >>peer.impl                              deps: config base port crypt wire chan peer.api
+   A port carries sessions, one each for SERIAL and STREAM. A session is the way to one device:
+   keys, loss recovery, a queue of control messages. Ops belong to a rank, not to a session: a WANT goes
+   out for each receive, and what it asks for comes in chunks that name it. Packets that lose their
+   way are made again from what they carried (dls_flow's ref): first control message and count, op
+   and part of it. A session through a gateway writes its packets into RELAY frames of the session
+   with the gateway, `via`. */
+
+#define DLSI_SPANS (DLSI_HOSTED ? 32 : 4) /* pieces a receive may have beyond its first gap */
+#define DLSI_TAG_ROSTER 0xFFFFFFFEu
+#define DLSI_HOPS 4
+#define DLSI_RELAY_BYTES 34  /* a packet in a RELAY frame is shorter than the one around it */
+#define DLSI_RELAY_LEAST 160 /* packets to those whose way back is not known yet */
+#define DLSI_NOBODY 0xFFFFFFFFu
+#define DLSI_SES_MAX 2048u /* an index is the session's number and how often it was used */
+#define DLSI_CALLS_MAX 10  /* unanswered INITs before a session is given up */
+#define DLSI_CLEAR_CHUNK 1048576u
 
 enum { DLSI_OP_FREE = 0, DLSI_OP_SEND, DLSI_OP_RECV };
+/* matched, of a send: a want for it is here; of a receive: its WANT was sent. begun: its first
+   chunk was sent or came. */
 typedef struct dlsi_op {
-    int32_t kind, rank, status; /* status: -1 under way */
-    uint32_t tag, order;
     unsigned char *data;
-    size_t bytes, done;
+    uint32_t bytes, done, next, tag, order, want;
+    int32_t rank, status; /* status: -1 under way */
+    uint8_t kind, priority, spans;
+    bool matched, begun, own; /* own: the engine's, nobody waits for it */
+    struct {
+        uint32_t at, end;
+    } span[DLSI_SPANS]; /* a receive's pieces beyond `done`, ascending */
 } dlsi_op;
+typedef struct dlsi_want { /* of a peer, for which there is no send yet */
+    uint32_t id, tag, bytes, from, order;
+    int32_t rank; /* -1: free */
+} dlsi_want;
 
-enum { DLSI_LINK_FREE = 0, DLSI_LINK_HELLO, DLSI_LINK_UP, DLSI_LINK_BYE, DLSI_LINK_DONE };
-enum { DLSI_RX_HEAD = 0, DLSI_RX_HELLO, DLSI_RX_BODY, DLSI_RX_WAIT };
-#define DLSI_CONTROL_BYTES (4 * DLS_FRAME_HEAD + DLS_HELLO_BYTES)
-typedef struct dlsi_link {
-    int32_t state, rank, rx, rx_op, tx_op;
-    bool called;           /* by us */
-    uint64_t heard, spoke; /* when bytes last came in, went out */
-    unsigned char in[DLS_HELLO_BYTES], head[DLS_FRAME_HEAD], control[DLSI_CONTROL_BYTES];
-    size_t in_done, body_left, head_left, chunk_left, control_used;
-    dls_frame frame; /* being received */
-    dls_status why;
-} dlsi_link;
+enum { DLSI_SES_FREE = 0, DLSI_SES_CALLING, DLSI_SES_HALF, DLSI_SES_UP, DLSI_SES_LEAVING };
+typedef struct dlsi_ses {
+    dls_session record;
+    dls_flow flow;
+    dls_sent *ring;
+    unsigned char *control;
+    uint64_t heard, spoke, again, since;
+    uint32_t index, their_index, boot, epoch;
+    uint32_t lost[4]; /* ref of a packet to be made again, when has_lost */
+    int32_t rank, port, via, hand;
+    uint16_t control_used, control_count, control_sent, control_first, control_expected;
+    uint16_t wants, wants_max, calls; /* receives asked for and not begun; most that they keep */
+    dls_addr addr;
+    uint8_t state, pattern, answer; /* answer: bytes of a RESP that waits in control */
+    bool lossy, clear, hello, ping, has_lost, cookie, turn;
+    unsigned char cookie16[16];
+} dlsi_ses;
+typedef struct dlsi_hand { /* a handshake we began */
+    dls_noise noise;
+    int32_t ses;
+    unsigned char mac1[16];
+} dlsi_hand;
+
+enum { DLSI_RX_LENGTH = 0, DLSI_RX_PEEK, DLSI_RX_REST, DLSI_RX_BODY };
+typedef struct dlsi_port {
+    dls_port_desc desc;
+    dls_cobs cobs;
+    unsigned char *in, *out;
+    size_t in_used, in_need, body_left, out_at, out_used, chunk_left;
+    unsigned char length[4];
+    uint64_t since;
+    int32_t ses, rx_op, tx_op; /* rx_op: -1 while a body is thrown away */
+    uint32_t turn, rx_at, rx_want, tx_order;
+    uint8_t rx;
+    bool open, done;
+} dlsi_port;
+
 typedef struct dlsi_member {
-    int32_t link;      /* -1: not up */
-    uint8_t events;    /* bits: up, lost, left */
-    uint8_t status;    /* why it went last; DLS_OK: it left, or never came */
+    dls_device device;
+    uint64_t newest;   /* boot and sequence of its latest INIT */
+    uint64_t again;    /* when to call it again */
     uint32_t stamp[3]; /* when each event happened */
-    char name[20];
+    int32_t ses;       /* its session, -1: not up */
+    int32_t route;     /* session of a gateway that knows it, -1: none */
+    int32_t call_port; /* -1: no address known */
+    dls_addr call_addr;
+    uint16_t calls, route_mtu;
+    uint8_t hops, events, status;
+    bool vote;
 } dlsi_member;
+
+typedef struct dlsi_view {
+    uint32_t number, term, coordinator, count;
+    struct {
+        uint32_t id, boot;
+    } * member;
+} dlsi_view;
+enum { DLSI_FOLLOW = 0, DLSI_ASK, DLSI_CANDIDATE, DLSI_LEAD };
 
 struct dls_peer {
     dls_peer_desc desc;
-    dlsi_link *link;
+    unsigned char secret[32], public_key[32], psk[32], root[32];
     dlsi_member *member;
+    dlsi_ses *ses;
+    dlsi_port *port;
     dlsi_op *op;
-    int32_t links;
-    uint32_t order, stamp;
+    dlsi_want *want;
+    dlsi_hand *hand;
+    dls_device *incoming; /* a roster being read */
+    int32_t *view_rank;
+    unsigned char *relay, *state;
+    int32_t me, count, wants, hands, relay_used;
+    uint32_t group, epoch, order, stamp, sequence, serial;
+    const unsigned char *roster; /* signed bytes of `epoch`, for peers with an older one */
+    unsigned char *roster_space;
+    size_t roster_bytes, roster_room;
+    int32_t roster_op, roster_from;
+    dls_cookie cookie;
+    uint64_t load_since;
+    int32_t load;
+    struct {
+        unsigned char bytes[DLS_COOKIE_BYTES];
+        dls_addr to;
+        int32_t port; /* -1: none waits */
+    } reply;
+    dlsi_view view, accepted; /* decided; last one I proposed or accepted */
+    uint64_t elect_at, settle_at, quorum_at;
+    uint32_t term, voted, leader;
+    uint8_t role, events, my_role;
+    bool leaving, pending, routes_due, store_failed;
 };
+
+/* What is used before its place. */
+DLSI_FN dls_status dlsi_views_open(dls_peer *p);
+DLSI_FN void dlsi_views_changed(dls_peer *p);
+DLSI_FN void dlsi_views_hello(dls_peer *p, int32_t rank);
+DLSI_FN size_t dlsi_relay_put(dls_peer *p, int32_t i, unsigned char *to, size_t max, uint64_t now);
+DLSI_FN dls_status dlsi_peer_packet(dls_peer *p, int32_t port, int32_t via, const dls_addr *from,
+                                    unsigned char *packet, size_t n, uint64_t now);
+
+/* ---- Desc and layout ---- */
 
 DLSI_FN dls_peer_desc dlsi_peer_desc(const dls_peer_desc *desc) {
     dls_peer_desc d = *desc;
-    d.ops_max = dlsi_or(d.ops_max, 32);
+    if (d.roster != NULL) d.size = d.roster->count;
+    d.devices_max = dlsi_or(d.devices_max, d.size);
+    d.sessions_max = dlsi_or(d.sessions_max, d.size + 4);
+    d.ports_max = dlsi_or(d.ports_max, d.sessions_max + 4);
+    d.ops_max = dlsi_or(d.ops_max, DLSI_HOSTED ? 32 : 8);
+    d.window = dlsi_or(d.window, DLSI_HOSTED ? 512 : 8);
+    d.control_bytes = dlsi_or(d.control_bytes, DLSI_HOSTED ? 2048 : 256);
+    d.relay_bytes = dlsi_or(d.relay_bytes, d.gateway ? 65536 : 0);
     if (d.heartbeat_us == 0) d.heartbeat_us = 200000;
-    if (d.timeout_us == 0) d.timeout_us = 10000000;
+    if (d.timeout_us == 0) d.timeout_us = 2000000;
     return d;
 }
-DLSI_FN dls_peer *dlsi_peer_layout(dlsi_layout *l, const dls_peer_desc *d) {
-    const int32_t links = d->size + 4; /* a few strangers may wait for their hello to be judged */
-    dls_peer *p = (dls_peer *)dlsi_layout_take(l, sizeof *p);
-    dlsi_link *link = (dlsi_link *)dlsi_layout_take(l, (size_t)links * sizeof *link);
-    dlsi_member *member = (dlsi_member *)dlsi_layout_take(l, (size_t)d->size * sizeof *member);
-    dlsi_op *op = (dlsi_op *)dlsi_layout_take(l, (size_t)d->ops_max * sizeof *op);
-    int32_t i;
-    if (p == NULL) return NULL;
-    memset(link, 0, (size_t)links * sizeof *link);
-    memset(member, 0, (size_t)d->size * sizeof *member);
-    memset(op, 0, (size_t)d->ops_max * sizeof *op);
-    p->desc = *d;
-    p->link = link;
-    p->member = member;
-    p->op = op;
-    p->links = links;
-    p->order = p->stamp = 0;
-    for (i = 0; i < d->size; i++) member[i].link = -1;
-    return p;
-}
 DLSI_FN bool dlsi_peer_good(const dls_peer_desc *d) {
-    return d->size >= 1 && d->size <= 1024 && d->rank >= 0 && d->rank < d->size &&
-           d->ops_max >= 1 && d->ops_max <= 65536;
+    if (d->roster == NULL && (d->rank < 0 || d->rank >= d->size)) return false;
+    return d->size >= 1 && d->size <= 1024 && d->devices_max >= d->size && d->devices_max <= 1024 &&
+           d->sessions_max >= 1 && d->sessions_max <= (int32_t)DLSI_SES_MAX && d->ports_max >= 1 &&
+           d->ports_max <= 4096 && d->ops_max >= 1 && d->ops_max <= 65535 && d->window >= 4 &&
+           d->window <= 65536 && (d->window & (d->window - 1)) == 0 && d->control_bytes >= 128 &&
+           d->control_bytes <= 65535 && d->relay_bytes >= 0 && d->relay_bytes <= 0x1000000;
+}
+DLSI_FN dls_peer *dlsi_peer_layout(dlsi_layout *l, const dls_peer_desc *d) {
+    const size_t devices = (size_t)d->devices_max, sessions = (size_t)d->sessions_max;
+    const int32_t hands = dlsi_min_i32(d->sessions_max, DLSI_HOSTED ? 64 : 1);
+    const int32_t wants = DLSI_HOSTED ? 8 : 2; /* of each device */
+    dls_peer *p = (dls_peer *)dlsi_layout_take(l, sizeof *p);
+    dlsi_member *member = (dlsi_member *)dlsi_layout_take(l, devices * sizeof *member);
+    dlsi_ses *ses = (dlsi_ses *)dlsi_layout_take(l, sessions * sizeof *ses);
+    dlsi_port *port = (dlsi_port *)dlsi_layout_take(l, (size_t)d->ports_max * sizeof *port);
+    dlsi_op *op = (dlsi_op *)dlsi_layout_take(l, (size_t)d->ops_max * sizeof *op);
+    dlsi_want *want = (dlsi_want *)dlsi_layout_take(l, devices * (size_t)wants * sizeof *want);
+    dlsi_hand *hand = (dlsi_hand *)dlsi_layout_take(l, (size_t)hands * sizeof *hand);
+    dls_device *incoming = (dls_device *)dlsi_layout_take(l, devices * sizeof *incoming);
+    int32_t *view_rank = (int32_t *)dlsi_layout_take(l, devices * sizeof *view_rank);
+    void *seen = dlsi_layout_take(l, devices * 8), *accepted = dlsi_layout_take(l, devices * 8);
+    unsigned char *state =
+        (unsigned char *)dlsi_layout_take(l, d->store != NULL ? DLS_STATE_BYTES(devices) : 0);
+    unsigned char *relay = (unsigned char *)dlsi_layout_take(l, (size_t)d->relay_bytes);
+    unsigned char *control =
+        (unsigned char *)dlsi_layout_take(l, sessions * (size_t)d->control_bytes);
+    dls_sent *ring =
+        (dls_sent *)dlsi_layout_take(l, dlsi_mul(sessions, (size_t)d->window * sizeof *ring));
+    int32_t i;
+    if (p == NULL || l->base == NULL) return NULL;
+    memset(p, 0, sizeof *p);
+    p->member = member;
+    p->ses = ses;
+    p->port = port;
+    p->op = op;
+    p->want = want;
+    p->hand = hand;
+    p->incoming = incoming;
+    p->view_rank = view_rank;
+    memcpy(&p->view.member, &seen, sizeof seen);
+    memcpy(&p->accepted.member, &accepted, sizeof accepted);
+    p->state = state;
+    p->relay = relay;
+    p->hands = hands;
+    p->wants = wants;
+    memset(member, 0, devices * sizeof *member);
+    memset(ses, 0, sessions * sizeof *ses);
+    memset(port, 0, (size_t)d->ports_max * sizeof *port);
+    memset(op, 0, (size_t)d->ops_max * sizeof *op);
+    for (i = 0; i < wants * d->devices_max; i++) want[i].rank = -1;
+    for (i = 0; i < hands; i++) hand[i].ses = -1;
+    for (i = 0; i < d->sessions_max; i++) {
+        ses[i].control = control + (size_t)i * (size_t)d->control_bytes;
+        ses[i].ring = ring + (size_t)i * (size_t)d->window;
+        ses[i].index = (uint32_t)i;
+        ses[i].rank = -1;
+    }
+    return p;
 }
 DLS_API size_t dls_peer_size(const dls_peer_desc *desc) {
     const dls_peer_desc d = dlsi_peer_desc(desc);
@@ -14951,331 +16159,1956 @@ DLS_API size_t dls_peer_size(const dls_peer_desc *desc) {
     (void)dlsi_peer_layout(&l, &d);
     return dlsi_layout_total(&l);
 }
+DLSI_FN void dlsi_member_clear(dlsi_member *m) {
+    memset(m, 0, sizeof *m);
+    m->ses = m->route = m->call_port = -1;
+}
+DLSI_FN dls_status dlsi_peer_devices(dls_peer *p) {
+    const dls_roster *r = p->desc.roster;
+    const char *name = p->desc.name != NULL ? p->desc.name : "peer";
+    int32_t i;
+    p->me = p->desc.roster == NULL ? p->desc.rank : -1;
+    p->count = p->desc.size;
+    p->group = r != NULL ? r->group : p->desc.group;
+    p->epoch = r != NULL ? r->epoch : 0;
+    for (i = 0; i < p->count; i++) {
+        dlsi_member_clear(&p->member[i]);
+        if (r != NULL) {
+            p->member[i].device = r->device[i];
+            if (r->device[i].id == p->desc.id) p->me = i;
+        } else {
+            p->member[i].device.id = (uint32_t)i;
+            p->member[i].device.role = (uint8_t)~DLS_ROLE_COORD;
+        }
+    }
+    if (p->me < 0) return DLS_E_NOT_FOUND;
+    if ((p->member[p->me].device.flags & DLS_DEVICE_REVOKED) != 0) return DLS_E_REFUSED;
+    p->my_role = p->member[p->me].device.role;
+    for (i = 0; r == NULL && i < 15 && name[i] >= ' ' && name[i] <= '~'; i++)
+        p->member[p->me].device.name[i] = name[i];
+    return DLS_OK;
+}
+DLSI_FN bool dlsi_peer_small(const dls_peer *p, int32_t rank) {
+    return (p->member[rank].device.flags & DLS_DEVICE_SMALL) != 0;
+}
+DLSI_FN dls_status dlsi_peer_keys(dls_peer *p) {
+    const dls_peer_desc *d = &p->desc;
+    unsigned char random[32];
+    dls_status st;
+    p->cookie.since = 0;
+    if (d->psk == NULL) return DLS_OK;
+    memcpy(p->psk, d->psk, 32);
+    if (d->root != NULL) memcpy(p->root, d->root, 32);
+    if (d->secret != NULL) {
+        memcpy(p->secret, d->secret, 32);
+        dls_x25519_public(p->public_key, p->secret);
+    } else if (!dlsi_peer_small(p, p->me)) {
+        return DLS_E_ARG;
+    }
+    if (!dlsi_peer_small(p, p->me) && p->desc.roster != NULL &&
+        !dls_equal(p->public_key, p->member[p->me].device.public_key, 32))
+        return DLS_E_MISMATCH; /* the roster has another key for me */
+    st = dls_random(random, sizeof random);
+    if (st == DLS_OK) dls_cookie_init(&p->cookie, random, 0);
+    dls_wipe(random, sizeof random);
+    return st;
+}
 DLS_API dls_status dls_peer_init(dls_peer **peer, const dls_peer_desc *desc, void *mem,
                                  size_t bytes) {
     const dls_peer_desc d = dlsi_peer_desc(desc);
     dlsi_layout l = dlsi_layout_at(mem);
-    const char *name = d.name != NULL ? d.name : "peer";
-    size_t i;
+    dls_peer *p;
+    dls_status st;
     *peer = NULL;
     if (!dlsi_peer_good(&d)) return DLS_E_ARG;
     if (mem == NULL || bytes < dls_peer_size(desc)) return DLS_E_MEMORY;
-    *peer = dlsi_peer_layout(&l, &d);
-    for (i = 0; i < 19 && name[i] >= ' ' && name[i] <= '~'; i++)
-        (*peer)->member[d.rank].name[i] = name[i];
-    return DLS_OK;
-}
-
-/* ---- Links ---- */
-
-DLSI_FN bool dlsi_link_valid(const dls_peer *p, int32_t link) {
-    return link >= 0 && link < p->links && p->link[link].state != DLSI_LINK_FREE;
-}
-DLSI_FN void dlsi_link_control(dlsi_link *l, dls_frame_type type, const unsigned char *payload,
-                               uint32_t bytes) {
-    dls_frame f;
-    if (l->control_used + DLS_FRAME_HEAD + bytes > sizeof l->control)
-        return; /* enough signs of life wait */
-    DLSI_ZERO(f);
-    f.type = (uint32_t)type;
-    f.bytes = bytes;
-    dls_frame_write(&f, l->control + l->control_used);
-    if (bytes > 0) memcpy(l->control + l->control_used + DLS_FRAME_HEAD, payload, bytes);
-    l->control_used += DLS_FRAME_HEAD + bytes;
-}
-DLSI_FN void dlsi_peer_event_at(dls_peer *p, int32_t rank, dls_peer_event_type type) {
-    p->member[rank].events |= (uint8_t)(1u << (type - 1));
-    p->member[rank].stamp[type - 1] = p->stamp++;
-}
-/* Ends a link; the peer behind it, if it was up, is lost or has left, and its ops fail. */
-DLSI_FN void dlsi_link_end(dls_peer *p, int32_t link, dls_status why) {
-    dlsi_link *l = &p->link[link];
-    const int32_t rank = l->rank;
-    const bool was_up = l->state == DLSI_LINK_UP || l->state == DLSI_LINK_BYE;
-    int32_t i;
-    l->why = why;
-    l->state = DLSI_LINK_DONE;
-    l->control_used = 0;
-    l->rx_op = l->tx_op = -1;
-    if (!was_up || rank < 0 || p->member[rank].link != link) return;
-    p->member[rank].link = -1;
-    p->member[rank].status = (uint8_t)why;
-    dlsi_peer_event_at(p, rank, why == DLS_OK ? DLS_PEER_LEFT : DLS_PEER_LOST);
-    for (i = 0; i < p->desc.ops_max; i++)
-        if (p->op[i].kind != DLSI_OP_FREE && p->op[i].rank == rank && p->op[i].status < 0)
-            p->op[i].status = (int32_t)DLS_E_PEER;
-}
-DLS_API int32_t dls_peer_link_open(dls_peer *peer, int32_t rank, uint64_t now) {
-    unsigned char payload[DLS_HELLO_BYTES];
-    dls_hello hello;
-    int32_t i;
-    for (i = 0; i < peer->links && peer->link[i].state != DLSI_LINK_FREE; i++) {}
-    if (i == peer->links || rank >= peer->desc.size) return -1;
-    memset(&peer->link[i], 0, sizeof peer->link[i]);
-    peer->link[i].state = DLSI_LINK_HELLO;
-    peer->link[i].rank = rank;
-    peer->link[i].called = rank >= 0;
-    peer->link[i].rx_op = peer->link[i].tx_op = -1;
-    peer->link[i].heard = peer->link[i].spoke = now;
-    DLSI_ZERO(hello);
-    hello.major = DLS_VERSION_MAJOR;
-    hello.minor = DLS_VERSION_MINOR;
-    hello.rank = (uint32_t)peer->desc.rank;
-    hello.size = (uint32_t)peer->desc.size;
-    hello.real_bytes = (uint32_t)sizeof(dls_real);
-    hello.group = peer->desc.group;
-    memcpy(hello.name, peer->member[peer->desc.rank].name, sizeof hello.name);
-    dls_hello_write(&hello, payload);
-    dlsi_link_control(&peer->link[i], DLS_FRAME_HELLO, payload, sizeof payload);
-    return i;
-}
-DLS_API void dls_peer_link_close(dls_peer *peer, int32_t link, uint64_t now) {
-    (void)now;
-    if (!dlsi_link_valid(peer, link)) return;
-    if (peer->link[link].state != DLSI_LINK_DONE)
-        dlsi_link_end(peer, link, peer->link[link].state == DLSI_LINK_BYE ? DLS_OK : DLS_E_PEER);
-    peer->link[link].state = DLSI_LINK_FREE;
-}
-DLS_API bool dls_peer_link_done(const dls_peer *peer, int32_t link) {
-    const dlsi_link *l = &peer->link[link];
-    if (!dlsi_link_valid(peer, link)) return false;
-    return l->state == DLSI_LINK_DONE || (l->state == DLSI_LINK_BYE && l->control_used == 0);
-}
-/* A hello: whoever it is must be who we called, or a free place in the roster. */
-DLSI_FN dls_status dlsi_link_hello(dls_peer *p, int32_t link) {
-    dlsi_link *l = &p->link[link];
-    dls_hello h;
-    const dls_status st = dls_hello_read(&h, l->in);
+    p = dlsi_peer_layout(&l, &d);
+    p->desc = d;
+    p->reply.port = p->roster_op = -1;
+    p->voted = p->leader = p->view.coordinator = p->accepted.coordinator = DLSI_NOBODY;
+    st = dlsi_peer_devices(p);
+    if (st == DLS_OK) st = dlsi_peer_keys(p);
+    if (st == DLS_OK) st = dlsi_views_open(p);
     if (st != DLS_OK) return st;
-    if (h.group != p->desc.group || h.size != (uint32_t)p->desc.size ||
-        h.real_bytes != sizeof(dls_real))
-        return DLS_E_MISMATCH;
-    if (l->state != DLSI_LINK_HELLO || h.rank >= h.size || h.rank == (uint32_t)p->desc.rank ||
-        (l->rank >= 0 && h.rank != (uint32_t)l->rank) || p->member[h.rank].link >= 0)
-        return DLS_E_REFUSED;
-    l->rank = (int32_t)h.rank;
-    l->state = DLSI_LINK_UP;
-    p->member[h.rank].link = link;
-    dlsi_peer_event_at(p, l->rank, DLS_PEER_UP);
-    memcpy(p->member[h.rank].name, h.name, sizeof h.name);
+    *peer = p;
     return DLS_OK;
 }
-/* The receive op a data frame is for, or -1: nobody has asked yet. Errors end the link. */
-DLSI_FN dls_status dlsi_link_match(dls_peer *p, dlsi_link *l) {
-    int32_t i, best = -1;
-    for (i = 0; i < p->desc.ops_max; i++) {
-        const dlsi_op *o = &p->op[i];
-        if (o->kind != DLSI_OP_RECV || o->status >= 0 || o->rank != l->rank ||
-            o->tag != l->frame.tag)
-            continue;
-        if (best < 0 || (int32_t)(o->order - p->op[best].order) < 0) best = i;
-    }
-    l->rx = DLSI_RX_WAIT;
-    if (best < 0) return DLS_OK;
-    if (((l->frame.flags & 1u) != 0) != (p->op[best].done == 0) ||
-        l->frame.bytes > p->op[best].bytes - p->op[best].done)
-        return DLS_E_FORMAT;
-    l->rx = DLSI_RX_BODY;
-    l->rx_op = best;
-    l->body_left = l->frame.bytes;
-    return DLS_OK;
-}
-/* A body is complete; the last one must complete its message. */
-DLSI_FN dls_status dlsi_link_body(dls_peer *p, dlsi_link *l) {
-    dlsi_op *o = &p->op[l->rx_op];
-    const bool last = (l->frame.flags & 2u) != 0;
-    l->rx = DLSI_RX_HEAD;
-    l->in_done = 0;
-    l->rx_op = -1;
-    if (last != (o->done == o->bytes)) return DLS_E_FORMAT;
-    if (last) o->status = (int32_t)DLS_OK;
-    return DLS_OK;
-}
-/* A receive was asked for: the frame that waited for it may go on. */
-DLSI_FN void dlsi_link_resume(dls_peer *p, int32_t link) {
-    dlsi_link *l = &p->link[link];
-    dls_status st = DLS_OK;
-    if (l->rx == DLSI_RX_WAIT) {
-        st = dlsi_link_match(p, l);
-        if (st == DLS_OK && l->rx == DLSI_RX_BODY && l->body_left == 0) st = dlsi_link_body(p, l);
-    }
-    if (st != DLS_OK) dlsi_link_end(p, link, st);
-}
-DLSI_FN dls_status dlsi_link_head(dls_peer *p, int32_t link) {
-    dlsi_link *l = &p->link[link];
-    dls_status st = dls_frame_read(&l->frame, l->in);
-    l->in_done = 0;
-    if (st != DLS_OK) return st;
-    if (l->frame.type == DLS_FRAME_HELLO) {
-        l->rx = DLSI_RX_HELLO;
-        return DLS_OK;
-    }
-    if (l->state != DLSI_LINK_UP && l->state != DLSI_LINK_BYE)
-        return DLS_E_REFUSED; /* hello first */
-    if (l->frame.type == DLS_FRAME_BYE) dlsi_link_end(p, link, DLS_OK);
-    if (l->frame.type != DLS_FRAME_DATA) return DLS_OK;
-    st = dlsi_link_match(p, l);
-    return st == DLS_OK && l->rx == DLSI_RX_BODY && l->body_left == 0 ? dlsi_link_body(p, l) : st;
-}
-
-/* ---- Bytes in ---- */
-
-DLS_API void *dls_peer_rx_span(dls_peer *peer, int32_t link, size_t *size) {
-    dlsi_link *l = &peer->link[link];
-    *size = 0;
-    if (!dlsi_link_valid(peer, link) || l->state == DLSI_LINK_DONE || l->rx == DLSI_RX_WAIT)
-        return NULL;
-    if (l->rx == DLSI_RX_BODY) {
-        *size = l->body_left;
-        return peer->op[l->rx_op].data + peer->op[l->rx_op].done;
-    }
-    *size = (l->rx == DLSI_RX_HELLO ? DLS_HELLO_BYTES : DLS_FRAME_HEAD) - l->in_done;
-    return l->in + l->in_done;
-}
-DLS_API dls_status dls_peer_rx_done(dls_peer *peer, int32_t link, size_t n, uint64_t now) {
-    dlsi_link *l = &peer->link[link];
-    dls_status st = DLS_OK;
-    if (!dlsi_link_valid(peer, link) || l->state == DLSI_LINK_DONE || n == 0) return DLS_OK;
-    if (l->rx == DLSI_RX_BODY) {
-        peer->op[l->rx_op].done += n;
-        l->body_left -= n;
-        if (l->body_left == 0) st = dlsi_link_body(peer, l);
-    } else {
-        l->in_done += n;
-        if (l->rx == DLSI_RX_HELLO && l->in_done == DLS_HELLO_BYTES) {
-            st = dlsi_link_hello(peer, link);
-            l->rx = DLSI_RX_HEAD;
-            l->in_done = 0;
-        } else if (l->rx == DLSI_RX_HEAD && l->in_done == DLS_FRAME_HEAD) {
-            st = dlsi_link_head(peer, link);
-        }
-    }
-    if (l->state != DLSI_LINK_HELLO) l->heard = now; /* a stranger wins no time by trickling */
-    if (st != DLS_OK) dlsi_link_end(peer, link, st);
-    return st;
-}
-DLS_API dls_status dls_peer_rx(dls_peer *peer, int32_t link, const void *bytes, size_t n,
-                               size_t *taken, uint64_t now) {
-    const unsigned char *p = (const unsigned char *)bytes;
-    dls_status st = DLS_OK;
-    *taken = 0;
-    while (*taken < n && st == DLS_OK) {
-        size_t size;
-        void *to = dls_peer_rx_span(peer, link, &size);
-        if (size == 0) break;
-        size = dlsi_min_size(size, n - *taken);
-        memcpy(to, p + *taken, size);
-        *taken += size;
-        st = dls_peer_rx_done(peer, link, size, now);
-    }
-    return st;
-}
-
-/* ---- Bytes out ---- */
-
-/* The next send op of a link, oldest first; begins its next frame. False: nothing to send. */
-DLSI_FN bool dlsi_link_next(dls_peer *p, dlsi_link *l) {
-    dls_frame f;
-    dlsi_op *o;
+DLS_API void dls_peer_close(dls_peer *peer) {
     int32_t i;
-    if (l->tx_op < 0) {
-        for (i = 0; i < p->desc.ops_max; i++) {
-            o = &p->op[i];
-            if (o->kind != DLSI_OP_SEND || o->status >= 0 || o->rank != l->rank) continue;
-            if (l->tx_op < 0 || (int32_t)(o->order - p->op[l->tx_op].order) < 0) l->tx_op = i;
-        }
-    }
-    if (l->tx_op < 0) return false;
-    o = &p->op[l->tx_op];
-    DLSI_ZERO(f);
-    f.type = DLS_FRAME_DATA;
-    f.tag = o->tag;
-    f.bytes = (uint32_t)dlsi_min_size(o->bytes - o->done, DLS_FRAME_MOST);
-    f.flags = (o->done == 0 ? 1u : 0u) | (o->done + f.bytes == o->bytes ? 2u : 0u);
-    dls_frame_write(&f, l->head);
-    l->head_left = DLS_FRAME_HEAD;
-    l->chunk_left = f.bytes;
-    return true;
-}
-DLS_API const void *dls_peer_tx_span(dls_peer *peer, int32_t link, size_t *size) {
-    dlsi_link *l = &peer->link[link];
-    *size = 0;
-    if (!dlsi_link_valid(peer, link) || l->state == DLSI_LINK_DONE) return NULL;
-    if (l->control_used > 0 && l->head_left == 0 && l->chunk_left == 0) {
-        *size = l->control_used;
-        return l->control;
-    }
-    if (l->head_left == 0 && l->chunk_left == 0 &&
-        (l->state != DLSI_LINK_UP || !dlsi_link_next(peer, l)))
-        return NULL;
-    if (l->head_left > 0) {
-        *size = l->head_left;
-        return l->head + (DLS_FRAME_HEAD - l->head_left);
-    }
-    *size = l->chunk_left;
-    return peer->op[l->tx_op].data + peer->op[l->tx_op].done;
-}
-DLS_API void dls_peer_tx_done(dls_peer *peer, int32_t link, size_t n, uint64_t now) {
-    dlsi_link *l = &peer->link[link];
-    dlsi_op *o;
-    if (!dlsi_link_valid(peer, link) || l->state == DLSI_LINK_DONE || n == 0) return;
-    l->spoke = now;
-    if (l->head_left == 0 && l->chunk_left == 0) {
-        l->control_used -= dlsi_min_size(n, l->control_used);
-        memmove(l->control, l->control + n, l->control_used);
-        return;
-    }
-    o = &peer->op[l->tx_op];
-    if (l->head_left > 0) {
-        l->head_left -= n;
-    } else {
-        l->chunk_left -= n;
-        o->done += n;
-    }
-    if (l->head_left > 0 || l->chunk_left > 0 || o->done < o->bytes) return;
-    o->status = (int32_t)DLS_OK;
-    l->tx_op = -1;
-}
-
-/* ---- Time and events ---- */
-
-DLS_API void dls_peer_tick(dls_peer *peer, uint64_t now) {
-    int32_t i;
-    for (i = 0; i < peer->links; i++) {
-        dlsi_link *l = &peer->link[i];
-        if (l->state == DLSI_LINK_FREE || l->state == DLSI_LINK_DONE) continue;
-        if (now < l->heard) l->heard = now; /* the clock jumped back: start over */
-        if (now < l->spoke) l->spoke = now;
-        if (l->rx != DLSI_RX_WAIT && now - l->heard > peer->desc.timeout_us) {
-            dlsi_link_end(peer, i,
-                          DLS_E_TIMEOUT); /* while we hold its bytes back, silence is ours */
-        } else if (l->state == DLSI_LINK_UP && now - l->spoke >= peer->desc.heartbeat_us &&
-                   l->control_used == 0) {
-            dlsi_link_control(l, DLS_FRAME_PING, NULL, 0);
-        }
-    }
+    for (i = 0; i < peer->desc.sessions_max; i++)
+        dls_wipe(&peer->ses[i].record, sizeof peer->ses[i].record);
+    for (i = 0; i < peer->hands; i++) dls_wipe(&peer->hand[i], sizeof peer->hand[i]);
+    dls_wipe(peer->secret, sizeof peer->secret);
+    dls_wipe(peer->psk, sizeof peer->psk);
+    dls_wipe(&peer->cookie, sizeof peer->cookie);
 }
 DLSI_FN uint64_t dlsi_later(uint64_t time, uint64_t us) {
     return us > UINT64_MAX - time ? UINT64_MAX : time + us;
 }
-DLS_API uint64_t dls_peer_deadline(const dls_peer *peer) {
-    uint64_t soon = UINT64_MAX;
+/* 3/4 to 5/4 of us, unlike on unlike devices. */
+DLSI_FN uint64_t dlsi_peer_jitter(dls_peer *p, uint64_t us) {
+    const uint64_t seed = (uint64_t)p->desc.boot << 32 | p->member[p->me].device.id;
+    return us - us / 4 + us / 2 * (dls_rand_at(seed, p->serial++) >> 16) / 65536;
+}
+DLS_API int32_t dls_peer_rank_of(const dls_peer *peer, uint32_t id) {
     int32_t i;
-    for (i = 0; i < peer->links; i++) {
-        const dlsi_link *l = &peer->link[i];
-        if (l->state == DLSI_LINK_FREE || l->state == DLSI_LINK_DONE) continue;
-        if (l->rx != DLSI_RX_WAIT)
-            soon = dlsi_min_u64(soon, dlsi_later(dlsi_later(l->heard, peer->desc.timeout_us), 1));
-        if (l->state == DLSI_LINK_UP && l->control_used == 0)
-            soon = dlsi_min_u64(soon, dlsi_later(l->spoke, peer->desc.heartbeat_us));
+    for (i = 0; i < peer->count; i++)
+        if (peer->member[i].device.id == id) return i;
+    return -1;
+}
+
+/* ---- Control messages out ---- */
+
+/* Queues one; false: the queue is full. */
+DLSI_FN bool dlsi_ses_say(dls_peer *p, dlsi_ses *s, dls_control_type type, const void *payload,
+                          size_t bytes) {
+    unsigned char *to = s->control + s->control_used;
+    if (s->answer > 0 || s->control_used + 4 + bytes > (size_t)p->desc.control_bytes) return false;
+    to[0] = (unsigned char)type;
+    to[1] = 0;
+    dlsi_store16(to + 2, (uint32_t)bytes);
+    if (bytes > 0) memcpy(to + 4, payload, bytes);
+    s->control_used = (uint16_t)(s->control_used + 4 + bytes);
+    s->control_count++;
+    return true;
+}
+/* Bytes of the first n messages of the queue. */
+DLSI_FN size_t dlsi_ses_control_at(const dlsi_ses *s, uint32_t n) {
+    size_t at = 0;
+    for (; n > 0; n--) at += 4 + dlsi_load16(s->control + at + 2);
+    return at;
+}
+/* Messages before number `end` have arrived. */
+DLSI_FN void dlsi_ses_control_gone(dlsi_ses *s, uint32_t end) {
+    const uint16_t n = (uint16_t)(end - s->control_first);
+    size_t at;
+    if (n == 0 || n > s->control_sent) return;
+    at = dlsi_ses_control_at(s, n);
+    s->control_used = (uint16_t)(s->control_used - at);
+    memmove(s->control, s->control + at, s->control_used);
+    s->control_first = (uint16_t)(s->control_first + n);
+    s->control_count = (uint16_t)(s->control_count - n);
+    s->control_sent = (uint16_t)(s->control_sent - n);
+}
+DLSI_FN void dlsi_ses_say_hello(dls_peer *p, dlsi_ses *s) {
+    unsigned char payload[DLS_HELLO_BYTES];
+    dls_hello h;
+    DLSI_ZERO(h);
+    h.major = DLS_VERSION_MAJOR;
+    h.minor = DLS_VERSION_MINOR;
+    h.size = s->pattern == 0 && p->desc.roster == NULL ? (uint32_t)p->count : 0;
+    h.wants = (uint32_t)p->wants;
+    h.real_bytes = (uint8_t)sizeof(dls_real);
+    h.flags = p->desc.gateway ? 1 : 0;
+    memcpy(h.name, p->member[p->me].device.name, 16);
+    dls_hello_write(&h, payload);
+    (void)dlsi_ses_say(p, s, DLS_CONTROL_HELLO, payload, sizeof payload);
+}
+
+/* ---- Ops: matching, and what ends them ---- */
+
+DLSI_FN void dlsi_peer_event_at(dls_peer *p, int32_t rank, dls_peer_event_type type) {
+    p->member[rank].events |= (uint8_t)(1u << (type - 1));
+    p->member[rank].stamp[type - 1] = p->stamp++;
+}
+DLSI_FN dlsi_ses *dlsi_peer_ses(dls_peer *p, int32_t rank) {
+    return rank >= 0 && rank < p->count && p->member[rank].ses >= 0 ? &p->ses[p->member[rank].ses]
+                                                                    : NULL;
+}
+DLSI_FN void dlsi_op_refuse(dls_peer *p, int32_t rank, uint32_t want, dls_status why) {
+    dlsi_ses *s = dlsi_peer_ses(p, rank);
+    unsigned char payload[5];
+    dlsi_store32(payload, want);
+    payload[4] = (unsigned char)why;
+    if (s != NULL) (void)dlsi_ses_say(p, s, DLS_CONTROL_REFUSE, payload, sizeof payload);
+}
+/* The oldest op of a rank and tag that is not matched yet, -1: none. */
+DLSI_FN int32_t dlsi_op_oldest(const dls_peer *p, int32_t kind, int32_t rank, uint32_t tag,
+                               bool any_tag) {
+    int32_t i, best = -1;
+    for (i = 0; i < p->desc.ops_max; i++) {
+        const dlsi_op *o = &p->op[i];
+        if (o->kind != kind || o->rank != rank || o->status >= 0 || o->matched ||
+            (!any_tag && o->tag != tag))
+            continue;
+        if (best < 0 || (int32_t)(o->order - p->op[best].order) < 0) best = i;
+    }
+    return best;
+}
+/* Brings waiting wants and sends of a rank and tag together. */
+DLSI_FN void dlsi_op_match(dls_peer *p, int32_t rank, uint32_t tag) {
+    for (;;) {
+        const int32_t send = dlsi_op_oldest(p, DLSI_OP_SEND, rank, tag, false);
+        dlsi_want *w = NULL;
+        int32_t i;
+        for (i = 0; i < p->wants * p->desc.devices_max; i++)
+            if (p->want[i].rank == rank && p->want[i].tag == tag &&
+                (w == NULL || (int32_t)(p->want[i].order - w->order) < 0))
+                w = &p->want[i];
+        if (send < 0 || w == NULL) return;
+        w->rank = -1;
+        if (w->bytes != p->op[send].bytes || w->from > w->bytes) {
+            p->op[send].status = (int32_t)DLS_E_MISMATCH;
+            dlsi_op_refuse(p, rank, w->id, DLS_E_MISMATCH);
+            continue;
+        }
+        p->op[send].matched = true;
+        p->op[send].want = w->id;
+        p->op[send].next = p->op[send].done = w->from;
+    }
+}
+/* Sends WANTs for receives of a rank, as many as the peer keeps. */
+DLSI_FN void dlsi_op_ask(dls_peer *p, int32_t rank) {
+    dlsi_ses *s = dlsi_peer_ses(p, rank);
+    unsigned char payload[16];
+    int32_t i;
+    if (s == NULL || s->state != DLSI_SES_UP || !s->hello) return;
+    while (s->wants < s->wants_max && (i = dlsi_op_oldest(p, DLSI_OP_RECV, rank, 0, true)) >= 0) {
+        dlsi_op *o = &p->op[i];
+        dlsi_store32(payload, o->want);
+        dlsi_store32(payload + 4, o->tag);
+        dlsi_store32(payload + 8, o->bytes);
+        dlsi_store32(payload + 12, o->done);
+        if (!dlsi_ses_say(p, s, DLS_CONTROL_WANT, payload, sizeof payload)) return;
+        o->matched = true;
+        s->wants++;
+    }
+}
+/* A receive has begun, or never will: the peer keeps its want no longer. */
+DLSI_FN void dlsi_op_begun(dls_peer *p, dlsi_op *o) {
+    dlsi_ses *s = dlsi_peer_ses(p, o->rank);
+    if (o->begun) return;
+    o->begun = true;
+    if (o->kind != DLSI_OP_RECV || !o->matched || s == NULL) return;
+    if (s->wants > 0) s->wants--;
+    dlsi_op_ask(p, o->rank);
+}
+/* The receive that a chunk names, NULL: it is over. */
+DLSI_FN dlsi_op *dlsi_op_wanted(dls_peer *p, int32_t rank, uint32_t want) {
+    dlsi_op *o = &p->op[(want & 0xFFFFu) % (uint32_t)p->desc.ops_max];
+    return o->kind == DLSI_OP_RECV && o->status < 0 && o->rank == rank && o->want == want ? o
+                                                                                          : NULL;
+}
+DLSI_FN dlsi_op *dlsi_op_sending(dls_peer *p, int32_t rank, uint32_t want) {
+    int32_t i;
+    for (i = 0; i < p->desc.ops_max; i++) {
+        dlsi_op *o = &p->op[i];
+        if (o->kind == DLSI_OP_SEND && o->status < 0 && o->rank == rank && o->matched &&
+            o->want == want)
+            return o;
+    }
+    return NULL;
+}
+/* Notes that bytes [at, end) are here; false: too many gaps, the piece must come again. */
+DLSI_FN bool dlsi_op_place(dlsi_op *o, uint32_t at, uint32_t end) {
+    uint32_t i = 0, k;
+    if (at > o->done) {
+        while (i < o->spans && o->span[i].end < at) i++;
+        for (k = i; k < o->spans && o->span[k].at <= end; k++) {
+            if (o->span[k].at < at) at = o->span[k].at;
+            if (o->span[k].end > end) end = o->span[k].end;
+        }
+        if (k == i && o->spans == DLSI_SPANS) return false;
+        memmove(&o->span[i + 1], &o->span[k], (o->spans - k) * sizeof o->span[0]);
+        o->spans = (uint8_t)(o->spans + 1 - (k - i));
+        o->span[i].at = at;
+        o->span[i].end = end;
+        return true;
+    }
+    if (end > o->done) o->done = end;
+    while (o->spans > 0 && o->span[0].at <= o->done) {
+        if (o->span[0].end > o->done) o->done = o->span[0].end;
+        o->spans--;
+        memmove(&o->span[0], &o->span[1], o->spans * sizeof o->span[0]);
+    }
+    return true;
+}
+DLSI_FN void dlsi_op_received(dls_peer *p, dlsi_op *o) {
+    dlsi_op_begun(p, o);
+    if (o->done == o->bytes) o->status = (int32_t)DLS_OK;
+}
+/* Bytes of a send have arrived. */
+DLSI_FN void dlsi_op_sent(dlsi_op *o, uint32_t bytes) {
+    o->done += bytes;
+    if (o->done == o->bytes && o->next == o->bytes) o->status = (int32_t)DLS_OK;
+}
+DLSI_FN void dlsi_peer_fail_ops(dls_peer *p, int32_t rank) {
+    int32_t i;
+    for (i = 0; i < p->desc.ops_max; i++)
+        if (p->op[i].kind != DLSI_OP_FREE && p->op[i].rank == rank && p->op[i].status < 0)
+            p->op[i].status = (int32_t)DLS_E_PEER;
+    for (i = 0; i < p->wants * p->desc.devices_max; i++)
+        if (p->want[i].rank == rank) p->want[i].rank = -1;
+}
+
+/* ---- Sessions ---- */
+
+DLSI_FN int32_t dlsi_ses_find(const dls_peer *p, int32_t state, int32_t rank) {
+    int32_t i;
+    for (i = 0; i < p->desc.sessions_max; i++)
+        if (p->ses[i].state == state && p->ses[i].rank == rank) return i;
+    return -1;
+}
+DLSI_FN void dlsi_ses_drop_hand(dls_peer *p, dlsi_ses *s) {
+    if (s->hand < 0) return;
+    dls_wipe(&p->hand[s->hand].noise, sizeof p->hand[s->hand].noise);
+    p->hand[s->hand].ses = -1;
+    s->hand = -1;
+}
+/* A fresh one, -1: all are taken. Its index was never used shortly before. */
+DLSI_FN int32_t dlsi_ses_make(dls_peer *p, int32_t state, int32_t rank, int32_t port, int32_t via,
+                              uint64_t now) {
+    const int32_t i = dlsi_ses_find(p, DLSI_SES_FREE, -1);
+    unsigned char *control;
+    dls_sent *ring;
+    uint32_t index;
+    dlsi_ses *s;
+    if (i < 0) return -1;
+    s = &p->ses[i];
+    control = s->control;
+    ring = s->ring;
+    index = s->index;
+    memset(s, 0, sizeof *s);
+    s->control = control;
+    s->ring = ring;
+    s->index = (index + DLSI_SES_MAX) & 0xFFFFu;
+    s->state = (uint8_t)state;
+    s->rank = rank;
+    s->port = port;
+    s->via = via;
+    s->hand = -1;
+    s->heard = s->spoke = s->since = s->again = now;
+    s->lossy = via >= 0 || p->port[port].desc.kind != DLS_PORT_STREAM;
+    if (via < 0 && p->port[port].desc.kind != DLS_PORT_PACKET) p->port[port].ses = i;
+    return i;
+}
+DLSI_FN void dlsi_ses_end(dls_peer *p, int32_t i, dls_status why) {
+    dlsi_ses *s = &p->ses[i];
+    const int32_t rank = s->rank, state = s->state;
+    int32_t k;
+    if (state == DLSI_SES_FREE) return;
+    s->state = DLSI_SES_FREE;
+    s->rank = -1;
+    dls_wipe(&s->record, sizeof s->record);
+    dlsi_ses_drop_hand(p, s);
+    if (s->via < 0 && p->port[s->port].ses == i) {
+        p->port[s->port].ses = -1;
+        p->port[s->port].done = p->port[s->port].desc.kind == DLS_PORT_STREAM;
+    }
+    for (k = 0; k < p->desc.sessions_max; k++)
+        if (p->ses[k].state != DLSI_SES_FREE && p->ses[k].via == i) dlsi_ses_end(p, k, why);
+    for (k = 0; k < p->count; k++)
+        if (p->member[k].route == i) p->member[k].route = -1;
+    p->routes_due = true;
+    if (rank < 0) return;
+    if (why != DLS_OK) p->member[rank].status = (uint8_t)why;
+    if (p->member[rank].ses != i) return;
+    p->member[rank].ses = -1;
+    p->member[rank].status = (uint8_t)why;
+    if (s->hello) dlsi_peer_event_at(p, rank, why == DLS_OK ? DLS_PEER_LEFT : DLS_PEER_LOST);
+    dlsi_peer_fail_ops(p, rank);
+    dlsi_views_changed(p);
+}
+/* Longest packet of a session. */
+DLSI_FN size_t dlsi_ses_mtu(const dls_peer *p, const dlsi_ses *s) {
+    const size_t own = (size_t)p->port[s->port].desc.mtu;
+    const dlsi_member *m = &p->member[s->rank];
+    if (s->via < 0) return own;
+    return dlsi_min_size(own - DLSI_RELAY_BYTES,
+                         m->route == s->via ? m->route_mtu : DLSI_RELAY_LEAST);
+}
+/* Keys are agreed: the session replaces an older one. */
+DLSI_FN void dlsi_ses_up(dls_peer *p, int32_t i, uint64_t now) {
+    dlsi_ses *s = &p->ses[i];
+    const int32_t old = p->member[s->rank].ses;
+    if (old >= 0 && old != i) dlsi_ses_end(p, old, DLS_E_PEER);
+    dlsi_ses_drop_hand(p, s);
+    s->state = DLSI_SES_UP;
+    s->answer = 0;
+    s->control_used = 0;
+    s->heard = now;
+    s->spoke = now;
+    p->member[s->rank].ses = i;
+    p->member[s->rank].calls = 0;
+    p->member[s->rank].status = 0;
+    if (s->lossy)
+        dls_flow_init(&s->flow, s->ring, p->desc.window, (uint32_t)dlsi_ses_mtu(p, s), now);
+    dlsi_ses_say_hello(p, s);
+}
+
+/* ---- Handshakes ---- */
+
+DLSI_FN uint8_t dlsi_peer_pattern(const dls_peer *p, int32_t rank) {
+    if (p->desc.psk == NULL) return 0;
+    return dlsi_peer_small(p, rank) || dlsi_peer_small(p, p->me) ? DLS_NOISE_NNPSK0
+                                                                 : DLS_NOISE_KKPSK0;
+}
+/* The key shared with a device, and the one the macs of packets to `rank` use. */
+DLSI_FN void dlsi_peer_psk(const dls_peer *p, int32_t rank, unsigned char *psk) {
+    memcpy(psk, p->psk, 32);
+    if (!dlsi_peer_small(p, p->me) && dlsi_peer_small(p, rank))
+        dls_device_psk(psk, p->psk, p->group, p->member[rank].device.id);
+}
+DLSI_FN void dlsi_peer_mac(const dls_peer *p, int32_t with, int32_t to, const unsigned char *packet,
+                           unsigned char *mac) {
+    unsigned char psk[32];
+    const bool small = dlsi_peer_pattern(p, with) == DLS_NOISE_NNPSK0;
+    dlsi_peer_psk(p, with, psk);
+    dls_mac1(mac, psk,
+             small         ? NULL
+             : to == p->me ? p->public_key
+                           : p->member[to].device.public_key,
+             packet, DLS_INIT_BYTES - 32);
+    dls_wipe(psk, sizeof psk);
+}
+DLSI_FN dls_status dlsi_peer_noise(dls_peer *p, dls_noise *noise, int32_t rank, bool initiator) {
+    unsigned char prologue[16], psk[32], e[32];
+    const int32_t caller = initiator ? p->me : rank, called = initiator ? rank : p->me;
+    dls_noise_desc d;
+    dls_status st = dls_noise_ephemeral(e, p->desc.secret != NULL ? p->secret : p->psk,
+                                        (uint64_t)p->desc.boot << 32 | p->serial++);
+    DLSI_ZERO(d);
+    prologue[0] = prologue[3] = 0;
+    prologue[1] = DLS_WIRE_VERSION;
+    prologue[2] = dlsi_peer_pattern(p, rank);
+    dlsi_store32(prologue + 4, p->group);
+    dlsi_store32(prologue + 8, p->member[caller].device.id);
+    dlsi_store32(prologue + 12, p->member[called].device.id);
+    dlsi_peer_psk(p, rank, psk);
+    d.pattern = (dls_noise_pattern)prologue[2];
+    d.initiator = initiator;
+    d.prologue = prologue;
+    d.prologue_bytes = sizeof prologue;
+    d.psk = psk;
+    d.ephemeral = e;
+    if (d.pattern == DLS_NOISE_KKPSK0) {
+        d.secret = p->secret;
+        d.public_key = p->public_key;
+        d.remote = p->member[rank].device.public_key;
+    }
+    if (st == DLS_OK) st = dls_noise_init(noise, &d);
+    dls_wipe(psk, sizeof psk);
+    dls_wipe(e, sizeof e);
+    return st;
+}
+/* An INIT or RESP; noise NULL: plain. to: DLS_INIT_BYTES. Returns its bytes, 0: it failed. */
+DLSI_FN size_t dlsi_init_write(dls_peer *p, const dlsi_ses *s, dls_noise *noise, uint32_t to_whom,
+                               unsigned char *to) {
+    unsigned char payload[12];
+    dls_init_head h;
+    size_t n = 0;
+    h.type = s->state == DLSI_SES_CALLING ? DLS_PACKET_INIT : DLS_PACKET_RESP;
+    h.pattern = s->pattern;
+    h.index = s->index;
+    h.id = p->member[p->me].device.id;
+    h.group_or_index = to_whom;
+    dls_init_head_write(&h, to);
+    dlsi_store32(payload, ++p->sequence);
+    dlsi_store32(payload + 4, p->desc.boot);
+    dlsi_store32(payload + 8, p->epoch);
+    if (noise == NULL) {
+        memcpy(to + 16, payload, sizeof payload);
+        return DLS_INIT_PLAIN;
+    }
+    if (dls_noise_write(noise, payload, sizeof payload, to + 16, 60, &n) != DLS_OK || n != 60)
+        return 0;
+    dlsi_peer_mac(p, s->rank, s->rank, to, to + 76);
+    memset(to + 92, 0, 16);
+    if (s->cookie) dls_mac2(to + 92, s->cookie16, to, 92);
+    return DLS_INIT_BYTES;
+}
+/* The INIT of a session that calls, when it is time for one. */
+DLSI_FN size_t dlsi_ses_call(dls_peer *p, int32_t i, unsigned char *to, uint64_t now) {
+    dlsi_ses *s = &p->ses[i];
+    size_t n = 0;
+    int32_t k;
+    if (now < s->again) return 0;
+    if (s->calls >= DLSI_CALLS_MAX) {
+        dlsi_ses_end(p, i, DLS_E_TIMEOUT);
+        return 0;
+    }
+    s->pattern = dlsi_peer_pattern(p, s->rank);
+    s->again = now + dlsi_peer_jitter(p, p->desc.heartbeat_us / (s->calls < 2 ? 2 : 1));
+    s->calls++;
+    if (s->pattern == 0) return dlsi_init_write(p, s, NULL, p->group, to);
+    for (k = 0; s->hand < 0 && k < p->hands; k++)
+        if (p->hand[k].ses < 0) s->hand = k;
+    if (s->hand < 0) return 0; /* others are calling */
+    p->hand[s->hand].ses = i;
+    if (dlsi_peer_noise(p, &p->hand[s->hand].noise, s->rank, true) == DLS_OK)
+        n = dlsi_init_write(p, s, &p->hand[s->hand].noise, p->group, to);
+    if (n > 0) memcpy(p->hand[s->hand].mac1, to + 76, 16);
+    return n;
+}
+/* Under load a caller must show that it receives what is sent to its address. */
+DLSI_FN bool dlsi_init_cookie(dls_peer *p, int32_t rank, const unsigned char *packet, int32_t port,
+                              const dls_addr *from, uint64_t now) {
+    unsigned char cookie[16], mac[16], psk[32], nonce[12];
+    if (now - p->load_since > 1000000u || now < p->load_since) {
+        p->load_since = now;
+        p->load = 0;
+    }
+    if (++p->load <= 16 + 2 * p->count || from == NULL) return true;
+    dls_cookie_make(&p->cookie, from->bytes, from->size, now, cookie);
+    dls_mac2(mac, cookie, packet, 92);
+    if (dls_equal(mac, packet + 92, 16)) return true;
+    if (p->reply.port >= 0) return false;
+    memset(p->reply.bytes, 0, sizeof p->reply.bytes);
+    if (dls_random(nonce, sizeof nonce) != DLS_OK) return false;
+    p->reply.bytes[0] = DLS_PACKET_COOKIE;
+    dlsi_store32(p->reply.bytes + 4, dlsi_load32(packet + 4));
+    dlsi_peer_psk(p, rank, psk);
+    dls_cookie_seal(p->reply.bytes + 8, cookie, nonce, packet + 76, psk,
+                    dlsi_peer_pattern(p, rank) == DLS_NOISE_NNPSK0 ? NULL : p->public_key);
+    p->reply.port = port;
+    p->reply.to = *from;
+    dls_wipe(psk, sizeof psk);
+    return false;
+}
+/* Whether an INIT is one to answer, before any costly work: DLS_OK and its rank. */
+DLSI_FN dls_status dlsi_init_judge(dls_peer *p, const dls_init_head *h, const unsigned char *packet,
+                                   int32_t port, int32_t via, int32_t *rank) {
+    unsigned char mac[16];
+    const dlsi_member *m;
+    int32_t calling;
+    *rank = dls_peer_rank_of(p, h->id);
+    if (h->group_or_index != p->group || p->leaving) return DLS_E_MISMATCH;
+    if (*rank < 0 || *rank == p->me) return DLS_E_REFUSED;
+    if (p->port[port].desc.kind == DLS_PORT_STREAM && p->port[port].ses >= 0 && via < 0)
+        return DLS_E_STATE; /* it carries a session already */
+    m = &p->member[*rank];
+    if ((m->device.flags & DLS_DEVICE_REVOKED) != 0) return DLS_E_REFUSED;
+    if (h->pattern != dlsi_peer_pattern(p, *rank)) return DLS_E_MISMATCH;
+    if (h->pattern == 0) {
+        if (!p->port[port].desc.plain) return DLS_E_REFUSED;
+    } else {
+        dlsi_peer_mac(p, *rank, p->me, packet, mac);
+        if (!dls_equal(mac, packet + 76, 16)) return DLS_E_AUTH;
+    }
+    calling = dlsi_ses_find(p, DLSI_SES_CALLING, *rank);
+    if (calling >= 0 && p->member[p->me].device.id < h->id && p->ses[calling].calls > 0 &&
+        p->ses[calling].calls < DLSI_CALLS_MAX)
+        return DLS_E_STATE; /* we call each other: the lower id's call counts */
+    return DLS_OK;
+}
+/* Whether a device's boot count and sequence are newer than any before. */
+DLSI_FN bool dlsi_init_fresh(dlsi_member *m, const unsigned char *payload) {
+    const uint64_t number = (uint64_t)dlsi_load32(payload + 4) << 32 | dlsi_load32(payload);
+    if (number <= m->newest) return false;
+    m->newest = number;
+    return true;
+}
+DLSI_FN void dlsi_ses_keys(dlsi_ses *s, dls_noise *noise) {
+    unsigned char mine[32], theirs[32];
+    memset(mine, 0, sizeof mine);
+    memset(theirs, 0, sizeof theirs);
+    if (noise != NULL) (void)dls_noise_split(noise, mine, theirs);
+    dls_session_init(&s->record, mine, theirs);
+    dls_wipe(mine, sizeof mine);
+    dls_wipe(theirs, sizeof theirs);
+}
+DLSI_FN dls_status dlsi_init_take(dls_peer *p, const unsigned char *packet, size_t n, int32_t port,
+                                  int32_t via, const dls_addr *from, uint64_t now) {
+    unsigned char payload[12];
+    dls_init_head h;
+    dls_noise noise;
+    dlsi_ses *s;
+    size_t got = 0;
+    int32_t rank, i;
+    dls_status st = dls_init_head_read(&h, packet, n);
+    if (st == DLS_OK) st = dlsi_init_judge(p, &h, packet, port, via, &rank);
+    if (st != DLS_OK) return st;
+    memcpy(payload, packet + 16, sizeof payload);
+    if (h.pattern != 0) {
+        if (!dlsi_init_cookie(p, rank, packet, port, from, now)) return DLS_OK;
+        st = dlsi_peer_noise(p, &noise, rank, false);
+        if (st == DLS_OK)
+            st = dls_noise_read(&noise, packet + 16, 60, payload, sizeof payload, &got);
+        if (st == DLS_OK && got != sizeof payload) st = DLS_E_FORMAT;
+    }
+    if (st == DLS_OK && !dlsi_init_fresh(&p->member[rank], payload)) st = DLS_E_STATE;
+    if (st != DLS_OK) return st;
+    while ((i = dlsi_ses_find(p, DLSI_SES_CALLING, rank)) >= 0 ||
+           (i = dlsi_ses_find(p, DLSI_SES_HALF, rank)) >= 0)
+        dlsi_ses_end(p, i, DLS_E_PEER);
+    i = dlsi_ses_make(p, DLSI_SES_HALF, rank, port, via, now);
+    if (i < 0) return DLS_E_LIMIT;
+    s = &p->ses[i];
+    s->pattern = h.pattern;
+    s->their_index = h.index;
+    s->boot = dlsi_load32(payload + 4);
+    s->epoch = dlsi_load32(payload + 8);
+    if (from != NULL) s->addr = *from;
+    s->answer = (uint8_t)dlsi_init_write(p, s, h.pattern != 0 ? &noise : NULL, h.index, s->control);
+    s->clear = h.pattern == 0 && !s->lossy;
+    dlsi_ses_keys(s, h.pattern != 0 ? &noise : NULL);
+    return s->answer > 0 ? DLS_OK : DLS_E_AUTH;
+}
+DLSI_FN dlsi_ses *dlsi_ses_at(dls_peer *p, uint32_t index) {
+    dlsi_ses *s = &p->ses[(index & 2047u) % (uint32_t)p->desc.sessions_max];
+    return s->index == index && s->state != DLSI_SES_FREE ? s : NULL;
+}
+DLSI_FN dls_status dlsi_resp_take(dls_peer *p, const unsigned char *packet, size_t n,
+                                  uint64_t now) {
+    unsigned char payload[12], mac[16];
+    dls_init_head h;
+    dls_status st = dls_init_head_read(&h, packet, n);
+    dlsi_ses *s = st == DLS_OK ? dlsi_ses_at(p, h.group_or_index) : NULL;
+    size_t got = 0;
+    if (st != DLS_OK) return st;
+    if (s == NULL || s->state != DLSI_SES_CALLING || s->pattern != h.pattern || s->calls == 0 ||
+        p->member[s->rank].device.id != h.id)
+        return DLS_E_STATE;
+    memcpy(payload, packet + 16, sizeof payload);
+    if (h.pattern != 0) {
+        if (s->hand < 0) return DLS_E_STATE;
+        dlsi_peer_mac(p, s->rank, p->me, packet, mac);
+        if (!dls_equal(mac, packet + 76, 16)) return DLS_E_AUTH;
+        st =
+            dls_noise_read(&p->hand[s->hand].noise, packet + 16, 60, payload, sizeof payload, &got);
+        if (st == DLS_OK && got != sizeof payload) st = DLS_E_FORMAT;
+        if (st != DLS_OK) return st;
+    }
+    s->their_index = h.index;
+    s->boot = dlsi_load32(payload + 4);
+    s->epoch = dlsi_load32(payload + 8);
+    (void)dlsi_init_fresh(&p->member[s->rank], payload);
+    dlsi_ses_keys(s, h.pattern != 0 ? &p->hand[s->hand].noise : NULL);
+    s->clear = h.pattern == 0 && !s->lossy;
+    dlsi_ses_up(p, (int32_t)(s - p->ses), now);
+    return DLS_OK;
+}
+DLSI_FN dls_status dlsi_cookie_take(dls_peer *p, const unsigned char *packet, size_t n,
+                                    uint64_t now) {
+    dlsi_ses *s = n == DLS_COOKIE_BYTES ? dlsi_ses_at(p, dlsi_load32(packet + 4)) : NULL;
+    unsigned char psk[32];
+    dls_status st;
+    if (s == NULL || s->state != DLSI_SES_CALLING || s->hand < 0) return DLS_E_STATE;
+    dlsi_peer_psk(p, s->rank, psk);
+    st = dls_cookie_open(s->cookie16, packet + 8, p->hand[s->hand].mac1, psk,
+                         s->pattern == DLS_NOISE_NNPSK0 ? NULL
+                                                        : p->member[s->rank].device.public_key);
+    dls_wipe(psk, sizeof psk);
+    if (st != DLS_OK) return st;
+    s->cookie = true;
+    s->again = now;
+    return DLS_OK;
+}
+
+/* ---- Packets out ---- */
+
+/* The send whose chunk goes next over a session, -1: none. */
+DLSI_FN int32_t dlsi_ses_next_op(const dls_peer *p, const dlsi_ses *s) {
+    int32_t i, best = -1;
+    for (i = 0; i < p->desc.ops_max; i++) {
+        const dlsi_op *o = &p->op[i], *b = best >= 0 ? &p->op[best] : NULL;
+        if (o->kind != DLSI_OP_SEND || o->status >= 0 || o->rank != s->rank || !o->matched ||
+            (o->begun && o->next == o->bytes))
+            continue;
+        if (b == NULL || o->priority < b->priority ||
+            (o->priority == b->priority && (int32_t)(o->order - b->order) < 0))
+            best = i;
+    }
+    return best;
+}
+/* Control messages not yet on their way, as many as fit. */
+DLSI_FN size_t dlsi_ses_put_control(dlsi_ses *s, unsigned char *to, size_t max, uint32_t *ref) {
+    const size_t from = dlsi_ses_control_at(s, s->control_sent);
+    size_t bytes = 0;
+    uint32_t n = 0;
+    dls_frame f;
+    while (s->control_sent + n < s->control_count) {
+        const size_t more = 4 + dlsi_load16(s->control + from + bytes + 2);
+        if (5 + bytes + more > max) break;
+        bytes += more;
+        n++;
+    }
+    if (n == 0) return 0;
+    DLSI_ZERO(f);
+    f.kind = DLS_FRAME_CONTROL;
+    f.a = (uint32_t)(uint16_t)(s->control_first + s->control_sent);
+    f.bytes = bytes;
+    dls_frame_write(&f, to);
+    memcpy(to + 5, s->control + from, bytes);
+    ref[0] = f.a | n << 16;
+    s->control_sent = (uint16_t)(s->control_sent + n);
+    return 5 + bytes;
+}
+DLSI_FN size_t dlsi_ses_put_ack(dlsi_ses *s, unsigned char *to, size_t max, uint64_t now) {
+    dls_frame f;
+    if (max < 16) return 0;
+    DLSI_ZERO(f);
+    f.kind = DLS_FRAME_ACK;
+    f.bytes = dls_flow_ack_write(&s->flow, to + 2, dlsi_min_size(max - 2, 255), now);
+    if (f.bytes == 0) return 0;
+    dls_frame_write(&f, to);
+    return 2 + f.bytes;
+}
+/* Bytes [at, at + n) of a send as a chunk. */
+DLSI_FN size_t dlsi_ses_put_chunk(const dlsi_op *o, uint32_t at, uint32_t n, unsigned char *to) {
+    dls_frame f;
+    DLSI_ZERO(f);
+    f.kind = DLS_FRAME_CHUNK;
+    f.a = o->want;
+    f.b = at;
+    dls_frame_write(&f, to);
+    if (n > 0) memcpy(to + 9, o->data + at, n);
+    return 9 + (size_t)n;
+}
+DLSI_FN size_t dlsi_ses_put_lost(dls_peer *p, dlsi_ses *s, unsigned char *to, size_t max,
+                                 uint32_t *ref) {
+    const uint32_t i = (s->lost[1] & 0xFFFFu) - 1;
+    const dlsi_op *o = &p->op[i];
+    if (9 + (size_t)s->lost[3] > max) return 0;
+    s->has_lost = false;
+    if (o->kind != DLSI_OP_SEND || o->status >= 0 || (o->order & 0xFFFFu) != s->lost[1] >> 16)
+        return 0; /* it is over */
+    memcpy(ref + 1, s->lost + 1, 3 * sizeof *ref);
+    return dlsi_ses_put_chunk(o, s->lost[2], s->lost[3], to);
+}
+DLSI_FN size_t dlsi_ses_put_op(dls_peer *p, dlsi_ses *s, unsigned char *to, size_t max,
+                               uint32_t *ref) {
+    const int32_t i = max > 9 ? dlsi_ses_next_op(p, s) : -1;
+    dlsi_op *o = i >= 0 ? &p->op[i] : NULL;
+    uint32_t n, at;
+    if (o == NULL) return 0;
+    at = o->next;
+    n = (uint32_t)dlsi_min_size(o->bytes - at, max - 9);
+    ref[1] = (uint32_t)(i + 1) | (o->order & 0xFFFFu) << 16;
+    ref[2] = at;
+    ref[3] = n;
+    o->begun = true;
+    o->next += n;
+    (void)dlsi_ses_put_chunk(o, at, n, to);
+    if (!s->lossy || n == 0) dlsi_op_sent(o, s->lossy ? 0 : n);
+    return 9 + (size_t)n;
+}
+/* What lost packets carried goes out again: control from the first lost message on, one chunk at
+   a time. */
+DLSI_FN void dlsi_ses_lost(dls_peer *p, dlsi_ses *s) {
+    uint32_t ref[4];
+    while (!s->has_lost && dls_flow_next_lost(&s->flow, ref)) {
+        const uint16_t back = (uint16_t)((ref[0] & 0xFFFFu) - s->control_first);
+        if (ref[0] >> 16 != 0 && back < s->control_sent) s->control_sent = back;
+        s->has_lost = ref[1] != 0;
+        memcpy(s->lost, ref, sizeof ref);
+    }
+    (void)p;
+}
+/* What ends a packet: bytes of a send or a packet for others, in turn. Plain chunks on a stream
+   have packets of their own, see dlsi_stream_chunk. */
+DLSI_FN size_t dlsi_ses_put_rest(dls_peer *p, int32_t i, unsigned char *to, size_t max,
+                                 uint32_t *ref, uint64_t now) {
+    dlsi_ses *s = &p->ses[i];
+    size_t n = 0;
+    s->turn = !s->turn;
+    if (s->turn) n = dlsi_relay_put(p, i, to, max, now);
+    if (n == 0 && !s->clear) n = dlsi_ses_put_op(p, s, to, max, ref);
+    if (n == 0 && !s->turn) n = dlsi_relay_put(p, i, to, max, now);
+    return n;
+}
+/* Frames of one packet; *elicits: more than an ack. 0: nothing to say now. */
+DLSI_FN size_t dlsi_ses_frames(dls_peer *p, int32_t i, unsigned char *to, size_t max, bool *elicits,
+                               uint32_t *ref, uint64_t now) {
+    dlsi_ses *s = &p->ses[i];
+    size_t n = 0, ack = 0;
+    bool room = true;
+    memset(ref, 0, 4 * sizeof *ref);
+    if (s->lossy) {
+        dlsi_ses_lost(p, s);
+        room = dls_flow_room(&s->flow, now) > 0;
+        if (room || dls_flow_ack_due(&s->flow, now)) ack = dlsi_ses_put_ack(s, to, max, now);
+    }
+    n = ack;
+    if (room) {
+        n += dlsi_ses_put_control(s, to + n, max - n, ref);
+        if (s->has_lost) n += dlsi_ses_put_lost(p, s, to + n, max - n, ref);
+        if (!s->has_lost && ref[1] == 0) n += dlsi_ses_put_rest(p, i, to + n, max - n, ref, now);
+        if (n == ack && (s->ping || (s->lossy && dls_flow_probe(&s->flow))))
+            to[n++] = DLS_FRAME_PING;
+    }
+    *elicits = n > ack;
+    if (n > ack) s->ping = false;
+    if (n == ack && s->lossy && !dls_flow_ack_due(&s->flow, now)) return 0;
+    return n;
+}
+/* A whole packet of a session, at most max bytes; 0: none now. */
+DLSI_FN size_t dlsi_ses_packet(dls_peer *p, int32_t i, unsigned char *to, size_t max,
+                               uint64_t now) {
+    dlsi_ses *s = &p->ses[i];
+    const size_t tag = s->clear ? 0 : DLS_RECORD_TAG;
+    dls_data_head h;
+    uint64_t number;
+    uint32_t ref[4];
+    bool elicits;
+    size_t n;
+    if (s->state == DLSI_SES_CALLING)
+        return max >= DLS_INIT_BYTES ? dlsi_ses_call(p, i, to, now) : 0;
+    if (s->answer > 0 && s->answer <= max) {
+        n = s->answer;
+        memcpy(to, s->control, n);
+        s->answer = 0;
+        return n;
+    }
+    if (s->state < DLSI_SES_UP || max < DLS_HEAD_BYTES + tag + 16) return 0;
+    n = dlsi_ses_frames(p, i, to + DLS_HEAD_BYTES, max - DLS_HEAD_BYTES - tag, &elicits, ref, now);
+    if (n == 0) return 0;
+    number = s->record.sent;
+    h.index = s->their_index;
+    h.counter = (uint32_t)(number & 0xFFFFFFFFu);
+    dls_data_head_write(&h, to);
+    if (!s->clear && dls_session_seal(&s->record, to + DLS_HEAD_BYTES, to + DLS_HEAD_BYTES, n, to,
+                                      DLS_HEAD_BYTES, to + DLS_HEAD_BYTES + n) != DLS_OK) {
+        dlsi_ses_end(p, i, DLS_E_LIMIT);
+        return 0;
+    }
+    if (s->clear) s->record.sent++;
+    n += DLS_HEAD_BYTES + tag;
+    if (s->lossy)
+        dls_flow_sent(&s->flow, number, (uint32_t)n, elicits, ref, now);
+    else if (ref[0] != 0)
+        dlsi_ses_control_gone(s, (ref[0] & 0xFFFFu) + (ref[0] >> 16));
+    if (elicits) s->spoke = now;
+    return n;
+}
+
+/* ---- Gateways ---- */
+
+DLSI_FN size_t dlsi_relay_head(unsigned char *to, uint32_t hops, uint32_t from, uint32_t whom) {
+    dls_frame f;
+    DLSI_ZERO(f);
+    f.kind = DLS_FRAME_RELAY;
+    f.hops = (uint8_t)hops;
+    f.a = from;
+    f.b = whom;
+    dls_frame_write(&f, to);
+    return 10;
+}
+/* One packet for others behind this session: one that was passed to us, or one of a session whose
+   way it is. */
+DLSI_FN size_t dlsi_relay_put(dls_peer *p, int32_t i, unsigned char *to, size_t max, uint64_t now) {
+    int32_t at, bytes, k;
+    if (max <= 10) return 0;
+    for (at = 0; at < p->relay_used; at += 4 + bytes) {
+        bytes = (int32_t)dlsi_load16(p->relay + at);
+        if ((int32_t)dlsi_load16(p->relay + at + 2) != i || (size_t)bytes > max) continue;
+        memcpy(to, p->relay + at + 4, (size_t)bytes);
+        p->relay_used -= 4 + bytes;
+        memmove(p->relay + at, p->relay + at + 4 + bytes, (size_t)(p->relay_used - at));
+        return (size_t)bytes;
+    }
+    for (k = 0; k < p->desc.sessions_max; k++) {
+        const dlsi_ses *s = &p->ses[k];
+        size_t n;
+        if (s->state == DLSI_SES_FREE || s->via != i) continue;
+        n = dlsi_ses_packet(p, k, to + 10, dlsi_min_size(max - 10, dlsi_ses_mtu(p, s)), now);
+        if (n == 0) continue;
+        (void)dlsi_relay_head(to, DLSI_HOPS, p->member[p->me].device.id,
+                              p->member[p->ses[k].rank].device.id);
+        return 10 + n;
+    }
+    return 0;
+}
+/* A RELAY frame came over session i: a packet for me, or to be passed on. Lost when there is no
+   room or no way: its sender's loss recovery knows. */
+DLSI_FN void dlsi_relay_take(dls_peer *p, int32_t i, const dls_frame *f, unsigned char *body,
+                             uint64_t now) {
+    const int32_t rank = dls_peer_rank_of(p, f->b);
+    const int32_t need = 14 + (int32_t)f->bytes;
+    int32_t next;
+    if (rank == p->me) {
+        (void)dlsi_peer_packet(p, p->ses[i].port, i, NULL, body, f->bytes, now);
+        return;
+    }
+    if (!p->desc.gateway || rank < 0 || f->hops == 0) return;
+    next = p->member[rank].ses >= 0 && p->ses[p->member[rank].ses].via < 0 ? p->member[rank].ses
+                                                                           : p->member[rank].route;
+    if (next < 0 || next == i || p->relay_used + need > p->desc.relay_bytes) return;
+    dlsi_store16(p->relay + p->relay_used, (uint32_t)(need - 4));
+    dlsi_store16(p->relay + p->relay_used + 2, (uint32_t)next);
+    (void)dlsi_relay_head(p->relay + p->relay_used + 4, f->hops - 1u, f->a, f->b);
+    memcpy(p->relay + p->relay_used + 14, body, f->bytes);
+    p->relay_used += need;
+}
+/* Tells a neighbour whom I can pass packets on to: not itself, not those it told me of. */
+DLSI_FN void dlsi_routes_say(dls_peer *p, int32_t i) {
+    unsigned char *to = p->ses[i].control + p->ses[i].control_used + 4;
+    const size_t room = (size_t)p->desc.control_bytes - p->ses[i].control_used;
+    size_t n = 0;
+    int32_t k;
+    for (k = 0; k < p->count; k++) {
+        const dlsi_member *m = &p->member[k];
+        const bool direct = m->ses >= 0 && p->ses[m->ses].via < 0 && p->ses[m->ses].hello;
+        const uint32_t mtu =
+            direct ? (uint32_t)(p->port[p->ses[m->ses].port].desc.mtu - DLSI_RELAY_BYTES)
+            : m->route >= 0 && m->route_mtu > DLSI_RELAY_BYTES
+                ? m->route_mtu - (uint32_t)DLSI_RELAY_BYTES
+                : 0;
+        if (k == p->me || k == p->ses[i].rank || mtu < DLS_INIT_BYTES) continue;
+        if (!direct && (m->route == i || m->hops + 1 >= DLSI_HOPS)) continue;
+        if (n + 7 + 4 > room || n + 64 > (size_t)p->port[p->ses[i].port].desc.mtu) break;
+        dlsi_store32(to + n, m->device.id);
+        to[n + 4] = direct ? 1 : (unsigned char)(m->hops + 1);
+        dlsi_store16(to + n + 5, dlsi_min_u32(mtu, 65535));
+        n += 7;
+    }
+    (void)dlsi_ses_say(p, &p->ses[i], DLS_CONTROL_ROUTES, to, n);
+}
+DLSI_FN void dlsi_routes_take(dls_peer *p, int32_t i, const unsigned char *list, size_t n) {
+    const uint32_t own = (uint32_t)(p->port[p->ses[i].port].desc.mtu - DLSI_RELAY_BYTES);
+    size_t at;
+    int32_t k;
+    for (k = 0; k < p->count; k++)
+        if (p->member[k].route == i) p->member[k].route = -1;
+    for (at = 0; at + 7 <= n; at += 7) {
+        dlsi_member *m;
+        const uint32_t mtu = dlsi_load16(list + at + 5);
+        k = dls_peer_rank_of(p, dlsi_load32(list + at));
+        if (k < 0 || k == p->me || list[at + 4] == 0 || list[at + 4] >= DLSI_HOPS) continue;
+        m = &p->member[k];
+        if (m->route >= 0 && m->hops <= list[at + 4]) continue;
+        m->route = i;
+        m->hops = list[at + 4];
+        m->route_mtu = (uint16_t)dlsi_min_u32(mtu, own);
+    }
+    p->routes_due = true;
+}
+/* ---- Views ---- */
+
+DLSI_FN bool dlsi_view_room(const dls_peer *p, const unsigned char *payload, size_t bytes) {
+    const uint32_t n = dlsi_load16(payload + 2);
+    return bytes >= 16 + 8 * (size_t)n && n <= (uint32_t)p->desc.devices_max;
+}
+DLSI_FN void dlsi_view_read(dlsi_view *v, const unsigned char *payload) {
+    uint32_t i;
+    v->count = dlsi_load16(payload + 2);
+    v->term = dlsi_load32(payload + 4);
+    v->number = dlsi_load32(payload + 8);
+    v->coordinator = dlsi_load32(payload + 12);
+    for (i = 0; i < v->count; i++) {
+        v->member[i].id = dlsi_load32(payload + 16 + 8 * i);
+        v->member[i].boot = dlsi_load32(payload + 20 + 8 * i);
+    }
+}
+DLSI_FN void dlsi_view_copy(dlsi_view *to, const dlsi_view *from) {
+    to->number = from->number;
+    to->term = from->term;
+    to->coordinator = from->coordinator;
+    to->count = from->count;
+    memcpy(to->member, from->member, from->count * sizeof *to->member);
+}
+DLSI_FN void dlsi_view_adopt(dls_peer *p, const unsigned char *payload) {
+    dlsi_view_read(&p->view, payload);
+    p->events |= 1u << 0;
+}
+DLS_API void dls_peer_view(const dls_peer *peer, dls_view *view) {
+    const dlsi_view *v = &peer->view;
+    uint32_t i;
+    memset(view, 0, sizeof *view);
+    view->number = v->number;
+    view->term = v->term;
+    view->coordinator = dls_peer_rank_of(peer, v->coordinator);
+    view->count = (int32_t)v->count;
+    view->rank = peer->view_rank;
+    view->mine = -1;
+    for (i = 0; i < v->count; i++) {
+        peer->view_rank[i] = dls_peer_rank_of(peer, v->member[i].id);
+        if (peer->view_rank[i] == peer->me && v->member[i].boot == peer->desc.boot)
+            view->mine = (int32_t)i;
+    }
+}
+
+#if DLS_ENABLE_COORD
+/* Elections and decisions among devices with DLS_ROLE_COORD. What a voter has promised or accepted
+   is stored before anybody hears of it. */
+enum { DLSI_VOTE_ASK = 1, DLSI_VOTE_YES, DLSI_VOTE_NO };
+enum { DLSI_VIEW_PROPOSED = 1, DLSI_VIEW_ACCEPTED, DLSI_VIEW_DECIDED };
+
+DLSI_FN bool dlsi_is_coord(const dls_peer *p, int32_t rank) {
+    const dls_device *d = &p->member[rank].device;
+    return (d->role & DLS_ROLE_COORD) != 0 && (d->flags & DLS_DEVICE_REVOKED) == 0;
+}
+DLSI_FN int32_t dlsi_majority(const dls_peer *p) {
+    int32_t i, n = 0;
+    for (i = 0; i < p->count; i++) n += dlsi_is_coord(p, i) ? 1 : 0;
+    return n / 2 + 1;
+}
+DLSI_FN bool dlsi_member_ready(const dls_peer *p, int32_t rank) {
+    const int32_t s = p->member[rank].ses;
+    return rank == p->me || (s >= 0 && p->ses[s].hello && p->ses[s].state == DLSI_SES_UP);
+}
+/* Coordinators I can talk with, myself included. */
+DLSI_FN int32_t dlsi_coords_up(const dls_peer *p) {
+    int32_t i, n = 0;
+    for (i = 0; i < p->count; i++) n += dlsi_is_coord(p, i) && dlsi_member_ready(p, i) ? 1 : 0;
+    return n;
+}
+DLSI_FN int32_t dlsi_votes(const dls_peer *p) {
+    int32_t i, n = 0;
+    for (i = 0; i < p->count; i++) n += dlsi_is_coord(p, i) && p->member[i].vote ? 1 : 0;
+    return n;
+}
+DLSI_FN void dlsi_votes_clear(dls_peer *p) {
+    int32_t i;
+    for (i = 0; i < p->count; i++) p->member[i].vote = i == p->me;
+}
+DLSI_FN bool dlsi_views_store(dls_peer *p) {
+    const dlsi_view *v = &p->accepted;
+    uint32_t i;
+    const uint32_t word[6] = {p->term, p->voted, v->term, v->number, v->coordinator, v->count};
+    for (i = 0; i < 6; i++) dlsi_store32(p->state + 4 + 4 * i, word[i]);
+    for (i = 0; i < v->count; i++) {
+        dlsi_store32(p->state + 28 + 8 * i, v->member[i].id);
+        dlsi_store32(p->state + 32 + 8 * i, v->member[i].boot);
+    }
+    dlsi_store32(p->state, dls_crc32c(0, p->state + 4, 24 + 8 * v->count));
+    if (p->desc.store(p->desc.store_user, p->state, 28 + 8 * v->count)) return true;
+    p->store_failed = true; /* from now on this coordinator is silent: it could break a promise */
+    return false;
+}
+DLSI_FN dls_status dlsi_views_open(dls_peer *p) {
+    const unsigned char *s = (const unsigned char *)p->desc.stored;
+    const size_t n = p->desc.stored_bytes;
+    uint32_t i, count;
+    if ((p->my_role & DLS_ROLE_COORD) == 0) return DLS_OK;
+    if (p->desc.store == NULL) return DLS_E_ARG;
+    p->elect_at = 0;
+    if (s == NULL) return DLS_OK;
+    count = n >= 28 ? dlsi_load32(s + 24) : 0;
+    if (n < 28 || count > (uint32_t)p->desc.devices_max || n != 28 + 8 * (size_t)count ||
+        dls_crc32c(0, s + 4, n - 4) != dlsi_load32(s))
+        return DLS_E_FORMAT;
+    p->term = dlsi_load32(s + 4);
+    p->voted = dlsi_load32(s + 8);
+    p->accepted.term = dlsi_load32(s + 12);
+    p->accepted.number = dlsi_load32(s + 16);
+    p->accepted.coordinator = dlsi_load32(s + 20);
+    p->accepted.count = count;
+    for (i = 0; i < count; i++) {
+        p->accepted.member[i].id = dlsi_load32(s + 28 + 8 * i);
+        p->accepted.member[i].boot = dlsi_load32(s + 32 + 8 * i);
+    }
+    return DLS_OK;
+}
+DLSI_FN void dlsi_view_say(dls_peer *p, int32_t rank, int32_t phase, const dlsi_view *v) {
+    dlsi_ses *s = dlsi_peer_ses(p, rank);
+    unsigned char *to;
+    const size_t bytes = 16 + (phase == DLSI_VIEW_ACCEPTED ? 0 : 8 * (size_t)v->count);
+    uint32_t i;
+    if (s == NULL || s->control_used + 4 + bytes > (size_t)p->desc.control_bytes) return;
+    to = s->control + s->control_used + 4;
+    to[0] = (unsigned char)phase;
+    to[1] = 0;
+    dlsi_store16(to + 2, phase == DLSI_VIEW_ACCEPTED ? 0 : v->count);
+    dlsi_store32(to + 4, v->term);
+    dlsi_store32(to + 8, v->number);
+    dlsi_store32(to + 12, v->coordinator);
+    for (i = 0; 16 + 8 * (size_t)i < bytes; i++) {
+        dlsi_store32(to + 16 + 8 * i, v->member[i].id);
+        dlsi_store32(to + 20 + 8 * i, v->member[i].boot);
+    }
+    (void)dlsi_ses_say(p, s, DLS_CONTROL_VIEW, to, bytes);
+}
+DLSI_FN void dlsi_vote_say(dls_peer *p, int32_t rank, int32_t kind, bool only, uint32_t term) {
+    dlsi_ses *s = dlsi_peer_ses(p, rank);
+    unsigned char to[14];
+    dlsi_store32(to, term);
+    dlsi_store32(to + 4, p->accepted.term);
+    dlsi_store32(to + 8, p->accepted.number);
+    to[12] = (unsigned char)kind;
+    to[13] = only ? 1 : 0;
+    if (s != NULL) (void)dlsi_ses_say(p, s, DLS_CONTROL_VOTE, to, sizeof to);
+}
+/* Everybody in it hears of a decided view; also those just left out, so that they know. */
+DLSI_FN void dlsi_view_decide(dls_peer *p) {
+    int32_t i;
+    dlsi_view_copy(&p->view, &p->accepted);
+    p->events |= 1u << 0;
+    p->pending = false;
+    for (i = 0; i < p->count; i++)
+        if (i != p->me) dlsi_view_say(p, i, DLSI_VIEW_DECIDED, &p->view);
+}
+DLSI_FN bool dlsi_view_is_current(const dls_peer *p) {
+    int32_t i;
+    uint32_t n = 0;
+    if (p->view.term != p->term || p->view.number != p->accepted.number) return false;
+    for (i = 0; i < p->count; i++) {
+        if (!dlsi_member_ready(p, i)) continue;
+        if (n >= p->view.count || p->view.member[n].id != p->member[i].device.id ||
+            p->view.member[n].boot != (i == p->me ? p->desc.boot : p->ses[p->member[i].ses].boot))
+            return false;
+        n++;
+    }
+    return n == p->view.count;
+}
+DLSI_FN void dlsi_view_propose(dls_peer *p) {
+    dlsi_view *v = &p->accepted;
+    int32_t i;
+    v->number++;
+    v->term = p->term;
+    v->coordinator = p->member[p->me].device.id;
+    v->count = 0;
+    for (i = 0; i < p->count; i++) {
+        if (!dlsi_member_ready(p, i)) continue;
+        v->member[v->count].id = p->member[i].device.id;
+        v->member[v->count++].boot = i == p->me ? p->desc.boot : p->ses[p->member[i].ses].boot;
+    }
+    if (!dlsi_views_store(p)) return;
+    dlsi_votes_clear(p);
+    p->pending = true;
+    for (i = 0; i < p->count; i++)
+        if (i != p->me && dlsi_is_coord(p, i)) dlsi_view_say(p, i, DLSI_VIEW_PROPOSED, v);
+    if (dlsi_votes(p) >= dlsi_majority(p)) dlsi_view_decide(p);
+}
+DLSI_FN void dlsi_follow(dls_peer *p, uint32_t leader) {
+    p->role = DLSI_FOLLOW;
+    p->leader = leader;
+    p->pending = false;
+}
+DLSI_FN void dlsi_lead(dls_peer *p) {
+    p->role = DLSI_LEAD;
+    p->leader = p->member[p->me].device.id;
+    dlsi_view_propose(p);
+}
+/* Asks for votes: first only whether they would be given, so that a device which merely lost its
+   own link to the leader disturbs nobody. */
+DLSI_FN void dlsi_elect(dls_peer *p, bool only) {
+    int32_t i;
+    p->role = only ? DLSI_ASK : DLSI_CANDIDATE;
+    p->leader = DLSI_NOBODY;
+    dlsi_votes_clear(p);
+    if (!only) {
+        p->term++;
+        p->voted = p->member[p->me].device.id;
+        if (!dlsi_views_store(p)) return;
+    }
+    for (i = 0; i < p->count; i++)
+        if (i != p->me && dlsi_is_coord(p, i))
+            dlsi_vote_say(p, i, DLSI_VOTE_ASK, only, p->term + (only ? 1u : 0u));
+    if (dlsi_votes(p) < dlsi_majority(p)) return;
+    if (only)
+        dlsi_elect(p, false);
+    else
+        dlsi_lead(p);
+}
+DLSI_FN bool dlsi_has_leader(const dls_peer *p) {
+    const int32_t leader = p->leader == DLSI_NOBODY ? -1 : dls_peer_rank_of(p, p->leader);
+    if (leader < 0 || !dlsi_is_coord(p, leader)) return false;
+    if (leader == p->me) return p->role == DLSI_LEAD && dlsi_coords_up(p) >= dlsi_majority(p);
+    return dlsi_member_ready(p, leader);
+}
+DLSI_FN void dlsi_vote_asked(dls_peer *p, int32_t rank, const unsigned char *v) {
+    const uint32_t term = dlsi_load32(v), view_term = dlsi_load32(v + 4),
+                   number = dlsi_load32(v + 8);
+    const bool only = v[13] != 0;
+    bool yes, led;
+    if (p->member[rank].device.id == p->leader) dlsi_follow(p, DLSI_NOBODY); /* it resigned */
+    led = dlsi_has_leader(p);
+    yes = view_term > p->accepted.term ||
+          (view_term == p->accepted.term && number >= p->accepted.number);
+    if (only) {
+        yes = yes && !led && term > p->term;
+    } else if (term > p->term && !led) {
+        p->term = term;
+        p->voted = DLSI_NOBODY;
+        dlsi_follow(p, DLSI_NOBODY);
+        yes = dlsi_views_store(p) && yes;
+    }
+    if (!only) {
+        const uint32_t id = p->member[rank].device.id;
+        yes = yes && !led && term == p->term && (p->voted == DLSI_NOBODY || p->voted == id);
+        if (yes && p->voted != id) {
+            p->voted = id;
+            yes = dlsi_views_store(p);
+        }
+    }
+    dlsi_vote_say(p, rank, yes ? DLSI_VOTE_YES : DLSI_VOTE_NO, only, yes ? term : p->term);
+}
+DLSI_FN void dlsi_vote_take(dls_peer *p, int32_t rank, const unsigned char *v) {
+    const uint32_t term = dlsi_load32(v);
+    const bool only = v[13] != 0;
+    if (!dlsi_is_coord(p, p->me) || !dlsi_is_coord(p, rank) || p->store_failed) return;
+    if (v[12] == DLSI_VOTE_ASK) {
+        dlsi_vote_asked(p, rank, v);
+    } else if (v[12] == DLSI_VOTE_YES) {
+        if (p->role != (only ? DLSI_ASK : DLSI_CANDIDATE) || term != p->term + (only ? 1u : 0u))
+            return;
+        p->member[rank].vote = true;
+        if (dlsi_votes(p) < dlsi_majority(p)) return;
+        if (only)
+            dlsi_elect(p, false);
+        else
+            dlsi_lead(p);
+    } else if (term > p->term) { /* others are further */
+        p->term = term;
+        p->voted = DLSI_NOBODY;
+        dlsi_follow(p, DLSI_NOBODY);
+        (void)dlsi_views_store(p);
+    }
+}
+DLSI_FN void dlsi_view_take(dls_peer *p, int32_t rank, const unsigned char *v) {
+    const uint32_t term = dlsi_load32(v + 4), number = dlsi_load32(v + 8);
+    const bool voter = dlsi_is_coord(p, p->me) && !p->store_failed;
+    const bool newer =
+        term > p->accepted.term || (term == p->accepted.term && number >= p->accepted.number);
+    if (!dlsi_is_coord(p, rank)) return;
+    if (v[0] == DLSI_VIEW_ACCEPTED) {
+        if (p->role != DLSI_LEAD || !p->pending || term != p->term || number != p->accepted.number)
+            return;
+        p->member[rank].vote = true;
+        if (dlsi_votes(p) >= dlsi_majority(p)) dlsi_view_decide(p);
+        return;
+    }
+    if (voter && term >= p->term && newer) {
+        if (term > p->term) p->voted = DLSI_NOBODY;
+        p->term = term;
+        dlsi_follow(p, p->member[rank].device.id);
+        dlsi_view_read(&p->accepted, v);
+        if (!dlsi_views_store(p)) return;
+        if (v[0] == DLSI_VIEW_PROPOSED) dlsi_view_say(p, rank, DLSI_VIEW_ACCEPTED, &p->accepted);
+    }
+    if (voter && v[0] == DLSI_VIEW_PROPOSED && term < p->term)
+        dlsi_vote_say(p, rank, DLSI_VOTE_NO, false, p->term); /* it leads no more */
+    if (v[0] == DLSI_VIEW_DECIDED && number > p->view.number) dlsi_view_adopt(p, v);
+}
+/* A session came or went: the leader waits a little for others, then decides anew. */
+DLSI_FN void dlsi_views_changed(dls_peer *p) { p->settle_at = 0; }
+DLSI_FN void dlsi_views_hello(dls_peer *p, int32_t rank) {
+    dlsi_views_changed(p);
+    if (p->role != DLSI_LEAD) return;
+    if (p->view.number > 0) dlsi_view_say(p, rank, DLSI_VIEW_DECIDED, &p->view);
+    if (p->pending && dlsi_is_coord(p, rank))
+        dlsi_view_say(p, rank, DLSI_VIEW_PROPOSED, &p->accepted);
+}
+DLSI_FN void dlsi_views_tick(dls_peer *p, uint64_t now) {
+    const uint64_t wait = p->desc.heartbeat_us;
+    if ((p->my_role & DLS_ROLE_COORD) == 0 || p->store_failed || p->leaving) return;
+    if (dlsi_has_leader(p)) {
+        p->elect_at = now + dlsi_peer_jitter(p, wait / 2);
+        if (p->role != DLSI_LEAD || p->pending || dlsi_view_is_current(p)) return;
+        if (p->settle_at == 0 || p->settle_at > now + wait) p->settle_at = now + wait / 8;
+        if (now >= p->settle_at) dlsi_view_propose(p);
+        return;
+    }
+    if (p->role == DLSI_LEAD) dlsi_elect(p, true); /* no majority: tells that others may lead */
+    if (p->elect_at == 0 || p->elect_at > now + 2 * wait)
+        p->elect_at = now + dlsi_peer_jitter(p, wait / 2);
+    if (now < p->elect_at) return;
+    p->elect_at = now + dlsi_peer_jitter(p, wait);
+    if (dlsi_coords_up(p) >= dlsi_majority(p)) dlsi_elect(p, true);
+}
+DLSI_FN uint64_t dlsi_views_deadline(const dls_peer *p) {
+    if ((p->my_role & DLS_ROLE_COORD) == 0 || p->store_failed) return UINT64_MAX;
+    if (!dlsi_has_leader(p)) return p->elect_at;
+    return p->role == DLSI_LEAD && !p->pending && !dlsi_view_is_current(p) ? p->settle_at
+                                                                           : UINT64_MAX;
+}
+#else
+DLSI_FN dls_status dlsi_views_open(dls_peer *p) {
+    return (p->my_role & DLS_ROLE_COORD) == 0 ? DLS_OK : DLS_E_UNSUPPORTED;
+}
+DLSI_FN void dlsi_views_changed(dls_peer *p) { (void)p; }
+DLSI_FN void dlsi_views_hello(dls_peer *p, int32_t rank) {
+    (void)p;
+    (void)rank;
+}
+DLSI_FN void dlsi_view_take(dls_peer *p, int32_t rank, const unsigned char *v) {
+    if ((p->member[rank].device.role & DLS_ROLE_COORD) != 0 && v[0] == 3 &&
+        dlsi_load32(v + 8) > p->view.number)
+        dlsi_view_adopt(p, v);
+}
+DLSI_FN void dlsi_vote_take(dls_peer *p, int32_t rank, const unsigned char *v) {
+    (void)p;
+    (void)rank;
+    (void)v;
+}
+DLSI_FN void dlsi_views_tick(dls_peer *p, uint64_t now) {
+    (void)p;
+    (void)now;
+}
+DLSI_FN uint64_t dlsi_views_deadline(const dls_peer *p) {
+    (void)p;
+    return UINT64_MAX;
+}
+#endif
+
+/* ---- Rosters ---- */
+
+DLSI_FN void dlsi_roster_offer(dls_peer *p, int32_t rank) {
+    dlsi_ses *s = dlsi_peer_ses(p, rank);
+    unsigned char to[8];
+    if (s == NULL || p->roster == NULL || s->epoch >= p->epoch) return;
+    dlsi_store32(to, p->epoch);
+    dlsi_store32(to + 4, (uint32_t)p->roster_bytes);
+    (void)dlsi_ses_say(p, s, DLS_CONTROL_ROSTER, to, sizeof to);
+}
+/* Makes the table that of a roster; devices keep their ranks. Those gone are as revoked. */
+DLSI_FN dls_status dlsi_roster_merge(dls_peer *p, const dls_roster *r) {
+    int32_t i, k, more = 0;
+    for (k = 0; k < r->count; k++) more += dls_peer_rank_of(p, r->device[k].id) < 0 ? 1 : 0;
+    if (p->count + more > p->desc.devices_max) return DLS_E_LIMIT;
+    for (i = 0; i < p->count; i++) {
+        dls_device *d = &p->member[i].device;
+        for (k = 0; k < r->count && r->device[k].id != d->id; k++) {}
+        if (k < r->count && memcmp(d->public_key, r->device[k].public_key, 32) != 0 && i != p->me &&
+            p->member[i].ses >= 0)
+            dlsi_ses_end(p, p->member[i].ses, DLS_E_REFUSED);
+        if (k < r->count)
+            *d = r->device[k];
+        else
+            d->flags |= DLS_DEVICE_REVOKED;
+    }
+    for (k = 0; k < r->count; k++) {
+        if (dls_peer_rank_of(p, r->device[k].id) >= 0) continue;
+        dlsi_member_clear(&p->member[p->count]);
+        p->member[p->count++].device = r->device[k];
+    }
+    p->my_role = p->member[p->me].device.role;
+    p->epoch = r->epoch;
+    return DLS_OK;
+}
+DLSI_FN dls_status dlsi_roster_take(dls_peer *p, const void *bytes, size_t count, bool trusted) {
+    dls_roster r;
+    int32_t i;
+    dls_status st;
+    if (p->desc.root == NULL && !trusted) return DLS_E_AUTH;
+    st = dls_roster_read(&r, p->incoming, p->desc.devices_max, bytes, count,
+                         p->desc.root != NULL ? p->root : NULL);
+    if (st != DLS_OK) return st;
+    if (r.group != p->group) return DLS_E_MISMATCH;
+    if (r.epoch <= p->epoch) return DLS_E_STATE;
+    st = dlsi_roster_merge(p, &r);
+    if (st != DLS_OK) return st;
+    p->roster = (const unsigned char *)bytes;
+    p->roster_bytes = count;
+    p->events |= 1u << 1;
+    for (i = 0; i < p->desc.sessions_max; i++) /* the revoked are out at once */
+        if (p->ses[i].state != DLSI_SES_FREE &&
+            (p->member[p->ses[i].rank].device.flags & DLS_DEVICE_REVOKED) != 0)
+            dlsi_ses_end(p, i, DLS_E_REFUSED);
+    for (i = 0; i < p->count; i++) dlsi_roster_offer(p, i);
+    return (p->member[p->me].device.flags & DLS_DEVICE_REVOKED) != 0 ? DLS_E_REFUSED : DLS_OK;
+}
+DLS_API dls_status dls_peer_roster(dls_peer *peer, const void *bytes, size_t count, uint64_t now) {
+    dls_status st;
+    if (peer->desc.roster == NULL) return DLS_E_STATE;
+    st = dlsi_roster_take(peer, bytes, count, true);
+    dls_peer_tick(peer, now);
+    return st;
+}
+DLS_API void dls_peer_roster_space(dls_peer *peer, void *mem, size_t bytes) {
+    peer->roster_space = (unsigned char *)mem;
+    peer->roster_room = bytes;
+}
+/* A peer has a newer one. */
+DLSI_FN void dlsi_roster_offered(dls_peer *p, int32_t rank, const unsigned char *v) {
+    const uint32_t bytes = dlsi_load32(v + 4);
+    if (dlsi_load32(v) <= p->epoch || p->roster_op >= 0 || p->roster_space == NULL ||
+        bytes > p->roster_room || p->roster == p->roster_space)
+        return;
+    p->roster_op = dls_peer_recv(p, rank, DLSI_TAG_ROSTER, p->roster_space, bytes);
+    p->roster_from = rank;
+}
+DLSI_FN void dlsi_roster_tick(dls_peer *p) {
+    dls_status st = DLS_OK;
+    if (p->roster_op < 0) return;
+    if (p->op[p->roster_op].status < 0) return;
+    {
+        const size_t bytes = p->op[p->roster_op].bytes;
+        (void)dls_peer_op_done(p, p->roster_op, &st);
+        p->roster_op = -1;
+        if (st == DLS_OK)
+            (void)dlsi_roster_take(p, p->roster_space, bytes,
+                                   (p->member[p->roster_from].device.role & DLS_ROLE_COORD) != 0);
+    }
+}
+
+/* ---- Packets in ---- */
+
+DLSI_FN dls_status dlsi_chunk_take(dls_peer *p, const dlsi_ses *s, const dls_frame *f,
+                                   bool *accepted) {
+    dlsi_op *o = dlsi_op_wanted(p, s->rank, f->a);
+    if (o == NULL) return DLS_OK; /* late: it is over */
+    if (f->b > o->bytes || f->bytes > o->bytes - f->b) return DLS_E_FORMAT;
+    if (!dlsi_op_place(o, f->b, f->b + (uint32_t)f->bytes)) {
+        *accepted = false;
+        return DLS_OK;
+    }
+    if (f->bytes > 0) memcpy(o->data + f->b, f->body, f->bytes);
+    dlsi_op_received(p, o);
+    return DLS_OK;
+}
+DLSI_FN dls_status dlsi_want_take(dls_peer *p, int32_t rank, const unsigned char *v) {
+    dlsi_want *w = NULL;
+    int32_t i, had = 0;
+    for (i = 0; i < p->wants * p->desc.devices_max; i++) {
+        had += p->want[i].rank == rank ? 1 : 0;
+        if (w == NULL && p->want[i].rank < 0) w = &p->want[i];
+    }
+    if (w == NULL || had >= p->wants) return DLS_E_LIMIT;
+    w->id = dlsi_load32(v);
+    w->tag = dlsi_load32(v + 4);
+    w->bytes = dlsi_load32(v + 8);
+    w->from = dlsi_load32(v + 12);
+    w->order = p->order++;
+    w->rank = rank;
+    if (w->tag == DLSI_TAG_ROSTER && p->roster != NULL) {
+        const int32_t op = dls_peer_send(p, rank, w->tag, p->roster, p->roster_bytes);
+        if (op >= 0) p->op[op].own = true;
+    } else {
+        dlsi_op_match(p, rank, w->tag);
+    }
+    return DLS_OK;
+}
+DLSI_FN void dlsi_drop_take(dls_peer *p, int32_t rank, uint32_t want) {
+    dlsi_op *o = dlsi_op_sending(p, rank, want);
+    int32_t i;
+    if (o != NULL) o->status = (int32_t)DLS_E_PEER;
+    for (i = 0; i < p->wants * p->desc.devices_max; i++)
+        if (p->want[i].rank == rank && p->want[i].id == want) p->want[i].rank = -1;
+}
+DLSI_FN dls_status dlsi_hello_take(dls_peer *p, int32_t i, const dls_control *c) {
+    dlsi_ses *s = &p->ses[i];
+    dls_hello h;
+    const dls_status st = dls_hello_read(&h, c->payload, c->bytes);
+    if (st != DLS_OK) return st;
+    if (s->hello) return DLS_E_FORMAT;
+    if (h.real_bytes != sizeof(dls_real) ||
+        (h.size != 0) != (s->pattern == 0 && p->desc.roster == NULL) ||
+        (h.size != 0 && h.size != (uint32_t)p->count))
+        return DLS_E_MISMATCH;
+    if (p->desc.roster == NULL) memcpy(p->member[s->rank].device.name, h.name, 15);
+    s->hello = true;
+    s->wants_max = (uint16_t)dlsi_min_u32(h.wants, 0xFFFF);
+    dlsi_peer_event_at(p, s->rank, DLS_PEER_UP);
+    dlsi_op_ask(p, s->rank);
+    dlsi_roster_offer(p, s->rank);
+    dlsi_views_hello(p, s->rank);
+    p->routes_due = true;
+    return DLS_OK;
+}
+DLSI_FN dls_status dlsi_control_take(dls_peer *p, int32_t i, const dls_control *c) {
+    dlsi_ses *s = &p->ses[i];
+    const int32_t rank = s->rank;
+    dlsi_op *o;
+    if (c->type == DLS_CONTROL_HELLO) return dlsi_hello_take(p, i, c);
+    if (!s->hello) return DLS_E_FORMAT;
+    switch (c->type) {
+    case DLS_CONTROL_WANT: return dlsi_want_take(p, rank, c->payload);
+    case DLS_CONTROL_REFUSE:
+        o = dlsi_op_wanted(p, rank, dlsi_load32(c->payload));
+        if (o == NULL) break;
+        dlsi_op_begun(p, o);
+        o->status = (int32_t)(c->payload[4] == DLS_E_MISMATCH ? DLS_E_MISMATCH : DLS_E_PEER);
+        break;
+    case DLS_CONTROL_DROP: dlsi_drop_take(p, rank, dlsi_load32(c->payload)); break;
+    case DLS_CONTROL_LEAVE: dlsi_ses_end(p, i, DLS_OK); break;
+    case DLS_CONTROL_ROUTES: dlsi_routes_take(p, i, c->payload, c->bytes); break;
+    case DLS_CONTROL_ROSTER: dlsi_roster_offered(p, rank, c->payload); break;
+    case DLS_CONTROL_VOTE: dlsi_vote_take(p, rank, c->payload); break;
+    case DLS_CONTROL_VIEW:
+        if (!dlsi_view_room(p, c->payload, c->bytes)) return DLS_E_FORMAT;
+        dlsi_view_take(p, rank, c->payload);
+        break;
+    default: break; /* of a newer minor version */
+    }
+    return DLS_OK;
+}
+/* Whole messages, numbered; those had before are skipped, those that come too early refused. */
+DLSI_FN dls_status dlsi_ses_take_control(dls_peer *p, int32_t i, const dls_frame *f,
+                                         bool *accepted) {
+    dlsi_ses *s = &p->ses[i];
+    const uint32_t index = s->index;
+    uint16_t number = (uint16_t)f->a;
+    size_t at = 0, used;
+    if ((int16_t)(uint16_t)(number - s->control_expected) > 0) {
+        *accepted = false;
+        return DLS_OK;
+    }
+    for (; at < f->bytes; at += used, number = (uint16_t)(number + 1)) {
+        dls_control c;
+        dls_status st = dls_control_read(&c, f->body + at, f->bytes - at, &used);
+        if (st != DLS_OK) return st;
+        if (number != s->control_expected) continue;
+        s->control_expected = (uint16_t)(number + 1);
+        st = dlsi_control_take(p, i, &c);
+        if (st != DLS_OK) return st;
+        if (s->state == DLSI_SES_FREE || s->index != index) return DLS_OK; /* it ended */
+    }
+    return DLS_OK;
+}
+DLSI_FN dls_status dlsi_ses_take_ack(dls_peer *p, dlsi_ses *s, const dls_frame *f, uint64_t now) {
+    uint32_t ref[4];
+    size_t used;
+    const dls_status st =
+        s->lossy ? dls_flow_ack_read(&s->flow, f->body, f->bytes, &used, now) : DLS_E_FORMAT;
+    if (st != DLS_OK) return st;
+    while (dls_flow_next_acked(&s->flow, ref)) {
+        dlsi_op *o = (ref[1] & 0xFFFFu) != 0 ? &p->op[(ref[1] & 0xFFFFu) - 1] : NULL;
+        if (ref[0] >> 16 != 0)
+            dlsi_ses_control_gone(s, (uint16_t)((ref[0] & 0xFFFFu) + (ref[0] >> 16)));
+        if (o != NULL && o->kind == DLSI_OP_SEND && o->status < 0 &&
+            (o->order & 0xFFFFu) == ref[1] >> 16)
+            dlsi_op_sent(o, ref[3]);
+    }
+    return DLS_OK;
+}
+DLSI_FN dls_status dlsi_ses_take(dls_peer *p, int32_t i, unsigned char *at, size_t n,
+                                 uint64_t number, uint64_t now) {
+    dlsi_ses *s = &p->ses[i];
+    const uint32_t index = s->index;
+    bool accepted = true, elicits = false;
+    dls_status st = DLS_OK;
+    size_t used;
+    for (; n > 0 && st == DLS_OK; at += used, n -= used) {
+        dls_frame f;
+        st = dls_frame_read(&f, at, n, &used);
+        if (st != DLS_OK || f.kind == DLS_FRAME_PADDING) break;
+        elicits = elicits || f.kind != DLS_FRAME_ACK;
+        if (f.kind == DLS_FRAME_ACK) st = dlsi_ses_take_ack(p, s, &f, now);
+        if (f.kind == DLS_FRAME_CONTROL) st = dlsi_ses_take_control(p, i, &f, &accepted);
+        if (f.kind == DLS_FRAME_CHUNK) st = dlsi_chunk_take(p, s, &f, &accepted);
+        if (f.kind == DLS_FRAME_RELAY) {
+            if (s->via >= 0) return DLS_E_FORMAT;
+            dlsi_relay_take(p, i, &f, at + 10, now);
+        }
+        if (s->state == DLSI_SES_FREE || s->index != index) return DLS_OK;
+    }
+    if (st == DLS_OK && s->lossy && accepted) dls_flow_received(&s->flow, number, elicits, now);
+    if (st != DLS_OK) dlsi_ses_end(p, i, st);
+    return st;
+}
+DLSI_FN dls_status dlsi_data_take(dls_peer *p, int32_t port, int32_t via, const dls_addr *from,
+                                  unsigned char *packet, size_t n, uint64_t now) {
+    dls_data_head h;
+    uint64_t number;
+    dlsi_ses *s;
+    dls_status st = dls_data_head_read(&h, packet, n);
+    if (st != DLS_OK) return st;
+    s = dlsi_ses_at(p, h.index);
+    if (s == NULL || s->state < DLSI_SES_HALF || s->via != via || (via < 0 && s->port != port))
+        return DLS_E_STATE;
+    number = dls_session_counter(&s->record, h.counter, 32);
+    n -= DLS_HEAD_BYTES;
+    if (!s->clear) {
+        if (n < DLS_RECORD_TAG) return DLS_E_FORMAT;
+        n -= DLS_RECORD_TAG;
+        st = dls_session_open(&s->record, number, packet + DLS_HEAD_BYTES, packet + DLS_HEAD_BYTES,
+                              n, packet + DLS_HEAD_BYTES + n, packet, DLS_HEAD_BYTES);
+        if (st != DLS_OK) return st;
+    }
+    if (s->state == DLSI_SES_HALF) dlsi_ses_up(p, (int32_t)(s - p->ses), now);
+    if (from != NULL) s->addr = *from; /* authentic: it may have moved */
+    s->heard = now;
+    return dlsi_ses_take(p, (int32_t)(s - p->ses), packet + DLS_HEAD_BYTES, n, number, now);
+}
+/* Any packet. What it returns matters to streams only: there, nothing strange may come. */
+DLSI_FN dls_status dlsi_peer_packet(dls_peer *p, int32_t port, int32_t via, const dls_addr *from,
+                                    unsigned char *packet, size_t n, uint64_t now) {
+    if (n == 0) return DLS_E_FORMAT;
+    switch (packet[0]) {
+    case DLS_PACKET_INIT: return dlsi_init_take(p, packet, n, port, via, from, now);
+    case DLS_PACKET_RESP: return dlsi_resp_take(p, packet, n, now);
+    case DLS_PACKET_COOKIE: return dlsi_cookie_take(p, packet, n, now);
+    case DLS_PACKET_DATA: return dlsi_data_take(p, port, via, from, packet, n, now);
+    default: return DLS_E_FORMAT;
+    }
+}
+
+/* ---- Ports ---- */
+
+DLSI_FN bool dlsi_port_valid(const dls_peer *p, int32_t port) {
+    return port >= 0 && port < p->desc.ports_max && p->port[port].open;
+}
+DLS_API int32_t dls_peer_port_open(dls_peer *peer, const dls_port_desc *desc, uint64_t now) {
+    dlsi_port *t;
+    int32_t i;
+    for (i = 0; i < peer->desc.ports_max && peer->port[i].open; i++) {}
+    if (i == peer->desc.ports_max || desc->mtu < 64 || desc->mtu > 65535 || peer->leaving ||
+        desc->kind < DLS_PORT_PACKET || desc->kind > DLS_PORT_STREAM ||
+        desc->bytes < DLS_PORT_BYTES(desc->kind, desc->mtu) ||
+        (desc->mem == NULL && desc->kind != DLS_PORT_PACKET) ||
+        (desc->call && (desc->rank < 0 || desc->rank >= peer->count)))
+        return -1;
+    t = &peer->port[i];
+    memset(t, 0, sizeof *t);
+    t->open = true;
+    t->desc = *desc;
+    t->ses = t->rx_op = t->tx_op = -1;
+    t->since = now;
+    if (desc->kind != DLS_PORT_PACKET) {
+        t->in = (unsigned char *)desc->mem;
+        t->out = t->in + DLS_COBS_BYTES((size_t)desc->mtu) + 4;
+        if (desc->kind == DLS_PORT_SERIAL) dls_cobs_init(&t->cobs, t->in, (size_t)desc->mtu + 4);
+    }
+    if (desc->call) (void)dlsi_ses_make(peer, DLSI_SES_CALLING, desc->rank, i, -1, now);
+    return i;
+}
+DLS_API void dls_peer_port_close(dls_peer *peer, int32_t port, uint64_t now) {
+    int32_t i;
+    (void)now;
+    if (!dlsi_port_valid(peer, port)) return;
+    for (i = 0; i < peer->desc.sessions_max; i++)
+        if (peer->ses[i].state != DLSI_SES_FREE && peer->ses[i].via < 0 &&
+            peer->ses[i].port == port)
+            dlsi_ses_end(peer, i, peer->ses[i].state == DLSI_SES_LEAVING ? DLS_OK : DLS_E_PEER);
+    for (i = 0; i < peer->count; i++)
+        if (peer->member[i].call_port == port) peer->member[i].call_port = -1;
+    peer->port[port].open = false;
+}
+DLS_API bool dls_peer_port_done(const dls_peer *peer, int32_t port) {
+    const dlsi_port *t = &peer->port[port];
+    const dlsi_ses *s = dlsi_port_valid(peer, port) && t->ses >= 0 ? &peer->ses[t->ses] : NULL;
+    if (!dlsi_port_valid(peer, port)) return false;
+    return t->done || (s != NULL && s->state == DLSI_SES_LEAVING && s->control_used == 0 &&
+                       t->out_at == t->out_used && t->chunk_left == 0);
+}
+DLS_API void dls_peer_call(dls_peer *peer, int32_t rank, int32_t port, const dls_addr *to,
+                           uint64_t now) {
+    dlsi_member *m;
+    if (!dlsi_port_valid(peer, port) || rank < 0 || rank >= peer->count || rank == peer->me) return;
+    m = &peer->member[rank];
+    if (m->call_port == port && m->call_addr.size == to->size &&
+        memcmp(m->call_addr.bytes, to->bytes, to->size) == 0)
+        return;
+    m->call_port = port;
+    m->call_addr = *to;
+    m->calls = 0;
+    m->again = now;
+}
+
+/* What a stream's next packet is: read its length, then perhaps the head of a plain chunk, whose
+   body goes straight to the memory it is meant for. */
+DLSI_FN void dlsi_stream_begin(dlsi_port *t) {
+    t->rx = DLSI_RX_LENGTH;
+    t->in_used = 0;
+    t->in_need = 4;
+}
+DLSI_FN dls_status dlsi_stream_length(dls_peer *p, dlsi_port *t) {
+    const uint32_t n = dlsi_load32(t->length);
+    const bool clear = t->ses >= 0 && p->ses[t->ses].clear && p->ses[t->ses].state >= DLSI_SES_HALF;
+    if (n == 0 || n > (clear ? DLSI_CLEAR_CHUNK + 17 : (uint32_t)t->desc.mtu)) return DLS_E_FORMAT;
+    t->rx = clear && n > 17 ? DLSI_RX_PEEK : DLSI_RX_REST;
+    t->in_used = 0;
+    t->in_need = t->rx == DLSI_RX_PEEK ? 17 : n;
+    t->body_left = n;
+    return DLS_OK;
+}
+DLSI_FN dls_status dlsi_stream_peek(dls_peer *p, dlsi_port *t, uint64_t now) {
+    dlsi_ses *s = &p->ses[t->ses];
+    dls_data_head h;
+    dls_frame f;
+    dlsi_op *o;
+    size_t used;
+    const size_t n = t->body_left;
+    if (dls_data_head_read(&h, t->in, 17) != DLS_OK || h.index != s->index ||
+        dls_frame_read(&f, t->in + DLS_HEAD_BYTES, 9, &used) != DLS_OK ||
+        f.kind != DLS_FRAME_CHUNK) {
+        if (n > (size_t)t->desc.mtu) return DLS_E_FORMAT;
+        t->rx = DLSI_RX_REST;
+        t->in_need = n;
+        return DLS_OK;
+    }
+    if (s->state == DLSI_SES_HALF) dlsi_ses_up(p, t->ses, now);
+    o = dlsi_op_wanted(p, s->rank, f.a);
+    t->rx = DLSI_RX_BODY;
+    t->body_left = n - 17;
+    t->rx_op = o != NULL ? (int32_t)(o - p->op) : -1;
+    t->rx_at = f.b;
+    if (o != NULL && (f.b > o->bytes || t->body_left > o->bytes - f.b)) return DLS_E_FORMAT;
+    t->rx_want = f.a;
+    return DLS_OK;
+}
+/* The receive whose memory a body goes to; NULL: it ended meanwhile. */
+DLSI_FN dlsi_op *dlsi_stream_target(dls_peer *p, const dlsi_port *t) {
+    dlsi_op *o =
+        t->rx_op >= 0 && t->ses >= 0 ? dlsi_op_wanted(p, p->ses[t->ses].rank, t->rx_want) : NULL;
+    return o != NULL && o == &p->op[t->rx_op] ? o : NULL;
+}
+DLS_API void *dls_peer_rx_span(dls_peer *peer, int32_t port, size_t *size) {
+    dlsi_port *t = &peer->port[port];
+    *size = 0;
+    if (!dlsi_port_valid(peer, port) || t->done || t->desc.kind != DLS_PORT_STREAM) return NULL;
+    if (t->in_need == 0) dlsi_stream_begin(t);
+    if (t->rx == DLSI_RX_BODY) {
+        dlsi_op *o = dlsi_stream_target(peer, t);
+        *size = t->body_left;
+        if (o != NULL) return o->data + t->rx_at;
+        *size = dlsi_min_size(t->body_left, (size_t)t->desc.mtu);
+        return t->in; /* nobody wants it any more */
+    }
+    *size = t->in_need - t->in_used;
+    return (t->rx == DLSI_RX_LENGTH ? t->length : t->in) + t->in_used;
+}
+DLSI_FN dls_status dlsi_stream_body(dls_peer *p, dlsi_port *t, size_t n, uint64_t now) {
+    dlsi_op *o = dlsi_stream_target(p, t);
+    t->body_left -= n;
+    if (o != NULL) {
+        (void)dlsi_op_place(o, t->rx_at, t->rx_at + (uint32_t)n);
+        dlsi_op_received(p, o);
+    }
+    t->rx_at += (uint32_t)n;
+    if (t->ses >= 0) p->ses[t->ses].heard = now;
+    if (t->body_left == 0) dlsi_stream_begin(t);
+    return DLS_OK;
+}
+DLSI_FN dls_status dlsi_stream_done(dls_peer *p, int32_t port, uint64_t now) {
+    dlsi_port *t = &p->port[port];
+    const size_t n = t->in_used;
+    if (t->rx == DLSI_RX_LENGTH) return dlsi_stream_length(p, t);
+    if (t->rx == DLSI_RX_PEEK) return dlsi_stream_peek(p, t, now);
+    dlsi_stream_begin(t);
+    return dlsi_peer_packet(p, port, -1, NULL, t->in, n, now);
+}
+DLS_API dls_status dls_peer_rx_done(dls_peer *peer, int32_t port, size_t n, uint64_t now) {
+    dlsi_port *t = &peer->port[port];
+    dls_status st = DLS_OK;
+    if (!dlsi_port_valid(peer, port) || t->done || n == 0) return DLS_OK;
+    if (t->rx == DLSI_RX_BODY) return dlsi_stream_body(peer, t, n, now);
+    t->in_used += n;
+    if (t->in_used == t->in_need) st = dlsi_stream_done(peer, port, now);
+    if (st == DLS_OK) return DLS_OK;
+    if (t->ses >= 0) dlsi_ses_end(peer, t->ses, st);
+    t->done = true;
+    return st;
+}
+DLS_API dls_status dls_peer_rx(dls_peer *peer, int32_t port, const void *bytes, size_t n,
+                               uint64_t now) {
+    const unsigned char *from = (const unsigned char *)bytes;
+    dlsi_port *t = &peer->port[port];
+    dls_status st = DLS_OK;
+    size_t at = 0, size;
+    if (!dlsi_port_valid(peer, port)) return DLS_E_ARG;
+    while (at < n && st == DLS_OK) {
+        if (t->desc.kind == DLS_PORT_SERIAL) {
+            const size_t packet = dls_cobs_read(&t->cobs, from + at, n - at, &size);
+            at += size;
+            if (packet > 0) (void)dlsi_peer_packet(peer, port, -1, NULL, t->in, packet, now);
+        } else {
+            void *to = dls_peer_rx_span(peer, port, &size);
+            if (size == 0) break;
+            size = dlsi_min_size(size, n - at);
+            memcpy(to, from + at, size);
+            at += size;
+            st = dls_peer_rx_done(peer, port, size, now);
+        }
+    }
+    return st;
+}
+DLS_API void dls_peer_rx_packet(dls_peer *peer, int32_t port, const dls_addr *from, void *bytes,
+                                size_t n, uint64_t now) {
+    if (!dlsi_port_valid(peer, port) || peer->port[port].desc.kind != DLS_PORT_PACKET) return;
+    (void)dlsi_peer_packet(peer, port, -1, from, (unsigned char *)bytes, n, now);
+}
+
+/* A plain chunk on a stream: its head from `out`, its body from the op's own memory. */
+DLSI_FN void dlsi_stream_chunk(dls_peer *p, dlsi_port *t, uint64_t now) {
+    dlsi_ses *s = &p->ses[t->ses];
+    const int32_t i = dlsi_ses_next_op(p, s);
+    dls_data_head h;
+    dlsi_op *o;
+    uint32_t n;
+    if (i < 0) return;
+    o = &p->op[i];
+    n = (uint32_t)dlsi_min_size(o->bytes - o->next, DLSI_CLEAR_CHUNK);
+    dlsi_store32(t->out, 17 + n);
+    h.index = s->their_index;
+    h.counter = (uint32_t)(s->record.sent++ & 0xFFFFFFFFu);
+    dls_data_head_write(&h, t->out + 4);
+    (void)dlsi_ses_put_chunk(o, o->next, 0, t->out + 12);
+    t->out_used = 21;
+    t->tx_op = i;
+    t->tx_order = o->order;
+    t->chunk_left = n;
+    o->begun = true;
+    s->spoke = now;
+    if (n == 0) dlsi_op_sent(o, 0);
+}
+DLSI_FN void dlsi_bytes_next(dls_peer *p, int32_t port, uint64_t now) {
+    dlsi_port *t = &p->port[port];
+    size_t n;
+    t->out_at = t->out_used = 0;
+    if (t->ses < 0) return;
+    if (t->desc.kind == DLS_PORT_SERIAL) {
+        const size_t room = DLS_COBS_BYTES((size_t)t->desc.mtu);
+        unsigned char *raw = t->out + room - (size_t)t->desc.mtu;
+        n = dlsi_ses_packet(p, t->ses, raw, (size_t)t->desc.mtu, now);
+        if (n > 0) t->out_used = dls_cobs_write(t->out, room, raw, n);
+        return;
+    }
+    n = dlsi_ses_packet(p, t->ses, t->out + 4, (size_t)t->desc.mtu, now);
+    if (n > 0) {
+        dlsi_store32(t->out, (uint32_t)n);
+        t->out_used = n + 4;
+    } else if (t->ses >= 0 && p->ses[t->ses].clear && p->ses[t->ses].state == DLSI_SES_UP) {
+        dlsi_stream_chunk(p, t, now);
+    }
+}
+DLS_API const void *dls_peer_tx_span(dls_peer *peer, int32_t port, size_t *size, uint64_t now) {
+    dlsi_port *t = &peer->port[port];
+    const dlsi_op *o;
+    *size = 0;
+    if (!dlsi_port_valid(peer, port) || t->done || t->desc.kind == DLS_PORT_PACKET) return NULL;
+    if (t->out_at == t->out_used && t->chunk_left == 0) dlsi_bytes_next(peer, port, now);
+    if (t->out_at < t->out_used) {
+        *size = t->out_used - t->out_at;
+        return t->out + t->out_at;
+    }
+    if (t->chunk_left == 0) return NULL;
+    o = &peer->op[t->tx_op];
+    if (o->kind != DLSI_OP_SEND || o->order != t->tx_order || o->status >= 0) {
+        if (t->ses >= 0) dlsi_ses_end(peer, t->ses, DLS_E_PEER); /* its memory is not ours now */
+        t->done = true;
+        return NULL;
+    }
+    *size = t->chunk_left;
+    return o->data + o->next;
+}
+DLS_API void dls_peer_tx_done(dls_peer *peer, int32_t port, size_t n, uint64_t now) {
+    dlsi_port *t = &peer->port[port];
+    (void)now;
+    if (!dlsi_port_valid(peer, port) || n == 0) return;
+    if (t->out_at < t->out_used) {
+        t->out_at += n;
+        return;
+    }
+    t->chunk_left -= n;
+    peer->op[t->tx_op].next += (uint32_t)n;
+    dlsi_op_sent(&peer->op[t->tx_op], (uint32_t)n);
+}
+DLS_API size_t dls_peer_tx_packet(dls_peer *peer, int32_t port, dls_addr *to, void *buf,
+                                  uint64_t now) {
+    dlsi_port *t = &peer->port[port];
+    int32_t k;
+    if (!dlsi_port_valid(peer, port) || t->desc.kind != DLS_PORT_PACKET) return 0;
+    if (peer->reply.port == port) {
+        peer->reply.port = -1;
+        *to = peer->reply.to;
+        memcpy(buf, peer->reply.bytes, sizeof peer->reply.bytes);
+        return sizeof peer->reply.bytes;
+    }
+    for (k = 0; k < peer->desc.sessions_max; k++) { /* in turn */
+        const int32_t i = (int32_t)((t->turn + (uint32_t)k) % (uint32_t)peer->desc.sessions_max);
+        const dlsi_ses *s = &peer->ses[i];
+        size_t n;
+        if (s->state == DLSI_SES_FREE || s->via >= 0 || s->port != port) continue;
+        n = dlsi_ses_packet(peer, i, (unsigned char *)buf, (size_t)t->desc.mtu, now);
+        if (n == 0) continue;
+        *to = s->addr;
+        t->turn = (uint32_t)i + 1;
+        return n;
+    }
+    return 0;
+}
+
+/* ---- Time ---- */
+
+DLSI_FN void dlsi_ses_tick(dls_peer *p, int32_t i, uint64_t now) {
+    dlsi_ses *s = &p->ses[i];
+    if (s->state == DLSI_SES_FREE) return;
+    if (now < s->heard) s->heard = now; /* the clock jumped back: start over */
+    if (now < s->spoke) s->spoke = now;
+    if (now < s->since) s->since = now;
+    if (s->again > now + 4 * p->desc.heartbeat_us) s->again = now;
+    if (s->state == DLSI_SES_LEAVING &&
+        (now - s->since > p->desc.heartbeat_us || (s->control_used == 0 && s->lossy))) {
+        dlsi_ses_end(p, i, DLS_OK);
+        return;
+    }
+    if (s->state == DLSI_SES_CALLING) return;
+    if (now - s->heard > p->desc.timeout_us) {
+        dlsi_ses_end(p, i, DLS_E_TIMEOUT);
+        return;
+    }
+    if (s->state != DLSI_SES_UP) return;
+    if (s->lossy) dls_flow_tick(&s->flow, now);
+    if (now - s->spoke >= p->desc.heartbeat_us) s->ping = true;
+    if (!s->clear && dls_session_stale(&s->record)) dlsi_ses_end(p, i, DLS_E_LIMIT);
+}
+/* Calls a device that is not up: where it was said to be, or else through a gateway. */
+DLSI_FN void dlsi_member_call(dls_peer *p, int32_t rank, uint64_t now) {
+    dlsi_member *m = &p->member[rank];
+    const bool direct = m->call_port >= 0 && (m->route < 0 || m->calls % 2 == 0);
+    const int32_t via = m->route;
+    int32_t i;
+    if (rank == p->me || m->ses >= 0 || (!direct && via < 0)) return;
+    if ((m->device.flags & DLS_DEVICE_REVOKED) != 0) return;
+    if (dlsi_peer_small(p, rank) && dlsi_peer_small(p, p->me)) return; /* no key in common */
+    if (m->again > now + 4 * p->desc.heartbeat_us) m->again = now;
+    if (now < m->again || dlsi_ses_find(p, DLSI_SES_CALLING, rank) >= 0 ||
+        dlsi_ses_find(p, DLSI_SES_HALF, rank) >= 0)
+        return;
+    m->again = now + dlsi_peer_jitter(p, p->desc.heartbeat_us);
+    m->calls++;
+    i = dlsi_ses_make(p, DLSI_SES_CALLING, rank, direct ? m->call_port : p->ses[via].port,
+                      direct ? -1 : via, now);
+    if (i >= 0 && direct) p->ses[i].addr = m->call_addr;
+}
+DLSI_FN void dlsi_ports_tick(dls_peer *p, uint64_t now) {
+    int32_t i;
+    for (i = 0; i < p->desc.ports_max; i++) {
+        dlsi_port *t = &p->port[i];
+        if (!t->open || t->ses >= 0) continue;
+        if (now < t->since) t->since = now;
+        if (t->desc.kind == DLS_PORT_STREAM && now - t->since > p->desc.timeout_us)
+            t->done = true; /* a stranger who says nothing */
+        if (t->desc.kind != DLS_PORT_SERIAL || !t->desc.call) continue;
+        if (p->member[t->desc.rank].ses >= 0 || now < p->member[t->desc.rank].again) continue;
+        p->member[t->desc.rank].again = now + dlsi_peer_jitter(p, p->desc.heartbeat_us);
+        (void)dlsi_ses_make(p, DLSI_SES_CALLING, t->desc.rank, i, -1, now);
+    }
+}
+DLS_API void dls_peer_tick(dls_peer *peer, uint64_t now) {
+    int32_t i;
+    for (i = 0; i < peer->desc.sessions_max; i++) dlsi_ses_tick(peer, i, now);
+    dlsi_roster_tick(peer);
+    for (i = 0; i < peer->desc.ops_max; i++)
+        if (peer->op[i].own && peer->op[i].status >= 0) dls_peer_op_drop(peer, i);
+    if (peer->leaving) return;
+    dlsi_ports_tick(peer, now);
+    for (i = 0; i < peer->count; i++) dlsi_member_call(peer, i, now);
+    if (peer->routes_due && peer->desc.gateway) {
+        peer->routes_due = false;
+        for (i = 0; i < peer->count; i++)
+            if (peer->member[i].ses >= 0 && peer->ses[peer->member[i].ses].via < 0 &&
+                peer->ses[peer->member[i].ses].hello)
+                dlsi_routes_say(peer, peer->member[i].ses);
+    }
+    dlsi_views_tick(peer, now);
+}
+DLS_API uint64_t dls_peer_deadline(const dls_peer *peer) {
+    uint64_t soon = peer->leaving ? UINT64_MAX : dlsi_views_deadline(peer);
+    int32_t i;
+    for (i = 0; i < peer->desc.sessions_max; i++) {
+        const dlsi_ses *s = &peer->ses[i];
+        if (s->state == DLSI_SES_FREE) continue;
+        if (s->state == DLSI_SES_CALLING) {
+            soon = dlsi_min_u64(soon, s->again);
+            continue;
+        }
+        soon = dlsi_min_u64(soon, dlsi_later(dlsi_later(s->heard, peer->desc.timeout_us), 1));
+        if (s->state == DLSI_SES_LEAVING)
+            soon = dlsi_min_u64(soon, dlsi_later(s->since, peer->desc.heartbeat_us + 1));
+        if (s->state != DLSI_SES_UP) continue;
+        if (!s->ping) soon = dlsi_min_u64(soon, dlsi_later(s->spoke, peer->desc.heartbeat_us));
+        if (s->lossy) soon = dlsi_min_u64(soon, dls_flow_deadline(&s->flow));
+    }
+    for (i = 0; i < peer->count && !peer->leaving; i++) {
+        const dlsi_member *m = &peer->member[i];
+        if (m->ses < 0 && i != peer->me && (m->call_port >= 0 || m->route >= 0) &&
+            (m->device.flags & DLS_DEVICE_REVOKED) == 0)
+            soon = dlsi_min_u64(soon, dlsi_later(m->again, 1));
     }
     return soon;
 }
+
+/* ---- Events and who is there ---- */
+
 /* Oldest first, so that the first loss is told before those that follow from it. */
 DLS_API bool dls_peer_next_event(dls_peer *peer, dls_peer_event *event) {
     dlsi_member *m = NULL;
     int32_t i, bit, rank = 0, type = 0;
-    for (i = 0; i < peer->desc.size; i++) {
+    for (i = 0; i < peer->count; i++) {
         for (bit = 0; bit < 3; bit++) {
             if ((peer->member[i].events >> bit & 1u) == 0) continue;
             if (m != NULL && (int32_t)(peer->member[i].stamp[bit] - m->stamp[type]) >= 0) continue;
@@ -15284,66 +18117,112 @@ DLS_API bool dls_peer_next_event(dls_peer *peer, dls_peer_event *event) {
             type = bit;
         }
     }
-    if (m == NULL) return false;
-    m->events &= (uint8_t) ~(1u << type);
-    event->type = (dls_peer_event_type)(type + 1);
-    event->rank = rank;
-    event->status = event->type == DLS_PEER_LOST ? (dls_status)m->status : DLS_OK;
-    return true;
+    memset(event, 0, sizeof *event);
+    if (m != NULL) {
+        m->events &= (uint8_t) ~(1u << type);
+        event->type = (dls_peer_event_type)(type + 1);
+        event->rank = rank;
+        event->status = event->type == DLS_PEER_LOST ? (dls_status)m->status : DLS_OK;
+        return true;
+    }
+    event->rank = peer->me;
+    for (bit = 0; bit < 2; bit++) {
+        if ((peer->events >> bit & 1u) == 0) continue;
+        peer->events &= (uint8_t) ~(1u << bit);
+        event->type = (dls_peer_event_type)(DLS_PEER_VIEW + bit);
+        return true;
+    }
+    return false;
 }
 DLS_API bool dls_peer_is_up(const dls_peer *peer, int32_t rank) {
-    return rank >= 0 && rank < peer->desc.size &&
-           (rank == peer->desc.rank || peer->member[rank].link >= 0);
+    return rank >= 0 && rank < peer->count &&
+           (rank == peer->me ||
+            (peer->member[rank].ses >= 0 && peer->ses[peer->member[rank].ses].hello));
 }
 DLS_API int32_t dls_peer_up(const dls_peer *peer) {
     int32_t i, n = 0;
-    for (i = 0; i < peer->desc.size; i++) n += dls_peer_is_up(peer, i) ? 1 : 0;
+    for (i = 0; i < peer->count; i++) n += dls_peer_is_up(peer, i) ? 1 : 0;
     return n;
+}
+DLS_API bool dls_peer_is_relayed(const dls_peer *peer, int32_t rank) {
+    return dls_peer_is_up(peer, rank) && rank != peer->me &&
+           peer->ses[peer->member[rank].ses].via >= 0;
+}
+DLS_API int32_t dls_peer_count(const dls_peer *peer) { return peer->count; }
+DLS_API const char *dls_peer_name(const dls_peer *peer, int32_t rank) {
+    return rank >= 0 && rank < peer->count ? peer->member[rank].device.name : "";
+}
+DLS_API dls_status dls_peer_why(const dls_peer *peer, int32_t rank) {
+    return rank >= 0 && rank < peer->count ? (dls_status)peer->member[rank].status : DLS_E_ARG;
 }
 /* Whether anybody was lost and is not back. Those who left in good order do not count. */
 DLSI_FN bool dlsi_peer_any_lost(const dls_peer *p) {
     int32_t i;
-    for (i = 0; i < p->desc.size && (p->member[i].link >= 0 || p->member[i].status == 0); i++) {}
-    return i < p->desc.size;
-}
-DLS_API const char *dls_peer_name(const dls_peer *peer, int32_t rank) {
-    return rank >= 0 && rank < peer->desc.size ? peer->member[rank].name : "";
+    for (i = 0; i < p->count && (p->member[i].ses >= 0 || p->member[i].status == 0); i++) {}
+    return i < p->count;
 }
 DLS_API void dls_peer_leave(dls_peer *peer) {
     int32_t i;
-    for (i = 0; i < peer->links; i++) {
-        if (peer->link[i].state != DLSI_LINK_UP) continue;
-        dlsi_link_control(&peer->link[i], DLS_FRAME_BYE, NULL, 0);
-        peer->link[i].state = DLSI_LINK_BYE;
+    peer->leaving = true;
+    for (i = 0; i < peer->desc.sessions_max; i++) {
+        dlsi_ses *s = &peer->ses[i];
+        if (s->state == DLSI_SES_CALLING || s->state == DLSI_SES_HALF) {
+            dlsi_ses_end(peer, i, DLS_OK);
+        } else if (s->state == DLSI_SES_UP) {
+            (void)dlsi_ses_say(peer, s, DLS_CONTROL_LEAVE, NULL, 0);
+            s->state = DLSI_SES_LEAVING;
+            s->since = s->heard > s->spoke ? s->heard : s->spoke;
+        }
     }
 }
 
 /* ---- Messages ---- */
 
 DLSI_FN int32_t dlsi_peer_op(dls_peer *p, int32_t kind, int32_t rank, uint32_t tag, void *data,
-                             size_t bytes) {
+                             size_t bytes, size_t from) {
+    dlsi_op *o;
     int32_t i;
     for (i = 0; i < p->desc.ops_max && p->op[i].kind != DLSI_OP_FREE; i++) {}
     if (i == p->desc.ops_max) return -1;
-    memset(&p->op[i], 0, sizeof p->op[i]);
-    p->op[i].kind = kind;
-    p->op[i].rank = rank;
-    p->op[i].tag = tag;
-    p->op[i].order = p->order++;
-    p->op[i].data = (unsigned char *)data;
-    p->op[i].bytes = bytes;
-    p->op[i].status = rank != p->desc.rank && dls_peer_is_up(p, rank) ? -1 : (int32_t)DLS_E_PEER;
+    o = &p->op[i];
+    memset(o, 0, sizeof *o);
+    o->kind = (uint8_t)kind;
+    o->rank = rank;
+    o->tag = tag;
+    o->order = p->order++;
+    o->data = (unsigned char *)data;
+    o->bytes = (uint32_t)bytes;
+    o->done = (uint32_t)from;
+    o->priority = DLS_CLASS_GRADIENT;
+    o->status = rank != p->me && dls_peer_is_up(p, rank) ? -1 : (int32_t)DLS_E_PEER;
+    if (o->bytes != bytes || from > bytes) o->status = (int32_t)DLS_E_LIMIT;
     return i;
 }
 DLS_API int32_t dls_peer_send(dls_peer *peer, int32_t rank, uint32_t tag, const void *data,
                               size_t bytes) {
-    return dlsi_peer_op(peer, DLSI_OP_SEND, rank, tag, (void *)(uintptr_t)data, bytes);
+    const int32_t op =
+        dlsi_peer_op(peer, DLSI_OP_SEND, rank, tag, (void *)(uintptr_t)data, bytes, 0);
+    if (op >= 0 && peer->op[op].status < 0) dlsi_op_match(peer, rank, tag);
+    return op;
+}
+DLS_API int32_t dls_peer_recv_from(dls_peer *peer, int32_t rank, uint32_t tag, void *data,
+                                   size_t bytes, size_t from) {
+    const int32_t op = dlsi_peer_op(peer, DLSI_OP_RECV, rank, tag, data, bytes, from);
+    if (op < 0) return op;
+    /* the slot, and a number that the slot has not had for long */
+    peer->op[op].want = (uint32_t)op | (peer->op[op].order & 0xFFFFu) << 16;
+    if (peer->op[op].status < 0) dlsi_op_ask(peer, rank);
+    return op;
 }
 DLS_API int32_t dls_peer_recv(dls_peer *peer, int32_t rank, uint32_t tag, void *data,
                               size_t bytes) {
-    const int32_t op = dlsi_peer_op(peer, DLSI_OP_RECV, rank, tag, data, bytes);
-    if (op >= 0 && peer->op[op].status < 0) dlsi_link_resume(peer, peer->member[rank].link);
-    return op;
+    return dls_peer_recv_from(peer, rank, tag, data, bytes, 0);
+}
+DLS_API size_t dls_peer_op_have(const dls_peer *peer, int32_t op) {
+    return op >= 0 && op < peer->desc.ops_max ? peer->op[op].done : 0;
+}
+DLS_API void dls_peer_op_class(dls_peer *peer, int32_t op, dls_class kind) {
+    if (op >= 0 && op < peer->desc.ops_max) peer->op[op].priority = (uint8_t)kind;
 }
 DLS_API bool dls_peer_op_done(dls_peer *peer, int32_t op, dls_status *status) {
     if (op < 0 || op >= peer->desc.ops_max || peer->op[op].kind == DLSI_OP_FREE) {
@@ -15356,22 +18235,21 @@ DLS_API bool dls_peer_op_done(dls_peer *peer, int32_t op, dls_status *status) {
     return true;
 }
 DLS_API void dls_peer_op_drop(dls_peer *peer, int32_t op) {
+    unsigned char want[4];
+    dlsi_ses *s;
     dlsi_op *o;
-    dlsi_link *l;
-    int32_t link;
-    if (op < 0 || op >= peer->desc.ops_max) return;
+    if (op < 0 || op >= peer->desc.ops_max || peer->op[op].kind == DLSI_OP_FREE) return;
     o = &peer->op[op];
-    link = o->kind != DLSI_OP_FREE && o->status < 0 ? peer->member[o->rank].link : -1;
-    l = link >= 0 ? &peer->link[link] : NULL;
-    o->kind = DLSI_OP_FREE;
-    if (l == NULL) return;
-    if (o->done > 0 || l->rx_op == op || (l->tx_op == op && l->head_left < DLS_FRAME_HEAD)) {
-        /* part of the message has passed and the rest never will: the link cannot go on */
-        dlsi_link_end(peer, link, DLS_E_PEER);
-    } else if (l->tx_op == op) {
-        l->tx_op = -1;
-        l->head_left = l->chunk_left = 0;
+    s = o->status < 0 && o->matched ? dlsi_peer_ses(peer, o->rank) : NULL;
+    if (s != NULL && o->kind == DLSI_OP_SEND) {
+        dlsi_op_refuse(peer, o->rank, o->want, DLS_E_PEER);
+    } else if (s != NULL) {
+        dlsi_store32(want, o->want);
+        (void)dlsi_ses_say(peer, s, DLS_CONTROL_DROP, want, sizeof want);
+        dlsi_op_begun(peer, o);
     }
+    o->kind = DLSI_OP_FREE;
+    o->own = false;
 }
 
 /* ------------------------------------------------------------------------------------------------
@@ -15607,24 +18485,23 @@ DLS_API dls_status dls_job_cut(dls_net *net, int32_t stages, const int32_t *shar
 /* ------------------------------------------------------------------------------------------------
    >>link.impl  deps: config base port wire peer link.api  */
 
-DLSI_FN size_t dlsi_loop_move(dls_peer *a, int32_t link_a, dls_peer *b, int32_t link_b,
+DLSI_FN size_t dlsi_loop_move(dls_peer *a, int32_t port_a, dls_peer *b, int32_t port_b,
                               uint64_t now) {
-    size_t moved = 0, size, taken;
+    size_t moved = 0, size;
     for (;;) {
-        const void *from = dls_peer_tx_span(a, link_a, &size);
-        if (size == 0 || dls_peer_link_done(b, link_b)) return moved;
-        (void)dls_peer_rx(b, link_b, from, size, &taken, now);
-        if (taken == 0) return moved;
-        dls_peer_tx_done(a, link_a, taken, now);
-        moved += taken;
+        const void *from = dls_peer_tx_span(a, port_a, &size, now);
+        if (size == 0 || dls_peer_port_done(b, port_b)) return moved;
+        (void)dls_peer_rx(b, port_b, from, size, now);
+        dls_peer_tx_done(a, port_a, size, now);
+        moved += size;
     }
 }
-DLS_API size_t dls_loop_pump(dls_peer *a, int32_t link_a, dls_peer *b, int32_t link_b,
+DLS_API size_t dls_loop_pump(dls_peer *a, int32_t port_a, dls_peer *b, int32_t port_b,
                              uint64_t now) {
     size_t moved, total = 0;
     do {
         moved =
-            dlsi_loop_move(a, link_a, b, link_b, now) + dlsi_loop_move(b, link_b, a, link_a, now);
+            dlsi_loop_move(a, port_a, b, port_b, now) + dlsi_loop_move(b, port_b, a, port_a, now);
         total += moved;
     } while (moved > 0);
     return total;
@@ -15641,13 +18518,15 @@ DLS_API size_t dls_loop_pump(dls_peer *a, int32_t link_a, dls_peer *b, int32_t l
 
 typedef struct dlsi_tcp_conn {
     int fd;         /* -1: none */
-    int32_t link;   /* of the engine, -1: still connecting */
+    int32_t port;   /* of the engine, -1: still connecting */
     int32_t rank;   /* whom we call, -1: we were called */
     uint64_t again; /* when to call again */
+    unsigned char *mem;
 } dlsi_tcp_conn;
 struct dls_tcp {
     dls_peer *peer;
-    int32_t rank, size, conns;
+    int32_t rank, size, conns, record_bytes;
+    bool plain;
     uint32_t *address; /* host order */
     uint16_t *port;
     dlsi_tcp_conn *conn;
@@ -15657,11 +18536,14 @@ struct dls_tcp {
 
 DLSI_FN dls_tcp *dlsi_tcp_layout(dlsi_layout *l, const dls_tcp_desc *d) {
     const size_t size = (size_t)dlsi_max_i32(d->size, 1), conns = size + 4;
+    const int32_t record = dlsi_or(d->record_bytes, size <= 32 ? 65535 : 16384);
+    const size_t mem = DLS_PORT_BYTES(DLS_PORT_STREAM, record);
     dls_tcp *t = (dls_tcp *)dlsi_layout_take(l, sizeof *t);
     uint32_t *address = (uint32_t *)dlsi_layout_take(l, size * sizeof *address);
     uint16_t *port = (uint16_t *)dlsi_layout_take(l, size * sizeof *port);
     dlsi_tcp_conn *conn = (dlsi_tcp_conn *)dlsi_layout_take(l, conns * sizeof *conn);
     struct pollfd *polled = (struct pollfd *)dlsi_layout_take(l, (conns + 2) * sizeof *polled);
+    unsigned char *buffers = (unsigned char *)dlsi_layout_take(l, dlsi_mul(conns, mem));
     size_t i;
     if (t == NULL) return NULL;
     memset(t, 0, sizeof *t);
@@ -15669,6 +18551,8 @@ DLSI_FN dls_tcp *dlsi_tcp_layout(dlsi_layout *l, const dls_tcp_desc *d) {
     t->rank = d->rank;
     t->size = d->size;
     t->conns = (int32_t)conns;
+    t->record_bytes = record;
+    t->plain = d->allow_plaintext;
     t->address = address;
     t->port = port;
     t->conn = conn;
@@ -15676,8 +18560,9 @@ DLSI_FN dls_tcp *dlsi_tcp_layout(dlsi_layout *l, const dls_tcp_desc *d) {
     t->listener = t->wake[0] = t->wake[1] = -1;
     for (i = 0; i < conns; i++) {
         conn[i].fd = -1;
-        conn[i].link = conn[i].rank = -1;
+        conn[i].port = conn[i].rank = -1;
         conn[i].again = 0;
+        conn[i].mem = buffers + i * mem;
     }
     return t;
 }
@@ -15720,10 +18605,10 @@ DLSI_FN dls_status dlsi_tcp_addresses(dls_tcp *t, const char *peers, dls_error *
                 DLSI_MSG(
                     "address {0} of '{s}' is not like 127.0.0.1:7000; want {1}, parted by commas"),
                 peers, i, t->size, 0);
-        if (t->address[i] >> 24 != 127)
+        if (t->address[i] >> 24 != 127 && t->peer->desc.psk == NULL && !t->plain)
             return dlsi_fail(error, DLS_E_REFUSED,
-                             DLSI_MSG("address {0} of '{s}' is not loopback (127.x.x.x); other "
-                                      "links open once they are encrypted"),
+                             DLSI_MSG("address {0} of '{s}' is not loopback (127.x.x.x): give keys "
+                                      "to encrypt, or allow plaintext by name"),
                              peers, i, 0, 0);
     }
     return *s == '\0' ? DLS_OK
@@ -15785,10 +18670,10 @@ DLS_API dls_status dls_tcp_init(dls_tcp **tcp, const dls_tcp_desc *desc, void *m
     return DLS_OK;
 }
 DLSI_FN void dlsi_tcp_drop(dls_tcp *t, dlsi_tcp_conn *c, uint64_t now) {
-    if (c->link >= 0) dls_peer_link_close(t->peer, c->link, now);
+    if (c->port >= 0) dls_peer_port_close(t->peer, c->port, now);
     if (c->fd >= 0) (void)close(c->fd);
     c->fd = -1;
-    c->link = -1;
+    c->port = -1;
     c->again = now + 100000;
 }
 DLS_API void dls_tcp_close(dls_tcp *tcp) {
@@ -15804,6 +18689,21 @@ DLS_API void dls_tcp_close(dls_tcp *tcp) {
 DLS_API void dls_tcp_wake(dls_tcp *tcp) {
     const char byte = 1;
     if (write(tcp->wake[1], &byte, 1) < 0) return; /* full: it is awake already */
+}
+/* The engine learns of a connection. False: it wants none. Who may be plain was settled when the
+   addresses were read. */
+DLSI_FN bool dlsi_tcp_open(dls_tcp *t, dlsi_tcp_conn *c, uint64_t now) {
+    dls_port_desc d;
+    DLSI_ZERO(d);
+    d.kind = DLS_PORT_STREAM;
+    d.mtu = t->record_bytes;
+    d.plain = true;
+    d.call = c->rank >= 0;
+    d.rank = c->rank;
+    d.mem = c->mem;
+    d.bytes = DLS_PORT_BYTES(DLS_PORT_STREAM, t->record_bytes);
+    c->port = dls_peer_port_open(t->peer, &d, now);
+    return c->port >= 0;
 }
 /* Calls peers that are neither connected nor being called. */
 DLSI_FN void dlsi_tcp_call(dls_tcp *t, uint64_t now) {
@@ -15833,8 +18733,7 @@ DLSI_FN void dlsi_tcp_accept(dls_tcp *t, uint64_t now) {
         dlsi_tcp_nonblocking(fd);
         t->conn[i].fd = fd;
         t->conn[i].rank = -1;
-        t->conn[i].link = dls_peer_link_open(t->peer, -1, now);
-        if (t->conn[i].link < 0) dlsi_tcp_drop(t, &t->conn[i], now);
+        if (!dlsi_tcp_open(t, &t->conn[i], now)) dlsi_tcp_drop(t, &t->conn[i], now);
     }
 }
 /* Reads what there is, up to a limit that lets others have their turn. */
@@ -15842,13 +18741,13 @@ DLSI_FN bool dlsi_tcp_read(dls_tcp *t, dlsi_tcp_conn *c, uint64_t now) {
     int32_t turn;
     for (turn = 0; turn < 64; turn++) {
         size_t size;
-        void *to = dls_peer_rx_span(t->peer, c->link, &size);
+        void *to = dls_peer_rx_span(t->peer, c->port, &size);
         ssize_t n;
         if (size == 0) return true;
         n = recv(c->fd, to, size, 0);
         if (n == 0) return false;
         if (n < 0) return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR;
-        if (dls_peer_rx_done(t->peer, c->link, (size_t)n, now) != DLS_OK) return false;
+        if (dls_peer_rx_done(t->peer, c->port, (size_t)n, now) != DLS_OK) return false;
     }
     return true;
 }
@@ -15856,26 +18755,26 @@ DLSI_FN bool dlsi_tcp_write(dls_tcp *t, dlsi_tcp_conn *c, uint64_t now) {
     int32_t turn;
     for (turn = 0; turn < 64; turn++) {
         size_t size;
-        const void *from = dls_peer_tx_span(t->peer, c->link, &size);
+        const void *from = dls_peer_tx_span(t->peer, c->port, &size, now);
         ssize_t n;
         if (size == 0) return true;
         n = send(c->fd, from, size, MSG_NOSIGNAL);
         if (n < 0) return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR;
-        dls_peer_tx_done(t->peer, c->link, (size_t)n, now);
+        dls_peer_tx_done(t->peer, c->port, (size_t)n, now);
     }
     return true;
 }
 /* What to wait for on a connection. */
-DLSI_FN short dlsi_tcp_interest(dls_tcp *t, const dlsi_tcp_conn *c) {
+DLSI_FN short dlsi_tcp_interest(dls_tcp *t, const dlsi_tcp_conn *c, uint64_t now) {
     size_t in = 0, out = 0;
-    if (c->link < 0) return POLLOUT; /* connecting */
-    (void)dls_peer_rx_span(t->peer, c->link, &in);
-    (void)dls_peer_tx_span(t->peer, c->link, &out);
+    if (c->port < 0) return POLLOUT; /* connecting */
+    (void)dls_peer_rx_span(t->peer, c->port, &in);
+    (void)dls_peer_tx_span(t->peer, c->port, &out, now);
     return (short)((in > 0 ? POLLIN : 0) | (out > 0 ? POLLOUT : 0));
 }
 DLSI_FN void dlsi_tcp_serve(dls_tcp *t, dlsi_tcp_conn *c, short events, uint64_t now) {
     bool good = true;
-    if (c->link < 0) {
+    if (c->port < 0) {
         int problem = 0;
         socklen_t length = sizeof problem;
         if ((events & (POLLOUT | POLLERR | POLLHUP)) == 0) return;
@@ -15883,15 +18782,14 @@ DLSI_FN void dlsi_tcp_serve(dls_tcp *t, dlsi_tcp_conn *c, short events, uint64_t
             dlsi_tcp_drop(t, c, now);
             return;
         }
-        c->link = dls_peer_link_open(t->peer, c->rank, now);
-        if (c->link < 0) {
+        if (!dlsi_tcp_open(t, c, now)) {
             dlsi_tcp_drop(t, c, now);
             return;
         }
     }
     if ((events & (POLLIN | POLLHUP | POLLERR)) != 0) good = dlsi_tcp_read(t, c, now);
     if (good) good = dlsi_tcp_write(t, c, now);
-    if (!good || dls_peer_link_done(t->peer, c->link)) dlsi_tcp_drop(t, c, now);
+    if (!good || dls_peer_port_done(t->peer, c->port)) dlsi_tcp_drop(t, c, now);
 }
 DLS_API void dls_tcp_poll(dls_tcp *tcp, uint64_t timeout_us, void (*lock)(void *),
                           void (*unlock)(void *), void *user) {
@@ -15907,7 +18805,7 @@ DLS_API void dls_tcp_poll(dls_tcp *tcp, uint64_t timeout_us, void (*lock)(void *
     for (i = 0; i < tcp->conns; i++) {
         const dlsi_tcp_conn *c = &tcp->conn[i];
         tcp->polled[i].fd = c->fd;
-        tcp->polled[i].events = c->fd >= 0 ? dlsi_tcp_interest(tcp, c) : 0;
+        tcp->polled[i].events = c->fd >= 0 ? dlsi_tcp_interest(tcp, c, now) : 0;
         tcp->polled[i].revents = 0;
         if (i < tcp->rank && c->fd < 0 && timeout_us > 100000)
             timeout_us = 100000; /* call again soon */
@@ -16111,7 +19009,8 @@ DLSI_FN dls_status dlsi_node_open(dls_node *n) {
     peer.rank = n->desc.rank;
     peer.size = n->count;
     peer.name = n->desc.name;
-    peer.group = dls_hash64(1, n->desc.peers, strlen(n->desc.peers));
+    peer.group = (uint32_t)(dls_hash64(1, n->desc.peers, strlen(n->desc.peers)) & 0xFFFFFFFFu);
+    peer.boot = dlsi_port_seconds();
     peer.timeout_us = (uint64_t)dlsi_or(n->desc.timeout_ms, 10000) * 1000u;
     n->mem[0] = dlsi_heap_take(dls_peer_size(&peer));
     st = n->mem[0] != NULL ? dls_peer_init(&n->peer, &peer, n->mem[0], dls_peer_size(&peer))
@@ -16119,6 +19018,7 @@ DLSI_FN dls_status dlsi_node_open(dls_node *n) {
     if (st != DLS_OK)
         return dlsi_fail(&n->error, st, DLSI_MSG("no memory for an engine of {0} peers"), NULL,
                          n->count, 0, 0);
+    DLSI_ZERO(tcp);
     tcp.peer = n->peer;
     tcp.rank = n->desc.rank;
     tcp.size = n->count;

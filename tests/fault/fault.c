@@ -536,8 +536,12 @@ static dls_status init_peer(void *mem, size_t bytes) {
     const dls_peer_desc d = sized_peer_desc();
     dls_peer *peer;
     const dls_status st = dls_peer_init(&peer, &d, mem, bytes);
+    dls_port_desc port;
+    memset(&port, 0, sizeof port);
+    port.kind = DLS_PORT_PACKET;
+    port.mtu = 1200;
     if (st == DLS_OK)
-        while (dls_peer_link_open(peer, -1, 0) >= 0) {}
+        while (dls_peer_port_open(peer, &port, 0) >= 0) {}
     return st;
 }
 static dls_status init_tcp(void *mem, size_t bytes) {

@@ -1,6 +1,6 @@
-/* One libFuzzer target for every decoder; the first byte of an input says which (bits 0 to 2 and 4).
-   Files are read through the DLS_FS hooks from memory. Checksums of model files are mended when bit
-   3 is set so that what lies behind them is reached. Inputs of interest stay in
+/* One libFuzzer target for every decoder; the first byte of an input says which, by bits 0 to 2 and
+   4. Files are read through the DLS_FS hooks from memory. Checksums of model files are mended when
+   bit 3 is set so that what lies behind them is reached. Inputs of interest stay in
    tests/build/fuzz/corpus. */
 #include <stddef.h>
 #include <stdint.h>
@@ -115,32 +115,65 @@ static void fuzz_checkpoint(const uint8_t *bytes, size_t size) {
     (void)dls_train_load(train, "in.dls", NULL);
 }
 
-/* A stream of frames from somebody we called; one receive of 100 bytes is open. */
+/* What somebody says on a plain stream: frames in packets made well by us, so that they get to the
+   handlers, or raw bytes. A receive, a send and a session are open. */
 static void fuzz_stream(const uint8_t *bytes, size_t size) {
-    static unsigned char block[1 << 16], got[100];
+    static unsigned char block[1 << 18], memory[DLS_PORT_BYTES(DLS_PORT_STREAM, 2048)];
+    static unsigned char got[100], packet[2100];
     dls_peer_desc desc;
     dls_peer_event event;
+    dls_port_desc d;
+    dls_init_head init = {DLS_PACKET_INIT, 0, 0x801, 1, 0};
+    dls_data_head head = {0, 0};
     dls_peer *peer;
     dls_status status;
-    size_t at = 0, taken = 1;
-    int32_t link, op;
+    size_t at = 0, out;
+    int32_t port;
     memset(&desc, 0, sizeof desc);
+    memset(&d, 0, sizeof d);
     desc.size = 3;
     desc.ops_max = 4;
     if (dls_peer_init(&peer, &desc, block, sizeof block) != DLS_OK) return;
-    link = dls_peer_link_open(peer, 1, 0);
-    op = dls_peer_recv(peer, 1, 7, got, sizeof got);
-    while (at < size && taken > 0 && !dls_peer_link_done(peer, link)) {
-        const size_t part = size - at < 61 ? size - at : 61;
-        size_t out;
-        if (dls_peer_rx(peer, link, bytes + at, part, &taken, at) != DLS_OK) break;
-        at += taken;
-        (void)dls_peer_tx_span(peer, link, &out);
-        dls_peer_tx_done(peer, link, out, at);
-        dls_peer_tick(peer, at * 1000);
+    d.kind = DLS_PORT_STREAM;
+    d.mtu = 2048;
+    d.plain = true;
+    d.mem = memory;
+    d.bytes = sizeof memory;
+    port = dls_peer_port_open(peer, &d, 0);
+    memset(packet, 0, sizeof packet);
+    packet[0] = DLS_INIT_PLAIN;
+    dls_init_head_write(&init, packet + 4);
+    packet[20] = packet[24] = 1;
+    (void)dls_peer_rx(peer, port, packet, 4 + DLS_INIT_PLAIN, 0);
+    head.index = peer->port[port].ses >= 0 ? peer->ses[peer->port[port].ses].index : 0;
+    (void)dls_peer_recv(peer, 1, 7, got, sizeof got);
+    (void)dls_peer_send(peer, 1, 8, got, sizeof got);
+    while (at + 2 < size && !dls_peer_port_done(peer, port)) {
+        size_t n = bytes[at] | (size_t)(bytes[at + 1] & 7) << 8;
+        const bool raw = (bytes[at + 1] & 128) != 0;
+        at += 2;
+        if (n > size - at) n = size - at;
+        if (n > 2000) n = 2000;
+        memset(packet, 0, 4);
+        packet[0] = (unsigned char)((n + 8) & 255);
+        packet[1] = (unsigned char)((n + 8) >> 8);
+        dls_data_head_write(&head, packet + 4);
+        memcpy(packet + 12, bytes + at, n);
+        if (raw)
+            (void)dls_peer_rx(peer, port, bytes + at, n, at);
+        else
+            (void)dls_peer_rx(peer, port, packet, n + 12, at);
+        at += n;
+        if (peer->count > 1 && dls_peer_is_up(peer, 1)) {
+            (void)dls_peer_recv(peer, 1, 7, got, sizeof got);
+            (void)dls_peer_send(peer, 1, 8, got, sizeof got);
+        }
+        (void)dls_peer_tx_span(peer, port, &out, at);
+        dls_peer_tx_done(peer, port, out, at);
+        dls_peer_tick(peer, at * 100);
     }
-    (void)dls_peer_op_done(peer, op, &status);
-    dls_peer_link_close(peer, link, at);
+    for (out = 0; out < 4; out++) (void)dls_peer_op_done(peer, (int32_t)out, &status);
+    dls_peer_port_close(peer, port, at);
     while (dls_peer_next_event(peer, &event)) {}
 }
 
@@ -397,15 +430,14 @@ static void session_seeds(const char *dir) {
 int main(int argc, char **argv) {
     static unsigned char buf[1 << 16];
     static const char csv[] = "label,a,b\n1,0.5,2e-3\n0,1,2\n";
-    static const unsigned char gzip[] = {31, 139, 8, 0, 0, 0, 0, 0, 2, 255, 75, 76, 4, 130,
-                                         36, 48, 72, 5, 0, 160, 28, 83, 71, 10, 0, 0, 0};
-    static const unsigned char idx[] = {0, 0, 8, 3, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 2,
-                                        1, 2, 3, 4, 0, 0, 8, 1, 0, 0, 0, 1, 7};
+    static const unsigned char gzip[] = {31, 139, 8,  0, 0, 0,   0,  0,  2,  255, 75, 76, 4, 130,
+                                         36, 48,  72, 5, 0, 160, 28, 83, 71, 10,  0,  0,  0};
+    static const unsigned char idx[] = {0, 0, 8, 3, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0,
+                                        2, 1, 2, 3, 4, 0, 0, 8, 1, 0, 0, 0, 1, 7};
     char npy[160];
     dls_net *net = dls_net_create(NULL);
     dls_val x;
     dls_hello hello;
-    dls_frame frame;
     if (argc != 2) return 1;
     x = dls_net_conv2d(net, dls_net_input(net, 6, 6, 2), 4, 3, DLS_ACT_RELU);
     x = dls_net_batchnorm(net, dls_net_depthwise(net, x, 3, 1, DLS_ACT_NONE), DLS_ACT_NONE);
@@ -432,21 +464,24 @@ int main(int argc, char **argv) {
            10 + 58);
     npy[127] = '\n';
     seed(argv[1], 2, "npy", npy, 128 + 24);
-    memset(&hello, 0, sizeof hello);
-    hello.rank = 1;
+    memset(&hello, 0, sizeof hello); /* HELLO and WANT in one packet, a chunk in another */
+    memset(buf, 0, 256);
     hello.size = 3;
+    hello.wants = 8;
     hello.real_bytes = 4;
-    frame.type = DLS_FRAME_HELLO;
-    frame.flags = frame.tag = 0;
-    frame.bytes = DLS_HELLO_BYTES;
-    dls_frame_write(&frame, buf);
-    dls_hello_write(&hello, buf + DLS_FRAME_HEAD);
-    frame.type = DLS_FRAME_DATA;
-    frame.flags = 3;
-    frame.bytes = 100;
-    frame.tag = 7;
-    dls_frame_write(&frame, buf + DLS_FRAME_HEAD + DLS_HELLO_BYTES);
-    seed(argv[1], 4, "stream", buf, 2 * DLS_FRAME_HEAD + DLS_HELLO_BYTES + 100);
+    buf[0] = 5 + 36 + 20;
+    buf[2] = DLS_FRAME_CONTROL;
+    buf[5] = 36 + 20;
+    buf[7] = DLS_CONTROL_HELLO;
+    buf[9] = DLS_HELLO_BYTES;
+    dls_hello_write(&hello, buf + 11);
+    buf[43] = DLS_CONTROL_WANT;
+    buf[45] = 16;
+    buf[51] = 8;
+    buf[55] = 100;
+    buf[63] = 109;
+    buf[65] = DLS_FRAME_CHUNK;
+    seed(argv[1], 4, "stream", buf, 65 + 109);
     seed(argv[1], 5, "gzip", gzip, sizeof gzip);
     seed(argv[1], 6, "idx", idx, sizeof idx);
     session_seeds(argv[1]);

@@ -14,7 +14,8 @@ typedef struct cluster {
     dls_peer *peer[CLUSTER_MAX];
     unsigned char *mem[CLUSTER_MAX];
     size_t bytes[CLUSTER_MAX];
-    int32_t link[CLUSTER_MAX][CLUSTER_MAX];         /* of engine a, to b; -1: none */
+    int32_t link[CLUSTER_MAX][CLUSTER_MAX]; /* port of engine a, to b; -1: none */
+    unsigned char *port_mem[CLUSTER_MAX][CLUSTER_MAX];
     pipe_half wire[CLUSTER_MAX][CLUSTER_MAX];       /* on its way from a to b */
     bool cut[CLUSTER_MAX][CLUSTER_MAX];             /* bytes from a to b vanish */
     dls_status rx_status[CLUSTER_MAX][CLUSTER_MAX]; /* first error of b taking bytes of a */
@@ -39,26 +40,40 @@ static void engine_free(unsigned char *mem, size_t bytes) {
     free(mem);
 }
 
+#define PORT_MTU 4096
+static int32_t cluster_port(cluster *c, int32_t a, int32_t b, bool call) {
+    dls_port_desc d;
+    memset(&d, 0, sizeof d);
+    d.kind = DLS_PORT_STREAM;
+    d.mtu = PORT_MTU;
+    d.plain = true;
+    d.call = call;
+    d.rank = b;
+    d.bytes = DLS_PORT_BYTES(DLS_PORT_STREAM, PORT_MTU);
+    if (c->port_mem[a][b] == NULL) c->port_mem[a][b] = (unsigned char *)malloc(d.bytes);
+    d.mem = c->port_mem[a][b];
+    return dls_peer_port_open(c->peer[a], &d, c->now);
+}
 static void cluster_join(cluster *c, int32_t a, int32_t b) { /* b calls a */
-    c->link[a][b] = dls_peer_link_open(c->peer[a], -1, c->now);
-    c->link[b][a] = dls_peer_link_open(c->peer[b], a, c->now);
+    c->link[a][b] = cluster_port(c, a, b, false);
+    c->link[b][a] = cluster_port(c, b, a, true);
     c->wire[a][b].used = c->wire[b][a].used = 0;
     CHECK(c->link[a][b] >= 0 && c->link[b][a] >= 0);
 }
 static void cluster_part(cluster *c, int32_t a, int32_t b) { /* the stream between a and b breaks */
     if (c->link[a][b] < 0) return;
-    dls_peer_link_close(c->peer[a], c->link[a][b], c->now);
-    dls_peer_link_close(c->peer[b], c->link[b][a], c->now);
+    dls_peer_port_close(c->peer[a], c->link[a][b], c->now);
+    dls_peer_port_close(c->peer[b], c->link[b][a], c->now);
     c->link[a][b] = c->link[b][a] = -1;
 }
 /* Up to most bytes of a towards b: out of a's engine, or out of the pipe into b's. */
 static size_t cluster_move(cluster *c, int32_t a, int32_t b, size_t most, bool out) {
     pipe_half *w = &c->wire[a][b];
-    size_t size, taken = 0;
+    size_t size;
     dls_status st;
     if (c->link[a][b] < 0) return 0;
     if (out) {
-        const void *from = dls_peer_tx_span(c->peer[a], c->link[a][b], &size);
+        const void *from = dls_peer_tx_span(c->peer[a], c->link[a][b], &size, c->now);
         if (size > most) size = most;
         if (size > PIPE_BYTES - w->used) size = PIPE_BYTES - w->used;
         if (size == 0) return 0;
@@ -69,18 +84,18 @@ static size_t cluster_move(cluster *c, int32_t a, int32_t b, size_t most, bool o
     }
     size = w->used < most ? w->used : most;
     if (size == 0) return 0;
-    st = dls_peer_rx(c->peer[b], c->link[b][a], w->bytes, size, &taken, c->now);
+    st = dls_peer_rx(c->peer[b], c->link[b][a], w->bytes, size, c->now);
     if (st != DLS_OK && c->rx_status[a][b] == DLS_OK) c->rx_status[a][b] = st;
-    memmove(w->bytes, w->bytes + taken, w->used - taken);
-    w->used -= taken;
-    return taken;
+    memmove(w->bytes, w->bytes + size, w->used - size);
+    w->used -= size;
+    return size;
 }
 /* The driver's duty: streams that an engine is done with are closed, once what it wrote arrived. */
 static void cluster_reap(cluster *c) {
     int32_t a, b;
     for (a = 0; a < c->n; a++)
         for (b = 0; b < c->n; b++)
-            if (a != b && c->link[a][b] >= 0 && dls_peer_link_done(c->peer[a], c->link[a][b])) {
+            if (a != b && c->link[a][b] >= 0 && dls_peer_port_done(c->peer[a], c->link[a][b])) {
                 while (cluster_move(c, a, b, PIPE_BYTES, false) > 0) {}
                 cluster_part(c, a, b);
             }
@@ -144,10 +159,9 @@ static void cluster_open(cluster *c, int32_t n, uint64_t seed, bool joined) {
 }
 static void cluster_close(cluster *c) {
     int32_t a;
-    for (a = 0; a < c->n; a++) engine_free(c->mem[a], c->bytes[a]);
-}
-static void cluster_tick(cluster *c, uint64_t us) {
-    int32_t a;
-    c->now += us;
-    for (a = 0; a < c->n; a++) dls_peer_tick(c->peer[a], c->now);
+    int32_t b;
+    for (a = 0; a < c->n; a++) {
+        engine_free(c->mem[a], c->bytes[a]);
+        for (b = 0; b < c->n; b++) free(c->port_mem[a][b]);
+    }
 }

@@ -26,12 +26,6 @@ static void test_free(void *p) {
 
 #include "peer/cluster.h"
 
-#include "peer/wire.c"
-
-#include "peer/engine.c"
-
-#include "peer/hostile.c"
-
 #include "peer/coll.c"
 
 #include "peer/job.c"
@@ -41,9 +35,6 @@ static void test_free(void *p) {
 int main(int argc, char **argv) {
     test_start("peer", argc, argv);
     alarm(280); /* a hang is a crash that says so */
-    wire_tests();
-    engine_tests();
-    hostile_tests();
     coll_tests();
     job_tests();
     node_tests();
