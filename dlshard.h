@@ -12890,6 +12890,11 @@ DLSI_INLINE dlsi_limb dlsi_hide(dlsi_limb x) { return x; }
 /* All ones for 1, zero for 0. */
 DLSI_INLINE dlsi_limb dlsi_mask(dlsi_limb bit) { return dlsi_hide((dlsi_limb)(0 - bit)); }
 
+/* A bool that may be branched on although it comes from secrets; tests/crypto/ct.c marks it. */
+#ifndef DLSI_PUBLIC
+#define DLSI_PUBLIC(verdict) (verdict)
+#endif
+
 #ifndef DLS_MEMZERO
 #if defined(__GNUC__)
 DLSI_FN void dlsi_memzero(void *mem, size_t bytes) {
@@ -13132,7 +13137,7 @@ DLS_API dls_status dls_x25519(unsigned char *out32, const unsigned char *secret3
                               const unsigned char *public32) {
     static const unsigned char zero[32] = {0};
     DLS_X25519(out32, secret32, public32);
-    return dls_equal(out32, zero, 32) ? DLS_E_AUTH : DLS_OK;
+    return DLSI_PUBLIC(dls_equal(out32, zero, 32)) ? DLS_E_AUTH : DLS_OK;
 }
 DLS_API void dls_x25519_public(unsigned char *public32, const unsigned char *secret32) {
     static const unsigned char base[32] = {9};
@@ -13882,7 +13887,7 @@ DLSI_FN int dlsi_aead_open_by(dlsi_cipher cipher, void *to, const void *from, si
     dlsi_aead_start(&a, bytes, ad, ad_bytes, nonce12, key32);
     dlsi_poly_padded(cipher, &a.poly, p, bytes);
     dlsi_poly_final(&a.poly, ad_bytes, bytes, tag);
-    good = dls_equal(tag, tag16, 16);
+    good = DLSI_PUBLIC(dls_equal(tag, tag16, 16));
     if (good) {
         const size_t done = dlsi_aead_head(&a, q, p, bytes);
         dlsi_chacha_xor(cipher, a.state, q + done, p + done, bytes - done);
