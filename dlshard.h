@@ -12923,15 +12923,31 @@ DLS_API bool dls_equal(const void *a, const void *b, size_t bytes) {
 
 /* ---- Long numbers ---- */
 
-/* r += a w, n limbs of both; returns the limb above. */
+/* r += a w + carry; returns the limb above. */
+#if DLSI_LIMB_BITS == 32 && defined(__GNUC__) && defined(__ARM_FEATURE_DSP)
+DLSI_INLINE dlsi_limb dlsi_mac(dlsi_limb *r, dlsi_limb a, dlsi_limb w, dlsi_limb carry) {
+    dlsi_limb low = *r; /* gcc 12 does not find this instruction by itself */
+    __asm__("umaal %0, %1, %2, %3" : "+r"(low), "+r"(carry) : "r"(a), "r"(w));
+    *r = low;
+    return carry;
+}
+#else
+DLSI_INLINE dlsi_limb dlsi_mac(dlsi_limb *r, dlsi_limb a, dlsi_limb w, dlsi_limb carry) {
+    const dlsi_wide t = (dlsi_wide)a * w + *r + carry;
+    *r = (dlsi_limb)t;
+    return (dlsi_limb)(t >> DLSI_LIMB_BITS);
+}
+#endif
+/* r += a w, n limbs of both, a multiple of 4; returns the limb above. */
 DLSI_INLINE dlsi_limb dlsi_row(dlsi_limb *r, const dlsi_limb *a, int n, dlsi_limb w) {
     dlsi_limb carry = 0;
     int i;
     DLSI_UNROLL
-    for (i = 0; i < n; i++) {
-        const dlsi_wide t = (dlsi_wide)a[i] * w + r[i] + carry;
-        r[i] = (dlsi_limb)t;
-        carry = (dlsi_limb)(t >> DLSI_LIMB_BITS);
+    for (i = 0; i < n; i += 4) {
+        carry = dlsi_mac(r + i, a[i], w, carry);
+        carry = dlsi_mac(r + i + 1, a[i + 1], w, carry);
+        carry = dlsi_mac(r + i + 2, a[i + 2], w, carry);
+        carry = dlsi_mac(r + i + 3, a[i + 3], w, carry);
     }
     return carry;
 }
@@ -13146,46 +13162,36 @@ DLS_API void dls_x25519_public(unsigned char *public32, const unsigned char *sec
 
 /* ---- ChaCha20-Poly1305 ---- */
 
-/* Ten double rounds. Column rounds take words i, i + 4, i + 8, i + 12, diagonal rounds one more to
-   the right in each row. */
-DLSI_INLINE void dlsi_chacha_quarter(uint32_t *x, int a, int b, int c, int d) {
-    x[a] += x[b];
-    x[d] ^= x[a];
-    x[d] = x[d] << 16 | x[d] >> 16;
-    x[c] += x[d];
-    x[b] ^= x[c];
-    x[b] = x[b] << 12 | x[b] >> 20;
-    x[a] += x[b];
-    x[d] ^= x[a];
-    x[d] = x[d] << 8 | x[d] >> 24;
-    x[c] += x[d];
-    x[b] ^= x[c];
-    x[b] = x[b] << 7 | x[b] >> 25;
-}
-#if DLSI_SMALL
-DLSI_FN void dlsi_chacha_rounds(uint32_t *x) {
-    int i;
-    for (i = 0; i < 80; i++) {
-        const int right = i >> 2 & 1;
-        dlsi_chacha_quarter(x, i & 3, 4 + ((i + right) & 3), 8 + ((i + 2 * right) & 3),
-                            12 + ((i + 3 * right) & 3));
+/* Ten double rounds of columns and diagonals on 16 words or vectors of words, in place; ROT##n turns
+   left by n bits. */
+#define DLSI_CHACHA_QUARTER(x, a, b, c, d, ROT)                                                    \
+    x[a] += x[b];                                                                                  \
+    x[d] ^= x[a];                                                                                  \
+    x[d] = ROT##16(x[d]);                                                                          \
+    x[c] += x[d];                                                                                  \
+    x[b] ^= x[c];                                                                                  \
+    x[b] = ROT##12(x[b]);                                                                          \
+    x[a] += x[b];                                                                                  \
+    x[d] ^= x[a];                                                                                  \
+    x[d] = ROT##8(x[d]);                                                                           \
+    x[c] += x[d];                                                                                  \
+    x[b] ^= x[c];                                                                                  \
+    x[b] = ROT##7(x[b])
+#define DLSI_CHACHA_TEN(x, ROT)                                                                    \
+    for (i = 0; i < 10; i++) {                                                                     \
+        DLSI_CHACHA_QUARTER(x, 0, 4, 8, 12, ROT);                                                  \
+        DLSI_CHACHA_QUARTER(x, 1, 5, 9, 13, ROT);                                                  \
+        DLSI_CHACHA_QUARTER(x, 2, 6, 10, 14, ROT);                                                 \
+        DLSI_CHACHA_QUARTER(x, 3, 7, 11, 15, ROT);                                                 \
+        DLSI_CHACHA_QUARTER(x, 0, 5, 10, 15, ROT);                                                 \
+        DLSI_CHACHA_QUARTER(x, 1, 6, 11, 12, ROT);                                                 \
+        DLSI_CHACHA_QUARTER(x, 2, 7, 8, 13, ROT);                                                  \
+        DLSI_CHACHA_QUARTER(x, 3, 4, 9, 14, ROT);                                                  \
     }
-}
-#else
-DLSI_FN void dlsi_chacha_rounds(uint32_t *x) {
-    int i;
-    for (i = 0; i < 10; i++) {
-        dlsi_chacha_quarter(x, 0, 4, 8, 12);
-        dlsi_chacha_quarter(x, 1, 5, 9, 13);
-        dlsi_chacha_quarter(x, 2, 6, 10, 14);
-        dlsi_chacha_quarter(x, 3, 7, 11, 15);
-        dlsi_chacha_quarter(x, 0, 5, 10, 15);
-        dlsi_chacha_quarter(x, 1, 6, 11, 12);
-        dlsi_chacha_quarter(x, 2, 7, 8, 13);
-        dlsi_chacha_quarter(x, 3, 4, 9, 14);
-    }
-}
-#endif
+#define DLSI_ROL_16(v) ((v) << 16 | (v) >> 16)
+#define DLSI_ROL_12(v) ((v) << 12 | (v) >> 20)
+#define DLSI_ROL_8(v) ((v) << 8 | (v) >> 24)
+#define DLSI_ROL_7(v) ((v) << 7 | (v) >> 25)
 
 /* RFC 8439 2.3: constants, key, counter 0, nonce. */
 DLSI_FN void dlsi_chacha_init(uint32_t *state, const unsigned char *nonce12,
@@ -13204,7 +13210,7 @@ DLSI_FN void dlsi_chacha_block(uint32_t *state, unsigned char *to64) {
     uint32_t x[16];
     int i;
     memcpy(x, state, sizeof x);
-    dlsi_chacha_rounds(x);
+    DLSI_CHACHA_TEN(x, DLSI_ROL_)
     for (i = 0; i < 16; i++) dlsi_store32(to64 + 4 * i, x[i] + state[i]);
     state[12]++;
 }
@@ -13300,31 +13306,6 @@ typedef enum dlsi_cipher { /* what this processor has; a later one has all befor
 #define DLSI_CIPHER_X86 (DLSI_X86 && DLSI_LIMB_BITS == 64)
 #define DLSI_CIPHER_HEAD                                                                           \
     (DLSI_CIPHER_X86 ? 1024 : DLSI_NEON ? 256 : 64) /* bytes of the widest batch */
-
-#define DLSI_CHACHA_QUARTER(x, a, b, c, d, ROT)                                                    \
-    x[a] += x[b];                                                                                  \
-    x[d] ^= x[a];                                                                                  \
-    x[d] = ROT##16(x[d]);                                                                          \
-    x[c] += x[d];                                                                                  \
-    x[b] ^= x[c];                                                                                  \
-    x[b] = ROT##12(x[b]);                                                                          \
-    x[a] += x[b];                                                                                  \
-    x[d] ^= x[a];                                                                                  \
-    x[d] = ROT##8(x[d]);                                                                           \
-    x[c] += x[d];                                                                                  \
-    x[b] ^= x[c];                                                                                  \
-    x[b] = ROT##7(x[b])
-#define DLSI_CHACHA_TEN(x, ROT)                                                                    \
-    for (i = 0; i < 10; i++) {                                                                     \
-        DLSI_CHACHA_QUARTER(x, 0, 4, 8, 12, ROT);                                                  \
-        DLSI_CHACHA_QUARTER(x, 1, 5, 9, 13, ROT);                                                  \
-        DLSI_CHACHA_QUARTER(x, 2, 6, 10, 14, ROT);                                                 \
-        DLSI_CHACHA_QUARTER(x, 3, 7, 11, 15, ROT);                                                 \
-        DLSI_CHACHA_QUARTER(x, 0, 5, 10, 15, ROT);                                                 \
-        DLSI_CHACHA_QUARTER(x, 1, 6, 11, 12, ROT);                                                 \
-        DLSI_CHACHA_QUARTER(x, 2, 7, 8, 13, ROT);                                                  \
-        DLSI_CHACHA_QUARTER(x, 3, 4, 9, 14, ROT);                                                  \
-    }
 
 #if DLSI_CIPHER_X86
 /* h from its first word and what stands above, which may exceed 2^66. */
