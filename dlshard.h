@@ -13162,8 +13162,8 @@ DLS_API void dls_x25519_public(unsigned char *public32, const unsigned char *sec
 
 /* ---- ChaCha20-Poly1305 ---- */
 
-/* Ten double rounds of columns and diagonals on 16 words or vectors of words, in place; ROT##n turns
-   left by n bits. */
+/* Ten double rounds of columns and diagonals on 16 words or vectors of words; ROT##n turns left by
+   n bits. */
 #define DLSI_CHACHA_QUARTER(x, a, b, c, d, ROT)                                                    \
     x[a] += x[b];                                                                                  \
     x[d] ^= x[a];                                                                                  \
@@ -13291,9 +13291,10 @@ DLSI_FN void dlsi_poly_blocks(dlsi_poly *p, const unsigned char *from, size_t bl
     }
 }
 #endif
+
 /* ---- ChaCha20-Poly1305, vectors ----
-   ChaCha20: word i of as many blocks as a vector has lanes stands in vector i; after the rounds each
-   four words of four blocks are turned over. Poly1305: each lane takes every n-th block and
+   ChaCha20: word i of as many blocks as a vector has lanes stands in vector i; after the rounds
+   each four words of four blocks are turned over. Poly1305: each lane takes every n-th block and
    multiplies by r^n; the last product is by r^n .. r^1, one power a lane, and lanes are added. */
 
 typedef enum dlsi_cipher { /* what this processor has; a later one has all before it */
@@ -13713,7 +13714,9 @@ DLSI_FN void dlsi_chacha_neon(const uint32_t *state, unsigned char *to, const un
 DLSI_FN dlsi_cipher dlsi_cipher_best(void) { return DLSI_CIPHER_SCALAR; }
 #endif
 
-/* Bytes of a batch of key stream; how many bytes pay for it. */
+/* ---- ChaCha20-Poly1305, put together ---- */
+
+/* Bytes of a batch of key stream, the batch, and Poly1305's blocks, by what the processor has. */
 #if DLSI_CIPHER_X86
 DLSI_FN size_t dlsi_chacha_batch(dlsi_cipher cipher) {
     return cipher >= DLSI_CIPHER_AVX512 ? 1024 : cipher == DLSI_CIPHER_AVX2 ? 512 : 64;
@@ -14093,18 +14096,15 @@ DLSI_FN void dlsi_sha512_compress(dlsi_sha512 *s) {
     for (i = 0; i < 80; i++) {
         const uint64_t w1 = w[(i + 1) & 15], w14 = w[(i + 14) & 15];
         const uint64_t s1 = dlsi_ror64(v[4], 14) ^ dlsi_ror64(v[4], 18) ^ dlsi_ror64(v[4], 41);
-        const uint64_t s0 = dlsi_ror64(v[0], 28) ^ dlsi_ror64(v[0], 34) ^ dlsi_ror64(v[0], 39);
+        uint64_t s0 = dlsi_ror64(v[0], 28) ^ dlsi_ror64(v[0], 34) ^ dlsi_ror64(v[0], 39);
         const uint64_t t =
             v[7] + s1 + ((v[4] & v[5]) ^ (~v[4] & v[6])) + dlsi_sha512_k[i] + w[i & 15];
         w[i & 15] += (dlsi_ror64(w1, 1) ^ dlsi_ror64(w1, 8) ^ w1 >> 7) + w[(i + 9) & 15] +
                      (dlsi_ror64(w14, 19) ^ dlsi_ror64(w14, 61) ^ w14 >> 6); /* for i + 16 */
-        v[7] = t + s0 + ((v[0] & v[1]) ^ (v[0] & v[2]) ^ (v[1] & v[2]));
         v[3] += t;
-        {
-            const uint64_t first = v[7];
-            memmove(v + 1, v, 7 * sizeof *v);
-            v[0] = first;
-        }
+        s0 += t + ((v[0] & v[1]) ^ (v[0] & v[2]) ^ (v[1] & v[2]));
+        memmove(v + 1, v, 7 * sizeof *v); /* a .. g are the next b .. h */
+        v[0] = s0;
     }
     for (i = 0; i < 8; i++) s->h[i] += v[i];
 }

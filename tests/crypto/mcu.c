@@ -104,6 +104,7 @@ static void part_verify(void) {
 }
 
 int main(void) {
+    start();
     report("random", dls_random(text, 32) == DLS_E_IO);
     if ((PART & 1) != 0) part_x25519();
     if ((PART & 2) != 0) part_aead();

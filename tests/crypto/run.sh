@@ -36,6 +36,43 @@ for target in aarch64:aarch64-linux-gnu arm:arm-linux-gnueabihf riscv64:riscv64-
     fi
 done
 
+# ---- A microcontroller: answers, stack, size ----
+
+# firmware FLAG...: $out/mcu.elf
+firmware() {
+    # shellcheck disable=SC2086
+    arm-none-eabi-gcc -std=c99 -mthumb "$@" -Os -DNDEBUG -DDLS_ENABLE_PEERS=1 -DDLS_ENABLE_SIGN=1 \
+        $strict_flags -ffunction-sections -fdata-sections -I"$root" -Imcu crypto/mcu.c mcu/board.c \
+        -nostartfiles --specs=nano.specs -Wl,--gc-sections,-T,mcu/link.ld -o "$out/mcu.elf"
+}
+bytes() {
+    arm-none-eabi-size -A "$out/mcu.elf" |
+        awk '{ n[$1] = $2 } END { print n[".text"] + n[".rodata"] }'
+}
+for cpu in "cortex-m4 mps2-an386" "cortex-m0plus mps2-an385"; do
+    core=${cpu% *} board=${cpu#* }
+    have arm-none-eabi-gcc || { skip "$core" arm-none-eabi-gcc && continue; }
+    none=0 all=0
+    firmware -mcpu="$core" -DPART=0 >"$out/mcu.cc" 2>&1 && none=$(bytes)
+    firmware -mcpu="$core" -DPART=7 >"$out/mcu.cc" 2>&1 && all=$(bytes)
+    if [ "$none" -gt 0 ] && [ "$all" -gt 0 ] && [ $((all - none)) -le 8192 ]; then
+        ok "$core: X25519, ChaCha20-Poly1305, BLAKE2s are $((all - none)) bytes (of 8192)"
+    else
+        fail "$core: $((all - none)) bytes, more than 8192, or no program" "$out/mcu.cc"
+    fi
+    check "$core: with signatures" firmware -mcpu="$core"
+    have qemu-system-arm || { skip "$core: runs" qemu-system-arm && continue; }
+    timeout 120 qemu-system-arm -M "$board" -icount shift=0 -nographic -monitor none -serial none \
+        -semihosting-config enable=on,target=native -kernel "$out/mcu.elf" >"$out/mcu.txt" 2>&1
+    awk '/stack/ { n++; if ($0 !~ / good stack/ || $NF > 2048) bad = 1; if ($NF > most) most = $NF }
+         END { print most; exit bad || n != 8 }' "$out/mcu.txt" >"$out/mcu-stack.txt"
+    if [ $? -eq 0 ]; then
+        ok "$core: answers right, stack $(cat "$out/mcu-stack.txt") bytes at most"
+    else
+        fail "$core: answers and stack" "$out/mcu.txt"
+    fi
+done
+
 # ---- The same as libsodium ----
 
 # compiles FILE-WITH-INCLUDES FLAG...: whether a library is there
@@ -98,23 +135,27 @@ ct() {
         -I"$root" crypto/ct.c -o "$ct_name" >"$ct_name.txt" 2>&1 || return 1
     valgrind -q --error-exitcode=99 "$ct_name" >>"$ct_name.txt" 2>&1
 }
-for cc in gcc clang; do
-    have $cc || { skip "constant time, $cc" $cc && continue; }
+ct_all() { # COMPILER
+    have "$1" || { skip "constant time, $1" "$1" && return; }
     for level in -O0 -O1 -O2 -O3 -Os; do
-        if ct $cc "$cc$level" $level; then
-            ok "constant time, $cc $level"
+        if ct "$1" "$1$level" $level; then
+            ok "constant time, $1 $level"
         else
-            fail "constant time, $cc $level" "$out/ct-$cc$level.txt"
+            fail "constant time, $1 $level" "$out/ct-$1$level.txt"
         fi
     done
     for level in -O0 -O2 -Os; do
-        if ct $cc "$cc$level-32" $level -DDLS_ENABLE_SIMD=0 -DDLSI_LIMB_BITS=32; then
-            ok "constant time, $cc $level, 32-bit limbs, no SIMD"
+        if ct "$1" "$1$level-32" $level -DDLS_ENABLE_SIMD=0 -DDLSI_LIMB_BITS=32; then
+            ok "constant time, $1 $level, 32-bit limbs, no SIMD"
         else
-            fail "constant time, $cc $level, 32-bit limbs" "$out/ct-$cc$level-32.txt"
+            fail "constant time, $1 $level, 32-bit limbs" "$out/ct-$1$level-32.txt"
         fi
     done
-done
+}
+ct_all gcc >"$out/ct-gcc.log" & # its lines come after clang's
+ct_all clang
+wait
+cat "$out/ct-gcc.log"
 for plant in 1 2; do
     ct "$CC" plant$plant -O1 -DPLANT=$plant
     if [ $? -eq 99 ]; then

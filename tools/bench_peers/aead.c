@@ -1,8 +1,8 @@
 /* aead.c - ChaCha20-Poly1305 of dlshard beside OpenSSL's, the two timed in turns.
      cc -O2 -I. tools/bench_peers/aead.c -lcrypto -lpthread -o aead && ./aead [SECONDS a size]
-   Both seal the same message with 16 bytes of associated data, in place, one thread. A turn is about
-   a millisecond; the figure is the best third's mean, so that a noisy neighbour costs both the same.
-   Output: one line a size: bytes, GB/s of each, ratio. The first calls check that both agree. */
+   Both seal the same message with 16 bytes of associated data, in place, one thread. A turn is
+   about a millisecond; the figure is the best third's mean, so that a noisy neighbour costs both
+   the same. One line a size: bytes, GB/s of each, ratio. First it checks that both agree. */
 #define DLSHARD_IMPLEMENTATION
 #include "dlshard.h"
 
