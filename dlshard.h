@@ -1550,8 +1550,8 @@ DLS_API size_t dls_cobs_read(dls_cobs *c, const void *bytes, size_t n, size_t *t
      DLS_NOISE_XXPSK3   48, 96, 64   first contact: identities go encrypted, proved by certificates
      DLS_NOISE_NNPSK0   48, 48       no identity keys: the pre-shared key is the device's own
    Payloads of first messages can be replayed and lack forward secrecy (XXPSK3's can be read and
-   forged by anybody), so they carry freshness, never commands. One dls_noise is one side of one handshake; it has one
-   owner at a time. */
+   forged by anybody), so they carry freshness, never commands. One dls_noise is one side of one
+   handshake; it has one owner at a time. */
 
 #define DLS_NOISE_MESSAGE_MOST 65535 /* bytes of a whole message */
 
@@ -1594,8 +1594,9 @@ DLS_API dls_status dls_noise_ephemeral(unsigned char *ephemeral32, const unsigne
    needs is NULL, or one it has no use for is given). */
 DLS_API dls_status dls_noise_init(dls_noise *n, const dls_noise_desc *desc);
 
-/* The next message, with payload, into out. The two must not overlap. Errors, each leaving n as it was: DLS_E_STATE (not our turn, or done), DLS_E_ARG (longer
-   than DLS_NOISE_MESSAGE_MOST), DLS_E_MEMORY (out_max), DLS_E_AUTH (their key was a weak one). */
+/* The next message, with payload, into out. The two must not overlap. Errors, each leaving n as it
+   was: DLS_E_STATE (not our turn, or done), DLS_E_ARG (longer than DLS_NOISE_MESSAGE_MOST),
+   DLS_E_MEMORY (out_max), DLS_E_AUTH (their key is a point of small order). */
 DLS_API dls_status dls_noise_write(dls_noise *n, const void *payload, size_t bytes, void *out,
                                    size_t out_max, size_t *out_bytes);
 
@@ -1613,7 +1614,8 @@ DLS_API bool dls_noise_done(const dls_noise *n);
    Whether it belongs to a member is for the caller to find out. Pure. */
 DLS_API const unsigned char *dls_noise_remote(const dls_noise *n);
 
-/* Hash of all that was said, 32 bytes, equal on both sides when done; NULL after the split. Pure. */
+/* Hash of all that was said, 32 bytes, the same on both sides when done; NULL after the split.
+   Pure. */
 DLS_API const unsigned char *dls_noise_hash(const dls_noise *n);
 
 /* The keys of the session, for dls_session_init(); wipes n. Errors: DLS_E_STATE (not done). */
@@ -1637,6 +1639,7 @@ typedef struct dls_session {
     uint32_t window[DLS_REPLAY_BITS / 32]; /* counters below top that were opened, a ring of bits */
 } dls_session;
 
+/* The keys are those of dls_noise_split(). */
 DLS_API void dls_session_init(dls_session *s, const unsigned char *send_key32,
                               const unsigned char *recv_key32);
 
@@ -1663,8 +1666,8 @@ DLS_API bool dls_session_stale(const dls_session *s);
 
 /* ---- Before the handshake: mac1, cookie, mac2 (WireGuard paper, 5.4.4 and 5.4.7) ----
    mac1 shows that the sender knows the group's key, before any work for it: strangers get no
-   answer. mac2 shows under load that it receives at its address. responder32: the responder's public
-   key where both know it (KKPSK0), else NULL. Compare with dls_equal(). */
+   answer. mac2 shows under load that it receives at its address. responder32: the responder's
+   public key where both know it (KKPSK0), else NULL. Compare with dls_equal(). */
 
 #define DLS_COOKIE_SEALED 44 /* nonce 12, cookie 16, tag 16 */
 
@@ -1681,6 +1684,7 @@ typedef struct dls_cookie {
     unsigned char secret[32];
 } dls_cookie;
 
+/* random32: of dls_random(). now_us: any clock. */
 DLS_API void dls_cookie_init(dls_cookie *c, const unsigned char *random32, uint64_t now_us);
 /* The cookie of a sender at this address (such as IP and port), both to give and to check mac2.
    No state per sender. now_us may jump; a jump back only lengthens the 120 s. */
@@ -1695,11 +1699,11 @@ DLS_API dls_status dls_cookie_open(unsigned char *cookie16, const unsigned char 
                                    const unsigned char *mac1_16, const unsigned char *psk32,
                                    const unsigned char *responder32);
 
-/* ---- Identity: certificates, rosters ----
+/* ---- Identity: certificates, rosters, manifests of models ----
    Signed by the collective's root key, offline; Ed25519 over a prefix and the BLAKE2s-256 of all
-   bytes before the signature. Little-endian, at fixed offsets. Signing, and reading with a root key,
-   need DLS_ENABLE_SIGN (else DLS_E_UNSUPPORTED); with root NULL nothing is verified, which is right
-   only for bytes that came inside a session with a coordinator.
+   bytes before the signature. Little-endian, at fixed offsets. Signing, and reading with a root
+   key, need DLS_ENABLE_SIGN (else DLS_E_UNSUPPORTED); with root NULL nothing is verified, which is
+   right only for bytes that came inside a session with a coordinator.
 
    Device, 54 bytes:  0 u32 id   4 u8 role   5 u8 flags   6 public key 32   38 name 16
    Certificate, 132:  0 u8 version 1   1 u8 role   2 u16 flags   4 u32 id   8 public key 32
@@ -1707,6 +1711,9 @@ DLS_API dls_status dls_cookie_open(unsigned char *cookie16, const unsigned char 
      prefix "dlshard/cert/v1"
    Roster:  0 u8 version 1   1 u8 0   2 u16 count   4 u32 group   8 u32 epoch   12 devices,
      ids rising   12 + 54 count  signature 64;  prefix "dlshard/roster/v1"
+   Manifest, 168:  0 u8 version 1   1 u8 chunk bits   2 u16 format   4 u32 group   8 model 16
+     24 u64 version   32 u64 bytes   40 root 32   72 base 32   104 signature 64
+     prefix "dlshard/manifest/v1"
    Names: printable ASCII, padded with at least one zero. Time is counted in epochs of rosters, for
    want of clocks: whoever keeps a roster refuses one of a lower epoch. */
 
@@ -1741,9 +1748,9 @@ typedef struct dls_roster {
     const dls_device *device; /* ids rising */
 } dls_roster;
 
-/* Signs into to, DLS_CERT_BYTES. Errors: DLS_E_ARG (unknown role or flag; name not printable, or not
-   zero-padded; a public key and SMALL, or neither; SMALL with COORD or DEPLOY, since whoever has the
-   group's key can pose as a SMALL device; epochs swapped), DLS_E_UNSUPPORTED. Pure. */
+/* Signs into to, DLS_CERT_BYTES. Errors: DLS_E_ARG (unknown role or flag; name not printable, or
+   not zero-padded; a public key and SMALL, or neither; SMALL with COORD or DEPLOY, since whoever
+   has the group's key can pose as a SMALL device; epochs swapped), DLS_E_UNSUPPORTED. Pure. */
 DLS_API dls_status dls_cert_write(const dls_cert *cert, const unsigned char *root_seed32,
                                   unsigned char *to);
 /* Errors: DLS_E_FORMAT (size, or what dls_cert_write() refuses), DLS_E_VERSION, DLS_E_AUTH (not
@@ -1753,8 +1760,8 @@ DLS_API dls_status dls_cert_read(dls_cert *cert, const void *from, size_t bytes,
 
 /* Bytes of a roster of count devices; 0 when count is out of range. Pure. */
 DLS_API size_t dls_roster_bytes(int32_t count);
-/* Signs into to, dls_roster_bytes() of it. Errors: DLS_E_ARG (a device as in dls_cert_write(), count
-   out of range, ids not rising), DLS_E_MEMORY (bytes), DLS_E_UNSUPPORTED. Pure. */
+/* Signs into to, dls_roster_bytes() of it. Errors: DLS_E_ARG (a device as in dls_cert_write();
+   count out of range; ids not rising), DLS_E_MEMORY (bytes), DLS_E_UNSUPPORTED. Pure. */
 DLS_API dls_status dls_roster_write(const dls_roster *roster, const unsigned char *root_seed32,
                                     void *to, size_t bytes);
 /* Reads into devices, to which roster->device then points. Errors as of dls_cert_read(), and
@@ -1768,6 +1775,38 @@ DLS_API const dls_device *dls_roster_find(const dls_roster *roster, uint32_t id)
 /* The pre-shared key of a SMALL device: BLAKE2s(group_psk; "dls-device", group, id). Pure. */
 DLS_API void dls_device_psk(unsigned char *psk32, const unsigned char *group_psk32, uint32_t group,
                             uint32_t id);
+
+/* What a model file must be, chunk by chunk, before any of it is stored. */
+#define DLS_MANIFEST_BYTES 168
+typedef struct dls_manifest {
+    uint32_t group, format, chunk_bits; /* chunks of 2^chunk_bits bytes, 10..20; the last shorter */
+    uint64_t version, bytes;            /* version only rises: whoever keeps a model sees to it */
+    uint8_t model[16], root[32];        /* root of the Merkle tree over the chunks */
+    uint8_t base[32];                   /* of a delta: the root of what it applies to; else zeros */
+} dls_manifest;
+
+/* Signs into to, DLS_MANIFEST_BYTES. Errors: DLS_E_ARG (chunk_bits, format over 65535, no bytes, or
+   2^31 chunks and more), DLS_E_UNSUPPORTED. Pure. */
+DLS_API dls_status dls_manifest_write(const dls_manifest *m, const unsigned char *root_seed32,
+                                      void *to);
+/* Errors as of dls_cert_read(). Pure. */
+DLS_API dls_status dls_manifest_read(dls_manifest *m, const void *from, size_t bytes,
+                                     const unsigned char *root_public32);
+/* Chunks of the model; valid manifests only. Pure. */
+DLS_API uint32_t dls_manifest_chunks(const dls_manifest *m);
+
+/* Hash of a chunk: a leaf of the tree, BLAKE2s(0, chunk). Pure. */
+DLS_API void dls_merkle_leaf(unsigned char *hash32, const void *chunk, size_t bytes);
+/* Turns the count (1 or more) hashes of chunks into their root, which stands first then: nodes are
+   BLAKE2s(1, left, right), a hash without a neighbour goes up as it is (the tree of RFC 9162).
+   path, 32 bytes each and at most 31, NULL: not wanted: gets the hashes that chunk `index` needs to
+   prove itself. Returns their number. Pure. */
+DLS_API uint32_t dls_merkle_root(unsigned char *hashes, uint32_t count, uint32_t index,
+                                 unsigned char *path);
+/* Whether this chunk is number `index` of the manifest's model. Errors: DLS_E_AUTH (it is not, or
+   path is not its own), DLS_E_FORMAT (index, size of chunk, number of hashes). Pure. */
+DLS_API dls_status dls_merkle_check(const dls_manifest *m, uint32_t index, const void *chunk,
+                                    size_t bytes, const unsigned char *path, uint32_t path_hashes);
 
 /* ---- Loss recovery ----
    Sans I/O, one per session of a lossy link: which packets arrived, which must be sent again, when
@@ -13530,6 +13569,11 @@ DLSI_INLINE dlsi_limb dlsi_hide(dlsi_limb x) { return x; }
 /* All ones for 1, zero for 0. */
 DLSI_INLINE dlsi_limb dlsi_mask(dlsi_limb bit) { return dlsi_hide((dlsi_limb)(0 - bit)); }
 
+/* A bool that may be branched on although it comes from secrets; tests/crypto/ct.c marks it. */
+#ifndef DLSI_PUBLIC
+#define DLSI_PUBLIC(verdict) (verdict)
+#endif
+
 #ifndef DLS_MEMZERO
 #if defined(__GNUC__)
 DLSI_FN void dlsi_memzero(void *mem, size_t bytes) {
@@ -13558,15 +13602,31 @@ DLS_API bool dls_equal(const void *a, const void *b, size_t bytes) {
 
 /* ---- Long numbers ---- */
 
-/* r += a w, n limbs of both; returns the limb above. */
+/* r += a w + carry; returns the limb above. */
+#if DLSI_LIMB_BITS == 32 && defined(__GNUC__) && defined(__ARM_FEATURE_DSP)
+DLSI_INLINE dlsi_limb dlsi_mac(dlsi_limb *r, dlsi_limb a, dlsi_limb w, dlsi_limb carry) {
+    dlsi_limb low = *r; /* gcc 12 does not find this instruction by itself */
+    __asm__("umaal %0, %1, %2, %3" : "+r"(low), "+r"(carry) : "r"(a), "r"(w));
+    *r = low;
+    return carry;
+}
+#else
+DLSI_INLINE dlsi_limb dlsi_mac(dlsi_limb *r, dlsi_limb a, dlsi_limb w, dlsi_limb carry) {
+    const dlsi_wide t = (dlsi_wide)a * w + *r + carry;
+    *r = (dlsi_limb)t;
+    return (dlsi_limb)(t >> DLSI_LIMB_BITS);
+}
+#endif
+/* r += a w, n limbs of both, a multiple of 4; returns the limb above. */
 DLSI_INLINE dlsi_limb dlsi_row(dlsi_limb *r, const dlsi_limb *a, int n, dlsi_limb w) {
     dlsi_limb carry = 0;
     int i;
     DLSI_UNROLL
-    for (i = 0; i < n; i++) {
-        const dlsi_wide t = (dlsi_wide)a[i] * w + r[i] + carry;
-        r[i] = (dlsi_limb)t;
-        carry = (dlsi_limb)(t >> DLSI_LIMB_BITS);
+    for (i = 0; i < n; i += 4) {
+        carry = dlsi_mac(r + i, a[i], w, carry);
+        carry = dlsi_mac(r + i + 1, a[i + 1], w, carry);
+        carry = dlsi_mac(r + i + 2, a[i + 2], w, carry);
+        carry = dlsi_mac(r + i + 3, a[i + 3], w, carry);
     }
     return carry;
 }
@@ -13772,7 +13832,7 @@ DLS_API dls_status dls_x25519(unsigned char *out32, const unsigned char *secret3
                               const unsigned char *public32) {
     static const unsigned char zero[32] = {0};
     DLS_X25519(out32, secret32, public32);
-    return dls_equal(out32, zero, 32) ? DLS_E_AUTH : DLS_OK;
+    return DLSI_PUBLIC(dls_equal(out32, zero, 32)) ? DLS_E_AUTH : DLS_OK;
 }
 DLS_API void dls_x25519_public(unsigned char *public32, const unsigned char *secret32) {
     static const unsigned char base[32] = {9};
@@ -13781,46 +13841,36 @@ DLS_API void dls_x25519_public(unsigned char *public32, const unsigned char *sec
 
 /* ---- ChaCha20-Poly1305 ---- */
 
-/* Ten double rounds. Column rounds take words i, i + 4, i + 8, i + 12, diagonal rounds one more to
-   the right in each row. */
-DLSI_INLINE void dlsi_chacha_quarter(uint32_t *x, int a, int b, int c, int d) {
-    x[a] += x[b];
-    x[d] ^= x[a];
-    x[d] = x[d] << 16 | x[d] >> 16;
-    x[c] += x[d];
-    x[b] ^= x[c];
-    x[b] = x[b] << 12 | x[b] >> 20;
-    x[a] += x[b];
-    x[d] ^= x[a];
-    x[d] = x[d] << 8 | x[d] >> 24;
-    x[c] += x[d];
-    x[b] ^= x[c];
-    x[b] = x[b] << 7 | x[b] >> 25;
-}
-#if DLSI_SMALL
-DLSI_FN void dlsi_chacha_rounds(uint32_t *x) {
-    int i;
-    for (i = 0; i < 80; i++) {
-        const int right = i >> 2 & 1;
-        dlsi_chacha_quarter(x, i & 3, 4 + ((i + right) & 3), 8 + ((i + 2 * right) & 3),
-                            12 + ((i + 3 * right) & 3));
+/* Ten double rounds of columns and diagonals on 16 words or vectors of words; ROT##n turns left by
+   n bits. */
+#define DLSI_CHACHA_QUARTER(x, a, b, c, d, ROT)                                                    \
+    x[a] += x[b];                                                                                  \
+    x[d] ^= x[a];                                                                                  \
+    x[d] = ROT##16(x[d]);                                                                          \
+    x[c] += x[d];                                                                                  \
+    x[b] ^= x[c];                                                                                  \
+    x[b] = ROT##12(x[b]);                                                                          \
+    x[a] += x[b];                                                                                  \
+    x[d] ^= x[a];                                                                                  \
+    x[d] = ROT##8(x[d]);                                                                           \
+    x[c] += x[d];                                                                                  \
+    x[b] ^= x[c];                                                                                  \
+    x[b] = ROT##7(x[b])
+#define DLSI_CHACHA_TEN(x, ROT)                                                                    \
+    for (i = 0; i < 10; i++) {                                                                     \
+        DLSI_CHACHA_QUARTER(x, 0, 4, 8, 12, ROT);                                                  \
+        DLSI_CHACHA_QUARTER(x, 1, 5, 9, 13, ROT);                                                  \
+        DLSI_CHACHA_QUARTER(x, 2, 6, 10, 14, ROT);                                                 \
+        DLSI_CHACHA_QUARTER(x, 3, 7, 11, 15, ROT);                                                 \
+        DLSI_CHACHA_QUARTER(x, 0, 5, 10, 15, ROT);                                                 \
+        DLSI_CHACHA_QUARTER(x, 1, 6, 11, 12, ROT);                                                 \
+        DLSI_CHACHA_QUARTER(x, 2, 7, 8, 13, ROT);                                                  \
+        DLSI_CHACHA_QUARTER(x, 3, 4, 9, 14, ROT);                                                  \
     }
-}
-#else
-DLSI_FN void dlsi_chacha_rounds(uint32_t *x) {
-    int i;
-    for (i = 0; i < 10; i++) {
-        dlsi_chacha_quarter(x, 0, 4, 8, 12);
-        dlsi_chacha_quarter(x, 1, 5, 9, 13);
-        dlsi_chacha_quarter(x, 2, 6, 10, 14);
-        dlsi_chacha_quarter(x, 3, 7, 11, 15);
-        dlsi_chacha_quarter(x, 0, 5, 10, 15);
-        dlsi_chacha_quarter(x, 1, 6, 11, 12);
-        dlsi_chacha_quarter(x, 2, 7, 8, 13);
-        dlsi_chacha_quarter(x, 3, 4, 9, 14);
-    }
-}
-#endif
+#define DLSI_ROL_16(v) ((v) << 16 | (v) >> 16)
+#define DLSI_ROL_12(v) ((v) << 12 | (v) >> 20)
+#define DLSI_ROL_8(v) ((v) << 8 | (v) >> 24)
+#define DLSI_ROL_7(v) ((v) << 7 | (v) >> 25)
 
 /* RFC 8439 2.3: constants, key, counter 0, nonce. */
 DLSI_FN void dlsi_chacha_init(uint32_t *state, const unsigned char *nonce12,
@@ -13839,27 +13889,23 @@ DLSI_FN void dlsi_chacha_block(uint32_t *state, unsigned char *to64) {
     uint32_t x[16];
     int i;
     memcpy(x, state, sizeof x);
-    dlsi_chacha_rounds(x);
+    DLSI_CHACHA_TEN(x, DLSI_ROL_)
     for (i = 0; i < 16; i++) dlsi_store32(to64 + 4 * i, x[i] + state[i]);
     state[12]++;
 }
 DLSI_FN void dlsi_xor(unsigned char *to, const unsigned char *a, const unsigned char *b,
                       size_t bytes) {
-    size_t i;
-    for (i = 0; i < bytes; i++) to[i] = (unsigned char)(a[i] ^ b[i]);
-}
-DLSI_FN void dlsi_chacha_xor(uint32_t *state, unsigned char *to, const unsigned char *from,
-                             size_t bytes) {
-    unsigned char key[64];
-    while (bytes > 0) {
-        const size_t n = dlsi_min_size(bytes, sizeof key);
-        dlsi_chacha_block(state, key);
-        dlsi_xor(to, from, key, n);
-        to += n;
-        from += n;
-        bytes -= n;
+    dlsi_limb x, y;
+    for (; bytes >= sizeof x; bytes -= sizeof x) {
+        memcpy(&x, a, sizeof x);
+        memcpy(&y, b, sizeof y);
+        x ^= y;
+        memcpy(to, &x, sizeof x);
+        to += sizeof x;
+        a += sizeof x;
+        b += sizeof x;
     }
-    DLSI_WIPE(key);
+    while (bytes-- > 0) *to++ = (unsigned char)(*a++ ^ *b++);
 }
 
 /* h = (h + block + 2^128) r mod 2^130 - 5 for each block; h stays below 2^131. The RFC's r has the
@@ -13924,10 +13970,509 @@ DLSI_FN void dlsi_poly_blocks(dlsi_poly *p, const unsigned char *from, size_t bl
     }
 }
 #endif
+
+/* ---- ChaCha20-Poly1305, vectors ----
+   ChaCha20: word i of as many blocks as a vector has lanes stands in vector i; after the rounds
+   each four words of four blocks are turned over. Poly1305: each lane takes every n-th block and
+   multiplies by r^n; the last product is by r^n .. r^1, one power a lane, and lanes are added. */
+
+typedef enum dlsi_cipher { /* what this processor has; a later one has all before it */
+                           DLSI_CIPHER_SCALAR,
+                           DLSI_CIPHER_NEON,
+                           DLSI_CIPHER_AVX2,
+                           DLSI_CIPHER_AVX512,
+                           DLSI_CIPHER_IFMA
+} dlsi_cipher;
+#define DLSI_CIPHER_X86 (DLSI_X86 && DLSI_LIMB_BITS == 64)
+#define DLSI_CIPHER_HEAD                                                                           \
+    (DLSI_CIPHER_X86 ? 1024 : DLSI_NEON ? 256 : 64) /* bytes of the widest batch */
+
+#if DLSI_CIPHER_X86
+/* h from its first word and what stands above, which may exceed 2^66. */
+DLSI_FN void dlsi_poly_join(dlsi_poly *p, dlsi_wide above) {
+    p->h[1] = (uint64_t)above;
+    p->h[2] = (uint64_t)(above >> 64) & 3;
+    (void)dlsi_long_add_limb(p->h, 3, 5 * (uint64_t)(above >> 66));
+}
+#endif
+
+#if DLSI_CIPHER_X86
+#define DLSI_AVX2_FN __attribute__((target("avx2")))
+#define DLSI_AVX512_FN __attribute__((target("avx512f")))
+#define DLSI_IFMA_FN __attribute__((target("avx512f,avx512ifma")))
+
+/* The compiler's runtime asked cpuid at start; asking again costs 4 us in a virtual machine. */
+DLSI_FN dlsi_cipher dlsi_cipher_best(void) {
+    if (__builtin_cpu_supports("avx512f"))
+        return __builtin_cpu_supports("avx512ifma") ? DLSI_CIPHER_IFMA : DLSI_CIPHER_AVX512;
+    return __builtin_cpu_supports("avx2") ? DLSI_CIPHER_AVX2 : DLSI_CIPHER_SCALAR;
+}
+
+typedef uint32_t dlsi_u32x8 __attribute__((vector_size(32)));
+typedef uint32_t dlsi_u32x16 __attribute__((vector_size(64)));
+
+#define DLSI_ROL8X(v, order) ((dlsi_u32x8)_mm256_shuffle_epi8((__m256i)(v), order))
+#define DLSI_ROL8_16(v) DLSI_ROL8X(v, by16)
+#define DLSI_ROL8_12(v) ((v) << 12 | (v) >> 20)
+#define DLSI_ROL8_8(v) DLSI_ROL8X(v, by8)
+#define DLSI_ROL8_7(v) ((v) << 7 | (v) >> 25)
+#define DLSI_ROL16_16(v) ((dlsi_u32x16)_mm512_rol_epi32((__m512i)(v), 16))
+#define DLSI_ROL16_12(v) ((dlsi_u32x16)_mm512_rol_epi32((__m512i)(v), 12))
+#define DLSI_ROL16_8(v) ((dlsi_u32x16)_mm512_rol_epi32((__m512i)(v), 8))
+#define DLSI_ROL16_7(v) ((dlsi_u32x16)_mm512_rol_epi32((__m512i)(v), 7))
+
+/* Words 4 i .. 4 i + 3 of four blocks a 128-bit lane, turned over. */
+DLSI_INLINE DLSI_AVX2_FN void dlsi_turn_avx2(__m256i *x) {
+    const __m256i a = _mm256_unpacklo_epi32(x[0], x[1]), b = _mm256_unpacklo_epi32(x[2], x[3]);
+    const __m256i c = _mm256_unpackhi_epi32(x[0], x[1]), d = _mm256_unpackhi_epi32(x[2], x[3]);
+    x[0] = _mm256_unpacklo_epi64(a, b);
+    x[1] = _mm256_unpackhi_epi64(a, b);
+    x[2] = _mm256_unpacklo_epi64(c, d);
+    x[3] = _mm256_unpackhi_epi64(c, d);
+}
+DLSI_INLINE DLSI_AVX2_FN void dlsi_xor_avx2(unsigned char *to, const unsigned char *from,
+                                            __m256i key) {
+    const __m256i x = _mm256_loadu_si256((const __m256i *)(const void *)from);
+    _mm256_storeu_si256((__m256i *)(void *)to, _mm256_xor_si256(x, key));
+}
+/* 512 bytes of key stream from state on. */
+DLSI_AVX2_FN DLSI_FN void dlsi_chacha_avx2(const uint32_t *state, unsigned char *to,
+                                           const unsigned char *from) {
+    const __m256i by16 = _mm256_set_epi8(13, 12, 15, 14, 9, 8, 11, 10, 5, 4, 7, 6, 1, 0, 3, 2, 13,
+                                         12, 15, 14, 9, 8, 11, 10, 5, 4, 7, 6, 1, 0, 3, 2);
+    const __m256i by8 = _mm256_set_epi8(14, 13, 12, 15, 10, 9, 8, 11, 6, 5, 4, 7, 2, 1, 0, 3, 14,
+                                        13, 12, 15, 10, 9, 8, 11, 6, 5, 4, 7, 2, 1, 0, 3);
+    const dlsi_u32x8 lane = {0, 1, 2, 3, 4, 5, 6, 7};
+    dlsi_u32x8 x[16];
+    __m256i y[16];
+    int i, k;
+    DLSI_UNROLL
+    for (i = 0; i < 16; i++) x[i] = (dlsi_u32x8)_mm256_set1_epi32((int)state[i]);
+    x[12] += lane;
+    DLSI_CHACHA_TEN(x, DLSI_ROL8_)
+    DLSI_UNROLL
+    for (i = 0; i < 16; i++) y[i] = (__m256i)(x[i] + state[i]);
+    y[12] = _mm256_add_epi32(y[12], (__m256i)lane);
+    DLSI_UNROLL
+    for (i = 0; i < 16; i += 4) dlsi_turn_avx2(y + i);
+    DLSI_UNROLL
+    for (i = 0; i < 4; i++) {
+        DLSI_UNROLL
+        for (k = 0; k < 16; k += 8) {
+            dlsi_xor_avx2(to + 64 * i + 4 * k, from + 64 * i + 4 * k,
+                          _mm256_permute2x128_si256(y[k + i], y[k + 4 + i], 0x20));
+            dlsi_xor_avx2(to + 64 * i + 4 * k + 256, from + 64 * i + 4 * k + 256,
+                          _mm256_permute2x128_si256(y[k + i], y[k + 4 + i], 0x31));
+        }
+    }
+}
+
+DLSI_INLINE DLSI_AVX512_FN void dlsi_turn_avx512(__m512i *x) {
+    const __m512i a = _mm512_unpacklo_epi32(x[0], x[1]), b = _mm512_unpacklo_epi32(x[2], x[3]);
+    const __m512i c = _mm512_unpackhi_epi32(x[0], x[1]), d = _mm512_unpackhi_epi32(x[2], x[3]);
+    x[0] = _mm512_unpacklo_epi64(a, b);
+    x[1] = _mm512_unpackhi_epi64(a, b);
+    x[2] = _mm512_unpacklo_epi64(c, d);
+    x[3] = _mm512_unpackhi_epi64(c, d);
+}
+DLSI_INLINE DLSI_AVX512_FN void dlsi_xor_avx512(unsigned char *to, const unsigned char *from,
+                                                __m512i a, __m512i b, bool odd) {
+    const __m512i key = odd ? _mm512_shuffle_i32x4(a, b, 0xDD) : _mm512_shuffle_i32x4(a, b, 0x88);
+    _mm512_storeu_si512(to, _mm512_xor_si512(_mm512_loadu_si512(from), key));
+}
+/* 1024 bytes of key stream. */
+DLSI_AVX512_FN DLSI_FN void dlsi_chacha_avx512(const uint32_t *state, unsigned char *to,
+                                               const unsigned char *from) {
+    const dlsi_u32x16 lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    dlsi_u32x16 x[16];
+    __m512i y[16];
+    int i;
+    DLSI_UNROLL
+    for (i = 0; i < 16; i++) x[i] = (dlsi_u32x16)_mm512_set1_epi32((int)state[i]);
+    x[12] += lane;
+    DLSI_CHACHA_TEN(x, DLSI_ROL16_)
+    DLSI_UNROLL
+    for (i = 0; i < 16; i++) y[i] = (__m512i)(x[i] + state[i]);
+    y[12] = _mm512_add_epi32(y[12], (__m512i)lane);
+    DLSI_UNROLL
+    for (i = 0; i < 16; i += 4) dlsi_turn_avx512(y + i);
+    DLSI_UNROLL
+    for (i = 0; i < 4; i++) { /* y[4 g + i]: words 4 g .. of blocks i, 4 + i, 8 + i, 12 + i */
+        const __m512i a = _mm512_shuffle_i32x4(y[i], y[4 + i], 0x44);
+        const __m512i b = _mm512_shuffle_i32x4(y[8 + i], y[12 + i], 0x44);
+        const __m512i c = _mm512_shuffle_i32x4(y[i], y[4 + i], 0xEE);
+        const __m512i d = _mm512_shuffle_i32x4(y[8 + i], y[12 + i], 0xEE);
+        dlsi_xor_avx512(to + 64 * i, from + 64 * i, a, b, false);
+        dlsi_xor_avx512(to + 64 * i + 256, from + 64 * i + 256, a, b, true);
+        dlsi_xor_avx512(to + 64 * i + 512, from + 64 * i + 512, c, d, false);
+        dlsi_xor_avx512(to + 64 * i + 768, from + 64 * i + 768, c, d, true);
+    }
+}
+
+/* Poly1305 in limbs of 26 bits, four lanes. r5 is 5 r: what passes 2^130 comes back times 5. */
+typedef struct dlsi_poly26 {
+    __m256i r[5], r5[5];
+} dlsi_poly26;
+DLSI_INLINE DLSI_AVX2_FN void dlsi_poly26_set(dlsi_poly26 *p, const __m256i *r) {
+    int i;
+    DLSI_UNROLL
+    for (i = 0; i < 5; i++) {
+        p->r[i] = r[i];
+        p->r5[i] = _mm256_add_epi64(r[i], _mm256_slli_epi64(r[i], 2));
+    }
+}
+/* to += what of from exceeds bits, times 1 or 5. */
+DLSI_INLINE DLSI_AVX2_FN void dlsi_poly26_carry(__m256i *from, __m256i *to, bool five) {
+    const __m256i c = _mm256_srli_epi64(*from, 26);
+    *from = _mm256_and_si256(*from, _mm256_set1_epi64x(0x3FFFFFF));
+    *to = _mm256_add_epi64(*to, c);
+    if (five) *to = _mm256_add_epi64(*to, _mm256_slli_epi64(c, 2));
+}
+/* h = h r; limbs below 2^28 in, below 2^26 + 2^10 out. */
+DLSI_INLINE DLSI_AVX2_FN void dlsi_poly26_mul(__m256i *h, const dlsi_poly26 *p) {
+    __m256i d[5];
+    int i, k;
+    DLSI_UNROLL
+    for (k = 0; k < 5; k++) d[k] = _mm256_mul_epu32(h[0], p->r[k]);
+    DLSI_UNROLL
+    for (i = 1; i < 5; i++) {
+        DLSI_UNROLL
+        for (k = 0; k < 5; k++) {
+            const __m256i r = k >= i ? p->r[k - i] : p->r5[k - i + 5];
+            d[k] = _mm256_add_epi64(d[k], _mm256_mul_epu32(h[i], r));
+        }
+    }
+    dlsi_poly26_carry(&d[0], &d[1], false); /* two chains side by side */
+    dlsi_poly26_carry(&d[3], &d[4], false);
+    dlsi_poly26_carry(&d[1], &d[2], false);
+    dlsi_poly26_carry(&d[4], &d[0], true);
+    dlsi_poly26_carry(&d[2], &d[3], false);
+    dlsi_poly26_carry(&d[0], &d[1], false);
+    dlsi_poly26_carry(&d[3], &d[4], false);
+    DLSI_UNROLL
+    for (k = 0; k < 5; k++) h[k] = d[k];
+}
+/* h += four blocks; lanes take blocks 0, 2, 1, 3. */
+DLSI_INLINE DLSI_AVX2_FN void dlsi_poly26_add(__m256i *h, const unsigned char *from) {
+    const __m256i a = _mm256_loadu_si256((const __m256i *)(const void *)from);
+    const __m256i b = _mm256_loadu_si256((const __m256i *)(const void *)(from + 32));
+    const __m256i mask = _mm256_set1_epi64x(0x3FFFFFF), high = _mm256_set1_epi64x(1 << 24);
+    const __m256i lo = _mm256_unpacklo_epi64(a, b), hi = _mm256_unpackhi_epi64(a, b);
+    const __m256i mid = _mm256_or_si256(_mm256_srli_epi64(lo, 52), _mm256_slli_epi64(hi, 12));
+    h[0] = _mm256_add_epi64(h[0], _mm256_and_si256(lo, mask));
+    h[1] = _mm256_add_epi64(h[1], _mm256_and_si256(_mm256_srli_epi64(lo, 26), mask));
+    h[2] = _mm256_add_epi64(h[2], _mm256_and_si256(mid, mask));
+    h[3] = _mm256_add_epi64(h[3], _mm256_and_si256(_mm256_srli_epi64(hi, 14), mask));
+    h[4] = _mm256_add_epi64(h[4], _mm256_or_si256(_mm256_srli_epi64(hi, 40), high));
+}
+/* Limbs of a number of three words. */
+DLSI_FN void dlsi_poly26_split(uint64_t *limb, const uint64_t *h, uint64_t top) {
+    const uint64_t mask = 0x3FFFFFF;
+    limb[0] = h[0] & mask;
+    limb[1] = h[0] >> 26 & mask;
+    limb[2] = (h[0] >> 52 | h[1] << 12) & mask;
+    limb[3] = h[1] >> 14 & mask;
+    limb[4] = h[1] >> 40 | top << 24;
+}
+/* Powers of r: four, and one a lane. */
+DLSI_AVX2_FN DLSI_FN void dlsi_poly26_powers(dlsi_poly26 *four, dlsi_poly26 *lanes,
+                                             const uint64_t *r) {
+    __m256i r1[5], r2[5], a[5], b[5];
+    uint64_t limb[5];
+    int i;
+    dlsi_poly26_split(limb, r, 0);
+    for (i = 0; i < 5; i++) r2[i] = r1[i] = _mm256_set1_epi64x((long long)limb[i]);
+    dlsi_poly26_set(four, r1);
+    dlsi_poly26_mul(r2, four);
+    for (i = 0; i < 5; i++) {
+        const __m256i one = _mm256_set1_epi64x(i == 0);
+        a[i] = _mm256_blend_epi32(r1[i], r2[i], 0x0F); /* r^2 r^2 r r */
+        b[i] = _mm256_blend_epi32(one, r2[i], 0x33);   /* r^2 1 r^2 1 */
+    }
+    dlsi_poly26_set(four, r2);
+    dlsi_poly26_mul(r2, four);
+    dlsi_poly26_set(four, r2);
+    dlsi_poly26_set(lanes, b);
+    dlsi_poly26_mul(a, lanes);
+    dlsi_poly26_set(lanes, a);
+    DLSI_WIPE(limb);
+}
+/* As dlsi_poly_blocks; blocks: a multiple of 4, at least 4. */
+DLSI_AVX2_FN DLSI_FN void dlsi_poly_avx2(dlsi_poly *p, const unsigned char *from, size_t blocks) {
+    dlsi_poly26 four, lanes;
+    uint64_t limb[5], sum[4];
+    __m256i h[5];
+    dlsi_wide w;
+    int i;
+    dlsi_poly26_powers(&four, &lanes, p->r);
+    dlsi_poly26_split(limb, p->h, p->h[2]);
+    for (i = 0; i < 5; i++) h[i] = _mm256_set_epi64x(0, 0, 0, (long long)limb[i]);
+    dlsi_poly26_add(h, from);
+    for (blocks -= 4; blocks > 0; blocks -= 4) {
+        from += 64;
+        dlsi_poly26_mul(h, &four);
+        dlsi_poly26_add(h, from);
+    }
+    dlsi_poly26_mul(h, &lanes);
+    for (i = 0; i < 5; i++) {
+        _mm256_storeu_si256((__m256i *)(void *)sum, h[i]);
+        limb[i] = sum[0] + sum[1] + sum[2] + sum[3];
+    }
+    w = limb[0] + ((dlsi_wide)limb[1] << 26) + ((dlsi_wide)limb[2] << 52);
+    p->h[0] = (uint64_t)w;
+    w = (w >> 64) + ((dlsi_wide)limb[3] << 14) + ((dlsi_wide)limb[4] << 40);
+    dlsi_poly_join(p, w);
+    DLSI_WIPE(four);
+    DLSI_WIPE(lanes);
+}
+
+/* The same in limbs of 44, 44 and 42 bits, eight lanes; r20 is 20 r: limb 3 would be 2^132. */
+typedef struct dlsi_poly44 {
+    __m512i r[3], r20[3];
+} dlsi_poly44;
+DLSI_INLINE DLSI_IFMA_FN void dlsi_poly44_set(dlsi_poly44 *p, const __m512i *r) {
+    int i;
+    DLSI_UNROLL
+    for (i = 0; i < 3; i++) {
+        p->r[i] = r[i];
+        p->r20[i] = _mm512_slli_epi64(_mm512_add_epi64(r[i], _mm512_slli_epi64(r[i], 2)), 2);
+    }
+}
+/* The low and the high 52 bits of products, added up; limbs below 2^47. */
+DLSI_INLINE DLSI_IFMA_FN void dlsi_poly44_mac(__m512i *lo, __m512i *hi, const __m512i *h,
+                                              const dlsi_poly44 *p) {
+    int i, k;
+    DLSI_UNROLL
+    for (i = 0; i < 3; i++) {
+        DLSI_UNROLL
+        for (k = 0; k < 3; k++) {
+            const __m512i r = k >= i ? p->r[k - i] : p->r20[k - i + 3];
+            lo[k] = _mm512_madd52lo_epu64(lo[k], h[i], r);
+            hi[k] = _mm512_madd52hi_epu64(hi[k], h[i], r);
+        }
+    }
+}
+/* Sums to limbs: 2^52 is 2^8 of the next limb, and 5 2^10 of limb 0 after the last. */
+DLSI_INLINE DLSI_IFMA_FN void dlsi_poly44_carry(__m512i *h, const __m512i *lo, const __m512i *hi) {
+    const __m512i mask44 = _mm512_set1_epi64(0xFFFFFFFFFFF);
+    const __m512i mask42 = _mm512_set1_epi64(0x3FFFFFFFFFF);
+    __m512i a = lo[0], b = _mm512_add_epi64(lo[1], _mm512_slli_epi64(hi[0], 8)), c, over;
+    b = _mm512_add_epi64(b, _mm512_srli_epi64(a, 44));
+    c = _mm512_add_epi64(lo[2], _mm512_slli_epi64(hi[1], 8));
+    c = _mm512_add_epi64(c, _mm512_srli_epi64(b, 44));
+    over = _mm512_add_epi64(_mm512_srli_epi64(c, 42), _mm512_slli_epi64(hi[2], 10));
+    a = _mm512_add_epi64(_mm512_and_si512(a, mask44), over);
+    a = _mm512_add_epi64(a, _mm512_slli_epi64(over, 2));
+    h[0] = _mm512_and_si512(a, mask44);
+    h[1] = _mm512_add_epi64(_mm512_and_si512(b, mask44), _mm512_srli_epi64(a, 44));
+    h[2] = _mm512_and_si512(c, mask42);
+}
+DLSI_INLINE DLSI_IFMA_FN void dlsi_poly44_zero(__m512i *lo, __m512i *hi) {
+    lo[0] = lo[1] = lo[2] = hi[0] = hi[1] = hi[2] = _mm512_setzero_si512();
+}
+DLSI_INLINE DLSI_IFMA_FN void dlsi_poly44_mul(__m512i *h, const dlsi_poly44 *p) {
+    __m512i lo[3], hi[3];
+    dlsi_poly44_zero(lo, hi);
+    dlsi_poly44_mac(lo, hi, h, p);
+    dlsi_poly44_carry(h, lo, hi);
+}
+/* Eight blocks; lanes take 0, 4, 1, 5, 2, 6, 3, 7. */
+DLSI_INLINE DLSI_IFMA_FN void dlsi_poly44_load(__m512i *m, const unsigned char *from) {
+    const __m512i a = _mm512_loadu_si512(from), b = _mm512_loadu_si512(from + 64);
+    const __m512i lo = _mm512_unpacklo_epi64(a, b), hi = _mm512_unpackhi_epi64(a, b);
+    const __m512i mask = _mm512_set1_epi64(0xFFFFFFFFFFF);
+    const __m512i mid = _mm512_or_si512(_mm512_srli_epi64(lo, 44), _mm512_slli_epi64(hi, 20));
+    m[0] = _mm512_and_si512(lo, mask);
+    m[1] = _mm512_and_si512(mid, mask);
+    m[2] = _mm512_or_si512(_mm512_srli_epi64(hi, 24), _mm512_set1_epi64((long long)1 << 40));
+}
+DLSI_FN void dlsi_poly44_split(uint64_t *limb, const uint64_t *h, uint64_t top) {
+    const uint64_t mask = 0xFFFFFFFFFFF;
+    limb[0] = h[0] & mask;
+    limb[1] = (h[0] >> 44 | h[1] << 20) & mask;
+    limb[2] = h[1] >> 24 | top << 40;
+}
+/* Powers of r: 8, 16, and one a lane: r times r^1, r^2, r^4 by the bits of 7 3 6 2 5 1 4 0. */
+DLSI_IFMA_FN DLSI_FN void dlsi_poly44_powers(dlsi_poly44 *eight, dlsi_poly44 *sixteen,
+                                             dlsi_poly44 *lanes, const uint64_t *r) {
+    __m512i r1[3], power[3], a[3], b[3], c[3];
+    uint64_t limb[3];
+    int i;
+    dlsi_poly44_split(limb, r, 0);
+    for (i = 0; i < 3; i++) power[i] = r1[i] = _mm512_set1_epi64((long long)limb[i]);
+    dlsi_poly44_set(eight, power);
+    dlsi_poly44_mul(power, eight);
+    for (i = 0; i < 3; i++) {
+        a[i] = _mm512_mask_mov_epi64(r1[i], 0x33, power[i]);
+        b[i] = _mm512_mask_mov_epi64(_mm512_set1_epi64(i == 0), 0x0F, power[i]);
+    }
+    dlsi_poly44_set(eight, power);
+    dlsi_poly44_mul(power, eight);
+    for (i = 0; i < 3; i++) c[i] = _mm512_mask_mov_epi64(_mm512_set1_epi64(i == 0), 0x55, power[i]);
+    dlsi_poly44_set(eight, power);
+    dlsi_poly44_mul(power, eight);
+    dlsi_poly44_set(eight, power);
+    dlsi_poly44_mul(power, eight);
+    dlsi_poly44_set(sixteen, power);
+    dlsi_poly44_set(lanes, b);
+    dlsi_poly44_mul(a, lanes);
+    dlsi_poly44_set(lanes, c);
+    dlsi_poly44_mul(a, lanes);
+    dlsi_poly44_set(lanes, a);
+    DLSI_WIPE(limb);
+}
+/* As dlsi_poly_blocks; blocks: a multiple of 16, at least 16. */
+DLSI_IFMA_FN DLSI_FN void dlsi_poly_ifma(dlsi_poly *p, const unsigned char *from, size_t blocks) {
+    dlsi_poly44 eight, sixteen, lanes;
+    __m512i h[3], m[3], lo[3], hi[3];
+    uint64_t limb[3];
+    dlsi_wide w;
+    int i;
+    dlsi_poly44_powers(&eight, &sixteen, &lanes, p->r);
+    dlsi_poly44_split(limb, p->h, p->h[2]);
+    for (i = 0; i < 3; i++) h[i] = _mm512_maskz_set1_epi64(1, (long long)limb[i]);
+    for (; blocks > 0; blocks -= 16, from += 256) {
+        dlsi_poly44_zero(lo, hi);
+        dlsi_poly44_load(m, from);
+        for (i = 0; i < 3; i++) h[i] = _mm512_add_epi64(h[i], m[i]);
+        dlsi_poly44_load(m, from + 128);
+        if (blocks == 16) break;
+        dlsi_poly44_mac(lo, hi, m, &eight);
+        dlsi_poly44_mac(lo, hi, h, &sixteen);
+        dlsi_poly44_carry(h, lo, hi);
+    }
+    dlsi_poly44_mul(h, &eight);
+    for (i = 0; i < 3; i++) h[i] = _mm512_add_epi64(h[i], m[i]);
+    dlsi_poly44_mul(h, &lanes);
+    for (i = 0; i < 3; i++) limb[i] = (uint64_t)_mm512_reduce_add_epi64(h[i]);
+    w = limb[0] + ((dlsi_wide)limb[1] << 44);
+    p->h[0] = (uint64_t)w;
+    dlsi_poly_join(p, (w >> 64) + ((dlsi_wide)limb[2] << 24));
+    DLSI_WIPE(eight);
+    DLSI_WIPE(sixteen);
+    DLSI_WIPE(lanes);
+}
+#elif DLSI_NEON
+DLSI_FN dlsi_cipher dlsi_cipher_best(void) { return DLSI_CIPHER_NEON; }
+
+#define DLSI_ROL4(v, n) vsriq_n_u32(vshlq_n_u32(v, n), v, 32 - (n))
+#define DLSI_ROL4_16(v) vreinterpretq_u32_u16(vrev32q_u16(vreinterpretq_u16_u32(v)))
+#define DLSI_ROL4_12(v) DLSI_ROL4(v, 12)
+#define DLSI_ROL4_8(v) DLSI_ROL4(v, 8)
+#define DLSI_ROL4_7(v) DLSI_ROL4(v, 7)
+
+/* Words 4 i .. 4 i + 3 of four blocks, xored. */
+DLSI_INLINE void dlsi_xor_neon(unsigned char *to, const unsigned char *from, uint32x4_t key) {
+    vst1q_u8(to, veorq_u8(vld1q_u8(from), vreinterpretq_u8_u32(key)));
+}
+DLSI_INLINE void dlsi_turn_neon(unsigned char *to, const unsigned char *from, const uint32x4_t *x) {
+    const uint32x4x2_t a = vtrnq_u32(x[0], x[1]), b = vtrnq_u32(x[2], x[3]);
+    dlsi_xor_neon(to, from, vcombine_u32(vget_low_u32(a.val[0]), vget_low_u32(b.val[0])));
+    dlsi_xor_neon(to + 64, from + 64, vcombine_u32(vget_low_u32(a.val[1]), vget_low_u32(b.val[1])));
+    dlsi_xor_neon(to + 128, from + 128,
+                  vcombine_u32(vget_high_u32(a.val[0]), vget_high_u32(b.val[0])));
+    dlsi_xor_neon(to + 192, from + 192,
+                  vcombine_u32(vget_high_u32(a.val[1]), vget_high_u32(b.val[1])));
+}
+/* 256 bytes of key stream. Poly1305 stays with the 64-bit multiplier. */
+DLSI_FN void dlsi_chacha_neon(const uint32_t *state, unsigned char *to, const unsigned char *from) {
+    static const uint32_t lane[4] = {0, 1, 2, 3};
+    uint32x4_t x[16];
+    int i;
+    DLSI_UNROLL
+    for (i = 0; i < 16; i++) x[i] = vdupq_n_u32(state[i]);
+    x[12] = vaddq_u32(x[12], vld1q_u32(lane));
+    DLSI_CHACHA_TEN(x, DLSI_ROL4_)
+    DLSI_UNROLL
+    for (i = 0; i < 16; i++) x[i] = vaddq_u32(x[i], vdupq_n_u32(state[i]));
+    x[12] = vaddq_u32(x[12], vld1q_u32(lane));
+    DLSI_UNROLL
+    for (i = 0; i < 4; i++) dlsi_turn_neon(to + 16 * i, from + 16 * i, x + 4 * i);
+}
+#else
+DLSI_FN dlsi_cipher dlsi_cipher_best(void) { return DLSI_CIPHER_SCALAR; }
+#endif
+
+/* ---- ChaCha20-Poly1305, put together ---- */
+
+/* Bytes of a batch of key stream, the batch, and Poly1305's blocks, by what the processor has. */
+#if DLSI_CIPHER_X86
+DLSI_FN size_t dlsi_chacha_batch(dlsi_cipher cipher) {
+    return cipher >= DLSI_CIPHER_AVX512 ? 1024 : cipher == DLSI_CIPHER_AVX2 ? 512 : 64;
+}
+DLSI_FN void dlsi_chacha_wide(dlsi_cipher cipher, const uint32_t *state, unsigned char *to,
+                              const unsigned char *from) {
+    if (cipher >= DLSI_CIPHER_AVX512)
+        dlsi_chacha_avx512(state, to, from);
+    else
+        dlsi_chacha_avx2(state, to, from);
+}
+DLSI_FN void dlsi_poly_any(dlsi_cipher cipher, dlsi_poly *p, const unsigned char *from,
+                           size_t blocks) {
+    size_t n = 0;
+    if (cipher == DLSI_CIPHER_IFMA && blocks >= 32)
+        dlsi_poly_ifma(p, from, n = blocks & ~(size_t)15);
+    else if (cipher >= DLSI_CIPHER_AVX2 && blocks >= 32)
+        dlsi_poly_avx2(p, from, n = blocks & ~(size_t)3);
+    dlsi_poly_blocks(p, from + 16 * n, blocks - n);
+}
+#else
+DLSI_FN size_t dlsi_chacha_batch(dlsi_cipher cipher) {
+    return cipher == DLSI_CIPHER_NEON ? 256 : 64;
+}
+DLSI_FN void dlsi_poly_any(dlsi_cipher cipher, dlsi_poly *p, const unsigned char *from,
+                           size_t blocks) {
+    (void)cipher;
+    dlsi_poly_blocks(p, from, blocks);
+}
+#if DLSI_NEON
+DLSI_FN void dlsi_chacha_wide(dlsi_cipher cipher, const uint32_t *state, unsigned char *to,
+                              const unsigned char *from) {
+    (void)cipher;
+    dlsi_chacha_neon(state, to, from);
+}
+#else
+DLSI_FN void dlsi_chacha_wide(dlsi_cipher cipher, const uint32_t *state, unsigned char *to,
+                              const unsigned char *from) {
+    (void)cipher;
+    (void)state;
+    (void)to;
+    (void)from;
+}
+#endif
+#endif
+
+/* The next bytes of key stream, xored. Only the last call may end inside a block. */
+DLSI_FN void dlsi_chacha_xor(dlsi_cipher cipher, uint32_t *state, unsigned char *to,
+                             const unsigned char *from, size_t bytes) {
+    const size_t batch = dlsi_chacha_batch(cipher);
+    unsigned char key[DLSI_CIPHER_HEAD];
+    size_t n;
+    for (; bytes > 0; bytes -= n, to += n, from += n) {
+        n = dlsi_min_size(bytes, batch);
+        if (n < 192) { /* three blocks are faster one by one */
+            n = dlsi_min_size(n, 64);
+            dlsi_chacha_block(state, key);
+            dlsi_xor(to, from, key, n);
+            continue;
+        }
+        if (n == batch) {
+            dlsi_chacha_wide(cipher, state, to, from);
+        } else {
+            memset(key, 0, batch);
+            dlsi_chacha_wide(cipher, state, key, key);
+            dlsi_xor(to, from, key, n);
+        }
+        state[12] += (uint32_t)(batch / 64);
+    }
+    DLSI_WIPE(key);
+}
+
 /* Bytes, padded with zeros to whole blocks, as the AEAD has it. */
-DLSI_FN void dlsi_poly_padded(dlsi_poly *p, const unsigned char *from, size_t bytes) {
+DLSI_FN void dlsi_poly_padded(dlsi_cipher cipher, dlsi_poly *p, const unsigned char *from,
+                              size_t bytes) {
     unsigned char last[16];
-    dlsi_poly_blocks(p, from, bytes / 16);
+    dlsi_poly_any(cipher, p, from, bytes / 16);
     if (bytes % 16 == 0) return;
     DLSI_ZERO(last);
     memcpy(last, from + bytes / 16 * 16, bytes % 16);
@@ -13950,50 +14495,78 @@ DLSI_FN void dlsi_poly_final(dlsi_poly *p, size_t ad_bytes, size_t bytes, unsign
 }
 
 #if !defined(DLS_AEAD_SEAL) || !defined(DLS_AEAD_OPEN)
-/* The first block keys Poly1305, the rest is key stream. */
-DLSI_FN void dlsi_aead_start(uint32_t *state, dlsi_poly *p, const void *ad, size_t ad_bytes,
-                             const unsigned char *nonce12, const unsigned char *key32) {
-    unsigned char key[64];
-    dlsi_chacha_init(state, nonce12, key32);
-    dlsi_chacha_block(state, key);
-    dlsi_poly_init(p, key);
-    DLSI_WIPE(key);
-    dlsi_poly_padded(p, (const unsigned char *)ad, ad_bytes);
-}
-DLSI_FN void dlsi_aead_seal(void *to, unsigned char *tag16, const void *from, size_t bytes,
-                            const void *ad, size_t ad_bytes, const unsigned char *nonce12,
-                            const unsigned char *key32) {
+/* Under way: the first block of key stream keys Poly1305, the rest of head is for the message. */
+typedef struct dlsi_aead {
     uint32_t state[16];
-    dlsi_poly p;
-    dlsi_aead_start(state, &p, ad, ad_bytes, nonce12, key32);
-    dlsi_chacha_xor(state, (unsigned char *)to, (const unsigned char *)from, bytes);
-    dlsi_poly_padded(&p, (const unsigned char *)to, bytes);
-    dlsi_poly_final(&p, ad_bytes, bytes, tag16);
-    DLSI_WIPE(state);
+    dlsi_poly poly;
+    dlsi_cipher cipher;
+    unsigned char head[DLSI_CIPHER_HEAD];
+} dlsi_aead;
+#define DLSI_AEAD_CHUNK 16384 /* sealed, then authenticated while it is in the first-level cache */
+
+DLSI_FN void dlsi_aead_start(dlsi_aead *a, size_t bytes, const void *ad, size_t ad_bytes,
+                             const unsigned char *nonce12, const unsigned char *key32) {
+    const size_t head = dlsi_min_size(dlsi_chacha_batch(a->cipher), dlsi_add(bytes, 64));
+    dlsi_chacha_init(a->state, nonce12, key32);
+    DLSI_ZERO(a->head);
+    dlsi_chacha_xor(a->cipher, a->state, a->head, a->head, head);
+    dlsi_poly_init(&a->poly, a->head);
+    dlsi_poly_padded(a->cipher, &a->poly, (const unsigned char *)ad, ad_bytes);
+}
+/* Encrypts or decrypts the message's start with what is left of head. Returns how many bytes. */
+DLSI_FN size_t dlsi_aead_head(dlsi_aead *a, unsigned char *to, const unsigned char *from,
+                              size_t bytes) {
+    const size_t n = dlsi_min_size(bytes, dlsi_chacha_batch(a->cipher) - 64);
+    dlsi_xor(to, from, a->head + 64, n);
+    return n;
+}
+DLSI_FN void dlsi_aead_seal_by(dlsi_cipher cipher, void *to, unsigned char *tag16, const void *from,
+                               size_t bytes, const void *ad, size_t ad_bytes,
+                               const unsigned char *nonce12, const unsigned char *key32) {
+    const unsigned char *p = (const unsigned char *)from;
+    unsigned char *q = (unsigned char *)to;
+    size_t left = bytes, n, done;
+    dlsi_aead a;
+    a.cipher = cipher;
+    dlsi_aead_start(&a, bytes, ad, ad_bytes, nonce12, key32);
+    done = dlsi_aead_head(&a, q, p, bytes);
+    for (; left > 0; left -= n, p += n, q += n, done = 0) {
+        n = dlsi_min_size(left, DLSI_AEAD_CHUNK);
+        dlsi_chacha_xor(cipher, a.state, q + done, p + done, n - done);
+        dlsi_poly_padded(cipher, &a.poly, q, n);
+    }
+    dlsi_poly_final(&a.poly, ad_bytes, bytes, tag16);
+    DLSI_WIPE(a);
 }
 /* Decrypts only what is authentic. */
-DLSI_FN int dlsi_aead_open(void *to, const void *from, size_t bytes, const unsigned char *tag16,
-                           const void *ad, size_t ad_bytes, const unsigned char *nonce12,
-                           const unsigned char *key32) {
-    unsigned char tag[16];
-    uint32_t state[16];
-    dlsi_poly p;
+DLSI_FN int dlsi_aead_open_by(dlsi_cipher cipher, void *to, const void *from, size_t bytes,
+                              const unsigned char *tag16, const void *ad, size_t ad_bytes,
+                              const unsigned char *nonce12, const unsigned char *key32) {
+    const unsigned char *p = (const unsigned char *)from;
+    unsigned char *q = (unsigned char *)to, tag[16];
+    dlsi_aead a;
     bool good;
-    dlsi_aead_start(state, &p, ad, ad_bytes, nonce12, key32);
-    dlsi_poly_padded(&p, (const unsigned char *)from, bytes);
-    dlsi_poly_final(&p, ad_bytes, bytes, tag);
-    good = dls_equal(tag, tag16, 16);
-    if (good) dlsi_chacha_xor(state, (unsigned char *)to, (const unsigned char *)from, bytes);
-    DLSI_WIPE(state);
+    a.cipher = cipher;
+    dlsi_aead_start(&a, bytes, ad, ad_bytes, nonce12, key32);
+    dlsi_poly_padded(cipher, &a.poly, p, bytes);
+    dlsi_poly_final(&a.poly, ad_bytes, bytes, tag);
+    good = DLSI_PUBLIC(dls_equal(tag, tag16, 16));
+    if (good) {
+        const size_t done = dlsi_aead_head(&a, q, p, bytes);
+        dlsi_chacha_xor(cipher, a.state, q + done, p + done, bytes - done);
+    }
+    DLSI_WIPE(a);
     DLSI_WIPE(tag); /* the right tag of a forged message is a secret */
     return good ? 0 : -1;
 }
 #endif
 #ifndef DLS_AEAD_SEAL
-#define DLS_AEAD_SEAL dlsi_aead_seal
+#define DLS_AEAD_SEAL(to, tag16, from, bytes, ad, ad_bytes, nonce12, key32)                        \
+    dlsi_aead_seal_by(dlsi_cipher_best(), to, tag16, from, bytes, ad, ad_bytes, nonce12, key32)
 #endif
 #ifndef DLS_AEAD_OPEN
-#define DLS_AEAD_OPEN dlsi_aead_open
+#define DLS_AEAD_OPEN(to, from, bytes, tag16, ad, ad_bytes, nonce12, key32)                        \
+    dlsi_aead_open_by(dlsi_cipher_best(), to, from, bytes, tag16, ad, ad_bytes, nonce12, key32)
 #endif
 DLS_API void dls_aead_seal(void *to, unsigned char *tag16, const void *from, size_t bytes,
                            const void *ad, size_t ad_bytes, const unsigned char *nonce12,
@@ -14202,18 +14775,15 @@ DLSI_FN void dlsi_sha512_compress(dlsi_sha512 *s) {
     for (i = 0; i < 80; i++) {
         const uint64_t w1 = w[(i + 1) & 15], w14 = w[(i + 14) & 15];
         const uint64_t s1 = dlsi_ror64(v[4], 14) ^ dlsi_ror64(v[4], 18) ^ dlsi_ror64(v[4], 41);
-        const uint64_t s0 = dlsi_ror64(v[0], 28) ^ dlsi_ror64(v[0], 34) ^ dlsi_ror64(v[0], 39);
+        uint64_t s0 = dlsi_ror64(v[0], 28) ^ dlsi_ror64(v[0], 34) ^ dlsi_ror64(v[0], 39);
         const uint64_t t =
             v[7] + s1 + ((v[4] & v[5]) ^ (~v[4] & v[6])) + dlsi_sha512_k[i] + w[i & 15];
         w[i & 15] += (dlsi_ror64(w1, 1) ^ dlsi_ror64(w1, 8) ^ w1 >> 7) + w[(i + 9) & 15] +
                      (dlsi_ror64(w14, 19) ^ dlsi_ror64(w14, 61) ^ w14 >> 6); /* for i + 16 */
-        v[7] = t + s0 + ((v[0] & v[1]) ^ (v[0] & v[2]) ^ (v[1] & v[2]));
         v[3] += t;
-        {
-            const uint64_t first = v[7];
-            memmove(v + 1, v, 7 * sizeof *v);
-            v[0] = first;
-        }
+        s0 += t + ((v[0] & v[1]) ^ (v[0] & v[2]) ^ (v[1] & v[2]));
+        memmove(v + 1, v, 7 * sizeof *v); /* a .. g are the next b .. h */
+        v[0] = s0;
     }
     for (i = 0; i < 8; i++) s->h[i] += v[i];
 }
@@ -14688,8 +15258,8 @@ DLS_API size_t dls_cobs_read(dls_cobs *c, const void *bytes, size_t n, size_t *t
    >>chan.impl  deps: config base port crypt wire chan.api  */
 
 /* ---- Noise ----
-   A pattern is a row of tokens. A Diffie-Hellman token says whose static key it takes: 4, plus 1 for
-   the initiator's, plus 2 for the responder's; the other keys are ephemeral. */
+   A pattern is a row of tokens. A Diffie-Hellman token says whose static key it takes: 4, plus 1
+   for the initiator's, plus 2 for the responder's; the other keys are ephemeral. */
 
 enum { DLSI_T_END = 0, DLSI_T_E, DLSI_T_S, DLSI_T_PSK, DLSI_T_EE, DLSI_T_SE, DLSI_T_ES, DLSI_T_SS };
 typedef struct dlsi_noise_row {
@@ -15281,6 +15851,99 @@ DLS_API void dls_device_psk(unsigned char *psk32, const unsigned char *group_psk
     dlsi_store32(text + 10, group);
     dlsi_store32(text + 14, id);
     dls_hash(psk32, 32, group_psk32, 32, text, sizeof text);
+}
+
+DLSI_FN bool dlsi_manifest_valid(const dls_manifest *m) {
+    return m->chunk_bits >= 10 && m->chunk_bits <= 20 && m->format <= 65535 && m->bytes > 0 &&
+           (m->bytes - 1) >> m->chunk_bits < 0x7FFFFFFF;
+}
+DLS_API dls_status dls_manifest_write(const dls_manifest *m, const unsigned char *root_seed32,
+                                      void *to) {
+    unsigned char *p = (unsigned char *)to;
+    if (!dlsi_manifest_valid(m)) return DLS_E_ARG;
+    p[0] = 1;
+    p[1] = (unsigned char)m->chunk_bits;
+    dlsi_store16(p + 2, m->format);
+    dlsi_store32(p + 4, m->group);
+    memcpy(p + 8, m->model, 16);
+    dlsi_store64(p + 24, m->version);
+    dlsi_store64(p + 32, m->bytes);
+    memcpy(p + 40, m->root, 32);
+    memcpy(p + 72, m->base, 32);
+    return dlsi_identity_sign(p, DLS_MANIFEST_BYTES - DLSI_SIGNATURE, "dlshard/manifest/v1",
+                              root_seed32);
+}
+DLS_API dls_status dls_manifest_read(dls_manifest *m, const void *from, size_t bytes,
+                                     const unsigned char *root_public32) {
+    const unsigned char *p = (const unsigned char *)from;
+    dls_status status;
+    DLSI_ZERO(*m);
+    if (bytes != DLS_MANIFEST_BYTES) return DLS_E_FORMAT;
+    if (p[0] != 1) return DLS_E_VERSION;
+    status = dlsi_identity_verify(p, bytes - DLSI_SIGNATURE, "dlshard/manifest/v1", root_public32);
+    if (status != DLS_OK) return status;
+    m->chunk_bits = p[1];
+    m->format = dlsi_load16(p + 2);
+    m->group = dlsi_load32(p + 4);
+    memcpy(m->model, p + 8, 16);
+    m->version = dlsi_load64(p + 24);
+    m->bytes = dlsi_load64(p + 32);
+    memcpy(m->root, p + 40, 32);
+    memcpy(m->base, p + 72, 32);
+    return dlsi_manifest_valid(m) ? DLS_OK : DLS_E_FORMAT;
+}
+DLS_API uint32_t dls_manifest_chunks(const dls_manifest *m) {
+    return (uint32_t)((m->bytes - 1) >> m->chunk_bits) + 1;
+}
+
+DLSI_FN void dlsi_merkle_hash(unsigned char *hash32, unsigned char kind, const void *a,
+                              size_t a_bytes, const void *b, size_t b_bytes) {
+    dls_blake2s state;
+    dls_blake2s_init(&state, NULL, 0, 32);
+    dls_blake2s_update(&state, &kind, 1);
+    dls_blake2s_update(&state, a, a_bytes);
+    dls_blake2s_update(&state, b, b_bytes);
+    dls_blake2s_final(&state, hash32);
+}
+DLS_API void dls_merkle_leaf(unsigned char *hash32, const void *chunk, size_t bytes) {
+    dlsi_merkle_hash(hash32, 0, chunk, bytes, NULL, 0);
+}
+DLS_API uint32_t dls_merkle_root(unsigned char *hashes, uint32_t count, uint32_t index,
+                                 unsigned char *path) {
+    uint32_t found = 0;
+    for (; count > 1; count -= count / 2, index /= 2) {
+        const uint32_t beside = index ^ 1u;
+        uint32_t i;
+        if (path != NULL && beside < count)
+            memcpy(path + 32 * (size_t)found++, hashes + 32 * (size_t)beside, 32);
+        for (i = 0; i < count / 2; i++) {
+            const unsigned char *two = hashes + 64 * (size_t)i;
+            dlsi_merkle_hash(hashes + 32 * (size_t)i, 1, two, 32, two + 32, 32);
+        }
+        if (count % 2 != 0)
+            memmove(hashes + 32 * (size_t)(count / 2), hashes + 32 * (size_t)(count - 1), 32);
+    }
+    return found;
+}
+DLS_API dls_status dls_merkle_check(const dls_manifest *m, uint32_t index, const void *chunk,
+                                    size_t bytes, const unsigned char *path, uint32_t path_hashes) {
+    const uint64_t most = (uint64_t)1 << m->chunk_bits;
+    uint32_t count = dls_manifest_chunks(m), used = 0;
+    unsigned char hash[32];
+    if (index >= count || bytes != dlsi_min_u64(most, m->bytes - index * most)) return DLS_E_FORMAT;
+    dls_merkle_leaf(hash, chunk, bytes);
+    for (; count > 1; count -= count / 2, index /= 2) {
+        if ((index ^ 1u) >= count) continue;
+        if (used == path_hashes) return DLS_E_FORMAT;
+        if (index % 2 != 0)
+            dlsi_merkle_hash(hash, 1, path, 32, hash, 32);
+        else
+            dlsi_merkle_hash(hash, 1, hash, 32, path, 32);
+        path += 32;
+        used++;
+    }
+    if (used != path_hashes) return DLS_E_FORMAT;
+    return memcmp(hash, m->root, 32) == 0 ? DLS_OK : DLS_E_AUTH;
 }
 
 /* ---- Loss recovery ---- */
