@@ -1308,10 +1308,10 @@ DLS_API dls_status dls_frame_read(dls_frame *frame, const unsigned char *from);
 DLS_API void dls_hello_write(const dls_hello *hello, unsigned char *to);
 DLS_API dls_status dls_hello_read(dls_hello *hello, const unsigned char *from);
 
-/* Serial framing: COBS(packet, CRC-32C of it in 4 bytes little-endian) and a zero byte, which stands
-   nowhere else: after noise a receiver is in step again at the next zero. The CRC tells noise from
-   attack; whether a packet is genuine only its own tag says. (S. Cheshire, M. Baker: Consistent
-   Overhead Byte Stuffing, 1999.) */
+/* Serial framing: COBS(packet, CRC-32C of it in 4 bytes little-endian) and a zero byte, which
+   stands nowhere else: after noise a receiver is in step again at the next zero. The CRC tells
+   noise from attack; whether a packet is genuine only its own tag says. (S. Cheshire, M. Baker:
+   Consistent Overhead Byte Stuffing, 1999.) */
 #define DLS_COBS_BYTES(n) ((n) + 4 + ((n) + 4) / 254 + 2) /* most bytes on the line of n */
 
 /* Frames a packet of at least 1 byte. Returns the bytes written to `to`, which must not overlap
@@ -1404,12 +1404,13 @@ DLS_API dls_status dls_flow_init(dls_flow *f, dls_sent *ring, int32_t ring_max, 
    and probes have their say. Owner. */
 DLS_API uint32_t dls_flow_room(dls_flow *f, uint64_t now);
 /* A packet went out. eliciting: it carries more than an ack, so it must be acked; only when
-   dls_flow_room allowed it, bytes 1..65535. ref4: 4 words, may be NULL when not eliciting. Owner. */
+   dls_flow_room allowed it, bytes 1..65535. ref4: 4 words, NULL when not eliciting. Owner. */
 DLS_API void dls_flow_sent(dls_flow *f, uint64_t pn, uint32_t bytes, bool eliciting,
                            const uint32_t *ref4, uint64_t now);
 /* A packet came in that had not come before. Owner. */
 DLS_API void dls_flow_received(dls_flow *f, uint64_t pn, bool eliciting, uint64_t now);
-/* Whether an ack should go out now: after ack_every packets, max_ack_delay, or out of order. Pure. */
+/* Whether an ack should go out now: after ack_every packets, max_ack_delay, or what came out of
+   order. Pure. */
 DLS_API bool dls_flow_ack_due(const dls_flow *f, uint64_t now);
 /* The body of an ack. Returns its size, at most max; 0: nothing received, or max is under 8. It may
    ride on any packet, also when it is not due. Owner. */
@@ -1424,7 +1425,7 @@ DLS_API bool dls_flow_next_acked(dls_flow *f, uint32_t *ref4);
 DLS_API bool dls_flow_next_lost(dls_flow *f, uint32_t *ref4);
 /* Time passes: losses by time, timeouts. Owner. */
 DLS_API void dls_flow_tick(dls_flow *f, uint64_t now);
-/* Whether something must be sent though there be nothing to say: a timeout asks for an ack. Pure. */
+/* Whether something must be sent, though there be nothing to say: a timeout wants an ack. Pure. */
 DLS_API bool dls_flow_probe(const dls_flow *f);
 /* When a call is due: dls_flow_tick, an ack, or dls_flow_room after 0. UINT64_MAX: none. Pure. */
 DLS_API uint64_t dls_flow_deadline(const dls_flow *f);
@@ -13243,8 +13244,7 @@ DLSI_FN uint32_t dlsi_flow_pto_at(const dls_flow *f) {
 
 /* ---- Loss recovery: congestion control ----
    CUBIC (RFC 9438), so that TCP beside us gets its share, with one change, H-TCP's adaptive backoff
-   (D. Leith, R. Shorten, 2004; Westwood sets the same window): a loss leaves of the window what fills
-   the pipe without its queue, window * least RTT / RTT now, and at least CUBIC's 0.7. A loss while
+   (D. Leith, R. Shorten, 2004; Westwood sets the same window): a loss leaves what fills the pipe without its queue, window * least RTT / RTT now, and at least CUBIC's 0.7. A loss while
    there is no queue is a radio's, not a router's: it costs nothing. With a long queue it costs what
    it costs a TCP. RTT now is the least of a round trip, so that jitter passes for no queue. Two
    guards: a round that loses over 1/8 of its packets backs off whatever the delay says (a queue too
@@ -13387,7 +13387,7 @@ DLS_API void dls_flow_tick(dls_flow *f, uint64_t now) {
     if (f->pto_count < 255) f->pto_count++;
     f->last_sent = f->clock;
     f->probes = 2;
-    /* RFC 9002 sends new data or old; here the two oldest are handed out as lost to be the probes */
+    /* RFC 9002 sends new data or old; here the two oldest are given back as lost, to be probes */
     for (seq = f->oldest; seq != f->head; seq++) {
         const dls_sent *e = dlsi_flow_at(f, seq);
         if (e->state != DLSI_SENT_OUT) continue;

@@ -67,8 +67,8 @@ static void test_cobs_lengths(void) {
     n = dls_cobs_write(line, sizeof line, packet, 99);
     CHECK_INT(cobs_feed(&c, line, n, &rng, &size), 1);
 }
-/* All inputs of 1, 2 and 3 bytes, each before a good packet: one is lost at most, when no zero stood
-   between. */
+/* All inputs of 1, 2 and 3 bytes, each before a good packet: one is lost at most, when no zero
+   stood between. */
 static void test_cobs_exhaustive(void) {
     static const unsigned char packet[5] = {1, 2, 0, 4, 5};
     unsigned char line[DLS_COBS_BYTES(5)], mem[16];

@@ -11,7 +11,7 @@ static sim_desc net_desc(double mbit, double queue, double loss, uint64_t seed) 
     d.seed = seed;
     return d;
 }
-/* Sends `limit` contents; all arrive and are acked, each entry is given back once, nothing is left. */
+/* Sends `limit` contents: all arrive and are acked, entries are given back once, none is left. */
 static double net_complete(const sim_desc *d, double rtt_us, uint32_t limit, double most) {
     static sim s;
     sim_end *e;
