@@ -13247,7 +13247,7 @@ DLSI_FN uint32_t dlsi_flow_pto_at(const dls_flow *f) {
    (D. Leith, R. Shorten, 2004; Westwood sets the same window): a loss leaves what fills the pipe without its queue, window * least RTT / RTT now, and at least CUBIC's 0.7. A loss while
    there is no queue is a radio's, not a router's: it costs nothing. With a long queue it costs what
    it costs a TCP. RTT now is the least of a round trip, so that jitter passes for no queue. Two
-   guards: a round that loses over 1/8 of its packets backs off whatever the delay says (a queue too
+   guards: a round that loses over 1/5 of its packets backs off whatever the delay says (a queue too
    short to measure); a window that makes no queue grows by 1/16 a round trip. */
 
 /* Window of CUBIC `ms` after the last backoff. */
@@ -13300,7 +13300,7 @@ DLSI_FN void dlsi_flow_grow(dls_flow *f, uint32_t bytes) {
     if ((f->flags & DLSI_FLOW_EPOCH) == 0) dlsi_flow_epoch(f);
     /* CUBIC's equal of a Reno with 0.53 packets a round trip, one above the old window */
     target = dlsi_scale(bytes, f->mtu, f->window);
-    f->reno += f->reno < f->w_max ? target - target * 15 / 32 : target;
+    f->reno += target - target / 4;
     target = dlsi_flow_cubic(f, (f->clock - f->epoch + f->srtt) / 1000);
     target = dlsi_min_u32(dlsi_max_u32(target, f->reno), f->window + f->window / 2);
     if (queue <= f->min_rtt / 16) target = dlsi_max_u32(target, f->window + f->window / 16);
@@ -13311,7 +13311,7 @@ DLSI_FN void dlsi_flow_grow(dls_flow *f, uint32_t bytes) {
 DLSI_FN void dlsi_flow_backoff(dls_flow *f, uint32_t seq) {
     uint32_t keep = dlsi_scale(f->min_rtt, 256, dlsi_max_u32(f->min_rtt, dlsi_flow_near(f)));
     if ((seq - f->recovery) >> 31 != 0) return;
-    if (f->round_lost >= 6 && f->round_lost > f->round_acked / 8) keep = 0;
+    if (f->round_lost >= 8 && f->round_lost > f->round_acked / 4) keep = 0;
     if (keep > 240) return;
     f->undo_window = f->window;
     f->undo_seq = seq;
@@ -13497,7 +13497,7 @@ DLSI_FN void dlsi_flow_round(dls_flow *f, uint32_t newest) {
     f->round = f->head;
     f->peak_before = f->peak;
     f->peak = f->in_flight;
-    f->near_before = dlsi_flow_near(f);
+    f->near_before = f->near;
     f->near = UINT32_MAX;
     f->samples = 0;
     f->round_lost = f->round_acked = 0;
