@@ -13244,11 +13244,16 @@ DLSI_FN uint32_t dlsi_flow_pto_at(const dls_flow *f) {
 
 /* ---- Loss recovery: congestion control ----
    CUBIC (RFC 9438), so that TCP beside us gets its share, with one change, H-TCP's adaptive backoff
-   (D. Leith, R. Shorten, 2004; Westwood sets the same window): a loss leaves what fills the pipe without its queue, window * least RTT / RTT now, and at least CUBIC's 0.7. A loss while
-   there is no queue is a radio's, not a router's: it costs nothing. With a long queue it costs what
-   it costs a TCP. RTT now is the least of a round trip, so that jitter passes for no queue. Two
-   guards: a round that loses over 1/5 of its packets backs off whatever the delay says (a queue too
-   short to measure); a window that makes no queue grows by 1/16 a round trip. */
+   (D. Leith, R. Shorten, 2004; Westwood sets the same window): a loss leaves of the window what
+   fills the pipe without its queue, window * least RTT / RTT now, and at least CUBIC's 0.7. A loss
+   while there is no queue is a radio's, not a router's, and costs nothing; with a long queue it
+   costs what it costs a TCP. RTT now is the least of a round trip, so that jitter passes for no
+   queue. Around that:
+   - No loss takes the window below 6 packets, where a round trip is too few packets to measure.
+   - Over 1/5 of 32 packets lost: back off whatever the delay says, the queue is too short to see.
+   - A window that makes no queue grows by 1/16 a round trip: whatever cut it was wrong.
+   - Beside CUBIC's curve the window grows by a packet a round trip, not 0.53: paced packets meet
+     full queues in more round trips than a TCP's bursts do. */
 
 /* Window of CUBIC `ms` after the last backoff. */
 DLSI_FN uint32_t dlsi_flow_cubic(const dls_flow *f, uint32_t ms) {
@@ -13298,9 +13303,8 @@ DLSI_FN void dlsi_flow_grow(dls_flow *f, uint32_t bytes) {
         return;
     }
     if ((f->flags & DLSI_FLOW_EPOCH) == 0) dlsi_flow_epoch(f);
-    /* CUBIC's equal of a Reno with 0.53 packets a round trip, one above the old window */
     target = dlsi_scale(bytes, f->mtu, f->window);
-    f->reno += target - target / 4;
+    f->reno += target;
     target = dlsi_flow_cubic(f, (f->clock - f->epoch + f->srtt) / 1000);
     target = dlsi_min_u32(dlsi_max_u32(target, f->reno), f->window + f->window / 2);
     if (queue <= f->min_rtt / 16) target = dlsi_max_u32(target, f->window + f->window / 16);
@@ -13309,15 +13313,17 @@ DLSI_FN void dlsi_flow_grow(dls_flow *f, uint32_t bytes) {
 }
 /* Packet seq is lost. What that says of the path; at most one backoff a round trip. */
 DLSI_FN void dlsi_flow_backoff(dls_flow *f, uint32_t seq) {
-    uint32_t keep = dlsi_scale(f->min_rtt, 256, dlsi_max_u32(f->min_rtt, dlsi_flow_near(f)));
+    const uint32_t near = dlsi_max_u32(f->min_rtt, dlsi_flow_near(f));
+    const bool heavy = f->round_lost >= 8 && f->round_lost > f->round_acked / 4;
+    uint32_t keep = dlsi_max_u32(dlsi_scale(f->window, f->min_rtt, near), 6 * f->mtu);
     if ((seq - f->recovery) >> 31 != 0) return;
-    if (f->round_lost >= 8 && f->round_lost > f->round_acked / 4) keep = 0;
-    if (keep > 240) return;
+    if (heavy) keep = 0;
+    if (keep > f->window - f->window / 16) return;
     f->undo_window = f->window;
     f->undo_seq = seq;
     /* fast convergence: who has less than before makes room for a newcomer */
     f->w_max = f->window < f->w_max ? dlsi_scale(f->window, 217, 256) : f->window;
-    dlsi_flow_bound(f, dlsi_scale(f->window, dlsi_max_u32(keep, DLSI_FLOW_KEEP), 256));
+    dlsi_flow_bound(f, dlsi_max_u32(keep, dlsi_scale(f->window, DLSI_FLOW_KEEP, 256)));
     f->threshold = f->window;
     f->recovery = f->head;
     f->flags &= (uint8_t)~DLSI_FLOW_EPOCH;
@@ -13500,7 +13506,7 @@ DLSI_FN void dlsi_flow_round(dls_flow *f, uint32_t newest) {
     f->near_before = f->near;
     f->near = UINT32_MAX;
     f->samples = 0;
-    f->round_lost = f->round_acked = 0;
+    if (f->round_lost + f->round_acked >= 32) f->round_lost = f->round_acked = 0;
     if ((f->oldest - f->recovery) >> 31 == 0) f->recovery = f->oldest; /* 2^31 packets on, too */
     if (time >= 10000) {
         const uint32_t rate = dlsi_scale(f->round_bytes, 1000000, time);
