@@ -1513,10 +1513,10 @@ typedef struct dls_hello {
 DLS_API void dls_hello_write(const dls_hello *hello, void *to);
 DLS_API dls_status dls_hello_read(dls_hello *hello, const void *from, size_t n);
 
-/* Serial framing: COBS(packet, CRC-32C of it in 4 bytes little-endian) and a zero byte, which stands
-   nowhere else: after noise a receiver is in step again at the next zero. The CRC tells noise from
-   attack; whether a packet is genuine only its own tag says. (S. Cheshire, M. Baker: Consistent
-   Overhead Byte Stuffing, 1999.) */
+/* Serial framing: COBS(packet, CRC-32C of it in 4 bytes little-endian) and a zero byte, which
+   stands nowhere else: after noise a receiver is in step again at the next zero. The CRC tells
+   noise from attack; whether a packet is genuine only its own tag says. (S. Cheshire, M. Baker:
+   Consistent Overhead Byte Stuffing, 1999.) */
 #define DLS_COBS_BYTES(n) ((n) + 4 + ((n) + 4) / 254 + 2) /* most bytes on the line of n */
 
 /* Frames a packet of at least 1 byte. Returns the bytes written to `to`, which must not overlap
@@ -1869,12 +1869,13 @@ DLS_API dls_status dls_flow_init(dls_flow *f, dls_sent *ring, int32_t ring_max, 
    and probes have their say. Owner. */
 DLS_API uint32_t dls_flow_room(dls_flow *f, uint64_t now);
 /* A packet went out. eliciting: it carries more than an ack, so it must be acked; only when
-   dls_flow_room allowed it, bytes 1..65535. ref4: 4 words, may be NULL when not eliciting. Owner. */
+   dls_flow_room allowed it, bytes 1..65535. ref4: 4 words, NULL when not eliciting. Owner. */
 DLS_API void dls_flow_sent(dls_flow *f, uint64_t pn, uint32_t bytes, bool eliciting,
                            const uint32_t *ref4, uint64_t now);
 /* A packet came in that had not come before. Owner. */
 DLS_API void dls_flow_received(dls_flow *f, uint64_t pn, bool eliciting, uint64_t now);
-/* Whether an ack should go out now: after ack_every packets, max_ack_delay, or out of order. Pure. */
+/* Whether an ack should go out now: after ack_every packets, max_ack_delay, or what came out of
+   order. Pure. */
 DLS_API bool dls_flow_ack_due(const dls_flow *f, uint64_t now);
 /* The body of an ack. Returns its size, at most max; 0: nothing received, or max is under 8. It may
    ride on any packet, also when it is not due. Owner. */
@@ -1889,7 +1890,7 @@ DLS_API bool dls_flow_next_acked(dls_flow *f, uint32_t *ref4);
 DLS_API bool dls_flow_next_lost(dls_flow *f, uint32_t *ref4);
 /* Time passes: losses by time, timeouts. Owner. */
 DLS_API void dls_flow_tick(dls_flow *f, uint64_t now);
-/* Whether something must be sent though there be nothing to say: a timeout asks for an ack. Pure. */
+/* Whether something must be sent, though there be nothing to say: a timeout wants an ack. Pure. */
 DLS_API bool dls_flow_probe(const dls_flow *f);
 /* When a call is due: dls_flow_tick, an ack, or dls_flow_room after 0. UINT64_MAX: none. Pure. */
 DLS_API uint64_t dls_flow_deadline(const dls_flow *f);
@@ -16208,12 +16209,16 @@ DLSI_FN uint32_t dlsi_flow_pto_at(const dls_flow *f) {
 
 /* ---- Loss recovery: congestion control ----
    CUBIC (RFC 9438), so that TCP beside us gets its share, with one change, H-TCP's adaptive backoff
-   (D. Leith, R. Shorten, 2004; Westwood sets the same window): a loss leaves of the window what fills
-   the pipe without its queue, window * least RTT / RTT now, and at least CUBIC's 0.7. A loss while
-   there is no queue is a radio's, not a router's: it costs nothing. With a long queue it costs what
-   it costs a TCP. RTT now is the least of a round trip, so that jitter passes for no queue. Two
-   guards: a round that loses over 1/8 of its packets backs off whatever the delay says (a queue too
-   short to measure); a window that makes no queue grows by 1/16 a round trip. */
+   (D. Leith, R. Shorten, 2004; Westwood sets the same window): a loss leaves of the window what
+   fills the pipe without its queue, window * least RTT / RTT now, and at least CUBIC's 0.7. A loss
+   while there is no queue is a radio's, not a router's, and costs nothing; with a long queue it
+   costs what it costs a TCP. RTT now is the least of a round trip, so that jitter passes for no
+   queue. Around that:
+   - No loss takes the window below 6 packets, where a round trip is too few packets to measure.
+   - Over 1/5 of 32 packets lost: back off whatever the delay says, the queue is too short to see.
+   - A window that makes no queue grows by 1/16 a round trip: whatever cut it was wrong.
+   - Beside CUBIC's curve the window grows by a packet a round trip, not 0.53: paced packets meet
+     full queues in more round trips than a TCP's bursts do. */
 
 /* Window of CUBIC `ms` after the last backoff. */
 DLSI_FN uint32_t dlsi_flow_cubic(const dls_flow *f, uint32_t ms) {
@@ -16263,9 +16268,8 @@ DLSI_FN void dlsi_flow_grow(dls_flow *f, uint32_t bytes) {
         return;
     }
     if ((f->flags & DLSI_FLOW_EPOCH) == 0) dlsi_flow_epoch(f);
-    /* CUBIC's equal of a Reno with 0.53 packets a round trip, one above the old window */
     target = dlsi_scale(bytes, f->mtu, f->window);
-    f->reno += f->reno < f->w_max ? target - target * 15 / 32 : target;
+    f->reno += target;
     target = dlsi_flow_cubic(f, (f->clock - f->epoch + f->srtt) / 1000);
     target = dlsi_min_u32(dlsi_max_u32(target, f->reno), f->window + f->window / 2);
     if (queue <= f->min_rtt / 16) target = dlsi_max_u32(target, f->window + f->window / 16);
@@ -16274,15 +16278,17 @@ DLSI_FN void dlsi_flow_grow(dls_flow *f, uint32_t bytes) {
 }
 /* Packet seq is lost. What that says of the path; at most one backoff a round trip. */
 DLSI_FN void dlsi_flow_backoff(dls_flow *f, uint32_t seq) {
-    uint32_t keep = dlsi_scale(f->min_rtt, 256, dlsi_max_u32(f->min_rtt, dlsi_flow_near(f)));
+    const uint32_t near = dlsi_max_u32(f->min_rtt, dlsi_flow_near(f));
+    const bool heavy = f->round_lost >= 8 && f->round_lost > f->round_acked / 4;
+    uint32_t keep = dlsi_max_u32(dlsi_scale(f->window, f->min_rtt, near), 6 * f->mtu);
     if ((seq - f->recovery) >> 31 != 0) return;
-    if (f->round_lost >= 6 && f->round_lost > f->round_acked / 8) keep = 0;
-    if (keep > 240) return;
+    if (heavy) keep = 0;
+    if (keep > f->window - f->window / 16) return;
     f->undo_window = f->window;
     f->undo_seq = seq;
     /* fast convergence: who has less than before makes room for a newcomer */
     f->w_max = f->window < f->w_max ? dlsi_scale(f->window, 217, 256) : f->window;
-    dlsi_flow_bound(f, dlsi_scale(f->window, dlsi_max_u32(keep, DLSI_FLOW_KEEP), 256));
+    dlsi_flow_bound(f, dlsi_max_u32(keep, dlsi_scale(f->window, DLSI_FLOW_KEEP, 256)));
     f->threshold = f->window;
     f->recovery = f->head;
     f->flags &= (uint8_t)~DLSI_FLOW_EPOCH;
@@ -16352,7 +16358,7 @@ DLS_API void dls_flow_tick(dls_flow *f, uint64_t now) {
     if (f->pto_count < 255) f->pto_count++;
     f->last_sent = f->clock;
     f->probes = 2;
-    /* RFC 9002 sends new data or old; here the two oldest are handed out as lost to be the probes */
+    /* RFC 9002 sends new data or old; here the two oldest are given back as lost, to be probes */
     for (seq = f->oldest; seq != f->head; seq++) {
         const dls_sent *e = dlsi_flow_at(f, seq);
         if (e->state != DLSI_SENT_OUT) continue;
@@ -16462,10 +16468,10 @@ DLSI_FN void dlsi_flow_round(dls_flow *f, uint32_t newest) {
     f->round = f->head;
     f->peak_before = f->peak;
     f->peak = f->in_flight;
-    f->near_before = dlsi_flow_near(f);
+    f->near_before = f->near;
     f->near = UINT32_MAX;
     f->samples = 0;
-    f->round_lost = f->round_acked = 0;
+    if (f->round_lost + f->round_acked >= 32) f->round_lost = f->round_acked = 0;
     if ((f->oldest - f->recovery) >> 31 == 0) f->recovery = f->oldest; /* 2^31 packets on, too */
     if (time >= 10000) {
         const uint32_t rate = dlsi_scale(f->round_bytes, 1000000, time);
