@@ -2466,6 +2466,11 @@ DLSI_INLINE bool dlsi_act_clamp(dls_act act, dls_real *lo, dls_real *hi) {
     return act == DLS_ACT_NONE || act == DLS_ACT_RELU || act == DLS_ACT_RELU6;
 }
 
+DLSI_INLINE bool dlsi_clamps(dls_real lo, dls_real hi) { /* or both are infinite */
+    const dls_real huge = (dls_real)dlsi_bits_float(0x7F800000u);
+    return lo > -huge || hi < huge;
+}
+
 /* First output whose tap r lies inside x, and one past the last: i s + r d - p in [0, size). */
 DLSI_INLINE void dlsi_tap_range(int32_t size, int32_t out, int32_t r, int32_t s, int32_t d,
                                 int32_t p, int32_t *first, int32_t *end) {
@@ -2499,9 +2504,22 @@ DLSI_INLINE bool dlsi_gemm_copies(const dlsi_gemm *g, int32_t vw, int32_t mr, in
     if (vw == 1 || g->n <= nr) return false;
     return g->a_k == 0 || (g->a_k != 1 ? g->a_k > 2 * mr : g->a_row % 512 == 0);
 }
+/* Whether rows of A are so few that tiles are eight vectors wide. */
+DLSI_INLINE bool dlsi_gemm_wide(const dlsi_gemm *g, int32_t vw, int32_t wide_rows) {
+    return vw > 1 && g->a_k == 1 && g->m <= wide_rows;
+}
+/* Columns of B that are packed at once, then met by all rows of A at hand. */
+DLSI_INLINE int32_t dlsi_gemm_step(const dlsi_gemm *g, int32_t vw, int32_t wide_rows, int32_t nr) {
+    return vw == 1 ? DLSI_NC : dlsi_gemm_wide(g, vw, wide_rows) ? 8 * vw : nr;
+}
+/* Whether all rows of A are one block, so that a panel of B is packed, met once and forgotten. */
+DLSI_INLINE bool dlsi_gemm_once(const dlsi_gemm *g, int32_t vw, int32_t mr) {
+    return vw > 1 && g->m <= (DLSI_PANELS - 1) * mr; /* tiles may be one more than m / mr */
+}
 /* Reals of work for one block of B, packed. */
 DLSI_INLINE size_t dlsi_gemm_pack_reals(const dlsi_gemm *g, int32_t vw, int32_t mr, int32_t nr) {
-    const int32_t nc = dlsi_min_i32(g->n, DLSI_NC), kc = dlsi_min_i32(g->k, DLSI_KC);
+    const int32_t nc = dlsi_min_i32(g->n, dlsi_gemm_once(g, vw, mr) ? 8 * vw : DLSI_NC);
+    const int32_t kc = dlsi_min_i32(g->k, DLSI_KC);
     if (g->b_packed || dlsi_gemm_direct(g, vw, mr)) return 0;
     return (size_t)(dlsi_ceil_div(nc, nr) * nr) * (size_t)kc;
 }
@@ -2918,12 +2936,15 @@ DLSI_KINLINE void DLSI_V(tile)(const int mr, const int nv, const bool a_cols, co
     const ptrdiff_t a_step = t->a_step, b_step = t->b_step;
     int i, j, e;
     int32_t s, p;
-    dls_real *c;
     DLSI_UNROLL for (i = 0; i < mr; i++) {
-        DLSI_UNROLL for (j = 0; j < nv; j++) {
-            c = t->c + i * t->ldc + j * DLSI_VW;
-            acc[i][j] = DLSI_SET(0.0f);
-            if (t->cont) acc[i][j] = j == nv - 1 ? DLSI_LDN(c, tail) : DLSI_LD(c);
+        DLSI_UNROLL for (j = 0; j < nv; j++) acc[i][j] = DLSI_SET(0.0f);
+    }
+    if (t->cont) {
+        DLSI_UNROLL for (i = 0; i < mr; i++) {
+            DLSI_UNROLL for (j = 0; j < nv; j++) {
+                const dls_real *c = t->c + i * t->ldc + j * DLSI_VW;
+                acc[i][j] = j == nv - 1 ? DLSI_LDN(c, tail) : DLSI_LD(c);
+            }
         }
     }
     for (s = 0; s < t->segs; s++) {
@@ -2949,20 +2970,25 @@ DLSI_KINLINE void DLSI_V(tile)(const int mr, const int nv, const bool a_cols, co
             b += b_step;
         }
     }
-    DLSI_UNROLL for (i = 0; i < mr; i++) {
+    if (t->last && (t->bias != NULL || t->res != NULL || dlsi_clamps(t->lo, t->hi))) {
         DLSI_UNROLL for (j = 0; j < nv; j++) {
             const int n = j == nv - 1 ? tail : DLSI_VW;
-            DLSI_VF v = acc[i][j];
-            c = t->c + i * t->ldc + j * DLSI_VW;
-            if (t->last) {
-                if (t->bias != NULL) v = v + DLSI_LDN(t->bias + j * DLSI_VW, n);
-                if (t->res != NULL) v = v + DLSI_LDN(t->res + i * t->ldc + j * DLSI_VW, n);
-                v = DLSI_MIN(DLSI_SET(t->hi), DLSI_MAX(DLSI_SET(t->lo), v));
+            bv[j] = t->bias != NULL ? DLSI_LDN(t->bias + j * DLSI_VW, n) : DLSI_SET(-0.0f);
+            DLSI_UNROLL for (i = 0; i < mr; i++) {
+                acc[i][j] = acc[i][j] + bv[j];
+                if (t->res != NULL)
+                    acc[i][j] = acc[i][j] + DLSI_LDN(t->res + i * t->ldc + j * DLSI_VW, n);
+                acc[i][j] = DLSI_MIN(DLSI_SET(t->hi), DLSI_MAX(DLSI_SET(t->lo), acc[i][j]));
             }
+        }
+    }
+    DLSI_UNROLL for (i = 0; i < mr; i++) {
+        DLSI_UNROLL for (j = 0; j < nv; j++) {
+            dls_real *c = t->c + i * t->ldc + j * DLSI_VW;
             if (j == nv - 1)
-                DLSI_STN(c, v, n);
+                DLSI_STN(c, acc[i][j], tail);
             else
-                DLSI_ST(c, v);
+                DLSI_ST(c, acc[i][j]);
         }
     }
 }
@@ -3128,14 +3154,14 @@ DLSI_KFN void DLSI_V(copy_a)(const dlsi_gemm *g, const dls_real *a, const int32_
     }
 }
 
-/* A block of B in panels, or where it lies. */
+/* Columns of B in panels, or where they lie. */
 typedef struct DLSI_V(block) {
     const dls_real *panels; /* NULL: direct */
     ptrdiff_t panel;
     int32_t j, n, p, k; /* columns [j, j + n), products [p, p + k) */
 } DLSI_V(block);
 
-/* Rows of A from i0, panel by panel, against a block of B. */
+/* Rows of A from i0, panel by panel, against columns of B. */
 DLSI_KFN void DLSI_V(gemm_rows)(const dlsi_gemm *g, const DLSI_V(block) * b, int32_t i0,
                                 const int32_t *first, int32_t panels, const dls_real *a_copy) {
     const bool cols_of_a = g->a_k != 1;
@@ -3155,59 +3181,68 @@ DLSI_KFN void DLSI_V(gemm_rows)(const dlsi_gemm *g, const DLSI_V(block) * b, int
     t.a_step = cols_of_a ? g->a_k : g->a_row;
     if (a_copy != NULL) t.a_step = cols_of_a ? DLSI_MR : DLSI_KC + DLSI_VW;
     t.b_step = b->panels == NULL ? g->b_k : DLSI_NR;
-    for (i = 0; i < panels; i++) {
-        const int32_t row = i0 + first[i], mr = first[i + 1] - first[i];
-        const bool wide = DLSI_VW > 1 && !cols_of_a && mr <= DLSI_WIDE_ROWS;
-        t.a = g->a + row * g->a_row + b->p * g->a_k;
-        if (a_copy != NULL)
-            t.a = a_copy + (cols_of_a ? i * ((ptrdiff_t)b->k * DLSI_MR + DLSI_VW)
-                                      : (ptrdiff_t)first[i] * (DLSI_KC + DLSI_VW));
-        for (j = 0; j < b->n; j += t.cols) {
+    for (j = 0; j < b->n; j += t.cols) {
+        const bool wide = dlsi_gemm_wide(g, DLSI_VW, DLSI_WIDE_ROWS) && b->n - j >= 8 * DLSI_VW;
+        nv = DLSI_V(tile_n)(b->n - j, &t.cols);
+        t.b = b->panels == NULL ? g->b + b->p * g->b_k + b->j + j
+                                : b->panels + j / DLSI_NR * b->panel + j % DLSI_NR;
+        t.bias = g->bias != NULL ? g->bias + b->j + j : NULL;
+        if (wide) t.cols = 8 * DLSI_VW;
+        for (i = 0; i < panels; i++) {
+            const int32_t row = i0 + first[i], mr = first[i + 1] - first[i];
             const ptrdiff_t at = row * g->ldc + b->j + j;
-            nv = DLSI_V(tile_n)(b->n - j, &t.cols);
-            t.b = b->panels == NULL ? g->b + b->p * g->b_k + b->j + j
-                                    : b->panels + j / DLSI_NR * b->panel + j % DLSI_NR;
+            t.a = g->a + row * g->a_row + b->p * g->a_k;
+            if (a_copy != NULL)
+                t.a = a_copy + (cols_of_a ? i * ((ptrdiff_t)b->k * DLSI_MR + DLSI_VW)
+                                          : (ptrdiff_t)first[i] * (DLSI_KC + DLSI_VW));
             t.c = g->c + at;
-            t.bias = g->bias != NULL ? g->bias + b->j + j : NULL;
             t.res = g->res != NULL && !onto ? g->res + at : NULL;
-            if (wide && b->n - j >= 8 * DLSI_VW) {
-                t.cols = 8 * DLSI_VW;
+            if (wide)
                 DLSI_V(tile_wides)(mr, &t, b->panels == NULL ? DLSI_NR : b->panel);
-            } else if (cols_of_a) {
+            else if (cols_of_a)
                 DLSI_V(tile_cols)(mr, nv, &t);
-            } else {
+            else
                 DLSI_V(tile_rows)(mr, nv, &t);
-            }
+        }
+    }
+}
+/* Rows of A, as many as stay in the second-level cache, meet B panel by panel. */
+DLSI_KFN void DLSI_V(gemm_block)(const dlsi_gemm *g, DLSI_V(block) b, int32_t end, dls_real *work) {
+    const bool packs = !g->b_packed && !dlsi_gemm_direct(g, DLSI_VW, DLSI_MR);
+    const bool once = dlsi_gemm_once(g, DLSI_VW, DLSI_MR);
+    const int32_t j0 = b.j, step = dlsi_gemm_step(g, DLSI_VW, DLSI_WIDE_ROWS, DLSI_NR);
+    dls_real *a_copy = work + dlsi_gemm_pack_reals(g, DLSI_VW, DLSI_MR, DLSI_NR), *to;
+    int32_t first[DLSI_PANELS + 1], i, n, panels;
+    if (!dlsi_gemm_copies(g, DLSI_VW, DLSI_MR, DLSI_NR)) a_copy = NULL;
+    for (i = 0; i < g->m; i += n) {
+        n = dlsi_min_i32(DLSI_PANELS * DLSI_MR, g->m - i);
+        for (panels = 0, first[0] = 0; panels < DLSI_PANELS && first[panels] < n; panels++)
+            first[panels + 1] = first[panels] + DLSI_V(tile_m)(n - first[panels]);
+        n = first[panels]; /* fewer when scalar code ends in panels of one row */
+        if (a_copy != NULL)
+            DLSI_V(copy_a)(g, g->a + i * g->a_row + b.p * g->a_k, first, panels, b.k, a_copy);
+        for (b.j = j0; b.j < end; b.j += b.n) {
+            b.n = dlsi_min_i32(step, end - b.j);
+            to = once ? work : work + (b.j - j0) / DLSI_NR * b.panel;
+            if (g->b_packed) b.panels = g->b + b.j / DLSI_NR * b.panel + (ptrdiff_t)b.p * DLSI_NR;
+            if (packs) b.panels = to;
+            if (packs && i == 0)
+                DLSI_V(pack)
+                (g->b + b.p * g->b_k + b.j * g->b_col, g->b_k, g->b_col, b.k, b.n, to, b.panel);
+            DLSI_V(gemm_rows)(g, &b, i, first, panels, a_copy);
         }
     }
 }
 DLSI_KFN void DLSI_V(gemm)(const dlsi_gemm *g, dls_real *work) {
-    const bool direct = dlsi_gemm_direct(g, DLSI_VW, DLSI_MR);
-    dls_real *a_copy = work + dlsi_gemm_pack_reals(g, DLSI_VW, DLSI_MR, DLSI_NR);
-    int32_t first[DLSI_PANELS + 1], i, n, panels;
     DLSI_V(block) b;
+    int32_t end;
     DLSI_ZERO(b);
-    if (!dlsi_gemm_copies(g, DLSI_VW, DLSI_MR, DLSI_NR)) a_copy = NULL;
-    for (b.j = 0; b.j < g->n; b.j += b.n) {
-        b.n = dlsi_min_i32(DLSI_NC, g->n - b.j);
+    for (b.j = 0; b.j < g->n; b.j = end) {
+        end = dlsi_min_i32(b.j + DLSI_NC, g->n);
         for (b.p = 0; b.p < g->k; b.p += b.k) {
-            const dls_real *from = g->b + b.p * g->b_k + b.j * g->b_col;
             b.k = dlsi_min_i32(DLSI_KC, g->k - b.p);
             b.panel = (ptrdiff_t)(g->b_packed ? g->k : b.k) * DLSI_NR;
-            b.panels = direct ? NULL : work;
-            if (g->b_packed)
-                b.panels = g->b + b.j / DLSI_NR * b.panel + (ptrdiff_t)b.p * DLSI_NR;
-            else if (!direct)
-                DLSI_V(pack)(from, g->b_k, g->b_col, b.k, b.n, work, b.panel);
-            for (i = 0; i < g->m; i += n) {
-                n = dlsi_min_i32(DLSI_PANELS * DLSI_MR, g->m - i);
-                for (panels = 0, first[0] = 0; panels < DLSI_PANELS && first[panels] < n; panels++)
-                    first[panels + 1] = first[panels] + DLSI_V(tile_m)(n - first[panels]);
-                n = first[panels]; /* fewer when scalar code ends in panels of one row */
-                from = g->a + i * g->a_row + b.p * g->a_k;
-                if (a_copy != NULL) DLSI_V(copy_a)(g, from, first, panels, b.k, a_copy);
-                DLSI_V(gemm_rows)(g, &b, i, first, panels, a_copy);
-            }
+            DLSI_V(gemm_block)(g, b, end, work);
         }
     }
 }
@@ -4745,20 +4780,24 @@ typedef struct dlsi_gemm_job {
     dls_real *packed; /* B in panels, packed by all threads first; or NULL */
     dls_real *scratch;
     size_t scratch_reals; /* per thread */
-    int32_t rows, cols;   /* of a task */
-    int32_t col_tasks;
+    int32_t row_tasks, col_tasks;
     dls_ready_fn ready;
     void *ready_user;
 } dlsi_gemm_job;
 
-/* Whether all threads pack B together before they multiply. */
+#define DLSI_ROWS_ALONE 64 /* of A, for which a thread may pack all of B by itself */
+
+/* Where part i of n things in `parts` begins. */
+DLSI_INLINE int32_t dlsi_part(int32_t n, int32_t i, int32_t parts) {
+    return n / parts * i + dlsi_min_i32(i, n % parts);
+}
+/* Whether threads that share out rows of A may pack B together before they multiply. */
 DLSI_INLINE bool dlsi_gemm_shares(const dls_cx *cx, const dlsi_gemm *g) {
     return DLSI_K_VW(cx) > 1 && !g->b_packed && !dlsi_gemm_direct(g, DLSI_K_VW(cx), DLSI_K_MR(cx));
 }
 DLSI_FN size_t dlsi_gemm_shared_reals(const dls_cx *cx, const dlsi_gemm *g) {
     const int32_t nr = DLSI_K_NR(cx);
-    if (!dlsi_gemm_shares(cx, g)) return 0;
-    return (size_t)(dlsi_ceil_div(g->n, nr) * nr) * (size_t)g->k;
+    return dlsi_round_up((size_t)(dlsi_ceil_div(g->n, nr) * nr) * (size_t)g->k, 16);
 }
 /* Scratch of one thread that multiplies by itself. */
 DLSI_FN size_t dlsi_gemm_thread_reals(const dls_cx *cx, const dlsi_gemm *g) {
@@ -4770,10 +4809,12 @@ DLSI_FN size_t dlsi_gemm_thread_reals(const dls_cx *cx, const dlsi_gemm *g) {
 }
 DLSI_FN size_t dlsi_gemm_work(const dls_cx *cx, const dlsi_gemm *g) {
     const size_t threads = (size_t)dls_pool_threads(cx->pool);
+    const size_t alone = threads * dlsi_gemm_thread_reals(cx, g);
     dlsi_gemm own = *g;
-    own.b_packed = own.b_packed || dlsi_gemm_shares(cx, g);
-    return (dlsi_round_up(dlsi_gemm_shared_reals(cx, g), 16) +
-            threads * dlsi_gemm_thread_reals(cx, &own)) *
+    own.b_packed = true;
+    if (!dlsi_gemm_shares(cx, g)) return alone * sizeof(dls_real);
+    return dlsi_max_size(alone, dlsi_gemm_shared_reals(cx, g) +
+                                    threads * dlsi_gemm_thread_reals(cx, &own)) *
            sizeof(dls_real);
 }
 DLSI_FN void dlsi_gemm_pack_span(const void *arg, size_t first, size_t count, int32_t thread) {
@@ -4788,10 +4829,13 @@ DLSI_FN void dlsi_gemm_pack_span(const void *arg, size_t first, size_t count, in
 }
 DLSI_FN void dlsi_gemm_task(void *arg, int32_t task, int32_t thread) {
     const dlsi_gemm_job *job = (const dlsi_gemm_job *)arg;
-    const int32_t i = task / job->col_tasks * job->rows, j = task % job->col_tasks * job->cols;
+    const int32_t row = task / job->col_tasks, col = task % job->col_tasks;
+    const int32_t nr = DLSI_K_NR(job->cx), panels = dlsi_ceil_div(job->g.n, nr);
+    const int32_t i = dlsi_part(job->g.m, row, job->row_tasks);
+    const int32_t j = nr * dlsi_part(panels, col, job->col_tasks);
     dlsi_gemm g = job->g;
-    g.m = dlsi_min_i32(job->rows, g.m - i);
-    g.n = dlsi_min_i32(job->cols, g.n - j);
+    g.m = dlsi_part(g.m, row + 1, job->row_tasks) - i;
+    g.n = dlsi_min_i32(nr * dlsi_part(panels, col + 1, job->col_tasks), g.n) - j;
     g.a += i * g.a_row;
     g.c += i * g.ldc + j;
     if (g.bias != NULL) g.bias += j;
@@ -4807,39 +4851,45 @@ DLSI_FN void dlsi_gemm_task(void *arg, int32_t task, int32_t thread) {
     DLSI_K(job->cx, gemm, &g, job->scratch + (size_t)thread * job->scratch_reals);
     if (job->ready != NULL && g.m > 0) job->ready(job->ready_user, g.c, (size_t)g.m * (size_t)g.n);
 }
+/* How C is split: by columns, so that each thread packs its own of B; by rows where columns are few
+   or do not come out even, or A has far more rows. */
+DLSI_FN void dlsi_gemm_split(dlsi_gemm_job *job) {
+    const int32_t threads = dls_pool_threads(job->cx->pool), m = job->g.m, n = job->g.n;
+    const int32_t panels = dlsi_ceil_div(n, DLSI_K_NR(job->cx));
+    const int32_t uneven = dlsi_ceil_div(panels, threads) * threads - panels;
+    job->row_tasks = job->col_tasks = 1;
+    if (job->ready != NULL) { /* 128 KB each, still in the cache when ready looks at them */
+        job->row_tasks = dlsi_ceil_div(m, dlsi_max_i32(DLSI_K_MR(job->cx), 32768 / n));
+    } else if (threads > 1 && (m < 2 * threads || (uneven * 8 <= panels && m < 4 * n))) {
+        job->col_tasks = dlsi_min_i32(panels, panels >= 4 * threads ? 2 * threads : threads);
+    } else if (threads > 1) {
+        const int32_t most = dlsi_min_i32(4, m / (threads * DLSI_ROWS_ALONE));
+        job->row_tasks = threads * dlsi_max_i32(1, most);
+    }
+}
 /* The product, split over the pool. work: dlsi_gemm_work() bytes. ready (may be NULL) is told of
    every piece of C when it is done; C must then be packed. */
 DLSI_FN void dlsi_gemm_run(const dls_cx *cx, const dlsi_gemm *g, void *work, dls_ready_fn ready,
                            void *ready_user) {
-    const int32_t threads = dls_pool_threads(cx->pool), mr = DLSI_K_MR(cx), nr = DLSI_K_NR(cx);
     dlsi_gemm_job job;
     dlsi_gemm own = *g;
-    int32_t row_tasks;
     job.cx = cx;
     job.g = *g;
     job.packed = NULL;
     job.scratch = (dls_real *)work;
     job.ready = ready;
     job.ready_user = ready_user;
-    if (dlsi_gemm_shares(cx, g)) {
+    dlsi_gemm_split(&job);
+    if (dlsi_gemm_shares(cx, g) && job.row_tasks > 1 &&
+        (ready != NULL || g->m < job.row_tasks * DLSI_ROWS_ALONE)) {
         job.packed = (dls_real *)work;
-        job.scratch += dlsi_round_up(dlsi_gemm_shared_reals(cx, g), 16);
-        dlsi_par_spans(cx, (size_t)dlsi_ceil_div(g->n, nr), 1, dlsi_gemm_pack_span, &job);
+        job.scratch += dlsi_gemm_shared_reals(cx, g);
+        dlsi_par_spans(cx, (size_t)dlsi_ceil_div(g->n, DLSI_K_NR(cx)), 1, dlsi_gemm_pack_span,
+                       &job);
         own.b_packed = true;
     }
     job.scratch_reals = dlsi_gemm_thread_reals(cx, &own);
-    job.rows = g->m;
-    job.cols = dlsi_ceil_div(g->n, nr) * nr;
-    if (ready != NULL) { /* pieces of about 128 KB, still in the cache when ready looks at them */
-        job.rows = dlsi_max_i32(mr, 32768 / g->n / mr * mr);
-    } else if (threads > 1 && g->n >= 2 * threads * nr && g->m < 4 * g->n) {
-        job.cols = dlsi_ceil_div(dlsi_ceil_div(g->n, nr), 2 * threads) * nr;
-    } else if (threads > 1) {
-        job.rows = dlsi_max_i32(mr, dlsi_ceil_div(dlsi_ceil_div(g->m, mr), 4 * threads) * mr);
-    }
-    row_tasks = dlsi_ceil_div(g->m, dlsi_min_i32(job.rows, g->m));
-    job.col_tasks = dlsi_ceil_div(g->n, job.cols);
-    dls_parallel_for(cx->pool, row_tasks * job.col_tasks, dlsi_gemm_task, &job);
+    dls_parallel_for(cx->pool, job.row_tasks * job.col_tasks, dlsi_gemm_task, &job);
 }
 
 DLSI_FN void dlsi_gemm_from_desc(const dls_gemm_desc *d, dlsi_gemm *g) {
