@@ -2322,7 +2322,7 @@ typedef struct dlsi_seg {
 } dlsi_seg;
 typedef struct dlsi_tile {
     const dls_real *a, *b;
-    dls_real *c;
+    dls_real *c, *fill; /* fill: where rows of B are copied to, close together; see tile_fill */
     const dlsi_seg *seg;
     const dls_real *bias; /* one per column, or NULL */
     const dls_real *res;  /* added to C after bias, laid out as C; or NULL */
@@ -2496,7 +2496,9 @@ DLSI_INLINE void dlsi_taps_inside(int32_t size, int32_t taps, int32_t i, int32_t
 /* Whether B is read where it is: in scalar code, or when too few rows of A would pay for packing.
    */
 DLSI_INLINE bool dlsi_gemm_direct(const dlsi_gemm *g, int32_t vw, int32_t mr) {
-    return !g->b_packed && g->b_col == 1 && (vw == 1 || (g->m <= mr && g->n % vw == 0));
+    const bool whole = g->n % vw == 0 || (vw == 16 && g->n < vw);
+    const bool near = g->n <= 2 * vw && g->b_k <= 4 * vw;
+    return !g->b_packed && g->b_col == 1 && (vw == 1 || (whole && g->m <= (near ? 5 * mr : mr)));
 }
 /* Whether A is copied, a block at a time: rows far apart, or at a stride that cache sets share.
    When sizes are asked before A is known, its strides are 0: assume so. */
@@ -2930,10 +2932,15 @@ DLSI_KFN dls_real DLSI_V(dot)(const dls_real *a, const dls_real *b, size_t n) {
 
 /* The tile. a_cols: rows of A are contiguous for one k; else k is contiguous for one row.
    After inlining with constant mr, nv the accumulators are registers. */
-DLSI_KINLINE void DLSI_V(tile)(const int mr, const int nv, const bool a_cols, const dlsi_tile *t) {
+#define DLSI_FILL_AHEAD 16 /* rows of B that may come from memory */
+#define DLSI_NARROW (DLSI_VW == 16)
+DLSI_KINLINE void DLSI_V(tile)(const int mr, const int nv, const bool a_cols, const bool fill,
+                               const dlsi_tile *t) {
     DLSI_VF acc[DLSI_MR][DLSI_NV], bv[DLSI_NV], av;
     const int tail = t->cols - (nv - 1) * DLSI_VW;
     const ptrdiff_t a_step = t->a_step, b_step = t->b_step;
+    const bool mask = a_cols || (nv == 1 && DLSI_NARROW); /* B may end with its columns */
+    dls_real *to = fill ? t->fill : NULL;
     int i, j, e;
     int32_t s, p;
     DLSI_UNROLL for (i = 0; i < mr; i++) {
@@ -2953,21 +2960,28 @@ DLSI_KINLINE void DLSI_V(tile)(const int mr, const int nv, const bool a_cols, co
         if (DLSI_VW > 1 && nv == 1 && !a_cols) { /* else rows' addresses cost more than sums */
             for (; p >= 4; p -= 4, a += 4, b += 4 * b_step) {
                 DLSI_UNROLL for (e = 0; e < 4; e++) {
-                    bv[0] = DLSI_LD(b + e * b_step);
+                    bv[0] = mask ? DLSI_LDN(b + e * b_step, tail) : DLSI_LD(b + e * b_step);
                     DLSI_UNROLL for (i = 0; i < mr; i++) acc[i][0] =
                         DLSI_FMA(DLSI_SET(a[i * a_step + e]), bv[0], acc[i][0]);
                 }
             }
         }
         for (; p > 0; p--) {
-            DLSI_UNROLL for (j = 0; j < nv; j++) bv[j] =
-                a_cols && j == nv - 1 ? DLSI_LDN(b + j * DLSI_VW, tail) : DLSI_LD(b + j * DLSI_VW);
+            DLSI_UNROLL for (j = 0; j < nv; j++) {
+                bv[j] = mask && j == nv - 1 ? DLSI_LDN(b + j * DLSI_VW, tail)
+                                            : DLSI_LD(b + j * DLSI_VW);
+                if (fill) {
+                    DLSI_PREFETCH(b + DLSI_FILL_AHEAD * b_step + j * DLSI_VW);
+                    DLSI_ST(to + j * DLSI_VW, bv[j]);
+                }
+            }
             DLSI_UNROLL for (i = 0; i < mr; i++) {
                 av = DLSI_SET(a_cols ? a[i] : a[i * a_step]);
                 DLSI_UNROLL for (j = 0; j < nv; j++) acc[i][j] = DLSI_FMA(av, bv[j], acc[i][j]);
             }
             a += a_cols ? a_step : 1;
             b += b_step;
+            if (fill) to += DLSI_NR;
         }
     }
     if (t->last && (t->bias != NULL || t->res != NULL || dlsi_clamps(t->lo, t->hi))) {
@@ -3034,10 +3048,10 @@ DLSI_KFN void DLSI_V(tile_wides)(int32_t mr, const dlsi_tile *t, ptrdiff_t group
 }
 #define DLSI_TILE(mr, nv)                                                                          \
     DLSI_KFN void DLSI_V(tile_rows_##mr##_##nv)(const dlsi_tile *t) {                              \
-        DLSI_V(tile)(mr, nv, false, t);                                                            \
+        DLSI_V(tile)(mr, nv, false, false, t);                                                     \
     }                                                                                              \
     DLSI_KFN void DLSI_V(tile_cols_##mr##_##nv)(const dlsi_tile *t) {                              \
-        DLSI_V(tile)(mr, nv, true, t);                                                             \
+        DLSI_V(tile)(mr, nv, true, false, t);                                                      \
     }
 #define DLSI_TILE_CASE(way, mr, nv)                                                                \
     case mr * 8 + nv: DLSI_V(tile_##way##_##mr##_##nv)(t); break;
@@ -3076,6 +3090,14 @@ DLSI_KFN void DLSI_V(tile_rows)(int32_t mr, int32_t nv, const dlsi_tile *t) {
 }
 DLSI_KFN void DLSI_V(tile_cols)(int32_t mr, int32_t nv, const dlsi_tile *t) {
     switch (mr * 8 + nv) { DLSI_TILES(DLSI_TILE_CASE, cols) default : break; }
+}
+/* A whole tile whose rows of B, where they lie, are packed on the way. */
+DLSI_KFN void DLSI_V(tile_fill)(bool a_cols, const dlsi_tile *t) {
+    if (DLSI_VW == 1) return;
+    if (a_cols)
+        DLSI_V(tile)(DLSI_MR, DLSI_NV, true, true, t);
+    else
+        DLSI_V(tile)(DLSI_MR, DLSI_NV, false, true, t);
 }
 /* Rows of the next tile when `left` remain: balanced, so that no thin tile is left over. There are
    no tiles of 9, 11 and 13 rows, to be quick to compile. */
@@ -3157,6 +3179,7 @@ DLSI_KFN void DLSI_V(copy_a)(const dlsi_gemm *g, const dls_real *a, const int32_
 /* Columns of B in panels, or where they lie. */
 typedef struct DLSI_V(block) {
     const dls_real *panels; /* NULL: direct */
+    dls_real *fill;         /* the first tile is to make the panel; or NULL */
     ptrdiff_t panel;
     int32_t j, n, p, k; /* columns [j, j + n), products [p, p + k) */
 } DLSI_V(block);
@@ -3197,7 +3220,15 @@ DLSI_KFN void DLSI_V(gemm_rows)(const dlsi_gemm *g, const DLSI_V(block) * b, int
                                           : (ptrdiff_t)first[i] * (DLSI_KC + DLSI_VW));
             t.c = g->c + at;
             t.res = g->res != NULL && !onto ? g->res + at : NULL;
-            if (wide)
+            if (i == 0 && b->fill != NULL) {
+                const dls_real *panel = t.b;
+                t.b = g->b + b->p * g->b_k + b->j;
+                t.b_step = g->b_k;
+                t.fill = b->fill;
+                DLSI_V(tile_fill)(cols_of_a, &t);
+                t.b = panel;
+                t.b_step = DLSI_NR;
+            } else if (wide)
                 DLSI_V(tile_wides)(mr, &t, b->panels == NULL ? DLSI_NR : b->panel);
             else if (cols_of_a)
                 DLSI_V(tile_cols)(mr, nv, &t);
@@ -3210,6 +3241,7 @@ DLSI_KFN void DLSI_V(gemm_rows)(const dlsi_gemm *g, const DLSI_V(block) * b, int
 DLSI_KFN void DLSI_V(gemm_block)(const dlsi_gemm *g, DLSI_V(block) b, int32_t end, dls_real *work) {
     const bool packs = !g->b_packed && !dlsi_gemm_direct(g, DLSI_VW, DLSI_MR);
     const bool once = dlsi_gemm_once(g, DLSI_VW, DLSI_MR);
+    const bool fills = packs && DLSI_VW > 1 && g->b_col == 1 && g->m >= 2 * DLSI_MR;
     const int32_t j0 = b.j, step = dlsi_gemm_step(g, DLSI_VW, DLSI_WIDE_ROWS, DLSI_NR);
     dls_real *a_copy = work + dlsi_gemm_pack_reals(g, DLSI_VW, DLSI_MR, DLSI_NR), *to;
     int32_t first[DLSI_PANELS + 1], i, n, panels;
@@ -3217,18 +3249,23 @@ DLSI_KFN void DLSI_V(gemm_block)(const dlsi_gemm *g, DLSI_V(block) b, int32_t en
     for (i = 0; i < g->m; i += n) {
         n = dlsi_min_i32(DLSI_PANELS * DLSI_MR, g->m - i);
         for (panels = 0, first[0] = 0; panels < DLSI_PANELS && first[panels] < n; panels++)
-            first[panels + 1] = first[panels] + DLSI_V(tile_m)(n - first[panels]);
+            first[panels + 1] =
+                first[panels] +
+                (fills && i == 0 && panels == 0 ? DLSI_MR : DLSI_V(tile_m)(n - first[panels]));
         n = first[panels]; /* fewer when scalar code ends in panels of one row */
         if (a_copy != NULL)
             DLSI_V(copy_a)(g, g->a + i * g->a_row + b.p * g->a_k, first, panels, b.k, a_copy);
         for (b.j = j0; b.j < end; b.j += b.n) {
             b.n = dlsi_min_i32(step, end - b.j);
+            b.fill = NULL;
             to = once ? work : work + (b.j - j0) / DLSI_NR * b.panel;
             if (g->b_packed) b.panels = g->b + b.j / DLSI_NR * b.panel + (ptrdiff_t)b.p * DLSI_NR;
             if (packs) b.panels = to;
-            if (packs && i == 0)
+            if (fills && i == 0 && b.n == DLSI_NR)
+                b.fill = to;
+            else if (packs && i == 0)
                 DLSI_V(pack)
-                (g->b + b.p * g->b_k + b.j * g->b_col, g->b_k, g->b_col, b.k, b.n, to, b.panel);
+            (g->b + b.p * g->b_k + b.j * g->b_col, g->b_k, g->b_col, b.k, b.n, to, b.panel);
             DLSI_V(gemm_rows)(g, &b, i, first, panels, a_copy);
         }
     }
