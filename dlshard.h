@@ -1629,6 +1629,12 @@ DLS_API dls_status dls_node_infer(dls_node *node, dls_net *net, const dls_data *
 #else
 #define DLSI_PREFETCH(p) ((void)0)
 #endif
+#if defined(__GNUC__)
+#define DLSI_PREFETCH2(p) __builtin_prefetch(p, 0, 2)
+#define DLSI_OPAQUE(p) __asm__("" : "+r"(p)) /* the compiler forgets how p was made */
+#else
+#define DLSI_OPAQUE(p) ((void)0)
+#endif
 #define DLSI_FN static DLSI_UNUSED
 #define DLSI_ZERO(object) memset(&(object), 0, sizeof(object))
 
@@ -2329,9 +2335,13 @@ typedef struct dlsi_tile {
     ptrdiff_t a_step;     /* between rows of A (k contiguous), or between k (rows contiguous) */
     ptrdiff_t b_step;     /* between k */
     ptrdiff_t ldc;
+    ptrdiff_t ahead;
+    ptrdiff_t a_run; /* from A of a tile to A of the next */
     int32_t segs, k, cols;
+    int32_t runs;    /* tiles of mr rows, one below the other; 0 is 1 */
     bool cont;       /* go on from C instead of 0 */
     bool last;       /* bias, res and clamp now */
+    bool clamps;     /* lo or hi is finite */
     dls_real lo, hi; /* clamp */
 } dlsi_tile;
 
@@ -2930,81 +2940,112 @@ DLSI_KFN dls_real DLSI_V(dot)(const dls_real *a, const dls_real *b, size_t n) {
 
 /* ---- Matrix product ---- */
 
-/* The tile. a_cols: rows of A are contiguous for one k; else k is contiguous for one row.
+/* The tile, and those below it: `runs` tiles against the same columns of B. a_cols: rows of A are
+   contiguous for one k; else k is contiguous for one row. fill: rows of B are copied on the way.
    After inlining with constant mr, nv the accumulators are registers. */
-#define DLSI_FILL_AHEAD 16 /* rows of B that may come from memory */
-#define DLSI_NARROW (DLSI_VW == 16)
+#define DLSI_RUNS (DLSI_VW == 16)
+#define DLSI_NARROW (DLSI_VW == 16) /* rows of B may end with its columns; masks cost nothing */
+#define DLSI_FILL_AHEAD 16          /* rows of B, which may come from memory */
+#if DLSI_VW > 1
+#define DLSI_KEPT volatile
+#else
+#define DLSI_KEPT
+#endif
 DLSI_KINLINE void DLSI_V(tile)(const int mr, const int nv, const bool a_cols, const bool fill,
                                const dlsi_tile *t) {
     DLSI_VF acc[DLSI_MR][DLSI_NV], bv[DLSI_NV], av;
     const int tail = t->cols - (nv - 1) * DLSI_VW;
     const ptrdiff_t a_step = t->a_step, b_step = t->b_step;
-    const bool mask = a_cols || (nv == 1 && DLSI_NARROW); /* B may end with its columns */
+    const bool mask = a_cols || (nv == 1 && DLSI_NARROW);
+    const bool rows = DLSI_VW > 1 && !a_cols; /* one pointer for three of them, lest they spill */
+    const dls_real *row[(DLSI_MR + 2) / 3];
+    /* Kept in memory: compilers may choose vector registers, where these wait for the sums. */
+    const dlsi_tile *DLSI_KEPT kept = t;
+    DLSI_KEPT ptrdiff_t a_at = 0, c_at = 0;
+    DLSI_KEPT int32_t run = 0, s;
     dls_real *to = fill ? t->fill : NULL;
-    int i, j, e;
-    int32_t s, p;
-    DLSI_UNROLL for (i = 0; i < mr; i++) {
-        DLSI_UNROLL for (j = 0; j < nv; j++) acc[i][j] = DLSI_SET(0.0f);
-    }
-    if (t->cont) {
+    int i, j;
+    int32_t p;
+    do {
+        dls_real *c = kept->c + c_at;
+        t = kept;
+        DLSI_UNROLL for (i = 0; i < mr; i++) {
+            DLSI_UNROLL for (j = 0; j < nv; j++) acc[i][j] = DLSI_SET(0.0f);
+        }
+        if (t->cont) {
+            DLSI_UNROLL for (i = 0; i < mr; i++) {
+                DLSI_UNROLL for (j = 0; j < nv; j++) {
+                    const dls_real *from = c + i * t->ldc + j * DLSI_VW;
+                    acc[i][j] = j == nv - 1 ? DLSI_LDN(from, tail) : DLSI_LD(from);
+                }
+            }
+        }
+        for (s = 0; s < t->segs; s = s + 1) {
+            const dls_real *DLSI_RESTRICT a, *DLSI_RESTRICT b, *next;
+            ptrdiff_t ahead;
+            t = kept;
+            a = t->a + a_at + t->seg[s].a;
+            b = t->b + t->seg[s].b;
+            p = t->k;
+            next = a + t->a_run;
+            ahead = t->ahead;
+            DLSI_UNROLL for (i = 0; rows && i < mr; i += 3) {
+                row[i / 3] = a + i * a_step;
+                DLSI_OPAQUE(row[i / 3]);
+            }
+            for (; p > 0; p--) {
+                DLSI_UNROLL for (j = 0; j < nv; j++) {
+                    bv[j] = mask && j == nv - 1 ? DLSI_LDN(b + j * DLSI_VW, tail)
+                                                : DLSI_LD(b + j * DLSI_VW);
+                    if (fill) {
+                        DLSI_PREFETCH(b + DLSI_FILL_AHEAD * b_step + j * DLSI_VW);
+                        DLSI_ST(to + j * DLSI_VW, bv[j]);
+                    }
+                }
+                DLSI_UNROLL for (i = 0; i < mr; i++) {
+                    av = DLSI_SET(a_cols ? a[i]
+                                  : rows ? row[i / 3][i % 3 * a_step]
+                                         : a[i * a_step]);
+                    DLSI_UNROLL for (j = 0; j < nv; j++) acc[i][j] = DLSI_FMA(av, bv[j], acc[i][j]);
+                }
+                if (rows && !fill) {
+                    DLSI_PREFETCH2(next);
+                    next += ahead;
+                }
+                a += a_cols ? a_step : 1;
+                DLSI_UNROLL for (i = 0; rows && i < mr; i += 3) row[i / 3]++;
+                b += b_step;
+                if (fill) to += DLSI_NR;
+            }
+            t = kept;
+        }
+        c = t->c + c_at;
+        if (t->last && (t->bias != NULL || t->res != NULL || t->clamps)) {
+            const dls_real *res = t->res != NULL ? t->res + c_at : NULL;
+            DLSI_UNROLL for (j = 0; j < nv; j++) {
+                const int n = j == nv - 1 ? tail : DLSI_VW;
+                bv[j] = t->bias != NULL ? DLSI_LDN(t->bias + j * DLSI_VW, n) : DLSI_SET(-0.0f);
+                DLSI_UNROLL for (i = 0; i < mr; i++) {
+                    acc[i][j] = acc[i][j] + bv[j];
+                    if (res != NULL)
+                        acc[i][j] = acc[i][j] + DLSI_LDN(res + i * t->ldc + j * DLSI_VW, n);
+                    acc[i][j] = DLSI_MIN(DLSI_SET(t->hi), DLSI_MAX(DLSI_SET(t->lo), acc[i][j]));
+                }
+            }
+        }
         DLSI_UNROLL for (i = 0; i < mr; i++) {
             DLSI_UNROLL for (j = 0; j < nv; j++) {
-                const dls_real *c = t->c + i * t->ldc + j * DLSI_VW;
-                acc[i][j] = j == nv - 1 ? DLSI_LDN(c, tail) : DLSI_LD(c);
+                dls_real *into = c + i * t->ldc + j * DLSI_VW;
+                if (j == nv - 1)
+                    DLSI_STN(into, acc[i][j], tail);
+                else
+                    DLSI_ST(into, acc[i][j]);
             }
         }
-    }
-    for (s = 0; s < t->segs; s++) {
-        const dls_real *DLSI_RESTRICT a = t->a + t->seg[s].a, *DLSI_RESTRICT b = t->b + t->seg[s].b;
-        p = t->k;
-        if (DLSI_VW > 1 && nv == 1 && !a_cols) { /* else rows' addresses cost more than sums */
-            for (; p >= 4; p -= 4, a += 4, b += 4 * b_step) {
-                DLSI_UNROLL for (e = 0; e < 4; e++) {
-                    bv[0] = mask ? DLSI_LDN(b + e * b_step, tail) : DLSI_LD(b + e * b_step);
-                    DLSI_UNROLL for (i = 0; i < mr; i++) acc[i][0] =
-                        DLSI_FMA(DLSI_SET(a[i * a_step + e]), bv[0], acc[i][0]);
-                }
-            }
-        }
-        for (; p > 0; p--) {
-            DLSI_UNROLL for (j = 0; j < nv; j++) {
-                bv[j] = mask && j == nv - 1 ? DLSI_LDN(b + j * DLSI_VW, tail)
-                                            : DLSI_LD(b + j * DLSI_VW);
-                if (fill) {
-                    DLSI_PREFETCH(b + DLSI_FILL_AHEAD * b_step + j * DLSI_VW);
-                    DLSI_ST(to + j * DLSI_VW, bv[j]);
-                }
-            }
-            DLSI_UNROLL for (i = 0; i < mr; i++) {
-                av = DLSI_SET(a_cols ? a[i] : a[i * a_step]);
-                DLSI_UNROLL for (j = 0; j < nv; j++) acc[i][j] = DLSI_FMA(av, bv[j], acc[i][j]);
-            }
-            a += a_cols ? a_step : 1;
-            b += b_step;
-            if (fill) to += DLSI_NR;
-        }
-    }
-    if (t->last && (t->bias != NULL || t->res != NULL || dlsi_clamps(t->lo, t->hi))) {
-        DLSI_UNROLL for (j = 0; j < nv; j++) {
-            const int n = j == nv - 1 ? tail : DLSI_VW;
-            bv[j] = t->bias != NULL ? DLSI_LDN(t->bias + j * DLSI_VW, n) : DLSI_SET(-0.0f);
-            DLSI_UNROLL for (i = 0; i < mr; i++) {
-                acc[i][j] = acc[i][j] + bv[j];
-                if (t->res != NULL)
-                    acc[i][j] = acc[i][j] + DLSI_LDN(t->res + i * t->ldc + j * DLSI_VW, n);
-                acc[i][j] = DLSI_MIN(DLSI_SET(t->hi), DLSI_MAX(DLSI_SET(t->lo), acc[i][j]));
-            }
-        }
-    }
-    DLSI_UNROLL for (i = 0; i < mr; i++) {
-        DLSI_UNROLL for (j = 0; j < nv; j++) {
-            dls_real *c = t->c + i * t->ldc + j * DLSI_VW;
-            if (j == nv - 1)
-                DLSI_STN(c, acc[i][j], tail);
-            else
-                DLSI_ST(c, acc[i][j]);
-        }
-    }
+        a_at = a_at + t->a_run;
+        c_at = c_at + mr * t->ldc;
+        run = run + 1;
+    } while (DLSI_RUNS && !fill && run < t->runs);
 }
 /* Few rows: eight vectors of columns at once, lest sums wait for themselves. group: from a panel of
    B to the next. */
@@ -3093,11 +3134,8 @@ DLSI_KFN void DLSI_V(tile_cols)(int32_t mr, int32_t nv, const dlsi_tile *t) {
 }
 /* A whole tile whose rows of B, where they lie, are packed on the way. */
 DLSI_KFN void DLSI_V(tile_fill)(bool a_cols, const dlsi_tile *t) {
-    if (DLSI_VW == 1) return;
-    if (a_cols)
-        DLSI_V(tile)(DLSI_MR, DLSI_NV, true, true, t);
-    else
-        DLSI_V(tile)(DLSI_MR, DLSI_NV, false, true, t);
+    if (DLSI_FAST && a_cols) DLSI_V(tile)(DLSI_MR, DLSI_NV, true, true, t);
+    if (DLSI_FAST && !a_cols) DLSI_V(tile)(DLSI_MR, DLSI_NV, false, true, t);
 }
 /* Rows of the next tile when `left` remain: balanced, so that no thin tile is left over. There are
    no tiles of 9, 11 and 13 rows, to be quick to compile. */
@@ -3186,7 +3224,8 @@ typedef struct DLSI_V(block) {
 
 /* Rows of A from i0, panel by panel, against columns of B. */
 DLSI_KFN void DLSI_V(gemm_rows)(const dlsi_gemm *g, const DLSI_V(block) * b, int32_t i0,
-                                const int32_t *first, int32_t panels, const dls_real *a_copy) {
+                                const int32_t *first, int32_t panels, const dls_real *copy) {
+    const dls_real *a_copy = DLSI_VW > 1 ? copy : NULL; /* never in scalar code */
     const bool cols_of_a = g->a_k != 1;
     const bool onto = g->res == g->c && g->k > DLSI_KC; /* partial sums will overwrite the addend */
     const dlsi_seg whole = {0, 0};
@@ -3201,17 +3240,19 @@ DLSI_KFN void DLSI_V(gemm_rows)(const dlsi_gemm *g, const DLSI_V(block) * b, int
     t.last = b->p + b->k == g->k;
     t.lo = g->lo;
     t.hi = g->hi;
+    t.clamps = DLSI_VW == 1 || dlsi_clamps(t.lo, t.hi);
     t.a_step = cols_of_a ? g->a_k : g->a_row;
     if (a_copy != NULL) t.a_step = cols_of_a ? DLSI_MR : DLSI_KC + DLSI_VW;
     t.b_step = b->panels == NULL ? g->b_k : DLSI_NR;
     for (j = 0; j < b->n; j += t.cols) {
         const bool wide = dlsi_gemm_wide(g, DLSI_VW, DLSI_WIDE_ROWS) && b->n - j >= 8 * DLSI_VW;
+        const bool runs = DLSI_RUNS && !wide;
         nv = DLSI_V(tile_n)(b->n - j, &t.cols);
         t.b = b->panels == NULL ? g->b + b->p * g->b_k + b->j + j
                                 : b->panels + j / DLSI_NR * b->panel + j % DLSI_NR;
         t.bias = g->bias != NULL ? g->bias + b->j + j : NULL;
         if (wide) t.cols = 8 * DLSI_VW;
-        for (i = 0; i < panels; i++) {
+        for (i = 0; i < panels; i += t.runs) {
             const int32_t row = i0 + first[i], mr = first[i + 1] - first[i];
             const ptrdiff_t at = row * g->ldc + b->j + j;
             t.a = g->a + row * g->a_row + b->p * g->a_k;
@@ -3220,20 +3261,33 @@ DLSI_KFN void DLSI_V(gemm_rows)(const dlsi_gemm *g, const DLSI_V(block) * b, int
                                           : (ptrdiff_t)first[i] * (DLSI_KC + DLSI_VW));
             t.c = g->c + at;
             t.res = g->res != NULL && !onto ? g->res + at : NULL;
-            if (i == 0 && b->fill != NULL) {
+            t.runs = 1;
+            while (runs && i + t.runs < panels && first[i + t.runs + 1] - first[i + t.runs] == mr)
+                t.runs++;
+            if (DLSI_VW > 1) {
+                const bool dense = g->a_k == 1 && g->a_row * 7 <= b->k * 8;
+                t.a_run = mr * g->a_row;
+                t.ahead = a_copy == NULL && dense && b->j + j == 0 ? 16 : 0;
+            }
+            if (a_copy != NULL)
+                t.a_run =
+                    cols_of_a ? (ptrdiff_t)b->k * DLSI_MR + DLSI_VW : mr * (DLSI_KC + DLSI_VW);
+            if (DLSI_FAST && i == 0 && b->fill != NULL) {
                 const dls_real *panel = t.b;
                 t.b = g->b + b->p * g->b_k + b->j;
                 t.b_step = g->b_k;
                 t.fill = b->fill;
+                t.runs = 1;
                 DLSI_V(tile_fill)(cols_of_a, &t);
                 t.b = panel;
                 t.b_step = DLSI_NR;
-            } else if (wide)
+            } else if (wide) {
                 DLSI_V(tile_wides)(mr, &t, b->panels == NULL ? DLSI_NR : b->panel);
-            else if (cols_of_a)
+            } else if (cols_of_a) {
                 DLSI_V(tile_cols)(mr, nv, &t);
-            else
+            } else {
                 DLSI_V(tile_rows)(mr, nv, &t);
+            }
         }
     }
 }
@@ -3241,7 +3295,7 @@ DLSI_KFN void DLSI_V(gemm_rows)(const dlsi_gemm *g, const DLSI_V(block) * b, int
 DLSI_KFN void DLSI_V(gemm_block)(const dlsi_gemm *g, DLSI_V(block) b, int32_t end, dls_real *work) {
     const bool packs = !g->b_packed && !dlsi_gemm_direct(g, DLSI_VW, DLSI_MR);
     const bool once = dlsi_gemm_once(g, DLSI_VW, DLSI_MR);
-    const bool fills = packs && DLSI_VW > 1 && g->b_col == 1 && g->m >= 2 * DLSI_MR;
+    const bool fills = packs && DLSI_FAST && g->b_col == 1 && g->m >= 2 * DLSI_MR;
     const int32_t j0 = b.j, step = dlsi_gemm_step(g, DLSI_VW, DLSI_WIDE_ROWS, DLSI_NR);
     dls_real *a_copy = work + dlsi_gemm_pack_reals(g, DLSI_VW, DLSI_MR, DLSI_NR), *to;
     int32_t first[DLSI_PANELS + 1], i, n, panels;
@@ -3356,6 +3410,7 @@ DLSI_KFN void DLSI_V(corr)(const dlsi_corr *g, int32_t y0, int32_t y1, int32_t p
     t.a = g->x;
     t.lo = g->lo;
     t.hi = g->hi;
+    t.clamps = DLSI_VW == 1 || dlsi_clamps(t.lo, t.hi);
     t.b_step = g->b_k;
     dlsi_tap_range(g->w, g->ow, 0, g->sw, g->dw, g->pl, &inner0, &unused);
     dlsi_tap_range(g->w, g->ow, g->kw - 1, g->sw, g->dw, g->pl, &unused, &inner1);
@@ -4448,6 +4503,10 @@ static const dlsi_kern DLSI_V(kern) = {DLSI_VW,
 #undef DLSI_TILES_MAKE
 #undef DLSI_DWX
 #undef DLSI_ROWS4
+#undef DLSI_RUNS
+#undef DLSI_FILL_AHEAD
+#undef DLSI_NARROW
+#undef DLSI_KEPT
 #undef DLSI_WIDE_ROWS
 #undef DLSI_ACT_CASE
 #undef DLSI_ACT_GRAD_CASE
@@ -4866,13 +4925,16 @@ DLSI_FN void dlsi_gemm_pack_span(const void *arg, size_t first, size_t count, in
 }
 DLSI_FN void dlsi_gemm_task(void *arg, int32_t task, int32_t thread) {
     const dlsi_gemm_job *job = (const dlsi_gemm_job *)arg;
-    const int32_t row = task / job->col_tasks, col = task % job->col_tasks;
-    const int32_t nr = DLSI_K_NR(job->cx), panels = dlsi_ceil_div(job->g.n, nr);
-    const int32_t i = dlsi_part(job->g.m, row, job->row_tasks);
-    const int32_t j = nr * dlsi_part(panels, col, job->col_tasks);
+    const int32_t row = task / job->col_tasks, i = dlsi_part(job->g.m, row, job->row_tasks);
+    int32_t j = 0;
     dlsi_gemm g = job->g;
     g.m = dlsi_part(g.m, row + 1, job->row_tasks) - i;
-    g.n = dlsi_min_i32(nr * dlsi_part(panels, col + 1, job->col_tasks), g.n) - j;
+    if (DLS_ENABLE_THREADS) {
+        const int32_t nr = DLSI_K_NR(job->cx), panels = dlsi_ceil_div(g.n, nr);
+        const int32_t col = task % job->col_tasks;
+        j = nr * dlsi_part(panels, col, job->col_tasks);
+        g.n = dlsi_min_i32(nr * dlsi_part(panels, col + 1, job->col_tasks), g.n) - j;
+    }
     g.a += i * g.a_row;
     g.c += i * g.ldc + j;
     if (g.bias != NULL) g.bias += j;
