@@ -2384,6 +2384,12 @@ DLS_API dls_status dls_node_infer(dls_node *node, dls_net *net, const dls_data *
 #else
 #define DLSI_PREFETCH(p) ((void)0)
 #endif
+#if defined(__GNUC__)
+#define DLSI_PREFETCH2(p) __builtin_prefetch(p, 0, 2)
+#define DLSI_OPAQUE(p) __asm__("" : "+r"(p)) /* the compiler forgets how p was made */
+#else
+#define DLSI_OPAQUE(p) ((void)0)
+#endif
 #define DLSI_FN static DLSI_UNUSED
 #define DLSI_ZERO(object) memset(&(object), 0, sizeof(object))
 
@@ -3113,16 +3119,20 @@ typedef struct dlsi_seg {
 } dlsi_seg;
 typedef struct dlsi_tile {
     const dls_real *a, *b;
-    dls_real *c;
+    dls_real *c, *fill; /* fill: where rows of B are copied to, close together; see tile_fill */
     const dlsi_seg *seg;
     const dls_real *bias; /* one per column, or NULL */
     const dls_real *res;  /* added to C after bias, laid out as C; or NULL */
     ptrdiff_t a_step;     /* between rows of A (k contiguous), or between k (rows contiguous) */
     ptrdiff_t b_step;     /* between k */
     ptrdiff_t ldc;
+    ptrdiff_t ahead;
+    ptrdiff_t a_run; /* from A of a tile to A of the next */
     int32_t segs, k, cols;
+    int32_t runs;    /* tiles of mr rows, one below the other; 0 is 1 */
     bool cont;       /* go on from C instead of 0 */
     bool last;       /* bias, res and clamp now */
+    bool clamps;     /* lo or hi is finite */
     dls_real lo, hi; /* clamp */
 } dlsi_tile;
 
@@ -3257,6 +3267,11 @@ DLSI_INLINE bool dlsi_act_clamp(dls_act act, dls_real *lo, dls_real *hi) {
     return act == DLS_ACT_NONE || act == DLS_ACT_RELU || act == DLS_ACT_RELU6;
 }
 
+DLSI_INLINE bool dlsi_clamps(dls_real lo, dls_real hi) { /* or both are infinite */
+    const dls_real huge = (dls_real)dlsi_bits_float(0x7F800000u);
+    return lo > -huge || hi < huge;
+}
+
 /* First output whose tap r lies inside x, and one past the last: i s + r d - p in [0, size). */
 DLSI_INLINE void dlsi_tap_range(int32_t size, int32_t out, int32_t r, int32_t s, int32_t d,
                                 int32_t p, int32_t *first, int32_t *end) {
@@ -3282,7 +3297,9 @@ DLSI_INLINE void dlsi_taps_inside(int32_t size, int32_t taps, int32_t i, int32_t
 /* Whether B is read where it is: in scalar code, or when too few rows of A would pay for packing.
    */
 DLSI_INLINE bool dlsi_gemm_direct(const dlsi_gemm *g, int32_t vw, int32_t mr) {
-    return !g->b_packed && g->b_col == 1 && (vw == 1 || (g->m <= mr && g->n % vw == 0));
+    const bool whole = g->n % vw == 0 || (vw == 16 && g->n < vw);
+    const bool near = g->n <= 2 * vw && g->b_k <= 4 * vw;
+    return !g->b_packed && g->b_col == 1 && (vw == 1 || (whole && g->m <= (near ? 5 * mr : mr)));
 }
 /* Whether A is copied, a block at a time: rows far apart, or at a stride that cache sets share.
    When sizes are asked before A is known, its strides are 0: assume so. */
@@ -3290,9 +3307,22 @@ DLSI_INLINE bool dlsi_gemm_copies(const dlsi_gemm *g, int32_t vw, int32_t mr, in
     if (vw == 1 || g->n <= nr) return false;
     return g->a_k == 0 || (g->a_k != 1 ? g->a_k > 2 * mr : g->a_row % 512 == 0);
 }
+/* Whether rows of A are so few that tiles are eight vectors wide. */
+DLSI_INLINE bool dlsi_gemm_wide(const dlsi_gemm *g, int32_t vw, int32_t wide_rows) {
+    return vw > 1 && g->a_k == 1 && g->m <= wide_rows;
+}
+/* Columns of B that are packed at once, then met by all rows of A at hand. */
+DLSI_INLINE int32_t dlsi_gemm_step(const dlsi_gemm *g, int32_t vw, int32_t wide_rows, int32_t nr) {
+    return vw == 1 ? DLSI_NC : dlsi_gemm_wide(g, vw, wide_rows) ? 8 * vw : nr;
+}
+/* Whether all rows of A are one block, so that a panel of B is packed, met once and forgotten. */
+DLSI_INLINE bool dlsi_gemm_once(const dlsi_gemm *g, int32_t vw, int32_t mr) {
+    return vw > 1 && g->m <= (DLSI_PANELS - 1) * mr; /* tiles may be one more than m / mr */
+}
 /* Reals of work for one block of B, packed. */
 DLSI_INLINE size_t dlsi_gemm_pack_reals(const dlsi_gemm *g, int32_t vw, int32_t mr, int32_t nr) {
-    const int32_t nc = dlsi_min_i32(g->n, DLSI_NC), kc = dlsi_min_i32(g->k, DLSI_KC);
+    const int32_t nc = dlsi_min_i32(g->n, dlsi_gemm_once(g, vw, mr) ? 8 * vw : DLSI_NC);
+    const int32_t kc = dlsi_min_i32(g->k, DLSI_KC);
     if (g->b_packed || dlsi_gemm_direct(g, vw, mr)) return 0;
     return (size_t)(dlsi_ceil_div(nc, nr) * nr) * (size_t)kc;
 }
@@ -3701,61 +3731,112 @@ DLSI_KFN dls_real DLSI_V(dot)(const dls_real *a, const dls_real *b, size_t n) {
 
 /* ---- Matrix product ---- */
 
-/* The tile. a_cols: rows of A are contiguous for one k; else k is contiguous for one row.
+/* The tile, and those below it: `runs` tiles against the same columns of B. a_cols: rows of A are
+   contiguous for one k; else k is contiguous for one row. fill: rows of B are copied on the way.
    After inlining with constant mr, nv the accumulators are registers. */
-DLSI_KINLINE void DLSI_V(tile)(const int mr, const int nv, const bool a_cols, const dlsi_tile *t) {
+#define DLSI_RUNS (DLSI_VW == 16)
+#define DLSI_NARROW (DLSI_VW == 16) /* rows of B may end with its columns; masks cost nothing */
+#define DLSI_FILL_AHEAD 16          /* rows of B, which may come from memory */
+#if DLSI_VW > 1
+#define DLSI_KEPT volatile
+#else
+#define DLSI_KEPT
+#endif
+DLSI_KINLINE void DLSI_V(tile)(const int mr, const int nv, const bool a_cols, const bool fill,
+                               const dlsi_tile *t) {
     DLSI_VF acc[DLSI_MR][DLSI_NV], bv[DLSI_NV], av;
     const int tail = t->cols - (nv - 1) * DLSI_VW;
     const ptrdiff_t a_step = t->a_step, b_step = t->b_step;
-    int i, j, e;
-    int32_t s, p;
-    dls_real *c;
-    DLSI_UNROLL for (i = 0; i < mr; i++) {
-        DLSI_UNROLL for (j = 0; j < nv; j++) {
-            c = t->c + i * t->ldc + j * DLSI_VW;
-            acc[i][j] = DLSI_SET(0.0f);
-            if (t->cont) acc[i][j] = j == nv - 1 ? DLSI_LDN(c, tail) : DLSI_LD(c);
+    const bool mask = a_cols || (nv == 1 && DLSI_NARROW);
+    const bool rows = DLSI_VW > 1 && !a_cols; /* one pointer for three of them, lest they spill */
+    const dls_real *row[(DLSI_MR + 2) / 3];
+    /* Kept in memory: compilers may choose vector registers, where these wait for the sums. */
+    const dlsi_tile *DLSI_KEPT kept = t;
+    DLSI_KEPT ptrdiff_t a_at = 0, c_at = 0;
+    DLSI_KEPT int32_t run = 0, s;
+    dls_real *to = fill ? t->fill : NULL;
+    int i, j;
+    int32_t p;
+    do {
+        dls_real *c = kept->c + c_at;
+        t = kept;
+        DLSI_UNROLL for (i = 0; i < mr; i++) {
+            DLSI_UNROLL for (j = 0; j < nv; j++) acc[i][j] = DLSI_SET(0.0f);
         }
-    }
-    for (s = 0; s < t->segs; s++) {
-        const dls_real *DLSI_RESTRICT a = t->a + t->seg[s].a, *DLSI_RESTRICT b = t->b + t->seg[s].b;
-        p = t->k;
-        if (DLSI_VW > 1 && nv == 1 && !a_cols) { /* else rows' addresses cost more than sums */
-            for (; p >= 4; p -= 4, a += 4, b += 4 * b_step) {
-                DLSI_UNROLL for (e = 0; e < 4; e++) {
-                    bv[0] = DLSI_LD(b + e * b_step);
-                    DLSI_UNROLL for (i = 0; i < mr; i++) acc[i][0] =
-                        DLSI_FMA(DLSI_SET(a[i * a_step + e]), bv[0], acc[i][0]);
+        if (t->cont) {
+            DLSI_UNROLL for (i = 0; i < mr; i++) {
+                DLSI_UNROLL for (j = 0; j < nv; j++) {
+                    const dls_real *from = c + i * t->ldc + j * DLSI_VW;
+                    acc[i][j] = j == nv - 1 ? DLSI_LDN(from, tail) : DLSI_LD(from);
                 }
             }
         }
-        for (; p > 0; p--) {
-            DLSI_UNROLL for (j = 0; j < nv; j++) bv[j] =
-                a_cols && j == nv - 1 ? DLSI_LDN(b + j * DLSI_VW, tail) : DLSI_LD(b + j * DLSI_VW);
-            DLSI_UNROLL for (i = 0; i < mr; i++) {
-                av = DLSI_SET(a_cols ? a[i] : a[i * a_step]);
-                DLSI_UNROLL for (j = 0; j < nv; j++) acc[i][j] = DLSI_FMA(av, bv[j], acc[i][j]);
+        for (s = 0; s < t->segs; s = s + 1) {
+            const dls_real *DLSI_RESTRICT a, *DLSI_RESTRICT b, *next;
+            ptrdiff_t ahead;
+            t = kept;
+            a = t->a + a_at + t->seg[s].a;
+            b = t->b + t->seg[s].b;
+            p = t->k;
+            next = a + t->a_run;
+            ahead = t->ahead;
+            DLSI_UNROLL for (i = 0; rows && i < mr; i += 3) {
+                row[i / 3] = a + i * a_step;
+                DLSI_OPAQUE(row[i / 3]);
             }
-            a += a_cols ? a_step : 1;
-            b += b_step;
-        }
-    }
-    DLSI_UNROLL for (i = 0; i < mr; i++) {
-        DLSI_UNROLL for (j = 0; j < nv; j++) {
-            const int n = j == nv - 1 ? tail : DLSI_VW;
-            DLSI_VF v = acc[i][j];
-            c = t->c + i * t->ldc + j * DLSI_VW;
-            if (t->last) {
-                if (t->bias != NULL) v = v + DLSI_LDN(t->bias + j * DLSI_VW, n);
-                if (t->res != NULL) v = v + DLSI_LDN(t->res + i * t->ldc + j * DLSI_VW, n);
-                v = DLSI_MIN(DLSI_SET(t->hi), DLSI_MAX(DLSI_SET(t->lo), v));
+            for (; p > 0; p--) {
+                DLSI_UNROLL for (j = 0; j < nv; j++) {
+                    bv[j] = mask && j == nv - 1 ? DLSI_LDN(b + j * DLSI_VW, tail)
+                                                : DLSI_LD(b + j * DLSI_VW);
+                    if (fill) {
+                        DLSI_PREFETCH(b + DLSI_FILL_AHEAD * b_step + j * DLSI_VW);
+                        DLSI_ST(to + j * DLSI_VW, bv[j]);
+                    }
+                }
+                DLSI_UNROLL for (i = 0; i < mr; i++) {
+                    av = DLSI_SET(a_cols ? a[i]
+                                  : rows ? row[i / 3][i % 3 * a_step]
+                                         : a[i * a_step]);
+                    DLSI_UNROLL for (j = 0; j < nv; j++) acc[i][j] = DLSI_FMA(av, bv[j], acc[i][j]);
+                }
+                if (rows && !fill) {
+                    DLSI_PREFETCH2(next);
+                    next += ahead;
+                }
+                a += a_cols ? a_step : 1;
+                DLSI_UNROLL for (i = 0; rows && i < mr; i += 3) row[i / 3]++;
+                b += b_step;
+                if (fill) to += DLSI_NR;
             }
-            if (j == nv - 1)
-                DLSI_STN(c, v, n);
-            else
-                DLSI_ST(c, v);
+            t = kept;
         }
-    }
+        c = t->c + c_at;
+        if (t->last && (t->bias != NULL || t->res != NULL || t->clamps)) {
+            const dls_real *res = t->res != NULL ? t->res + c_at : NULL;
+            DLSI_UNROLL for (j = 0; j < nv; j++) {
+                const int n = j == nv - 1 ? tail : DLSI_VW;
+                bv[j] = t->bias != NULL ? DLSI_LDN(t->bias + j * DLSI_VW, n) : DLSI_SET(-0.0f);
+                DLSI_UNROLL for (i = 0; i < mr; i++) {
+                    acc[i][j] = acc[i][j] + bv[j];
+                    if (res != NULL)
+                        acc[i][j] = acc[i][j] + DLSI_LDN(res + i * t->ldc + j * DLSI_VW, n);
+                    acc[i][j] = DLSI_MIN(DLSI_SET(t->hi), DLSI_MAX(DLSI_SET(t->lo), acc[i][j]));
+                }
+            }
+        }
+        DLSI_UNROLL for (i = 0; i < mr; i++) {
+            DLSI_UNROLL for (j = 0; j < nv; j++) {
+                dls_real *into = c + i * t->ldc + j * DLSI_VW;
+                if (j == nv - 1)
+                    DLSI_STN(into, acc[i][j], tail);
+                else
+                    DLSI_ST(into, acc[i][j]);
+            }
+        }
+        a_at = a_at + t->a_run;
+        c_at = c_at + mr * t->ldc;
+        run = run + 1;
+    } while (DLSI_RUNS && !fill && run < t->runs);
 }
 /* Few rows: eight vectors of columns at once, lest sums wait for themselves. group: from a panel of
    B to the next. */
@@ -3799,10 +3880,10 @@ DLSI_KFN void DLSI_V(tile_wides)(int32_t mr, const dlsi_tile *t, ptrdiff_t group
 }
 #define DLSI_TILE(mr, nv)                                                                          \
     DLSI_KFN void DLSI_V(tile_rows_##mr##_##nv)(const dlsi_tile *t) {                              \
-        DLSI_V(tile)(mr, nv, false, t);                                                            \
+        DLSI_V(tile)(mr, nv, false, false, t);                                                     \
     }                                                                                              \
     DLSI_KFN void DLSI_V(tile_cols_##mr##_##nv)(const dlsi_tile *t) {                              \
-        DLSI_V(tile)(mr, nv, true, t);                                                             \
+        DLSI_V(tile)(mr, nv, true, false, t);                                                      \
     }
 #define DLSI_TILE_CASE(way, mr, nv)                                                                \
     case mr * 8 + nv: DLSI_V(tile_##way##_##mr##_##nv)(t); break;
@@ -3841,6 +3922,11 @@ DLSI_KFN void DLSI_V(tile_rows)(int32_t mr, int32_t nv, const dlsi_tile *t) {
 }
 DLSI_KFN void DLSI_V(tile_cols)(int32_t mr, int32_t nv, const dlsi_tile *t) {
     switch (mr * 8 + nv) { DLSI_TILES(DLSI_TILE_CASE, cols) default : break; }
+}
+/* A whole tile whose rows of B, where they lie, are packed on the way. */
+DLSI_KFN void DLSI_V(tile_fill)(bool a_cols, const dlsi_tile *t) {
+    if (DLSI_FAST && a_cols) DLSI_V(tile)(DLSI_MR, DLSI_NV, true, true, t);
+    if (DLSI_FAST && !a_cols) DLSI_V(tile)(DLSI_MR, DLSI_NV, false, true, t);
 }
 /* Rows of the next tile when `left` remain: balanced, so that no thin tile is left over. There are
    no tiles of 9, 11 and 13 rows, to be quick to compile. */
@@ -3919,16 +4005,18 @@ DLSI_KFN void DLSI_V(copy_a)(const dlsi_gemm *g, const dls_real *a, const int32_
     }
 }
 
-/* A block of B in panels, or where it lies. */
+/* Columns of B in panels, or where they lie. */
 typedef struct DLSI_V(block) {
     const dls_real *panels; /* NULL: direct */
+    dls_real *fill;         /* the first tile is to make the panel; or NULL */
     ptrdiff_t panel;
     int32_t j, n, p, k; /* columns [j, j + n), products [p, p + k) */
 } DLSI_V(block);
 
-/* Rows of A from i0, panel by panel, against a block of B. */
+/* Rows of A from i0, panel by panel, against columns of B. */
 DLSI_KFN void DLSI_V(gemm_rows)(const dlsi_gemm *g, const DLSI_V(block) * b, int32_t i0,
-                                const int32_t *first, int32_t panels, const dls_real *a_copy) {
+                                const int32_t *first, int32_t panels, const dls_real *copy) {
+    const dls_real *a_copy = DLSI_VW > 1 ? copy : NULL; /* never in scalar code */
     const bool cols_of_a = g->a_k != 1;
     const bool onto = g->res == g->c && g->k > DLSI_KC; /* partial sums will overwrite the addend */
     const dlsi_seg whole = {0, 0};
@@ -3943,26 +4031,48 @@ DLSI_KFN void DLSI_V(gemm_rows)(const dlsi_gemm *g, const DLSI_V(block) * b, int
     t.last = b->p + b->k == g->k;
     t.lo = g->lo;
     t.hi = g->hi;
+    t.clamps = DLSI_VW == 1 || dlsi_clamps(t.lo, t.hi);
     t.a_step = cols_of_a ? g->a_k : g->a_row;
     if (a_copy != NULL) t.a_step = cols_of_a ? DLSI_MR : DLSI_KC + DLSI_VW;
     t.b_step = b->panels == NULL ? g->b_k : DLSI_NR;
-    for (i = 0; i < panels; i++) {
-        const int32_t row = i0 + first[i], mr = first[i + 1] - first[i];
-        const bool wide = DLSI_VW > 1 && !cols_of_a && mr <= DLSI_WIDE_ROWS;
-        t.a = g->a + row * g->a_row + b->p * g->a_k;
-        if (a_copy != NULL)
-            t.a = a_copy + (cols_of_a ? i * ((ptrdiff_t)b->k * DLSI_MR + DLSI_VW)
-                                      : (ptrdiff_t)first[i] * (DLSI_KC + DLSI_VW));
-        for (j = 0; j < b->n; j += t.cols) {
+    for (j = 0; j < b->n; j += t.cols) {
+        const bool wide = dlsi_gemm_wide(g, DLSI_VW, DLSI_WIDE_ROWS) && b->n - j >= 8 * DLSI_VW;
+        const bool runs = DLSI_RUNS && !wide;
+        nv = DLSI_V(tile_n)(b->n - j, &t.cols);
+        t.b = b->panels == NULL ? g->b + b->p * g->b_k + b->j + j
+                                : b->panels + j / DLSI_NR * b->panel + j % DLSI_NR;
+        t.bias = g->bias != NULL ? g->bias + b->j + j : NULL;
+        if (wide) t.cols = 8 * DLSI_VW;
+        for (i = 0; i < panels; i += t.runs) {
+            const int32_t row = i0 + first[i], mr = first[i + 1] - first[i];
             const ptrdiff_t at = row * g->ldc + b->j + j;
-            nv = DLSI_V(tile_n)(b->n - j, &t.cols);
-            t.b = b->panels == NULL ? g->b + b->p * g->b_k + b->j + j
-                                    : b->panels + j / DLSI_NR * b->panel + j % DLSI_NR;
+            t.a = g->a + row * g->a_row + b->p * g->a_k;
+            if (a_copy != NULL)
+                t.a = a_copy + (cols_of_a ? i * ((ptrdiff_t)b->k * DLSI_MR + DLSI_VW)
+                                          : (ptrdiff_t)first[i] * (DLSI_KC + DLSI_VW));
             t.c = g->c + at;
-            t.bias = g->bias != NULL ? g->bias + b->j + j : NULL;
             t.res = g->res != NULL && !onto ? g->res + at : NULL;
-            if (wide && b->n - j >= 8 * DLSI_VW) {
-                t.cols = 8 * DLSI_VW;
+            t.runs = 1;
+            while (runs && i + t.runs < panels && first[i + t.runs + 1] - first[i + t.runs] == mr)
+                t.runs++;
+            if (DLSI_VW > 1) {
+                const bool dense = g->a_k == 1 && g->a_row * 7 <= b->k * 8;
+                t.a_run = mr * g->a_row;
+                t.ahead = a_copy == NULL && dense && b->j + j == 0 ? 16 : 0;
+            }
+            if (a_copy != NULL)
+                t.a_run =
+                    cols_of_a ? (ptrdiff_t)b->k * DLSI_MR + DLSI_VW : mr * (DLSI_KC + DLSI_VW);
+            if (DLSI_FAST && i == 0 && b->fill != NULL) {
+                const dls_real *panel = t.b;
+                t.b = g->b + b->p * g->b_k + b->j;
+                t.b_step = g->b_k;
+                t.fill = b->fill;
+                t.runs = 1;
+                DLSI_V(tile_fill)(cols_of_a, &t);
+                t.b = panel;
+                t.b_step = DLSI_NR;
+            } else if (wide) {
                 DLSI_V(tile_wides)(mr, &t, b->panels == NULL ? DLSI_NR : b->panel);
             } else if (cols_of_a) {
                 DLSI_V(tile_cols)(mr, nv, &t);
@@ -3972,33 +4082,49 @@ DLSI_KFN void DLSI_V(gemm_rows)(const dlsi_gemm *g, const DLSI_V(block) * b, int
         }
     }
 }
-DLSI_KFN void DLSI_V(gemm)(const dlsi_gemm *g, dls_real *work) {
-    const bool direct = dlsi_gemm_direct(g, DLSI_VW, DLSI_MR);
-    dls_real *a_copy = work + dlsi_gemm_pack_reals(g, DLSI_VW, DLSI_MR, DLSI_NR);
+/* Rows of A, as many as stay in the second-level cache, meet B panel by panel. */
+DLSI_KFN void DLSI_V(gemm_block)(const dlsi_gemm *g, DLSI_V(block) b, int32_t end, dls_real *work) {
+    const bool packs = !g->b_packed && !dlsi_gemm_direct(g, DLSI_VW, DLSI_MR);
+    const bool once = dlsi_gemm_once(g, DLSI_VW, DLSI_MR);
+    const bool fills = packs && DLSI_FAST && g->b_col == 1 && g->m >= 2 * DLSI_MR;
+    const int32_t j0 = b.j, step = dlsi_gemm_step(g, DLSI_VW, DLSI_WIDE_ROWS, DLSI_NR);
+    dls_real *a_copy = work + dlsi_gemm_pack_reals(g, DLSI_VW, DLSI_MR, DLSI_NR), *to;
     int32_t first[DLSI_PANELS + 1], i, n, panels;
-    DLSI_V(block) b;
-    DLSI_ZERO(b);
     if (!dlsi_gemm_copies(g, DLSI_VW, DLSI_MR, DLSI_NR)) a_copy = NULL;
-    for (b.j = 0; b.j < g->n; b.j += b.n) {
-        b.n = dlsi_min_i32(DLSI_NC, g->n - b.j);
+    for (i = 0; i < g->m; i += n) {
+        n = dlsi_min_i32(DLSI_PANELS * DLSI_MR, g->m - i);
+        for (panels = 0, first[0] = 0; panels < DLSI_PANELS && first[panels] < n; panels++)
+            first[panels + 1] =
+                first[panels] +
+                (fills && i == 0 && panels == 0 ? DLSI_MR : DLSI_V(tile_m)(n - first[panels]));
+        n = first[panels]; /* fewer when scalar code ends in panels of one row */
+        if (a_copy != NULL)
+            DLSI_V(copy_a)(g, g->a + i * g->a_row + b.p * g->a_k, first, panels, b.k, a_copy);
+        for (b.j = j0; b.j < end; b.j += b.n) {
+            b.n = dlsi_min_i32(step, end - b.j);
+            b.fill = NULL;
+            to = once ? work : work + (b.j - j0) / DLSI_NR * b.panel;
+            if (g->b_packed) b.panels = g->b + b.j / DLSI_NR * b.panel + (ptrdiff_t)b.p * DLSI_NR;
+            if (packs) b.panels = to;
+            if (fills && i == 0 && b.n == DLSI_NR)
+                b.fill = to;
+            else if (packs && i == 0)
+                DLSI_V(pack)
+            (g->b + b.p * g->b_k + b.j * g->b_col, g->b_k, g->b_col, b.k, b.n, to, b.panel);
+            DLSI_V(gemm_rows)(g, &b, i, first, panels, a_copy);
+        }
+    }
+}
+DLSI_KFN void DLSI_V(gemm)(const dlsi_gemm *g, dls_real *work) {
+    DLSI_V(block) b;
+    int32_t end;
+    DLSI_ZERO(b);
+    for (b.j = 0; b.j < g->n; b.j = end) {
+        end = dlsi_min_i32(b.j + DLSI_NC, g->n);
         for (b.p = 0; b.p < g->k; b.p += b.k) {
-            const dls_real *from = g->b + b.p * g->b_k + b.j * g->b_col;
             b.k = dlsi_min_i32(DLSI_KC, g->k - b.p);
             b.panel = (ptrdiff_t)(g->b_packed ? g->k : b.k) * DLSI_NR;
-            b.panels = direct ? NULL : work;
-            if (g->b_packed)
-                b.panels = g->b + b.j / DLSI_NR * b.panel + (ptrdiff_t)b.p * DLSI_NR;
-            else if (!direct)
-                DLSI_V(pack)(from, g->b_k, g->b_col, b.k, b.n, work, b.panel);
-            for (i = 0; i < g->m; i += n) {
-                n = dlsi_min_i32(DLSI_PANELS * DLSI_MR, g->m - i);
-                for (panels = 0, first[0] = 0; panels < DLSI_PANELS && first[panels] < n; panels++)
-                    first[panels + 1] = first[panels] + DLSI_V(tile_m)(n - first[panels]);
-                n = first[panels]; /* fewer when scalar code ends in panels of one row */
-                from = g->a + i * g->a_row + b.p * g->a_k;
-                if (a_copy != NULL) DLSI_V(copy_a)(g, from, first, panels, b.k, a_copy);
-                DLSI_V(gemm_rows)(g, &b, i, first, panels, a_copy);
-            }
+            DLSI_V(gemm_block)(g, b, end, work);
         }
     }
 }
@@ -4075,6 +4201,7 @@ DLSI_KFN void DLSI_V(corr)(const dlsi_corr *g, int32_t y0, int32_t y1, int32_t p
     t.a = g->x;
     t.lo = g->lo;
     t.hi = g->hi;
+    t.clamps = DLSI_VW == 1 || dlsi_clamps(t.lo, t.hi);
     t.b_step = g->b_k;
     dlsi_tap_range(g->w, g->ow, 0, g->sw, g->dw, g->pl, &inner0, &unused);
     dlsi_tap_range(g->w, g->ow, g->kw - 1, g->sw, g->dw, g->pl, &unused, &inner1);
@@ -5167,6 +5294,10 @@ static const dlsi_kern DLSI_V(kern) = {DLSI_VW,
 #undef DLSI_TILES_MAKE
 #undef DLSI_DWX
 #undef DLSI_ROWS4
+#undef DLSI_RUNS
+#undef DLSI_FILL_AHEAD
+#undef DLSI_NARROW
+#undef DLSI_KEPT
 #undef DLSI_WIDE_ROWS
 #undef DLSI_ACT_CASE
 #undef DLSI_ACT_GRAD_CASE
@@ -5536,20 +5667,24 @@ typedef struct dlsi_gemm_job {
     dls_real *packed; /* B in panels, packed by all threads first; or NULL */
     dls_real *scratch;
     size_t scratch_reals; /* per thread */
-    int32_t rows, cols;   /* of a task */
-    int32_t col_tasks;
+    int32_t row_tasks, col_tasks;
     dls_ready_fn ready;
     void *ready_user;
 } dlsi_gemm_job;
 
-/* Whether all threads pack B together before they multiply. */
+#define DLSI_ROWS_ALONE 64 /* of A, for which a thread may pack all of B by itself */
+
+/* Where part i of n things in `parts` begins. */
+DLSI_INLINE int32_t dlsi_part(int32_t n, int32_t i, int32_t parts) {
+    return n / parts * i + dlsi_min_i32(i, n % parts);
+}
+/* Whether threads that share out rows of A may pack B together before they multiply. */
 DLSI_INLINE bool dlsi_gemm_shares(const dls_cx *cx, const dlsi_gemm *g) {
     return DLSI_K_VW(cx) > 1 && !g->b_packed && !dlsi_gemm_direct(g, DLSI_K_VW(cx), DLSI_K_MR(cx));
 }
 DLSI_FN size_t dlsi_gemm_shared_reals(const dls_cx *cx, const dlsi_gemm *g) {
     const int32_t nr = DLSI_K_NR(cx);
-    if (!dlsi_gemm_shares(cx, g)) return 0;
-    return (size_t)(dlsi_ceil_div(g->n, nr) * nr) * (size_t)g->k;
+    return dlsi_round_up((size_t)(dlsi_ceil_div(g->n, nr) * nr) * (size_t)g->k, 16);
 }
 /* Scratch of one thread that multiplies by itself. */
 DLSI_FN size_t dlsi_gemm_thread_reals(const dls_cx *cx, const dlsi_gemm *g) {
@@ -5561,10 +5696,12 @@ DLSI_FN size_t dlsi_gemm_thread_reals(const dls_cx *cx, const dlsi_gemm *g) {
 }
 DLSI_FN size_t dlsi_gemm_work(const dls_cx *cx, const dlsi_gemm *g) {
     const size_t threads = (size_t)dls_pool_threads(cx->pool);
+    const size_t alone = threads * dlsi_gemm_thread_reals(cx, g);
     dlsi_gemm own = *g;
-    own.b_packed = own.b_packed || dlsi_gemm_shares(cx, g);
-    return (dlsi_round_up(dlsi_gemm_shared_reals(cx, g), 16) +
-            threads * dlsi_gemm_thread_reals(cx, &own)) *
+    own.b_packed = true;
+    if (!dlsi_gemm_shares(cx, g)) return alone * sizeof(dls_real);
+    return dlsi_max_size(alone, dlsi_gemm_shared_reals(cx, g) +
+                                    threads * dlsi_gemm_thread_reals(cx, &own)) *
            sizeof(dls_real);
 }
 DLSI_FN void dlsi_gemm_pack_span(const void *arg, size_t first, size_t count, int32_t thread) {
@@ -5579,10 +5716,16 @@ DLSI_FN void dlsi_gemm_pack_span(const void *arg, size_t first, size_t count, in
 }
 DLSI_FN void dlsi_gemm_task(void *arg, int32_t task, int32_t thread) {
     const dlsi_gemm_job *job = (const dlsi_gemm_job *)arg;
-    const int32_t i = task / job->col_tasks * job->rows, j = task % job->col_tasks * job->cols;
+    const int32_t row = task / job->col_tasks, i = dlsi_part(job->g.m, row, job->row_tasks);
+    int32_t j = 0;
     dlsi_gemm g = job->g;
-    g.m = dlsi_min_i32(job->rows, g.m - i);
-    g.n = dlsi_min_i32(job->cols, g.n - j);
+    g.m = dlsi_part(g.m, row + 1, job->row_tasks) - i;
+    if (DLS_ENABLE_THREADS) {
+        const int32_t nr = DLSI_K_NR(job->cx), panels = dlsi_ceil_div(g.n, nr);
+        const int32_t col = task % job->col_tasks;
+        j = nr * dlsi_part(panels, col, job->col_tasks);
+        g.n = dlsi_min_i32(nr * dlsi_part(panels, col + 1, job->col_tasks), g.n) - j;
+    }
     g.a += i * g.a_row;
     g.c += i * g.ldc + j;
     if (g.bias != NULL) g.bias += j;
@@ -5598,39 +5741,45 @@ DLSI_FN void dlsi_gemm_task(void *arg, int32_t task, int32_t thread) {
     DLSI_K(job->cx, gemm, &g, job->scratch + (size_t)thread * job->scratch_reals);
     if (job->ready != NULL && g.m > 0) job->ready(job->ready_user, g.c, (size_t)g.m * (size_t)g.n);
 }
+/* How C is split: by columns, so that each thread packs its own of B; by rows where columns are few
+   or do not come out even, or A has far more rows. */
+DLSI_FN void dlsi_gemm_split(dlsi_gemm_job *job) {
+    const int32_t threads = dls_pool_threads(job->cx->pool), m = job->g.m, n = job->g.n;
+    const int32_t panels = dlsi_ceil_div(n, DLSI_K_NR(job->cx));
+    const int32_t uneven = dlsi_ceil_div(panels, threads) * threads - panels;
+    job->row_tasks = job->col_tasks = 1;
+    if (job->ready != NULL) { /* 128 KB each, still in the cache when ready looks at them */
+        job->row_tasks = dlsi_ceil_div(m, dlsi_max_i32(DLSI_K_MR(job->cx), 32768 / n));
+    } else if (threads > 1 && (m < 2 * threads || (uneven * 8 <= panels && m < 4 * n))) {
+        job->col_tasks = dlsi_min_i32(panels, panels >= 4 * threads ? 2 * threads : threads);
+    } else if (threads > 1) {
+        const int32_t most = dlsi_min_i32(4, m / (threads * DLSI_ROWS_ALONE));
+        job->row_tasks = threads * dlsi_max_i32(1, most);
+    }
+}
 /* The product, split over the pool. work: dlsi_gemm_work() bytes. ready (may be NULL) is told of
    every piece of C when it is done; C must then be packed. */
 DLSI_FN void dlsi_gemm_run(const dls_cx *cx, const dlsi_gemm *g, void *work, dls_ready_fn ready,
                            void *ready_user) {
-    const int32_t threads = dls_pool_threads(cx->pool), mr = DLSI_K_MR(cx), nr = DLSI_K_NR(cx);
     dlsi_gemm_job job;
     dlsi_gemm own = *g;
-    int32_t row_tasks;
     job.cx = cx;
     job.g = *g;
     job.packed = NULL;
     job.scratch = (dls_real *)work;
     job.ready = ready;
     job.ready_user = ready_user;
-    if (dlsi_gemm_shares(cx, g)) {
+    dlsi_gemm_split(&job);
+    if (dlsi_gemm_shares(cx, g) && job.row_tasks > 1 &&
+        (ready != NULL || g->m < job.row_tasks * DLSI_ROWS_ALONE)) {
         job.packed = (dls_real *)work;
-        job.scratch += dlsi_round_up(dlsi_gemm_shared_reals(cx, g), 16);
-        dlsi_par_spans(cx, (size_t)dlsi_ceil_div(g->n, nr), 1, dlsi_gemm_pack_span, &job);
+        job.scratch += dlsi_gemm_shared_reals(cx, g);
+        dlsi_par_spans(cx, (size_t)dlsi_ceil_div(g->n, DLSI_K_NR(cx)), 1, dlsi_gemm_pack_span,
+                       &job);
         own.b_packed = true;
     }
     job.scratch_reals = dlsi_gemm_thread_reals(cx, &own);
-    job.rows = g->m;
-    job.cols = dlsi_ceil_div(g->n, nr) * nr;
-    if (ready != NULL) { /* pieces of about 128 KB, still in the cache when ready looks at them */
-        job.rows = dlsi_max_i32(mr, 32768 / g->n / mr * mr);
-    } else if (threads > 1 && g->n >= 2 * threads * nr && g->m < 4 * g->n) {
-        job.cols = dlsi_ceil_div(dlsi_ceil_div(g->n, nr), 2 * threads) * nr;
-    } else if (threads > 1) {
-        job.rows = dlsi_max_i32(mr, dlsi_ceil_div(dlsi_ceil_div(g->m, mr), 4 * threads) * mr);
-    }
-    row_tasks = dlsi_ceil_div(g->m, dlsi_min_i32(job.rows, g->m));
-    job.col_tasks = dlsi_ceil_div(g->n, job.cols);
-    dls_parallel_for(cx->pool, row_tasks * job.col_tasks, dlsi_gemm_task, &job);
+    dls_parallel_for(cx->pool, job.row_tasks * job.col_tasks, dlsi_gemm_task, &job);
 }
 
 DLSI_FN void dlsi_gemm_from_desc(const dls_gemm_desc *d, dlsi_gemm *g) {
