@@ -16816,8 +16816,11 @@ DLSI_FN size_t dlsi_ses_put_op(dls_peer *p, dlsi_ses *s, unsigned char *to, size
 DLSI_FN void dlsi_ses_lost(dls_peer *p, dlsi_ses *s) {
     uint32_t ref[4];
     while (!s->has_lost && dls_flow_next_lost(&s->flow, ref)) {
-        const uint16_t back = (uint16_t)((ref[0] & 0xFFFFu) - s->control_first);
-        if (ref[0] >> 16 != 0 && back < s->control_sent) s->control_sent = back;
+        /* its first and the one after its last, from the first that has not arrived */
+        int16_t first = (int16_t)(uint16_t)((ref[0] & 0xFFFFu) - s->control_first);
+        const int16_t end = (int16_t)(uint16_t)((uint16_t)first + (ref[0] >> 16));
+        if (first < 0) first = 0;
+        if (first < end && first < (int32_t)s->control_sent) s->control_sent = (uint16_t)first;
         s->has_lost = ref[1] != 0;
         memcpy(s->lost, ref, sizeof ref);
     }
