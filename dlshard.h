@@ -1930,7 +1930,8 @@ typedef struct dls_peer_desc {
     int32_t ports_max;           /* 0: sessions_max + 4 */
     int32_t ops_max;             /* sends and receives under way at once; 0: 32, MCU 8 */
     int32_t window;              /* packets in flight on a lossy link, power of 2; 0: 512, MCU 8 */
-    int32_t control_bytes;       /* control messages waiting per session; 0: 2048, MCU 256 */
+    int32_t control_bytes;       /* control messages waiting per session; 0: 2048 (MCU 256) and 8
+                                    per device */
     int32_t relay_bytes;         /* packets a gateway holds; 0: 65536 with gateway */
     uint64_t heartbeat_us;       /* 0: 200 ms */
     uint64_t timeout_us;         /* silence after which a peer is lost; 0: 2 s */
@@ -1942,8 +1943,10 @@ typedef struct dls_peer_desc {
 
 /* Bytes an engine needs; 0 when the desc is out of range. Pure. */
 DLS_API size_t dls_peer_size(const dls_peer_desc *desc);
-/* Errors: DLS_E_ARG (limits; a coordinator without store; a key that is missing), DLS_E_NOT_FOUND
-   (id is not in the roster), DLS_E_MEMORY, DLS_E_FORMAT (stored), DLS_E_REFUSED (I am revoked). */
+/* Errors: DLS_E_ARG (limits; a coordinator without store; a key that is missing, or given without
+   roster), DLS_E_NOT_FOUND (id is not in the roster), DLS_E_MISMATCH (the roster has another key
+   for me), DLS_E_MEMORY, DLS_E_FORMAT (stored), DLS_E_REFUSED (I am revoked), DLS_E_IO (no random
+   numbers). */
 DLS_API dls_status dls_peer_init(dls_peer **peer, const dls_peer_desc *desc, void *mem,
                                  size_t bytes);
 /* Wipes keys. */
@@ -1975,7 +1978,8 @@ typedef struct dls_port_desc {
 #define DLS_PORT_BYTES(kind, mtu)                                                                  \
     ((kind) == DLS_PORT_PACKET ? (size_t)0 : 2 * DLS_COBS_BYTES((size_t)(mtu)) + 8)
 
-/* Returns the port's number, -1 when ports_max are open or the desc is out of range. */
+/* Returns the port's number, -1 when ports_max are open, no session is free for the call, or the
+   desc is out of range. */
 DLS_API int32_t dls_peer_port_open(dls_peer *peer, const dls_port_desc *desc, uint64_t now);
 /* The link broke or was closed: sessions over it are lost. */
 DLS_API void dls_peer_port_close(dls_peer *peer, int32_t port, uint64_t now);
@@ -2057,7 +2061,8 @@ DLS_API void dls_peer_view_again(dls_peer *peer);
    DLS_E_STATE (not newer), DLS_E_AUTH, DLS_E_FORMAT, DLS_E_LIMIT (devices_max), DLS_E_REFUSED (I am
    revoked). bytes must stay: peers that have an older one fetch it. */
 DLS_API dls_status dls_peer_roster(dls_peer *peer, const void *bytes, size_t count, uint64_t now);
-/* Where newer rosters from peers are kept; without, none is fetched. */
+/* Where the next newer roster from a peer is kept; without, none is fetched. Once one stands there
+   (DLS_PEER_ROSTER), give other memory for the one after it. */
 DLS_API void dls_peer_roster_space(dls_peer *peer, void *mem, size_t bytes);
 
 /* ---- Messages: memory to memory, matched by rank and tag, in order per rank and tag ---- */
@@ -16714,6 +16719,7 @@ DLS_API void dls_flow_report(const dls_flow *f, dls_flow_stats *to) {
 #define DLSI_SES_MAX 2048u /* an index is the session's number and how often it was used */
 #define DLSI_CALLS_MAX 10  /* unanswered INITs before a session is given up */
 #define DLSI_CLEAR_CHUNK 1048576u
+#define DLSI_NEVER ((uint64_t)1 << 60) /* us; sums of a few do not overflow */
 
 enum { DLSI_OP_FREE = 0, DLSI_OP_SEND, DLSI_OP_RECV };
 /* matched, of a send: a want for it is here; of a receive: its WANT was sent. begun: its first
@@ -16741,14 +16747,17 @@ typedef struct dlsi_ses {
     unsigned char *control;
     uint64_t heard, spoke, again, since;
     uint32_t index, their_index, boot, epoch;
-    uint32_t routes;  /* sum of the ROUTES said last */
-    uint32_t lost[4]; /* ref of a packet to be made again, when has_lost */
+    uint32_t routes_sum; /* of the ROUTES said last */
+    uint32_t lost[4];    /* ref of a packet to be made again, when has_lost */
     int32_t rank, port, via, hand;
     uint16_t control_used, control_count, control_sent, control_first, control_expected;
     uint16_t wants, wants_max, calls; /* receives asked for and not begun; most that they keep */
     dls_addr addr;
     uint8_t state, pattern, answer; /* answer: bytes of a RESP that waits in control */
     bool lossy, clear, hello, ping, has_lost, cookie, turn;
+    bool shut;   /* its flow let nothing more out */
+    bool full;   /* something that must be said did not fit: the session is given up */
+    bool routes; /* the neighbour is to hear of our routes */
     unsigned char cookie16[16];
 } dlsi_ses;
 typedef struct dlsi_hand { /* a handshake we began */
@@ -16821,9 +16830,8 @@ struct dls_peer {
         int32_t port; /* -1: none waits */
     } reply;
     dlsi_view view, accepted, arriving; /* decided; last one I proposed or accepted; parts */
-    uint64_t elect_at, settle_at, ticked;
-    uint32_t arrived, term, voted, leader,
-        again; /* again: number of a view that must be replaced */
+    uint64_t elect_at, settle_at, seen; /* seen: the last tick */
+    uint32_t arrived, term, voted, leader, again; /* again: a view that must be replaced */
     uint8_t role, events, my_role;
     bool leaving, pending, routes_due, store_failed;
 };
@@ -16833,6 +16841,7 @@ DLSI_FN dls_status dlsi_views_open(dls_peer *p);
 DLSI_FN void dlsi_views_changed(dls_peer *p);
 DLSI_FN void dlsi_views_hello(dls_peer *p, int32_t rank);
 DLSI_FN size_t dlsi_relay_put(dls_peer *p, int32_t i, unsigned char *to, size_t max, uint64_t now);
+DLSI_FN void dlsi_relay_drop(dls_peer *p, int32_t i);
 DLSI_FN dls_status dlsi_peer_packet(dls_peer *p, int32_t port, int32_t via, const dls_addr *from,
                                     unsigned char *packet, size_t n, uint64_t now);
 
@@ -16846,10 +16855,13 @@ DLSI_FN dls_peer_desc dlsi_peer_desc(const dls_peer_desc *desc) {
     d.ports_max = dlsi_or(d.ports_max, d.sessions_max + 4);
     d.ops_max = dlsi_or(d.ops_max, DLSI_HOSTED ? 32 : 8);
     d.window = dlsi_or(d.window, DLSI_HOSTED ? 512 : 8);
-    d.control_bytes = dlsi_or(d.control_bytes, DLSI_HOSTED ? 2048 : 256);
+    if (d.control_bytes == 0) /* a view of all devices, and then some */
+        d.control_bytes = dlsi_min_i32((DLSI_HOSTED ? 2048 : 256) + 8 * d.devices_max, 65535);
     d.relay_bytes = dlsi_or(d.relay_bytes, d.gateway ? 65536 : 0);
     if (d.heartbeat_us == 0) d.heartbeat_us = 200000;
     if (d.timeout_us == 0) d.timeout_us = 2000000;
+    d.heartbeat_us = dlsi_min_u64(d.heartbeat_us, DLSI_NEVER);
+    d.timeout_us = dlsi_min_u64(d.timeout_us, DLSI_NEVER);
     return d;
 }
 DLSI_FN bool dlsi_peer_good(const dls_peer_desc *d) {
@@ -16857,7 +16869,7 @@ DLSI_FN bool dlsi_peer_good(const dls_peer_desc *d) {
     return d->size >= 1 && d->size <= 1024 && d->devices_max >= d->size && d->devices_max <= 1024 &&
            d->sessions_max >= 1 && d->sessions_max <= (int32_t)DLSI_SES_MAX && d->ports_max >= 1 &&
            d->ports_max <= 4096 && d->ops_max >= 1 && d->ops_max <= 65535 && d->window >= 4 &&
-           d->window <= 65536 && (d->window & (d->window - 1)) == 0 && d->control_bytes >= 128 &&
+           d->window <= 32768 && (d->window & (d->window - 1)) == 0 && d->control_bytes >= 128 &&
            d->control_bytes <= 65535 && d->relay_bytes >= 0 && d->relay_bytes <= 0x1000000;
 }
 DLSI_FN dls_peer *dlsi_peer_layout(dlsi_layout *l, const dls_peer_desc *d) {
@@ -16958,6 +16970,7 @@ DLSI_FN dls_status dlsi_peer_keys(dls_peer *p) {
     dls_status st;
     p->cookie.since = 0;
     if (d->psk == NULL) return DLS_OK;
+    if (d->roster == NULL) return DLS_E_ARG; /* whose keys? */
     memcpy(p->psk, d->psk, 32);
     if (d->root != NULL) memcpy(p->root, d->root, 32);
     if (d->secret != NULL) {
@@ -16966,7 +16979,7 @@ DLSI_FN dls_status dlsi_peer_keys(dls_peer *p) {
     } else if (!dlsi_peer_small(p, p->me)) {
         return DLS_E_ARG;
     }
-    if (!dlsi_peer_small(p, p->me) && p->desc.roster != NULL &&
+    if (!dlsi_peer_small(p, p->me) &&
         !dls_equal(p->public_key, p->member[p->me].device.public_key, 32))
         return DLS_E_MISMATCH; /* the roster has another key for me */
     st = dls_random(random, sizeof random);
@@ -17042,23 +17055,16 @@ DLSI_FN bool dlsi_ses_say(dls_peer *p, dlsi_ses *s, dls_control_type type, const
     s->control_count++;
     return true;
 }
+/* Queues one for which the other side would wait for ever. */
+DLSI_FN void dlsi_ses_tell(dls_peer *p, dlsi_ses *s, dls_control_type type, const void *payload,
+                           size_t bytes) {
+    if (!dlsi_ses_say(p, s, type, payload, bytes)) s->full = true;
+}
 /* Bytes of the first n messages of the queue. */
 DLSI_FN size_t dlsi_ses_control_at(const dlsi_ses *s, uint32_t n) {
     size_t at = 0;
     for (; n > 0; n--) at += 4 + dlsi_load16(s->control + at + 2);
     return at;
-}
-/* Messages before number `end` have arrived. */
-DLSI_FN void dlsi_ses_control_gone(dlsi_ses *s, uint32_t end) {
-    const uint16_t n = (uint16_t)(end - s->control_first);
-    size_t at;
-    if (n == 0 || n > s->control_sent) return;
-    at = dlsi_ses_control_at(s, n);
-    s->control_used = (uint16_t)(s->control_used - at);
-    memmove(s->control, s->control + at, s->control_used);
-    s->control_first = (uint16_t)(s->control_first + n);
-    s->control_count = (uint16_t)(s->control_count - n);
-    s->control_sent = (uint16_t)(s->control_sent - n);
 }
 /* Longest payload of a control message that surely fits a packet, behind an ack. */
 DLSI_FN size_t dlsi_ses_message_most(const dls_peer *p, const dlsi_ses *s) {
@@ -17096,7 +17102,7 @@ DLSI_FN void dlsi_op_refuse(dls_peer *p, int32_t rank, uint32_t want, dls_status
     unsigned char payload[5];
     dlsi_store32(payload, want);
     payload[4] = (unsigned char)why;
-    if (s != NULL) (void)dlsi_ses_say(p, s, DLS_CONTROL_REFUSE, payload, sizeof payload);
+    if (s != NULL) dlsi_ses_tell(p, s, DLS_CONTROL_REFUSE, payload, sizeof payload);
 }
 /* The oldest op of a rank and tag that is not matched yet, -1: none. */
 DLSI_FN int32_t dlsi_op_oldest(const dls_peer *p, int32_t kind, int32_t rank, uint32_t tag,
@@ -17150,6 +17156,19 @@ DLSI_FN void dlsi_op_ask(dls_peer *p, int32_t rank) {
         s->wants++;
     }
 }
+/* Messages before number `end` have arrived: room for receives that found none. */
+DLSI_FN void dlsi_ses_control_gone(dls_peer *p, dlsi_ses *s, uint32_t end) {
+    const uint16_t n = (uint16_t)(end - s->control_first);
+    size_t at;
+    if (n == 0 || n > s->control_sent) return;
+    at = dlsi_ses_control_at(s, n);
+    s->control_used = (uint16_t)(s->control_used - at);
+    memmove(s->control, s->control + at, s->control_used);
+    s->control_first = (uint16_t)(s->control_first + n);
+    s->control_count = (uint16_t)(s->control_count - n);
+    s->control_sent = (uint16_t)(s->control_sent - n);
+    dlsi_op_ask(p, s->rank);
+}
 /* A receive has begun, or never will: the peer keeps its want no longer. */
 DLSI_FN void dlsi_op_begun(dls_peer *p, dlsi_op *o) {
     dlsi_ses *s = dlsi_peer_ses(p, o->rank);
@@ -17162,8 +17181,10 @@ DLSI_FN void dlsi_op_begun(dls_peer *p, dlsi_op *o) {
 /* The receive that a chunk names, NULL: it is over. */
 DLSI_FN dlsi_op *dlsi_op_wanted(dls_peer *p, int32_t rank, uint32_t want) {
     dlsi_op *o = &p->op[(want & 0xFFFFu) % (uint32_t)p->desc.ops_max];
-    return o->kind == DLSI_OP_RECV && o->status < 0 && o->rank == rank && o->want == want ? o
-                                                                                          : NULL;
+    return o->kind == DLSI_OP_RECV && o->status < 0 && o->matched && o->rank == rank &&
+                   o->want == want
+               ? o
+               : NULL;
 }
 DLSI_FN dlsi_op *dlsi_op_sending(dls_peer *p, int32_t rank, uint32_t want) {
     int32_t i;
@@ -17269,14 +17290,17 @@ DLSI_FN void dlsi_ses_end(dls_peer *p, int32_t i, dls_status why) {
     dlsi_ses_drop_hand(p, s);
     if (s->via < 0 && p->port[s->port].ses == i) {
         p->port[s->port].ses = -1;
+        for (k = 0; k < p->desc.sessions_max; k++) /* the one it was to replace */
+            if (p->ses[k].state != DLSI_SES_FREE && p->ses[k].via < 0 && p->ses[k].port == s->port)
+                p->port[s->port].ses = k;
         p->port[s->port].done = p->port[s->port].desc.kind == DLS_PORT_STREAM;
     }
     for (k = 0; k < p->desc.sessions_max; k++)
         if (p->ses[k].state != DLSI_SES_FREE && p->ses[k].via == i) dlsi_ses_end(p, k, why);
     for (k = 0; k < p->count; k++)
         if (p->member[k].route == i) p->member[k].route = -1;
+    dlsi_relay_drop(p, i);
     p->routes_due = true;
-    if (rank < 0) return;
     if (why != DLS_OK) p->member[rank].status = (uint8_t)why;
     if (p->member[rank].ses != i) return;
     p->member[rank].ses = -1;
@@ -17386,19 +17410,25 @@ DLSI_FN size_t dlsi_init_write(dls_peer *p, const dlsi_ses *s, dls_noise *noise,
     if (s->cookie) dls_mac2(to + 92, s->cookie16, to, 92);
     return DLS_INIT_BYTES;
 }
+/* How long to wait for the answer to an INIT: longer each time, since each makes the answers to
+   those before it worthless. Streams lose nothing. */
+DLSI_FN uint64_t dlsi_ses_patience(dls_peer *p, const dlsi_ses *s) {
+    if (!s->lossy) return p->desc.timeout_us;
+    return dlsi_peer_jitter(p, (p->desc.heartbeat_us + 1) / 2 << (s->calls < 4 ? s->calls / 2 : 2));
+}
 /* The INIT of a session that calls, when it is time for one. */
 DLSI_FN size_t dlsi_ses_call(dls_peer *p, int32_t i, unsigned char *to, uint64_t now) {
     dlsi_ses *s = &p->ses[i];
     size_t n = 0;
     int32_t k;
     if (now < s->again) return 0;
-    if (s->calls >= DLSI_CALLS_MAX) {
+    if (s->calls >= (s->lossy ? DLSI_CALLS_MAX : 1)) {
         p->member[s->rank].again = now + dlsi_peer_jitter(p, p->desc.heartbeat_us);
         dlsi_ses_end(p, i, DLS_E_TIMEOUT);
         return 0;
     }
     s->pattern = dlsi_peer_pattern(p, s->rank);
-    s->again = now + dlsi_peer_jitter(p, p->desc.heartbeat_us / (s->calls < 2 ? 2 : 1));
+    s->again = dlsi_later(now, dlsi_ses_patience(p, s));
     s->calls++;
     if (s->pattern == 0) return dlsi_init_write(p, s, NULL, p->group, to);
     for (k = 0; s->hand < 0 && k < p->hands; k++)
@@ -17477,6 +17507,19 @@ DLSI_FN void dlsi_ses_keys(dlsi_ses *s, dls_noise *noise) {
     dls_wipe(mine, sizeof mine);
     dls_wipe(theirs, sizeof theirs);
 }
+/* The session that a plain call has opened already: an INIT that was sent again. Keyed ones never
+   match: their answers hold for one INIT alone. */
+DLSI_FN int32_t dlsi_init_again(const dls_peer *p, const dls_init_head *h, uint32_t boot,
+                                int32_t port, int32_t via) {
+    int32_t i;
+    for (i = 0; h->pattern == 0 && i < p->desc.sessions_max; i++) {
+        const dlsi_ses *s = &p->ses[i];
+        if (s->state >= DLSI_SES_HALF && p->member[s->rank].device.id == h->id &&
+            s->their_index == h->index && s->boot == boot && s->port == port && s->via == via)
+            return i;
+    }
+    return -1;
+}
 DLSI_FN dls_status dlsi_init_take(dls_peer *p, const unsigned char *packet, size_t n, int32_t port,
                                   int32_t via, const dls_addr *from, uint64_t now) {
     unsigned char payload[12];
@@ -17498,10 +17541,14 @@ DLSI_FN dls_status dlsi_init_take(dls_peer *p, const unsigned char *packet, size
     }
     if (st == DLS_OK && !dlsi_init_fresh(&p->member[rank], payload)) st = DLS_E_STATE;
     if (st != DLS_OK) return st;
-    while ((i = dlsi_ses_find(p, DLSI_SES_CALLING, rank)) >= 0 ||
-           (i = dlsi_ses_find(p, DLSI_SES_HALF, rank)) >= 0)
-        dlsi_ses_end(p, i, DLS_E_PEER);
-    i = dlsi_ses_make(p, DLSI_SES_HALF, rank, port, via, now);
+    i = dlsi_init_again(p, &h, dlsi_load32(payload + 4), port, via);
+    if (i >= 0 && p->ses[i].state != DLSI_SES_HALF) return DLS_E_STATE;
+    if (i < 0) {
+        while ((i = dlsi_ses_find(p, DLSI_SES_CALLING, rank)) >= 0 ||
+               (i = dlsi_ses_find(p, DLSI_SES_HALF, rank)) >= 0)
+            dlsi_ses_end(p, i, DLS_E_PEER);
+        i = dlsi_ses_make(p, DLSI_SES_HALF, rank, port, via, now);
+    }
     if (i < 0) return DLS_E_LIMIT;
     s = &p->ses[i];
     s->pattern = h.pattern;
@@ -17518,8 +17565,8 @@ DLSI_FN dlsi_ses *dlsi_ses_at(dls_peer *p, uint32_t index) {
     dlsi_ses *s = &p->ses[(index & 2047u) % (uint32_t)p->desc.sessions_max];
     return s->index == index && s->state != DLSI_SES_FREE ? s : NULL;
 }
-DLSI_FN dls_status dlsi_resp_take(dls_peer *p, const unsigned char *packet, size_t n,
-                                  uint64_t now) {
+DLSI_FN dls_status dlsi_resp_take(dls_peer *p, const unsigned char *packet, size_t n, int32_t port,
+                                  int32_t via, uint64_t now) {
     unsigned char payload[12], mac[16];
     dls_init_head h;
     dls_status st = dls_init_head_read(&h, packet, n);
@@ -17527,7 +17574,7 @@ DLSI_FN dls_status dlsi_resp_take(dls_peer *p, const unsigned char *packet, size
     size_t got = 0;
     if (st != DLS_OK) return st;
     if (s == NULL || s->state != DLSI_SES_CALLING || s->pattern != h.pattern || s->calls == 0 ||
-        p->member[s->rank].device.id != h.id)
+        s->port != port || s->via != via || p->member[s->rank].device.id != h.id)
         return DLS_E_STATE;
     memcpy(payload, packet + 16, sizeof payload);
     if (h.pattern != 0) {
@@ -17604,9 +17651,14 @@ DLSI_FN size_t dlsi_ses_put_control(dlsi_ses *s, unsigned char *to, size_t max, 
     s->control_sent = (uint16_t)(s->control_sent + n);
     return 5 + bytes;
 }
+/* Whether an ack that is not due yet may ride along: there is one, and something of our own that
+   need not fill the packet. Packets for others can't be cut, they go without. */
+DLSI_FN bool dlsi_ses_may_ack(const dls_peer *p, const dlsi_ses *s) {
+    return s->flow.ack_wait > 0 &&
+           (s->control_sent < s->control_count || s->has_lost || dlsi_ses_next_op(p, s) >= 0);
+}
 DLSI_FN size_t dlsi_ses_put_ack(dlsi_ses *s, unsigned char *to, size_t max, uint64_t now) {
     dls_frame f;
-    if (max < 16) return 0;
     DLSI_ZERO(f);
     f.kind = DLS_FRAME_ACK;
     f.bytes = dls_flow_ack_write(&s->flow, to + 2, dlsi_min_size(max - 2, 255), now);
@@ -17627,14 +17679,21 @@ DLSI_FN size_t dlsi_ses_put_chunk(const dlsi_op *o, uint32_t at, uint32_t n, uns
 }
 DLSI_FN size_t dlsi_ses_put_lost(dls_peer *p, dlsi_ses *s, unsigned char *to, size_t max,
                                  uint32_t *ref) {
-    const uint32_t i = (s->lost[1] & 0xFFFFu) - 1;
-    const dlsi_op *o = &p->op[i];
-    if (9 + (size_t)s->lost[3] > max) return 0;
-    s->has_lost = false;
-    if (o->kind != DLSI_OP_SEND || o->status >= 0 || (o->order & 0xFFFFu) != s->lost[1] >> 16)
-        return 0; /* it is over */
-    memcpy(ref + 1, s->lost + 1, 3 * sizeof *ref);
-    return dlsi_ses_put_chunk(o, s->lost[2], s->lost[3], to);
+    const dlsi_op *o = &p->op[(s->lost[1] & 0xFFFFu) - 1];
+    uint32_t n;
+    if (max <= 9) return 0;
+    if (o->kind != DLSI_OP_SEND || o->status >= 0 || (o->order & 0xFFFFu) != s->lost[1] >> 16) {
+        s->has_lost = false; /* it is over */
+        return 0;
+    }
+    n = (uint32_t)dlsi_min_size(s->lost[3], max - 9);
+    ref[1] = s->lost[1];
+    ref[2] = s->lost[2];
+    ref[3] = n;
+    s->lost[2] += n; /* what is in front now may leave less room than there was */
+    s->lost[3] -= n;
+    s->has_lost = s->lost[3] > 0;
+    return dlsi_ses_put_chunk(o, ref[2], n, to);
 }
 DLSI_FN size_t dlsi_ses_put_op(dls_peer *p, dlsi_ses *s, unsigned char *to, size_t max,
                                uint32_t *ref) {
@@ -17658,8 +17717,11 @@ DLSI_FN size_t dlsi_ses_put_op(dls_peer *p, dlsi_ses *s, unsigned char *to, size
 DLSI_FN void dlsi_ses_lost(dls_peer *p, dlsi_ses *s) {
     uint32_t ref[4];
     while (!s->has_lost && dls_flow_next_lost(&s->flow, ref)) {
-        const uint16_t back = (uint16_t)((ref[0] & 0xFFFFu) - s->control_first);
-        if (ref[0] >> 16 != 0 && back < s->control_sent) s->control_sent = back;
+        /* its first and the one after its last, from the first that has not arrived */
+        int16_t first = (int16_t)(uint16_t)((ref[0] & 0xFFFFu) - s->control_first);
+        const int16_t end = (int16_t)(uint16_t)((uint16_t)first + (ref[0] >> 16));
+        if (first < 0) first = 0;
+        if (first < end && first < (int32_t)s->control_sent) s->control_sent = (uint16_t)first;
         s->has_lost = ref[1] != 0;
         memcpy(s->lost, ref, sizeof ref);
     }
@@ -17677,36 +17739,31 @@ DLSI_FN size_t dlsi_ses_put_rest(dls_peer *p, int32_t i, unsigned char *to, size
     if (n == 0 && !s->turn) n = dlsi_relay_put(p, i, to, max, now);
     return n;
 }
-/* Whether a packet would carry more than an ack: then one may ride along. */
-DLSI_FN bool dlsi_ses_has_more(const dls_peer *p, int32_t i) {
-    const dlsi_ses *s = &p->ses[i];
-    return s->ping || s->has_lost || s->control_sent < s->control_count ||
-           dlsi_ses_next_op(p, s) >= 0;
-}
 /* Frames of one packet; *elicits: more than an ack. 0: nothing to say now. */
 DLSI_FN size_t dlsi_ses_frames(dls_peer *p, int32_t i, unsigned char *to, size_t max, bool *elicits,
                                uint32_t *ref, uint64_t now) {
     dlsi_ses *s = &p->ses[i];
     size_t n = 0, ack = 0;
-    bool room = true, due = false;
+    bool room = true;
     memset(ref, 0, 4 * sizeof *ref);
     if (s->lossy) {
         dlsi_ses_lost(p, s);
         room = dls_flow_room(&s->flow, now) > 0;
-        due = dls_flow_ack_due(&s->flow, now);
-        if (due || (room && dlsi_ses_has_more(p, i))) ack = dlsi_ses_put_ack(s, to, max, now);
+        s->shut = !room;
+        if (dls_flow_ack_due(&s->flow, now) || (room && dlsi_ses_may_ack(p, s)))
+            ack = dlsi_ses_put_ack(s, to, max / 4, now);
     }
     n = ack;
     if (room) {
         n += dlsi_ses_put_control(s, to + n, max - n, ref);
         if (s->has_lost) n += dlsi_ses_put_lost(p, s, to + n, max - n, ref);
-        if (!s->has_lost && ref[1] == 0) n += dlsi_ses_put_rest(p, i, to + n, max - n, ref, now);
+        if (ref[1] == 0 && !s->has_lost) n += dlsi_ses_put_rest(p, i, to + n, max - n, ref, now);
         if (n == ack && (s->ping || (s->lossy && dls_flow_probe(&s->flow))))
             to[n++] = DLS_FRAME_PING;
     }
     *elicits = n > ack;
     if (n > ack) s->ping = false;
-    return n > ack || due ? n : 0;
+    return n;
 }
 /* A whole packet of a session, at most max bytes; 0: none now. */
 DLSI_FN size_t dlsi_ses_packet(dls_peer *p, int32_t i, unsigned char *to, size_t max,
@@ -17743,7 +17800,7 @@ DLSI_FN size_t dlsi_ses_packet(dls_peer *p, int32_t i, unsigned char *to, size_t
     if (s->lossy)
         dls_flow_sent(&s->flow, number, (uint32_t)n, elicits, ref, now);
     else if (ref[0] != 0)
-        dlsi_ses_control_gone(s, (ref[0] & 0xFFFFu) + (ref[0] >> 16));
+        dlsi_ses_control_gone(p, s, (ref[0] & 0xFFFFu) + (ref[0] >> 16));
     if (elicits) s->spoke = now;
     return n;
 }
@@ -17759,6 +17816,19 @@ DLSI_FN size_t dlsi_relay_head(unsigned char *to, uint32_t hops, uint32_t from, 
     f.b = whom;
     dls_frame_write(&f, to);
     return 10;
+}
+/* Packets that wait for a session which is over. */
+DLSI_FN void dlsi_relay_drop(dls_peer *p, int32_t i) {
+    int32_t at = 0;
+    while (at < p->relay_used) {
+        const int32_t size = 4 + (int32_t)dlsi_load16(p->relay + at);
+        if ((int32_t)dlsi_load16(p->relay + at + 2) != i) {
+            at += size;
+            continue;
+        }
+        p->relay_used -= size;
+        memmove(p->relay + at, p->relay + at + size, (size_t)(p->relay_used - at));
+    }
 }
 /* One packet for others behind this session: one that was passed to us, or one of a session whose
    way it is. */
@@ -17800,14 +17870,16 @@ DLSI_FN void dlsi_relay_take(dls_peer *p, int32_t i, const dls_frame *f, unsigne
     next = p->member[rank].ses >= 0 && p->ses[p->member[rank].ses].via < 0 ? p->member[rank].ses
                                                                            : p->member[rank].route;
     if (next < 0 || next == i || p->relay_used + need > p->desc.relay_bytes) return;
+    if (f->bytes + DLSI_RELAY_BYTES > (size_t)p->port[p->ses[next].port].desc.mtu) return;
     dlsi_store16(p->relay + p->relay_used, (uint32_t)(need - 4));
     dlsi_store16(p->relay + p->relay_used + 2, (uint32_t)next);
     (void)dlsi_relay_head(p->relay + p->relay_used + 4, f->hops - 1u, f->a, f->b);
     memcpy(p->relay + p->relay_used + 14, body, f->bytes);
     p->relay_used += need;
 }
-/* Tells a neighbour whom I can pass packets on to: not itself, not those it told me of. */
-DLSI_FN void dlsi_routes_say(dls_peer *p, int32_t i) {
+/* Tells a neighbour whom I can pass packets on to: not itself, not those it told me of. False: its
+   queue has no room now. */
+DLSI_FN bool dlsi_routes_say(dls_peer *p, int32_t i) {
     unsigned char *to = p->ses[i].control + p->ses[i].control_used + 4;
     const size_t room = (size_t)p->desc.control_bytes - p->ses[i].control_used;
     size_t n = 0;
@@ -17822,20 +17894,23 @@ DLSI_FN void dlsi_routes_say(dls_peer *p, int32_t i) {
                 : 0;
         if (k == p->me || k == p->ses[i].rank || mtu < DLS_MTU_LEAST) continue;
         if (!direct && (m->route == i || m->hops + 1 >= DLSI_HOPS)) continue;
-        if (n + 7 + 4 > room || n + 7 > dlsi_ses_message_most(p, &p->ses[i])) break;
+        if (n + 7 > dlsi_ses_message_most(p, &p->ses[i])) break;
+        if (n + 7 + 4 > room) return false;
         dlsi_store32(to + n, m->device.id);
         to[n + 4] = direct ? 1 : (unsigned char)(m->hops + 1);
         dlsi_store16(to + n + 5, dlsi_min_u32(mtu, 65535));
         n += 7;
     }
-    if (dls_crc32c(1, to, n) == p->ses[i].routes) return; /* as it knows */
-    if (dlsi_ses_say(p, &p->ses[i], DLS_CONTROL_ROUTES, to, n))
-        p->ses[i].routes = dls_crc32c(1, to, n);
+    if (dls_crc32c(1, to, n) == p->ses[i].routes_sum) return true; /* as it knows */
+    if (!dlsi_ses_say(p, &p->ses[i], DLS_CONTROL_ROUTES, to, n)) return false;
+    p->ses[i].routes_sum = dls_crc32c(1, to, n);
+    return true;
 }
 DLSI_FN void dlsi_routes_take(dls_peer *p, int32_t i, const unsigned char *list, size_t n) {
     const uint32_t own = (uint32_t)(p->port[p->ses[i].port].desc.mtu - DLSI_RELAY_BYTES);
     size_t at;
     int32_t k;
+    if (p->ses[i].via >= 0) return; /* gateways tell their neighbours only */
     for (k = 0; k < p->count; k++)
         if (p->member[k].route == i) p->member[k].route = -1;
     for (at = 0; at + 7 <= n; at += 7) {
@@ -17843,6 +17918,7 @@ DLSI_FN void dlsi_routes_take(dls_peer *p, int32_t i, const unsigned char *list,
         const uint32_t mtu = dlsi_load16(list + at + 5);
         k = dls_peer_rank_of(p, dlsi_load32(list + at));
         if (k < 0 || k == p->me || list[at + 4] == 0 || list[at + 4] >= DLSI_HOPS) continue;
+        if (dlsi_min_u32(mtu, own) < DLS_INIT_BYTES) continue;
         m = &p->member[k];
         if (m->route >= 0 && m->hops <= list[at + 4]) continue;
         m->route = i;
@@ -17866,7 +17942,7 @@ DLSI_FN dls_status dlsi_view_part(dls_peer *p, const unsigned char *v, size_t by
     *whole = false;
     if (count > (uint32_t)p->desc.devices_max || first > count || n > count - first)
         return DLS_E_FORMAT;
-    if (first == 0 && (p->arrived == a->count || (!same && number > a->number))) {
+    if (first == 0 && (same || p->arrived == a->count || number > a->number)) {
         a->count = count;
         a->term = dlsi_load32(v + 4);
         a->number = number;
@@ -18000,10 +18076,13 @@ DLSI_FN void dlsi_view_say(dls_peer *p, int32_t rank, int32_t phase, const dlsi_
     dlsi_ses *s = dlsi_peer_ses(p, rank);
     unsigned char *to;
     uint32_t first = 0, n, i;
-    if (s == NULL) return;
+    if (s == NULL || s->answer > 0) return;
     do { /* in parts that fit a packet */
         const size_t room = dlsi_ses_message_most(p, s);
-        if (s->control_used + 4 + room > (size_t)p->desc.control_bytes) return;
+        if (s->control_used + 4 + room > (size_t)p->desc.control_bytes) {
+            s->full = true;
+            return;
+        }
         n = phase == DLSI_VIEW_ACCEPTED ? 0 : v->count - first;
         n = dlsi_min_u32(n, (uint32_t)((room - 18) / 8));
         to = s->control + s->control_used + 4;
@@ -18041,20 +18120,36 @@ DLSI_FN void dlsi_view_decide(dls_peer *p) {
     for (i = 0; i < p->count; i++)
         if (i != p->me) dlsi_view_say(p, i, DLSI_VIEW_DECIDED, &p->view);
 }
+DLSI_FN uint32_t dlsi_member_boot(const dls_peer *p, int32_t rank) {
+    return rank == p->me ? p->desc.boot : p->ses[p->member[rank].ses].boot;
+}
+/* Place of the first member of a view whose id is not below this one. */
+DLSI_FN uint32_t dlsi_view_place(const dlsi_view *v, uint32_t id) {
+    uint32_t low = 0, high = v->count;
+    while (low < high) {
+        const uint32_t mid = low + (high - low) / 2;
+        if (v->member[mid].id < id)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low;
+}
 DLSI_FN bool dlsi_view_is_current(const dls_peer *p) {
+    const dlsi_view *v = &p->view;
     int32_t i;
-    uint32_t n = 0;
-    if (p->view.term != p->term || p->view.number != p->accepted.number ||
-        p->again == p->view.number)
+    uint32_t n = 0, at;
+    if (v->term != p->term || v->number != p->accepted.number || p->again == v->number)
         return false;
     for (i = 0; i < p->count; i++) {
         if (!dlsi_member_ready(p, i)) continue;
-        if (n >= p->view.count || p->view.member[n].id != p->member[i].device.id ||
-            p->view.member[n].boot != (i == p->me ? p->desc.boot : p->ses[p->member[i].ses].boot))
+        at = dlsi_view_place(v, p->member[i].device.id);
+        if (at == v->count || v->member[at].id != p->member[i].device.id ||
+            v->member[at].boot != dlsi_member_boot(p, i))
             return false;
         n++;
     }
-    return n == p->view.count;
+    return n == v->count;
 }
 DLSI_FN void dlsi_view_propose(dls_peer *p) {
     dlsi_view *v = &p->accepted;
@@ -18064,9 +18159,12 @@ DLSI_FN void dlsi_view_propose(dls_peer *p) {
     v->coordinator = p->member[p->me].device.id;
     v->count = 0;
     for (i = 0; i < p->count; i++) {
+        uint32_t at;
         if (!dlsi_member_ready(p, i)) continue;
-        v->member[v->count].id = p->member[i].device.id;
-        v->member[v->count++].boot = i == p->me ? p->desc.boot : p->ses[p->member[i].ses].boot;
+        at = dlsi_view_place(v, p->member[i].device.id); /* newcomers of a roster stand last */
+        memmove(&v->member[at + 1], &v->member[at], (v->count++ - at) * sizeof *v->member);
+        v->member[at].id = p->member[i].device.id;
+        v->member[at].boot = dlsi_member_boot(p, i);
     }
     if (!dlsi_views_store(p)) return;
     dlsi_votes_clear(p);
@@ -18259,7 +18357,7 @@ DLSI_FN void dlsi_roster_offer(dls_peer *p, int32_t rank) {
     if (s == NULL || p->roster == NULL || s->epoch >= p->epoch) return;
     dlsi_store32(to, p->epoch);
     dlsi_store32(to + 4, (uint32_t)p->roster_bytes);
-    (void)dlsi_ses_say(p, s, DLS_CONTROL_ROSTER, to, sizeof to);
+    dlsi_ses_tell(p, s, DLS_CONTROL_ROSTER, to, sizeof to);
 }
 /* Makes the table that of a roster; devices keep their ranks. Those gone are as revoked. */
 DLSI_FN dls_status dlsi_roster_merge(dls_peer *p, const dls_roster *r) {
@@ -18316,6 +18414,8 @@ DLS_API dls_status dls_peer_roster(dls_peer *peer, const void *bytes, size_t cou
     return st;
 }
 DLS_API void dls_peer_roster_space(dls_peer *peer, void *mem, size_t bytes) {
+    if (peer->roster_op >= 0) dls_peer_op_drop(peer, peer->roster_op); /* into the old memory */
+    peer->roster_op = -1;
     peer->roster_space = (unsigned char *)mem;
     peer->roster_room = bytes;
 }
@@ -18372,8 +18472,13 @@ DLSI_FN dls_status dlsi_want_take(dls_peer *p, int32_t rank, const unsigned char
     w->order = p->order++;
     w->rank = rank;
     if (w->tag == DLSI_TAG_ROSTER && p->roster != NULL) {
-        const int32_t op = dls_peer_send(p, rank, w->tag, p->roster, p->roster_bytes);
+        int32_t op; /* one at a time: a peer must not take all ops */
+        for (op = 0; op < p->desc.ops_max; op++)
+            if (p->op[op].own && p->op[op].rank == rank && p->op[op].status < 0) break;
+        op = op < p->desc.ops_max ? -1 : dls_peer_send(p, rank, w->tag, p->roster, p->roster_bytes);
         if (op >= 0) p->op[op].own = true;
+        if (op < 0) dlsi_op_refuse(p, rank, w->id, DLS_E_PEER);
+        if (op < 0) w->rank = -1;
     } else {
         dlsi_op_match(p, rank, w->tag);
     }
@@ -18382,6 +18487,8 @@ DLSI_FN dls_status dlsi_want_take(dls_peer *p, int32_t rank, const unsigned char
 DLSI_FN void dlsi_drop_take(dls_peer *p, int32_t rank, uint32_t want) {
     dlsi_op *o = dlsi_op_sending(p, rank, want);
     int32_t i;
+    for (i = 0; o != NULL && i < p->desc.ports_max; i++)
+        if (p->port[i].chunk_left > 0 && &p->op[p->port[i].tx_op] == o) p->port[i].tx_op = -1;
     if (o != NULL) o->status = (int32_t)DLS_E_PEER;
     for (i = 0; i < p->wants * p->desc.devices_max; i++)
         if (p->want[i].rank == rank && p->want[i].id == want) p->want[i].rank = -1;
@@ -18480,7 +18587,7 @@ DLSI_FN dls_status dlsi_ses_take_ack(dls_peer *p, dlsi_ses *s, const dls_frame *
     while (dls_flow_next_acked(&s->flow, ref)) {
         dlsi_op *o = (ref[1] & 0xFFFFu) != 0 ? &p->op[(ref[1] & 0xFFFFu) - 1] : NULL;
         if (ref[0] >> 16 != 0)
-            dlsi_ses_control_gone(s, (uint16_t)((ref[0] & 0xFFFFu) + (ref[0] >> 16)));
+            dlsi_ses_control_gone(p, s, (uint16_t)((ref[0] & 0xFFFFu) + (ref[0] >> 16)));
         if (o != NULL && o->kind == DLSI_OP_SEND && o->status < 0 &&
             (o->order & 0xFFFFu) == ref[1] >> 16)
             dlsi_op_sent(o, ref[3]);
@@ -18503,8 +18610,10 @@ DLSI_FN dls_status dlsi_ses_take(dls_peer *p, int32_t i, unsigned char *at, size
         if (f.kind == DLS_FRAME_CONTROL) st = dlsi_ses_take_control(p, i, &f, &accepted);
         if (f.kind == DLS_FRAME_CHUNK) st = dlsi_chunk_take(p, s, &f, &accepted);
         if (f.kind == DLS_FRAME_RELAY) {
-            if (s->via >= 0) return DLS_E_FORMAT;
-            dlsi_relay_take(p, i, &f, at + 10, now);
+            if (s->via >= 0)
+                st = DLS_E_FORMAT;
+            else
+                dlsi_relay_take(p, i, &f, at + 10, now);
         }
         if (s->state == DLSI_SES_FREE || s->index != index) return DLS_OK;
     }
@@ -18542,7 +18651,7 @@ DLSI_FN dls_status dlsi_peer_packet(dls_peer *p, int32_t port, int32_t via, cons
     if (n == 0) return DLS_E_FORMAT;
     switch (packet[0]) {
     case DLS_PACKET_INIT: return dlsi_init_take(p, packet, n, port, via, from, now);
-    case DLS_PACKET_RESP: return dlsi_resp_take(p, packet, n, now);
+    case DLS_PACKET_RESP: return dlsi_resp_take(p, packet, n, port, via, now);
     case DLS_PACKET_COOKIE: return dlsi_cookie_take(p, packet, n, now);
     case DLS_PACKET_DATA: return dlsi_data_take(p, port, via, from, packet, n, now);
     default: return DLS_E_FORMAT;
@@ -18562,7 +18671,8 @@ DLS_API int32_t dls_peer_port_open(dls_peer *peer, const dls_port_desc *desc, ui
         peer->leaving || desc->kind < DLS_PORT_PACKET || desc->kind > DLS_PORT_STREAM ||
         desc->bytes < DLS_PORT_BYTES(desc->kind, desc->mtu) ||
         (desc->mem == NULL && desc->kind != DLS_PORT_PACKET) ||
-        (desc->call && (desc->rank < 0 || desc->rank >= peer->count)))
+        (desc->call && (desc->rank < 0 || desc->rank >= peer->count || desc->rank == peer->me ||
+                        desc->kind == DLS_PORT_PACKET)))
         return -1;
     t = &peer->port[i];
     memset(t, 0, sizeof *t);
@@ -18575,8 +18685,8 @@ DLS_API int32_t dls_peer_port_open(dls_peer *peer, const dls_port_desc *desc, ui
         t->out = t->in + DLS_COBS_BYTES((size_t)desc->mtu) + 4;
         if (desc->kind == DLS_PORT_SERIAL) dls_cobs_init(&t->cobs, t->in, (size_t)desc->mtu + 4);
     }
-    if (desc->call) (void)dlsi_ses_make(peer, DLSI_SES_CALLING, desc->rank, i, -1, now);
-    return i;
+    if (desc->call) t->open = dlsi_ses_make(peer, DLSI_SES_CALLING, desc->rank, i, -1, now) >= 0;
+    return t->open ? i : -1;
 }
 DLS_API void dls_peer_port_close(dls_peer *peer, int32_t port, uint64_t now) {
     int32_t i;
@@ -18778,6 +18888,11 @@ DLSI_FN void dlsi_bytes_next(dls_peer *p, int32_t port, uint64_t now) {
         dlsi_stream_chunk(p, t, now);
     }
 }
+/* Whether the send whose chunk goes out is still under way. */
+DLSI_FN bool dlsi_stream_sending(const dls_peer *p, const dlsi_port *t) {
+    const dlsi_op *o = t->tx_op >= 0 ? &p->op[t->tx_op] : NULL;
+    return o != NULL && o->kind == DLSI_OP_SEND && o->order == t->tx_order && o->status < 0;
+}
 DLS_API const void *dls_peer_tx_span(dls_peer *peer, int32_t port, size_t *size, uint64_t now) {
     dlsi_port *t = &peer->port[port];
     const dlsi_op *o;
@@ -18789,9 +18904,14 @@ DLS_API const void *dls_peer_tx_span(dls_peer *peer, int32_t port, size_t *size,
         return t->out + t->out_at;
     }
     if (t->chunk_left == 0) return NULL;
+    if (t->tx_op < 0) { /* the receiver wants it no more: the rest of the chunk is anything */
+        *size = dlsi_min_size(t->chunk_left, (size_t)t->desc.mtu);
+        memset(t->out, 0, *size);
+        return t->out;
+    }
     o = &peer->op[t->tx_op];
-    if (o->kind != DLSI_OP_SEND || o->order != t->tx_order || o->status >= 0) {
-        if (t->ses >= 0) dlsi_ses_end(peer, t->ses, DLS_E_PEER); /* its memory is not ours now */
+    if (!dlsi_stream_sending(peer, t)) { /* we dropped it: its memory is not ours now */
+        if (t->ses >= 0) dlsi_ses_end(peer, t->ses, DLS_E_PEER);
         t->done = true;
         return NULL;
     }
@@ -18807,6 +18927,7 @@ DLS_API void dls_peer_tx_done(dls_peer *peer, int32_t port, size_t n, uint64_t n
         return;
     }
     t->chunk_left -= n;
+    if (!dlsi_stream_sending(peer, t)) return;
     peer->op[t->tx_op].next += (uint32_t)n;
     dlsi_op_sent(&peer->op[t->tx_op], (uint32_t)n);
 }
@@ -18837,15 +18958,21 @@ DLS_API size_t dls_peer_tx_packet(dls_peer *peer, int32_t port, dls_addr *to, vo
 
 /* ---- Time ---- */
 
-DLSI_FN void dlsi_ses_tick(dls_peer *p, int32_t i, uint64_t now) {
+/* slept: time in which nobody looked, which is no silence of the peer's. */
+DLSI_FN void dlsi_ses_tick(dls_peer *p, int32_t i, uint64_t slept, uint64_t now) {
     dlsi_ses *s = &p->ses[i];
+    const uint64_t hb = p->desc.heartbeat_us, patience = s->lossy ? 4 * hb : p->desc.timeout_us;
     if (s->state == DLSI_SES_FREE) return;
-    if (now < s->heard) s->heard = now; /* the clock jumped back: start over */
-    if (now < s->spoke) s->spoke = now;
-    if (now < s->since) s->since = now;
-    if (s->again > now + 4 * p->desc.heartbeat_us) s->again = now;
+    s->heard = dlsi_min_u64(now, dlsi_later(s->heard, slept));
+    s->spoke = dlsi_min_u64(now, s->spoke); /* where the clock jumped back: start over */
+    s->since = dlsi_min_u64(now, s->since);
+    if (s->again > now && s->again - now > patience) s->again = now;
+    if (s->full) {
+        dlsi_ses_end(p, i, DLS_E_LIMIT);
+        return;
+    }
     if (s->state == DLSI_SES_LEAVING &&
-        (now - s->since > p->desc.heartbeat_us || (s->control_used == 0 && s->lossy))) {
+        (now - s->since > hb || (s->control_used == 0 && s->lossy))) {
         dlsi_ses_end(p, i, DLS_OK);
         return;
     }
@@ -18854,99 +18981,124 @@ DLSI_FN void dlsi_ses_tick(dls_peer *p, int32_t i, uint64_t now) {
         dlsi_ses_end(p, i, DLS_E_TIMEOUT);
         return;
     }
-    if (s->state != DLSI_SES_UP) return;
+    if (s->state < DLSI_SES_UP) return;
     if (s->lossy) dls_flow_tick(&s->flow, now);
-    if (now - s->spoke >= p->desc.heartbeat_us) s->ping = true;
-    if (!s->clear && dls_session_stale(&s->record)) dlsi_ses_end(p, i, DLS_E_LIMIT);
+    if (now - s->spoke >= hb) s->ping = true;
 }
-/* Calls a device that is not up: where it was said to be, or else through a gateway. */
+/* A device that may be called and is not up, nor on the way to it. */
+DLSI_FN bool dlsi_member_callable(const dls_peer *p, int32_t rank) {
+    const dlsi_member *m = &p->member[rank];
+    if (rank == p->me || m->ses >= 0 || (m->device.flags & DLS_DEVICE_REVOKED) != 0) return false;
+    if (dlsi_peer_small(p, rank) && dlsi_peer_small(p, p->me)) return false; /* no common key */
+    return dlsi_ses_find(p, DLSI_SES_CALLING, rank) < 0 &&
+           dlsi_ses_find(p, DLSI_SES_HALF, rank) < 0;
+}
+/* Whether it is time to call; then sets when next. */
+DLSI_FN bool dlsi_member_due(dls_peer *p, dlsi_member *m, uint64_t now) {
+    const uint64_t hb = p->desc.heartbeat_us;
+    if (m->again > now && m->again - now > 4 * hb) m->again = now; /* the clock jumped back */
+    if (now < m->again) return false;
+    m->again = dlsi_later(now, dlsi_peer_jitter(p, hb) + 1);
+    return true;
+}
+/* Calls a device: where it was said to be, or else through a gateway. */
 DLSI_FN void dlsi_member_call(dls_peer *p, int32_t rank, uint64_t now) {
     dlsi_member *m = &p->member[rank];
     const bool direct = m->call_port >= 0 && (m->route < 0 || m->calls % 2 == 0);
     const int32_t via = m->route;
     int32_t i;
-    if (rank == p->me || m->ses >= 0 || (!direct && via < 0)) return;
-    if ((m->device.flags & DLS_DEVICE_REVOKED) != 0) return;
-    if (dlsi_peer_small(p, rank) && dlsi_peer_small(p, p->me)) return; /* no key in common */
-    if (m->again > now + 4 * p->desc.heartbeat_us) m->again = now;
-    if (now < m->again || dlsi_ses_find(p, DLSI_SES_CALLING, rank) >= 0 ||
-        dlsi_ses_find(p, DLSI_SES_HALF, rank) >= 0)
+    if ((!direct && via < 0) || !dlsi_member_callable(p, rank) || !dlsi_member_due(p, m, now))
         return;
-    m->again = now + dlsi_peer_jitter(p, p->desc.heartbeat_us);
     m->calls++;
     i = dlsi_ses_make(p, DLSI_SES_CALLING, rank, direct ? m->call_port : p->ses[via].port,
                       direct ? -1 : via, now);
     if (i >= 0 && direct) p->ses[i].addr = m->call_addr;
+}
+/* A serial line has no connection that could break: its caller tries for ever. */
+DLSI_FN bool dlsi_port_calls(const dls_peer *p, const dlsi_port *t) {
+    return t->open && t->ses < 0 && t->desc.kind == DLS_PORT_SERIAL && t->desc.call &&
+           dlsi_member_callable(p, t->desc.rank);
 }
 DLSI_FN void dlsi_ports_tick(dls_peer *p, uint64_t now) {
     int32_t i;
     for (i = 0; i < p->desc.ports_max; i++) {
         dlsi_port *t = &p->port[i];
         if (!t->open || t->ses >= 0) continue;
-        if (now < t->since) t->since = now;
+        t->since = dlsi_min_u64(t->since, now);
         if (t->desc.kind == DLS_PORT_STREAM && now - t->since > p->desc.timeout_us)
             t->done = true; /* a stranger who says nothing */
-        if (t->desc.kind != DLS_PORT_SERIAL || !t->desc.call) continue;
-        if (p->member[t->desc.rank].ses >= 0 || now < p->member[t->desc.rank].again) continue;
-        p->member[t->desc.rank].again = now + dlsi_peer_jitter(p, p->desc.heartbeat_us);
-        (void)dlsi_ses_make(p, DLSI_SES_CALLING, t->desc.rank, i, -1, now);
+        if (dlsi_port_calls(p, t) && dlsi_member_due(p, &p->member[t->desc.rank], now))
+            (void)dlsi_ses_make(p, DLSI_SES_CALLING, t->desc.rank, i, -1, now);
     }
 }
-DLS_API void dls_peer_tick(dls_peer *peer, uint64_t now) {
+/* Routes are told to each neighbour once its queue has room. */
+DLSI_FN void dlsi_routes_tick(dls_peer *p) {
     int32_t i;
-    peer->ticked = now;
-    for (i = 0; i < peer->desc.sessions_max; i++) dlsi_ses_tick(peer, i, now);
+    for (i = 0; i < p->count; i++) {
+        dlsi_ses *s = dlsi_peer_ses(p, i);
+        if (s == NULL || s->via >= 0 || !s->hello) continue;
+        s->routes = s->routes || p->routes_due;
+        if (s->routes) s->routes = !dlsi_routes_say(p, p->member[i].ses);
+    }
+    p->routes_due = false;
+}
+DLS_API void dls_peer_tick(dls_peer *peer, uint64_t now) {
+    const uint64_t hb = peer->desc.heartbeat_us, gap = now > peer->seen ? now - peer->seen : 0;
+    const uint64_t slept = gap / 2 > hb ? gap - hb : 0;
+    int32_t i;
+    peer->seen = now;
+    for (i = 0; i < peer->desc.sessions_max; i++) dlsi_ses_tick(peer, i, slept, now);
     dlsi_roster_tick(peer);
     for (i = 0; i < peer->desc.ops_max; i++)
         if (peer->op[i].own && peer->op[i].status >= 0) dls_peer_op_drop(peer, i);
     if (peer->leaving) return;
     dlsi_ports_tick(peer, now);
     for (i = 0; i < peer->count; i++) dlsi_member_call(peer, i, now);
-    if (peer->routes_due && peer->desc.gateway) {
-        peer->routes_due = false;
-        for (i = 0; i < peer->count; i++)
-            if (peer->member[i].ses >= 0 && peer->ses[peer->member[i].ses].via < 0 &&
-                peer->ses[peer->member[i].ses].hello)
-                dlsi_routes_say(peer, peer->member[i].ses);
-    }
+    if (peer->desc.gateway) dlsi_routes_tick(peer);
     dlsi_views_tick(peer, now);
 }
-/* The sooner of two times. What was due at the last tick waits for its link, not for time. */
-DLSI_FN uint64_t dlsi_peer_sooner(const dls_peer *p, uint64_t soon, uint64_t at) {
-    return at > p->ticked && at < soon ? at : soon;
+/* Whether a session can write nothing before something else has gone out. */
+DLSI_FN bool dlsi_ses_blocked(const dls_peer *p, const dlsi_ses *s) {
+    const dlsi_port *t = &p->port[s->port];
+    return t->out_at < t->out_used || t->chunk_left > 0 || (s->via >= 0 && p->ses[s->via].shut);
 }
 DLSI_FN uint64_t dlsi_ses_deadline(const dls_peer *p, const dlsi_ses *s) {
-    const dls_peer_desc *d = &p->desc;
+    const bool blocked = dlsi_ses_blocked(p, s);
+    const uint64_t hb = p->desc.heartbeat_us;
     uint64_t soon = UINT64_MAX;
-    if (s->state == DLSI_SES_CALLING) return dlsi_peer_sooner(p, soon, s->again);
-    soon = dlsi_later(dlsi_later(s->heard, d->timeout_us), 1);
+    if (s->state == DLSI_SES_FREE) return soon;
+    if (s->full) return 0;
+    if (s->state == DLSI_SES_CALLING) return blocked ? soon : s->again;
     if (s->state == DLSI_SES_LEAVING)
-        soon = dlsi_min_u64(soon, dlsi_later(s->since, d->heartbeat_us + 1));
-    if (s->state != DLSI_SES_UP) return soon;
-    if (!s->ping) soon = dlsi_min_u64(soon, dlsi_later(s->spoke, d->heartbeat_us));
-    return s->lossy ? dlsi_peer_sooner(p, soon, dls_flow_deadline(&s->flow)) : soon;
+        soon = s->lossy && s->control_used == 0 ? 0 : dlsi_later(s->since, hb + 1);
+    soon = dlsi_min_u64(soon, dlsi_later(s->heard, p->desc.timeout_us + 1));
+    /* seen: lest a late tick takes the wait for sleep */
+    soon =
+        dlsi_min_u64(soon, dlsi_later(s->state < DLSI_SES_UP || s->ping ? p->seen : s->spoke, hb));
+    if (s->state >= DLSI_SES_UP && s->lossy && !blocked)
+        soon = dlsi_min_u64(soon, dls_flow_deadline(&s->flow));
+    return soon;
 }
 DLS_API uint64_t dls_peer_deadline(const dls_peer *peer) {
-    uint64_t soon = peer->leaving ? UINT64_MAX : dlsi_views_deadline(peer);
+    uint64_t soon = UINT64_MAX;
     int32_t i;
     for (i = 0; i < peer->desc.sessions_max; i++)
-        if (peer->ses[i].state != DLSI_SES_FREE)
-            soon = dlsi_min_u64(soon, dlsi_ses_deadline(peer, &peer->ses[i]));
-    for (i = 0; i < peer->count && !peer->leaving; i++) {
-        const dlsi_member *m = &peer->member[i];
-        if (m->ses < 0 && i != peer->me && (m->call_port >= 0 || m->route >= 0) &&
-            (m->device.flags & DLS_DEVICE_REVOKED) == 0)
-            soon = dlsi_peer_sooner(peer, soon, m->again);
-    }
-    for (i = 0; i < peer->desc.ports_max && !peer->leaving; i++) {
+        soon = dlsi_min_u64(soon, dlsi_ses_deadline(peer, &peer->ses[i]));
+    if (peer->roster_op >= 0 && peer->op[peer->roster_op].status >= 0) return 0;
+    if (peer->leaving) return soon;
+    for (i = 0; i < peer->desc.ports_max; i++) {
         const dlsi_port *t = &peer->port[i];
-        if (!t->open || t->ses >= 0) continue;
-        if (t->desc.kind == DLS_PORT_STREAM && !t->done)
+        if (dlsi_port_calls(peer, t)) soon = dlsi_min_u64(soon, peer->member[t->desc.rank].again);
+        if (t->open && t->ses < 0 && t->desc.kind == DLS_PORT_STREAM && !t->done)
             soon = dlsi_min_u64(soon, dlsi_later(t->since, peer->desc.timeout_us + 1));
-        if (t->desc.kind == DLS_PORT_SERIAL && t->desc.call)
-            soon = dlsi_peer_sooner(peer, soon, peer->member[t->desc.rank].again);
     }
-    return soon;
+    for (i = 0; i < peer->count; i++) {
+        const dlsi_member *m = &peer->member[i];
+        if ((m->call_port >= 0 || m->route >= 0) && dlsi_member_callable(peer, i))
+            soon = dlsi_min_u64(soon, m->again);
+    }
+    if (peer->desc.gateway && peer->routes_due) return 0;
+    return dlsi_min_u64(soon, dlsi_views_deadline(peer));
 }
 
 /* ---- Events and who is there ---- */
@@ -19092,7 +19244,7 @@ DLS_API void dls_peer_op_drop(dls_peer *peer, int32_t op) {
         dlsi_op_refuse(peer, o->rank, o->want, DLS_E_PEER);
     } else if (s != NULL) {
         dlsi_store32(want, o->want);
-        (void)dlsi_ses_say(peer, s, DLS_CONTROL_DROP, want, sizeof want);
+        dlsi_ses_tell(peer, s, DLS_CONTROL_DROP, want, sizeof want);
         dlsi_op_begun(peer, o);
     }
     o->kind = DLSI_OP_FREE;
