@@ -2515,7 +2515,7 @@ DLSI_INLINE bool dlsi_gemm_direct(const dlsi_gemm *g, int32_t vw, int32_t mr) {
    When sizes are asked before A is known, its strides are 0: assume so. */
 DLSI_INLINE bool dlsi_gemm_copies(const dlsi_gemm *g, int32_t vw, int32_t mr, int32_t nr) {
     if (vw == 1 || g->n <= nr) return false;
-    return g->a_k == 0 || (g->a_k != 1 ? g->a_k > 2 * mr : g->a_row % 512 == 0);
+    return g->a_k == 0 || (g->a_k != 1 ? g->a_k > 2 * mr : g->a_row % 1024 == 0);
 }
 /* Whether rows of A are so few that tiles are eight vectors wide. */
 DLSI_INLINE bool dlsi_gemm_wide(const dlsi_gemm *g, int32_t vw, int32_t wide_rows) {
@@ -2943,6 +2943,7 @@ DLSI_KFN dls_real DLSI_V(dot)(const dls_real *a, const dls_real *b, size_t n) {
 
 #define DLSI_RUNS (DLSI_VW == 16)
 #define DLSI_NARROW (DLSI_VW == 16) /* rows of B may end with its columns; masks cost nothing */
+#define DLSI_FAR 64                 /* products, while which rows of C come from memory */
 #define DLSI_FILL_AHEAD 16          /* rows of B, which may come from memory */
 #if DLSI_VW > 1
 #define DLSI_KEPT volatile
@@ -3014,6 +3015,9 @@ DLSI_KINLINE void DLSI_V(tile)(const int mr, const int nv, const bool a_cols, co
                     acc[i][j] = j == nv - 1 ? DLSI_LDN(from, tail) : DLSI_LD(from);
                 }
             }
+        }
+        DLSI_UNROLL for (i = 0; DLSI_RUNS && t->k >= DLSI_FAR && i < mr; i++) {
+            DLSI_UNROLL for (j = 0; j < nv; j++) DLSI_PREFETCH(c + (mr + i) * t->ldc + j * DLSI_VW);
         }
         for (s = 0; s < t->segs; s = s + 1) {
             const dlsi_seg *seg = t->seg + s;
@@ -4505,6 +4509,7 @@ static const dlsi_kern DLSI_V(kern) = {DLSI_VW,
 #undef DLSI_DWX
 #undef DLSI_ROWS4
 #undef DLSI_RUNS
+#undef DLSI_FAR
 #undef DLSI_FILL_AHEAD
 #undef DLSI_NARROW
 #undef DLSI_KEPT
