@@ -3016,8 +3016,11 @@ DLSI_KINLINE void DLSI_V(tile)(const int mr, const int nv, const bool a_cols, co
                 }
             }
         }
-        DLSI_UNROLL for (i = 0; DLSI_RUNS && t->k >= DLSI_FAR && i < mr; i++) {
-            DLSI_UNROLL for (j = 0; j < nv; j++) DLSI_PREFETCH(c + (mr + i) * t->ldc + j * DLSI_VW);
+        if (DLSI_RUNS && t->k >= DLSI_FAR) {
+            DLSI_UNROLL for (i = 0; i < mr; i++) {
+                DLSI_UNROLL for (j = 0; j < nv; j++)
+                    DLSI_PREFETCH(c + (mr + i) * t->ldc + j * DLSI_VW);
+            }
         }
         for (s = 0; s < t->segs; s = s + 1) {
             const dlsi_seg *seg = t->seg + s;
