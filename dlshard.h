@@ -2386,11 +2386,12 @@ DLS_API dls_status dls_node_infer(dls_node *node, dls_net *net, const dls_data *
 #endif
 #if defined(__GNUC__) && !DLSI_SMALL
 #define DLSI_PREFETCH(p) __builtin_prefetch(p) /* where the processor's own guess comes too late */
+#define DLSI_PREFETCH_L2(p) __builtin_prefetch(p, 0, 2)
 #else
 #define DLSI_PREFETCH(p) ((void)0)
+#define DLSI_PREFETCH_L2(p) ((void)(p))
 #endif
 #if defined(__GNUC__)
-#define DLSI_PREFETCH2(p) __builtin_prefetch(p, 0, 2)
 #define DLSI_OPAQUE(p) __asm__("" : "+r"(p)) /* the compiler forgets how p was made */
 #else
 #define DLSI_OPAQUE(p) ((void)0)
@@ -3131,8 +3132,8 @@ typedef struct dlsi_tile {
     ptrdiff_t a_step;     /* between rows of A (k contiguous), or between k (rows contiguous) */
     ptrdiff_t b_step;     /* between k */
     ptrdiff_t ldc;
-    ptrdiff_t ahead;
     ptrdiff_t a_run; /* from A of a tile to A of the next */
+    ptrdiff_t ahead; /* of A of the next that is fetched each k; or 0 */
     int32_t segs, k, cols;
     int32_t runs;    /* tiles of mr rows, one below the other; 0 is 1 */
     bool cont;       /* go on from C instead of 0 */
@@ -3310,7 +3311,7 @@ DLSI_INLINE bool dlsi_gemm_direct(const dlsi_gemm *g, int32_t vw, int32_t mr) {
    When sizes are asked before A is known, its strides are 0: assume so. */
 DLSI_INLINE bool dlsi_gemm_copies(const dlsi_gemm *g, int32_t vw, int32_t mr, int32_t nr) {
     if (vw == 1 || g->n <= nr) return false;
-    return g->a_k == 0 || (g->a_k != 1 ? g->a_k > 2 * mr : g->a_row % 512 == 0);
+    return g->a_k == 0 || (g->a_k != 1 ? g->a_k > 2 * mr : g->a_row % 1024 == 0);
 }
 /* Whether rows of A are so few that tiles are eight vectors wide. */
 DLSI_INLINE bool dlsi_gemm_wide(const dlsi_gemm *g, int32_t vw, int32_t wide_rows) {
@@ -3736,35 +3737,70 @@ DLSI_KFN dls_real DLSI_V(dot)(const dls_real *a, const dls_real *b, size_t n) {
 
 /* ---- Matrix product ---- */
 
-/* The tile, and those below it: `runs` tiles against the same columns of B. a_cols: rows of A are
-   contiguous for one k; else k is contiguous for one row. fill: rows of B are copied on the way.
-   After inlining with constant mr, nv the accumulators are registers. */
 #define DLSI_RUNS (DLSI_VW == 16)
 #define DLSI_NARROW (DLSI_VW == 16) /* rows of B may end with its columns; masks cost nothing */
+#define DLSI_FAR 64                 /* products, while which rows of C come from memory */
 #define DLSI_FILL_AHEAD 16          /* rows of B, which may come from memory */
 #if DLSI_VW > 1
 #define DLSI_KEPT volatile
 #else
 #define DLSI_KEPT
 #endif
-DLSI_KINLINE void DLSI_V(tile)(const int mr, const int nv, const bool a_cols, const bool fill,
-                               const dlsi_tile *t) {
-    DLSI_VF acc[DLSI_MR][DLSI_NV], bv[DLSI_NV], av;
+/* One segment's products. The pointers come anew from the tile, lest compilers keep them. */
+DLSI_KINLINE void DLSI_V(tile_sums)(const int mr, const int nv, const bool a_cols, const bool fill,
+                                    const dlsi_tile *t, const dls_real *DLSI_RESTRICT a,
+                                    const dls_real *DLSI_RESTRICT b,
+                                    DLSI_VF (*DLSI_RESTRICT acc)[DLSI_NV]) {
     const int tail = t->cols - (nv - 1) * DLSI_VW;
-    const ptrdiff_t a_step = t->a_step, b_step = t->b_step;
+    const ptrdiff_t a_step = t->a_step, b_step = t->b_step, ahead = t->ahead;
     const bool mask = a_cols || (nv == 1 && DLSI_NARROW);
     const bool rows = DLSI_VW > 1 && !a_cols; /* one pointer for three of them, lest they spill */
-    const dls_real *row[(DLSI_MR + 2) / 3];
+    const dls_real *row[(DLSI_MR + 2) / 3], *next = a + t->a_run;
+    dls_real *to = fill ? t->fill : NULL;
+    DLSI_VF bv[DLSI_NV], av;
+    int32_t p;
+    int i, j;
+    DLSI_UNROLL for (i = 0; rows && i < mr; i += 3) {
+        row[i / 3] = a + i * a_step;
+        DLSI_OPAQUE(row[i / 3]);
+    }
+    for (p = t->k; p > 0; p--) {
+        DLSI_UNROLL for (j = 0; j < nv; j++) {
+            bv[j] =
+                mask && j == nv - 1 ? DLSI_LDN(b + j * DLSI_VW, tail) : DLSI_LD(b + j * DLSI_VW);
+            if (fill) {
+                DLSI_PREFETCH(b + DLSI_FILL_AHEAD * b_step + j * DLSI_VW);
+                DLSI_ST(to + j * DLSI_VW, bv[j]);
+            }
+        }
+        DLSI_UNROLL for (i = 0; i < mr; i++) {
+            av = DLSI_SET(a_cols ? a[i] : rows ? row[i / 3][i % 3 * a_step] : a[i * a_step]);
+            DLSI_UNROLL for (j = 0; j < nv; j++) acc[i][j] = DLSI_FMA(av, bv[j], acc[i][j]);
+        }
+        if (rows && !fill) {
+            DLSI_PREFETCH_L2(next);
+            next += ahead;
+        }
+        a += a_cols ? a_step : 1;
+        DLSI_UNROLL for (i = 0; rows && i < mr; i += 3) row[i / 3]++;
+        b += b_step;
+        if (fill) to += DLSI_NR;
+    }
+}
+/* The tile, and those below it: `runs` tiles against the same columns of B. a_cols: rows of A are
+   contiguous for one k; else k is contiguous for one row. fill: rows of B are copied on the way.
+   After inlining with constant mr, nv the accumulators are registers. */
+DLSI_KINLINE void DLSI_V(tile)(const int mr, const int nv, const bool a_cols, const bool fill,
+                               const dlsi_tile *t) {
     /* Kept in memory: compilers may choose vector registers, where these wait for the sums. */
     const dlsi_tile *DLSI_KEPT kept = t;
     DLSI_KEPT ptrdiff_t a_at = 0, c_at = 0;
     DLSI_KEPT int32_t run = 0, s;
-    dls_real *to = fill ? t->fill : NULL;
+    DLSI_VF acc[DLSI_MR][DLSI_NV], bias;
+    const int tail = t->cols - (nv - 1) * DLSI_VW;
     int i, j;
-    int32_t p;
     do {
-        dls_real *c = kept->c + c_at;
-        t = kept;
+        dls_real *c = t->c + c_at;
         DLSI_UNROLL for (i = 0; i < mr; i++) {
             DLSI_UNROLL for (j = 0; j < nv; j++) acc[i][j] = DLSI_SET(0.0f);
         }
@@ -3776,43 +3812,15 @@ DLSI_KINLINE void DLSI_V(tile)(const int mr, const int nv, const bool a_cols, co
                 }
             }
         }
+        if (DLSI_RUNS && t->k >= DLSI_FAR) {
+            DLSI_UNROLL for (i = 0; i < mr; i++) {
+                DLSI_UNROLL for (j = 0; j < nv; j++)
+                    DLSI_PREFETCH(c + (mr + i) * t->ldc + j * DLSI_VW);
+            }
+        }
         for (s = 0; s < t->segs; s = s + 1) {
-            const dls_real *DLSI_RESTRICT a, *DLSI_RESTRICT b, *next;
-            ptrdiff_t ahead;
-            t = kept;
-            a = t->a + a_at + t->seg[s].a;
-            b = t->b + t->seg[s].b;
-            p = t->k;
-            next = a + t->a_run;
-            ahead = t->ahead;
-            DLSI_UNROLL for (i = 0; rows && i < mr; i += 3) {
-                row[i / 3] = a + i * a_step;
-                DLSI_OPAQUE(row[i / 3]);
-            }
-            for (; p > 0; p--) {
-                DLSI_UNROLL for (j = 0; j < nv; j++) {
-                    bv[j] = mask && j == nv - 1 ? DLSI_LDN(b + j * DLSI_VW, tail)
-                                                : DLSI_LD(b + j * DLSI_VW);
-                    if (fill) {
-                        DLSI_PREFETCH(b + DLSI_FILL_AHEAD * b_step + j * DLSI_VW);
-                        DLSI_ST(to + j * DLSI_VW, bv[j]);
-                    }
-                }
-                DLSI_UNROLL for (i = 0; i < mr; i++) {
-                    av = DLSI_SET(a_cols ? a[i]
-                                  : rows ? row[i / 3][i % 3 * a_step]
-                                         : a[i * a_step]);
-                    DLSI_UNROLL for (j = 0; j < nv; j++) acc[i][j] = DLSI_FMA(av, bv[j], acc[i][j]);
-                }
-                if (rows && !fill) {
-                    DLSI_PREFETCH2(next);
-                    next += ahead;
-                }
-                a += a_cols ? a_step : 1;
-                DLSI_UNROLL for (i = 0; rows && i < mr; i += 3) row[i / 3]++;
-                b += b_step;
-                if (fill) to += DLSI_NR;
-            }
+            const dlsi_seg *seg = t->seg + s;
+            DLSI_V(tile_sums)(mr, nv, a_cols, fill, t, t->a + a_at + seg->a, t->b + seg->b, acc);
             t = kept;
         }
         c = t->c + c_at;
@@ -3820,9 +3828,9 @@ DLSI_KINLINE void DLSI_V(tile)(const int mr, const int nv, const bool a_cols, co
             const dls_real *res = t->res != NULL ? t->res + c_at : NULL;
             DLSI_UNROLL for (j = 0; j < nv; j++) {
                 const int n = j == nv - 1 ? tail : DLSI_VW;
-                bv[j] = t->bias != NULL ? DLSI_LDN(t->bias + j * DLSI_VW, n) : DLSI_SET(-0.0f);
+                bias = t->bias != NULL ? DLSI_LDN(t->bias + j * DLSI_VW, n) : DLSI_SET(-0.0f);
                 DLSI_UNROLL for (i = 0; i < mr; i++) {
-                    acc[i][j] = acc[i][j] + bv[j];
+                    acc[i][j] = acc[i][j] + bias;
                     if (res != NULL)
                         acc[i][j] = acc[i][j] + DLSI_LDN(res + i * t->ldc + j * DLSI_VW, n);
                     acc[i][j] = DLSI_MIN(DLSI_SET(t->hi), DLSI_MAX(DLSI_SET(t->lo), acc[i][j]));
@@ -5300,6 +5308,7 @@ static const dlsi_kern DLSI_V(kern) = {DLSI_VW,
 #undef DLSI_DWX
 #undef DLSI_ROWS4
 #undef DLSI_RUNS
+#undef DLSI_FAR
 #undef DLSI_FILL_AHEAD
 #undef DLSI_NARROW
 #undef DLSI_KEPT
