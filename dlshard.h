@@ -2487,6 +2487,44 @@ DLS_API dls_status dls_identity_refresh(dls_identity *me, dls_peer *peer, uint64
                                         dls_error *error);
 /* Wipes keys and gives memory back. After the engine is closed. */
 DLS_API void dls_identity_free(dls_identity *me);
+
+/* ---- Host: a device with an OS, its engine and its links in one ----
+   What a program needs that joins by key: identity, engine, UDP with discovery, TCP, serial lines.
+   examples/peer.c is one. */
+#define DLS_HOST_SERIALS 8
+typedef struct dls_host_desc {
+    const char *key, *roster; /* paths of the two files, must stay */
+    int32_t listen;           /* UDP and TCP port; 0: any for UDP, none for TCP */
+    const char *connect;      /* where discovery does not reach: "3@192.168.1.7:7000,..." */
+    const char *tcp;          /* the same, by TCP */
+    const char *serial;       /* "/dev/ttyUSB0:115200,tcp:127.0.0.1:5555": PATH[:BAUD][=ID], the ID
+                                 of a device to call; without it the neighbour calls */
+    bool gateway, no_lan;
+    int32_t lan_port;    /* 0: 7399 */
+    uint64_t timeout_us; /* silence after which a peer is lost; 0: 2 s */
+} dls_host_desc;
+typedef struct dls_host {
+    dls_peer *peer;
+    dls_links *links; /* links of your own may be added */
+    dls_find *find;   /* NULL with no_lan */
+    dls_identity identity;
+    /* private */
+    dls_udp *udp;
+    dls_tcp *tcp;
+    void *mem[5 + 2 * DLS_HOST_SERIALS];
+    int32_t mems;
+    uint64_t refreshed;
+} dls_host;
+/* Errors: those of the parts, *error in words. Whatever it returns, dls_host_close. */
+DLS_API dls_status dls_host_open(dls_host *host, const dls_host_desc *desc, dls_error *error);
+/* dls_links_poll, and once a second dls_identity_refresh, of which it returns the status:
+   DLS_E_REFUSED when this device was revoked. *error may be NULL. */
+DLS_API dls_status dls_host_poll(dls_host *host, uint64_t timeout_us, void (*lock)(void *),
+                                 void (*unlock)(void *), void *user, dls_error *error);
+/* The next event of the engine, or note of discovery (type 0), with a line of words; false: none. */
+DLS_API bool dls_host_next(dls_host *host, dls_peer_event *event, char *text, size_t bytes);
+/* Says goodbye to all, waits for that up to 300 ms, closes links and engine, wipes keys. */
+DLS_API void dls_host_close(dls_host *host);
 #endif
 
 /* ------------------------------------------------------------------------------------------------
@@ -21427,6 +21465,205 @@ DLS_API void dls_identity_free(dls_identity *me) {
     if (me->stored != NULL) DLS_FREE(me->stored);
     if (me->space != NULL) DLS_FREE(me->space);
     dls_wipe(me, sizeof *me);
+}
+
+/* ---- Host ---- */
+
+DLSI_FN void *dlsi_host_take(dls_host *h, size_t bytes) {
+    void *mem = h->mems < (int32_t)(sizeof h->mem / sizeof *h->mem) ? dlsi_heap_take(bytes) : NULL;
+    if (mem != NULL) h->mem[h->mems++] = mem;
+    return mem;
+}
+DLSI_FN dls_status dlsi_host_engine(dls_host *h, const dls_host_desc *desc, dls_error *error) {
+    dls_peer_desc d;
+    dls_links_desc links;
+    dls_status st;
+    DLSI_ZERO(d);
+    DLSI_ZERO(links);
+    d.gateway = desc->gateway;
+    d.timeout_us = desc->timeout_us;
+    dls_identity_desc(&h->identity, &d);
+    st = dls_peer_init(&h->peer, &d, dlsi_host_take(h, dls_peer_size(&d)), dls_peer_size(&d));
+    if (st == DLS_OK) st = dls_identity_bind(&h->identity, h->peer, dls_now_us());
+    if (st != DLS_OK)
+        return dlsi_fail(error, st, DLSI_MSG("no memory for an engine, or '{s}.state' is damaged"),
+                         desc->key, 0, 0, 0);
+    links.peer = h->peer;
+    links.fds_max =
+        d.devices_max + 5 + 2 + DLS_HOST_SERIALS + 16; /* TCP, UDP, serial, the user's */
+    return dls_links_init(&h->links, &links, dlsi_host_take(h, dls_links_size(&links)),
+                          dls_links_size(&links), error);
+}
+DLSI_FN dls_status dlsi_host_udp(dls_host *h, const dls_host_desc *desc, dls_error *error) {
+    dls_udp_desc d;
+    dls_lan_desc lan_desc;
+    dls_lan *lan;
+    dls_status st;
+    DLSI_ZERO(d);
+    DLSI_ZERO(lan_desc);
+    d.peer = h->peer;
+    d.udp_port = desc->listen;
+    st = dls_udp_init(&h->udp, &d, dlsi_host_take(h, dls_udp_size(&d)), dls_udp_size(&d), error);
+    if (st != DLS_OK) return st;
+    (void)dls_links_add(h->links, dls_udp_link(h->udp));
+    if (desc->connect != NULL) st = dls_udp_connect(h->udp, desc->connect, error);
+    if (st != DLS_OK || desc->no_lan) return st;
+    lan_desc.udp = h->udp;
+    lan_desc.port = desc->lan_port;
+    st = dls_lan_init(&lan, &lan_desc, dlsi_host_take(h, dls_lan_size(&lan_desc)),
+                      dls_lan_size(&lan_desc), error);
+    if (st != DLS_OK) return st;
+    h->find = dls_lan_find(lan);
+    return dls_links_add(h->links, dls_lan_link(lan));
+}
+DLSI_FN dls_status dlsi_host_tcp(dls_host *h, const dls_host_desc *desc, dls_error *error) {
+    static const char any[] = "0.0.0.0:";
+    char text[sizeof any + 24];
+    dls_tcp_desc d;
+    dlsi_text t;
+    dls_status st;
+    if (desc->listen == 0 && desc->tcp == NULL) return DLS_OK;
+    DLSI_ZERO(d);
+    t.buf = text;
+    t.used = 0;
+    t.size = sizeof text;
+    dlsi_text_str(&t, any);
+    dlsi_text_int(&t, desc->listen);
+    text[t.used] = '\0';
+    d.peer = h->peer;
+    d.listen = desc->listen != 0 ? text : NULL;
+    st = dls_tcp_init(&h->tcp, &d, dlsi_host_take(h, dls_tcp_size(&d)), dls_tcp_size(&d), error);
+    if (st != DLS_OK && error != NULL) error->name = "this device"; /* text goes out of scope */
+    if (st == DLS_OK) st = dls_links_add(h->links, dls_tcp_link(h->tcp));
+    return st == DLS_OK && desc->tcp != NULL ? dls_tcp_connect(h->tcp, desc->tcp, error) : st;
+}
+/* One of the list, "PATH[:BAUD][=ID]" of n bytes. */
+DLSI_FN dls_status dlsi_host_serial(dls_host *h, const char *text, size_t n, dls_error *error) {
+    char *path = (char *)dlsi_host_take(h, n + 1), *id, *baud;
+    const char *at;
+    dls_serial_desc d;
+    dls_serial *s;
+    uint32_t value = 0;
+    dls_status st;
+    if (path == NULL)
+        return dlsi_fail(error, DLS_E_MEMORY, DLSI_MSG("no memory, or over {0} serial lines"), NULL,
+                         DLS_HOST_SERIALS, 0, 0);
+    memcpy(path, text, n);
+    path[n] = '\0';
+    DLSI_ZERO(d);
+    d.peer = h->peer;
+    d.path = path;
+    id = strrchr(path, '=');
+    at = id != NULL ? id + 1 : "0";
+    d.call = id != NULL;
+    if (!dlsi_addr_number(&at, 999999, &d.id) || *at != '\0')
+        return dlsi_fail(error, DLS_E_ARG, DLSI_MSG("'{s}': no device id after ="), path, 0, 0, 0);
+    if (id != NULL) *id = '\0';
+    baud = strncmp(path, "tcp:", 4) != 0 ? strrchr(path, ':') : NULL;
+    at = baud != NULL ? baud + 1 : "0";
+    while (*at >= '0' && *at <= '9' && value < 100000000u)
+        value = value * 10 + (uint32_t)(*at++ - '0');
+    if (*at != '\0')
+        return dlsi_fail(error, DLS_E_ARG, DLSI_MSG("'{s}': no baud rate after :"), path, 0, 0, 0);
+    if (baud != NULL) *baud = '\0';
+    d.baud = (int32_t)value;
+    st =
+        dls_serial_init(&s, &d, dlsi_host_take(h, dls_serial_size(&d)), dls_serial_size(&d), error);
+    return st == DLS_OK ? dls_links_add(h->links, dls_serial_link(s)) : st;
+}
+DLS_API dls_status dls_host_open(dls_host *host, const dls_host_desc *desc, dls_error *error) {
+    const char *s = desc->serial;
+    dls_status st;
+    memset(host, 0, sizeof *host);
+    if (desc->key == NULL || desc->roster == NULL) {
+        dlsi_error_clear(error);
+        return dlsi_fail(error, DLS_E_ARG, DLSI_MSG("a key file and a roster are needed"), NULL, 0,
+                         0, 0);
+    }
+    st = dls_identity_load(&host->identity, desc->key, desc->roster, error);
+    if (st == DLS_OK) st = dlsi_host_engine(host, desc, error);
+    if (st == DLS_OK) st = dlsi_host_udp(host, desc, error);
+    if (st == DLS_OK) st = dlsi_host_tcp(host, desc, error);
+    while (st == DLS_OK && s != NULL && *s != '\0') {
+        size_t n = 0;
+        while (s[n] != ',' && s[n] != '\0') n++;
+        st = dlsi_host_serial(host, s, n, error);
+        s += n + (s[n] == ',' ? 1 : 0);
+    }
+    host->refreshed = dls_now_us();
+    return st;
+}
+DLS_API dls_status dls_host_poll(dls_host *host, uint64_t timeout_us, void (*lock)(void *),
+                                 void (*unlock)(void *), void *user, dls_error *error) {
+    uint64_t now;
+    dls_status st = DLS_OK;
+    dls_links_poll(host->links, timeout_us, lock, unlock, user);
+    now = dls_now_us();
+    if (now - host->refreshed < 1000000u) return DLS_OK;
+    if (lock != NULL) lock(user);
+    host->refreshed = now;
+    st = dls_identity_refresh(&host->identity, host->peer, now, error);
+    if (unlock != NULL) unlock(user);
+    return st;
+}
+DLSI_FN void dlsi_host_say(dls_host *h, const dls_peer_event *e, dlsi_text *t) {
+    static const char *const word[] = {"up ", "lost ", "left ", "view ", "roster "};
+    dls_view v;
+    int32_t i;
+    dlsi_text_str(t, word[e->type - DLS_PEER_UP]);
+    if (e->type == DLS_PEER_VIEW) {
+        dls_peer_view(h->peer, &v);
+        dlsi_text_int(t, v.number);
+        for (i = 0; i < v.count; i++) {
+            dlsi_text_str(t, i == 0 ? ": " : ",");
+            dlsi_text_int(t, dls_peer_id(h->peer, v.rank[i]));
+        }
+    } else if (e->type == DLS_PEER_ROSTER) {
+        dlsi_text_int(t, h->peer->epoch);
+    } else {
+        dlsi_text_int(t, dls_peer_id(h->peer, e->rank));
+        dlsi_text_str(t, " ");
+        dlsi_text_str(t, dls_peer_name(h->peer, e->rank));
+    }
+    if (e->type != DLS_PEER_LOST) return;
+    dlsi_text_str(t, ": ");
+    dlsi_text_str(t, dls_status_text(e->status));
+}
+DLS_API bool dls_host_next(dls_host *host, dls_peer_event *event, char *text, size_t bytes) {
+    const uint64_t now = dls_now_us();
+    dls_status what = DLS_OK;
+    uint32_t id;
+    dlsi_text t;
+    t.buf = text;
+    t.used = 0;
+    t.size = bytes;
+    if (dls_peer_next_event(host->peer, event)) {
+        dlsi_host_say(host, event, &t);
+    } else if (host->find != NULL && dls_find_next(host->find, &id, &what, now)) {
+        memset(event, 0, sizeof *event);
+        event->rank = dls_peer_rank_of(host->peer, id);
+        event->status = what;
+        dlsi_text_str(&t, "note ");
+        (void)dls_find_explain(host->find, id, text + t.used, bytes - t.used, now);
+        return true;
+    } else {
+        return false;
+    }
+    text[t.used] = '\0';
+    return true;
+}
+DLS_API void dls_host_close(dls_host *host) {
+    const uint64_t start = dls_now_us();
+    if (host->links != NULL) {
+        dls_peer_leave(host->peer);
+        while (dls_peer_up(host->peer) > 1 && dls_now_us() - start < 300000)
+            dls_links_poll(host->links, 20000, NULL, NULL, NULL);
+        dls_links_close(host->links);
+    }
+    if (host->peer != NULL) dls_peer_close(host->peer);
+    while (host->mems > 0) dlsi_heap_give(host->mem[--host->mems]);
+    dls_identity_free(&host->identity);
+    memset(host, 0, sizeof *host);
 }
 #endif
 
