@@ -23,13 +23,14 @@ typedef struct sums {
     dls_coll coll;
     int32_t number[64], n, round;
     bool ready, under_way;
+    int64_t staging[4096]; /* dls_coll_size(256, 256) and more */
 } sums;
 /* Starts a sum or goes on with it. */
 static void sum(sums *s, dls_peer *peer, uint32_t id) {
+    unsigned char byte[256];
     dls_status st = DLS_OK;
     dls_view v;
     int i;
-    uint32_t crc = 0;
     dls_peer_view(peer, &v);
     if (!s->ready) s->ready = v.mine >= 0 && dls_coll_view(&s->coll, &v) == DLS_OK;
     if (!s->ready || s->round >= s->n) return;
@@ -42,14 +43,11 @@ static void sum(sums *s, dls_peer *peer, uint32_t id) {
     if (!dls_coll_poll(&s->coll, &st)) return;
     s->under_way = false;
     if (st != DLS_OK) return; /* a member was lost: the next view starts over */
-    for (i = 0; i < 256; i++) {
-        const unsigned char byte = (unsigned char)((uint32_t)s->number[i / 4] >> i % 4 * 8);
-        crc = dls_crc32c(crc, &byte, 1);
-    }
+    for (i = 0; i < 256; i++) /* little-endian, on every host */
+        byte[i] = (unsigned char)((uint32_t)s->number[i / 4] >> i % 4 * 8);
     printf("sum %u %d", (unsigned)v.number, (int)++s->round);
-    for (i = 0; i < v.count; i++)
-        printf("%c%u", i > 0 ? ',' : ' ', (unsigned)dls_peer_id(peer, v.rank[i]));
-    printf(" %x\n", (unsigned)crc);
+    for (i = 0; i < v.count; i++) printf("%c%u", i ? ',' : ' ', dls_peer_id(peer, v.rank[i]));
+    printf(" %x\n", (unsigned)dls_crc32c(0, byte, sizeof byte));
 }
 
 int main(int argc, char **argv) {
@@ -65,7 +63,7 @@ int main(int argc, char **argv) {
     for (i = 1; i < argc; i++) {
         const char *w = argv[i], *v = i + 1 < argc ? argv[i + 1] : NULL;
         if (!strcmp(w, "--gateway") || !strcmp(w, "--no-lan"))
-            *(w[2] == 'g' ? &d.gateway : &d.no_lan) = true, v = w, i--;
+            *(w[2] == 'g' ? &d.gateway : &d.no_lan) = true, i--;
         else if (v == NULL) return usage();
         else if (!strcmp(w, "--key")) d.key = v;
         else if (!strcmp(w, "--roster")) d.roster = v;
@@ -80,12 +78,9 @@ int main(int argc, char **argv) {
         i++;
     }
     setvbuf(stdout, NULL, _IOLBF, 0);
-    signal(SIGINT, on_signal);
-    signal(SIGTERM, on_signal);
+    if (signal(SIGINT, on_signal) == SIG_ERR || signal(SIGTERM, on_signal) == SIG_ERR) return 1;
     st = dls_host_open(&host, &d, &error);
-    i = st == DLS_OK ? dls_peer_count(host.peer) + 16 : 1;
-    if (st == DLS_OK)
-        st = dls_coll_init(&s.coll, host.peer, 0, i, malloc(dls_coll_size(i, 256)), dls_coll_size(i, 256));
+    if (st == DLS_OK) st = dls_coll_init(&s.coll, host.peer, 0, 256, s.staging, sizeof s.staging);
     while (st == DLS_OK && !stop && dls_now_us() < end) {
         const dls_status fresh = dls_host_poll(&host, 20000, NULL, NULL, NULL, &error);
         while (dls_host_next(&host, &event, text, sizeof text)) {
@@ -95,9 +90,10 @@ int main(int argc, char **argv) {
         sum(&s, host.peer, host.identity.keys.id);
         if (fresh == DLS_E_REFUSED) st = fresh; /* revoked; other troubles pass */
     }
-    for (i = 0; host.find != NULL && i < dls_peer_count(host.peer); i++)
-        if (st == DLS_OK && !dls_peer_is_up(host.peer, i))
-            printf("note %s\n", dls_find_explain(host.find, dls_peer_id(host.peer, i), text, 400, dls_now_us()));
+    for (i = 0; st == DLS_OK && host.find != NULL && i < dls_peer_count(host.peer); i++) {
+        dls_find_explain(host.find, dls_peer_id(host.peer, i), text, sizeof text, dls_now_us());
+        if (!dls_peer_is_up(host.peer, i)) printf("note %s\n", text);
+    }
     if (st != DLS_OK) fprintf(stderr, "peer: %s\n", dls_error_text(&error, text, sizeof text));
     dls_host_close(&host);
     return st != DLS_OK;
