@@ -20624,7 +20624,7 @@ DLS_API dls_status dls_lan_init(dls_lan **lan, const dls_lan_desc *desc, void *m
     if (st != DLS_OK)
         return dlsi_fail(error, st, DLSI_MSG("discovery needs keys, and random numbers"), NULL, 0,
                          0, 0);
-    if (!dlsi_lan_bind(n)) {
+    if (find.udp_port == 0 || !dlsi_lan_bind(n)) {
         st = dlsi_fail(error, DLS_E_IO,
                        DLSI_MSG("cannot await announcements on UDP port {0} (errno {1})"), NULL,
                        (int32_t)port, errno, 0);
@@ -20702,7 +20702,7 @@ DLSI_FN bool dlsi_serial_raw(int fd, int32_t baud) {
     t.c_oflag = 0;
     t.c_lflag = 0;
     t.c_cflag = (t.c_cflag & ~(tcflag_t)(CSIZE | PARENB | CSTOPB)) | CS8 | CREAD | CLOCAL;
-    t.c_cc[VMIN] = 0;
+    t.c_cc[VMIN] = 1; /* with 0, nothing to read would look like the end */
     t.c_cc[VTIME] = 0;
     if (row != NULL && (cfsetispeed(&t, row->code) != 0 || cfsetospeed(&t, row->code) != 0))
         return false;
@@ -21226,14 +21226,14 @@ DLS_API dls_status dls_roster_enrol(dls_roster_file *file, const dls_root *root,
         return dlsi_fail(error, DLS_E_MISMATCH,
                          DLSI_MSG("the roster is of another group than the root key"), NULL, 0, 0,
                          0);
+    if (n == DLS_ROSTER_DEVICES)
+        return dlsi_fail(error, DLS_E_LIMIT, DLSI_MSG("the roster is full: {0} devices"), NULL, n,
+                         0, 0);
     if (n > 0 && dlsi_roster_named(file, name) >= 0)
         return dlsi_fail(error, DLS_E_STATE,
                          DLSI_MSG("'{s}' is in the roster already, perhaps revoked; choose another "
                                   "name"),
                          name, 0, 0, 0);
-    if (n == DLS_ROSTER_DEVICES)
-        return dlsi_fail(error, DLS_E_LIMIT, DLSI_MSG("the roster is full: {0} devices"), NULL, n,
-                         0, 0);
     if (file->device == NULL)
         file->device = (dls_device *)DLS_MALLOC(DLS_ROSTER_DEVICES * sizeof *file->device);
     if (file->device == NULL)
