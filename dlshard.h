@@ -1985,6 +1985,7 @@ DLS_API bool dls_peer_is_relayed(const dls_peer *peer, int32_t rank);
 /* Devices in the table; ranks are 0..count-1. */
 DLS_API int32_t dls_peer_count(const dls_peer *peer);
 DLS_API int32_t dls_peer_rank_of(const dls_peer *peer, uint32_t id); /* -1: not in the table */
+DLS_API uint32_t dls_peer_id(const dls_peer *peer, int32_t rank);    /* the other way; 0: none */
 /* Name of the roster, or what a peer of a group without keys gave; "" before its hello. */
 DLS_API const char *dls_peer_name(const dls_peer *peer, int32_t rank);
 /* Why the last session with a peer ended or could not open, for reports. */
@@ -16123,6 +16124,9 @@ DLS_API int32_t dls_peer_rank_of(const dls_peer *peer, uint32_t id) {
     for (i = 0; i < peer->count; i++)
         if (peer->member[i].device.id == id) return i;
     return -1;
+}
+DLS_API uint32_t dls_peer_id(const dls_peer *peer, int32_t rank) {
+    return rank >= 0 && rank < peer->count ? peer->member[rank].device.id : 0;
 }
 
 /* ---- Control messages out ---- */
