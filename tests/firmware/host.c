@@ -1,8 +1,9 @@
-/* A host's peer for the tests: the engine straight over one UDP socket, and for a gateway one serial
-   line, which is a TCP socket that QEMU calls. Little, and nothing of >>link.
+/* A host's peer for the tests: the engine straight over one UDP socket, and for a gateway serial
+   lines, which are TCP sockets that QEMU calls. Little, and nothing of >>link.
 
-   host peer DIR NAME UDP_PORT SERIAL_PORT TO_ID [ID@PORT...]   SERIAL_PORT 0: none. A file
-             DIR/NAME.roster that appears is installed; DIR/NAME.state is kept.
+   host peer DIR NAME UDP_PORT [ID@PORT...] [ID=PORT...]   calls @ by UDP; = has a serial line on
+             TCP. A file DIR/NAME.roster that appears is installed; DIR/NAME.state is kept.
+   host stamp                     each line of standard input, with the time after it
    host expect ROUND ID,ID,...    the line's last word that all members of a sum must print
    host stranger DIR PORT TO_ID MS     calls, once rightly but for the key, then with noise;
                                        prints the bytes that came back
@@ -23,9 +24,16 @@
 static const char *dir, *name;
 static unsigned char psk[32], secret[32], root[32], roster_bytes[8192], newer[8192], fetched[8192];
 static dls_device device[64];
-static int udp = -1, listener = -1, line = -1;
-static int32_t udp_port = -1, serial_port = -1;
-static unsigned char serial_mem[DLS_PORT_BYTES(DLS_PORT_SERIAL, SERIAL_MTU)];
+static int udp = -1;
+static int32_t udp_port = -1;
+typedef struct serial {
+    int listener, line; /* -1: nobody called yet */
+    int32_t port;
+    unsigned char mem[DLS_PORT_BYTES(DLS_PORT_SERIAL, SERIAL_MTU)];
+} serial;
+#define LINES 4
+static serial lines[LINES];
+static int lines_count;
 
 static void give_up(const char *what) {
     perror(what);
@@ -96,29 +104,29 @@ static void move_udp(dls_peer *p) {
         (void)sendto(udp, buf, (size_t)n, 0, (struct sockaddr *)&a, sizeof a);
     }
 }
-static void move_serial(dls_peer *p) {
+static void move_serial(dls_peer *p, serial *s) {
     unsigned char buf[1024];
     ssize_t n;
     size_t size;
-    const void *from;
-    if (line < 0) {
+    if (s->line < 0) {
         const int on = 1;
-        line = accept(listener, NULL, NULL);
-        if (line < 0) return;
-        (void)setsockopt(line, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-        (void)fcntl(line, F_SETFL, O_NONBLOCK);
+        s->line = accept(s->listener, NULL, NULL);
+        if (s->line < 0) return;
+        (void)setsockopt(s->line, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+        (void)fcntl(s->line, F_SETFL, O_NONBLOCK);
     }
-    while ((n = recv(line, buf, sizeof buf, 0)) > 0)
-        (void)dls_peer_rx(p, serial_port, buf, (size_t)n, dls_now_us());
+    while ((n = recv(s->line, buf, sizeof buf, 0)) > 0)
+        (void)dls_peer_rx(p, s->port, buf, (size_t)n, dls_now_us());
     if (n == 0) { /* unplugged */
-        close(line);
-        line = -1;
+        close(s->line);
+        s->line = -1;
         return;
     }
-    while ((from = dls_peer_tx_span(p, serial_port, &size, dls_now_us())), size > 0) {
-        n = send(line, from, size, MSG_NOSIGNAL);
+    for (;;) {
+        const void *from = dls_peer_tx_span(p, s->port, &size, dls_now_us());
+        n = size > 0 ? send(s->line, from, size, MSG_NOSIGNAL) : 0;
         if (n <= 0) return;
-        dls_peer_tx_done(p, serial_port, (size_t)n, dls_now_us());
+        dls_peer_tx_done(p, s->port, (size_t)n, dls_now_us());
     }
 }
 
@@ -155,7 +163,7 @@ static uint32_t my_id(const dls_roster *r) {
     give_up("not in the roster");
     return 0;
 }
-static dls_peer *make_peer(dls_roster *roster, bool serial) {
+static dls_peer *make_peer(dls_roster *roster, bool gateway) {
     static unsigned char stored[1024];
     dls_peer_desc d;
     dls_peer *p;
@@ -169,7 +177,7 @@ static dls_peer *make_peer(dls_roster *roster, bool serial) {
     d.psk = psk;
     d.root = root;
     d.boot = dlsi_port_seconds();
-    d.gateway = serial;
+    d.gateway = gateway;
     d.store = store;
     st = dls_peer_init(&p, &d, malloc(dls_peer_size(&d)), dls_peer_size(&d));
     if (st != DLS_OK) {
@@ -178,28 +186,52 @@ static dls_peer *make_peer(dls_roster *roster, bool serial) {
     }
     return p;
 }
-static void open_ports(dls_peer *p, char **call, int n, uint32_t serial_to) {
+static void open_serial(dls_peer *p, unsigned id, unsigned port) {
+    serial *s = &lines[lines_count++];
+    dls_port_desc d;
+    if (lines_count > LINES) give_up("too many lines");
+    memset(&d, 0, sizeof d);
+    d.kind = DLS_PORT_SERIAL;
+    d.mtu = SERIAL_MTU;
+    d.rank = dls_peer_rank_of(p, id);
+    d.mem = s->mem;
+    d.bytes = sizeof s->mem;
+    s->port = dls_peer_port_open(p, &d, dls_now_us());
+    s->listener = open_socket(SOCK_STREAM, port);
+    s->line = -1;
+}
+static void open_ports(dls_peer *p, char **way, int n) {
     dls_port_desc d;
     memset(&d, 0, sizeof d);
     d.kind = DLS_PORT_PACKET;
     d.mtu = MTU;
     udp_port = dls_peer_port_open(p, &d, dls_now_us());
-    while (n-- > 0) {
+    for (; n > 0; n--, way++) {
         unsigned id, port;
+        char kind;
         struct sockaddr_in a;
         dls_addr to;
-        if (sscanf(*call++, "%u@%u", &id, &port) != 2) give_up("not ID@PORT");
+        if (sscanf(*way, "%u%c%u", &id, &kind, &port) != 3) give_up("not ID@PORT");
         a = loopback(port);
         to = address(&a);
-        dls_peer_call(p, dls_peer_rank_of(p, id), udp_port, &to, dls_now_us());
+        if (kind == '=')
+            open_serial(p, id, port);
+        else
+            dls_peer_call(p, dls_peer_rank_of(p, id), udp_port, &to, dls_now_us());
     }
-    if (listener < 0) return;
-    d.kind = DLS_PORT_SERIAL;
-    d.mtu = SERIAL_MTU;
-    d.rank = dls_peer_rank_of(p, serial_to);
-    d.mem = serial_mem;
-    d.bytes = sizeof serial_mem;
-    serial_port = dls_peer_port_open(p, &d, dls_now_us());
+}
+/* Until something comes, or the engine has work; a new roster file is seen within 5 ms. */
+static void wait_for(const dls_peer *p) {
+    struct pollfd fd[1 + LINES];
+    const uint64_t now = dls_now_us(), due = dls_peer_deadline(p);
+    int i;
+    fd[0].fd = udp;
+    fd[0].events = POLLIN;
+    for (i = 0; i < lines_count; i++) {
+        fd[1 + i].fd = lines[i].line >= 0 ? lines[i].line : lines[i].listener;
+        fd[1 + i].events = POLLIN;
+    }
+    (void)poll(fd, 1 + (nfds_t)lines_count, due <= now ? 0 : due - now > 5000 ? 5 : 1);
 }
 static int run(int argc, char **argv) {
     dls_roster roster;
@@ -214,31 +246,26 @@ static int run(int argc, char **argv) {
         give_up("keys");
     setvbuf(stdout, NULL, _IOLBF, 0);
     udp = open_socket(SOCK_DGRAM, (unsigned)atoi(argv[4]));
-    if (atoi(argv[5]) > 0) listener = open_socket(SOCK_STREAM, (unsigned)atoi(argv[5]));
-    p = make_peer(&roster, listener >= 0);
+    p = make_peer(&roster, strchr(argv[argc - 1], '=') != NULL);
     dls_peer_roster_space(p, fetched, sizeof fetched);
-    open_ports(p, argv + 7, argc - 7, (uint32_t)atoi(argv[6]));
+    open_ports(p, argv + 5, argc - 5);
     sum_init(&work, p, my_id(&roster));
     for (;;) {
-        struct pollfd fd[2];
-        uint64_t now, due;
         char text[SUM_LINE];
-        move_udp(p);
-        if (listener >= 0) move_serial(p);
-        dls_peer_tick(p, dls_now_us());
+        int i;
         install(p);
+        move_udp(p);
+        for (i = 0; i < lines_count; i++) move_serial(p, &lines[i]);
+        dls_peer_tick(p, dls_now_us());
         report(p);
         if (sum_poll(&work, dls_now_us()) && work.round % 8 == 0) {
             sum_line(&work, text);
-            fputs(text, stdout);
+            text[strlen(text) - 1] = 0;
+            printf("%s at %llu\n", text, (unsigned long long)(dls_now_us() / 1000));
         }
-        fd[0].fd = udp;
-        fd[1].fd = line >= 0 ? line : listener;
-        fd[0].events = fd[1].events = POLLIN;
-        now = dls_now_us();
-        due = dls_peer_deadline(p);
-        (void)poll(fd, listener >= 0 ? 2 : 1, due <= now ? 0 : due - now > 2000 ? 2 : 1);
+        wait_for(p);
     }
+    return 0;
 }
 
 static int expect(uint32_t round, const char *ids) {
@@ -249,6 +276,11 @@ static int expect(uint32_t round, const char *ids) {
         sum_add(total, (uint32_t)strtoul(ids, &end, 10), round);
     printf("%x\n", (unsigned)sum_hash(total));
     return 0;
+}
+static bool forget(void *user, const void *state, size_t bytes) {
+    (void)user;
+    (void)state;
+    return bytes > 0;
 }
 /* A device of the roster, but with a group key of its own, and then anything at all. */
 static int stranger(unsigned port, uint32_t to_id, uint64_t ms) {
@@ -262,18 +294,17 @@ static int stranger(unsigned port, uint32_t to_id, uint64_t ms) {
     dls_peer *p;
     size_t back = 0, sent = 0, right = 0;
     name = "b";
-    if (get("roster", "", roster_bytes, sizeof roster_bytes) == 0 || get(name, ".key", secret, 32) != 32)
+    if (get(name, ".key", secret, 32) != 32 ||
+        dls_roster_read(&roster, device, 64, roster_bytes,
+                        get("roster", "", roster_bytes, sizeof roster_bytes), NULL) != DLS_OK)
         give_up("keys");
-    (void)dls_roster_read(&roster, device, 64, roster_bytes, sizeof roster_bytes, NULL);
-    (void)dls_roster_read(&roster, device, 64, roster_bytes, dls_roster_bytes((int32_t)roster_bytes[2]),
-                          NULL);
     memset(&d, 0, sizeof d);
     d.roster = &roster;
     d.id = my_id(&roster);
     d.secret = secret;
     d.psk = psk; /* zeros: not the group's */
     d.boot = dlsi_port_seconds();
-    d.store = store;
+    d.store = forget;
     d.heartbeat_us = 20000;
     if (dls_peer_init(&p, &d, malloc(dls_peer_size(&d)), dls_peer_size(&d)) != DLS_OK)
         give_up("engine");
@@ -303,6 +334,15 @@ static int stranger(unsigned port, uint32_t to_id, uint64_t ms) {
            (unsigned)back);
     return right > 0 && back == 0 ? 0 : 1;
 }
+static int stamp(void) {
+    char text[256];
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    while (fgets(text, sizeof text, stdin) != NULL) {
+        text[strcspn(text, "\r\n")] = 0;
+        printf("%s at %llu\n", text, (unsigned long long)(dls_now_us() / 1000));
+    }
+    return 0;
+}
 static int ports(int n) {
     int s[32], i;
     for (i = 0; i < n && i < 32; i++) {
@@ -316,13 +356,14 @@ static int ports(int n) {
 }
 
 int main(int argc, char **argv) {
-    if (argc > 6 && strcmp(argv[1], "peer") == 0) return run(argc, argv);
+    if (argc > 4 && strcmp(argv[1], "peer") == 0) return run(argc, argv);
     if (argc == 4 && strcmp(argv[1], "expect") == 0)
         return expect((uint32_t)atoi(argv[2]), argv[3]);
     if (argc == 6 && strcmp(argv[1], "stranger") == 0) {
         dir = argv[2];
         return stranger((unsigned)atoi(argv[3]), (uint32_t)atoi(argv[4]), (uint64_t)atoi(argv[5]));
     }
+    if (argc == 2 && strcmp(argv[1], "stamp") == 0) return stamp();
     if (argc == 3 && strcmp(argv[1], "ports") == 0) return ports(atoi(argv[2]));
     return 2;
 }
