@@ -1414,7 +1414,9 @@ DLS_API void dls_ed25519_sign(unsigned char *sig64, const void *msg, size_t byte
      8 VOTE    u32 term, u32 term and u32 number of my view, u8 1: asking, 2: granting, 3: refusing;
                u8 1: only whether it would be granted
      9 VIEW    u8 1: proposed, 2: accepted, 3: decided; u8 zero, u16 n, u32 term, u32 number,
-               u32 coordinator, n times u32 device, u32 boot count */
+               u32 coordinator, n times u32 device, u32 boot count
+    10 AGAIN   u32 number: what was done together in that view failed though it stands; decide
+               another, so that all begin anew at one point */
 
 #define DLS_WIRE_VERSION 1
 #define DLS_HEAD_BYTES 8   /* of DATA */
@@ -1451,6 +1453,7 @@ typedef enum dls_control_type {
     DLS_CONTROL_ROSTER,
     DLS_CONTROL_VOTE,
     DLS_CONTROL_VIEW,
+    DLS_CONTROL_AGAIN,
     DLS_CONTROL_TYPES
 } dls_control_type;
 
@@ -2005,6 +2008,9 @@ typedef struct dls_view {
     int32_t mine;        /* my place in it, -1: I am not a member */
 } dls_view;
 DLS_API void dls_peer_view(const dls_peer *peer, dls_view *view);
+/* What members did together failed though the view stands (two of them lost each other, say): asks
+   the coordinator for a new view, where all begin anew. dls_coll calls it by itself. */
+DLS_API void dls_peer_view_again(dls_peer *peer);
 
 /* Installs a newer signed roster and passes it on: revoked devices are out at once. Errors:
    DLS_E_STATE (not newer), DLS_E_AUTH, DLS_E_FORMAT, DLS_E_LIMIT (devices_max), DLS_E_REFUSED (I am
@@ -2045,14 +2051,16 @@ DLS_API void dls_peer_op_drop(dls_peer *peer, int32_t op);
 
 typedef enum dls_reduce { DLS_REDUCE_SUM_I32 = 0, DLS_REDUCE_MAX_U8 } dls_reduce;
 
-/* Collectives of one engine, one at a time; all peers must start the same ones in the same order.
+/* Collectives of one engine, one at a time; all members must start the same ones in the same order.
    */
 typedef struct dls_coll {
     dls_peer *peer;
-    int32_t rank, size;
+    int32_t rank, size; /* my place among the members, how many they are */
+    int32_t *member;    /* their ranks in the engine's table */
     unsigned char *staging;
     size_t staging_bytes;
-    uint32_t sequence;
+    int32_t room; /* most members */
+    uint32_t sequence, view;
     /* the one under way: private */
     unsigned char *data;
     size_t count;
@@ -2062,11 +2070,16 @@ typedef struct dls_coll {
     dls_status status;
 } dls_coll;
 
-/* Bytes of staging for arrays of up to `bytes`. Pure. */
+/* Bytes of staging for arrays of up to `bytes` among up to `size` members. Pure. */
 DLS_API size_t dls_coll_size(int32_t size, size_t bytes);
-/* rank, size: as the engine's. */
+/* All devices of the engine are members: rank of size. Errors: DLS_E_ARG, DLS_E_MEMORY. */
 DLS_API dls_status dls_coll_init(dls_coll *coll, dls_peer *peer, int32_t rank, int32_t size,
                                  void *mem, size_t bytes);
+/* From now on the members of a view are: call it at each DLS_PEER_VIEW. One that is under way is
+   given up; those of another view are never mistaken for ours. Errors: DLS_E_STATE (I am not in it),
+   DLS_E_LIMIT (more members than `size` of dls_coll_init), DLS_E_NOT_FOUND (a member that my roster
+   does not have yet). */
+DLS_API dls_status dls_coll_view(dls_coll *coll, const dls_view *view);
 /* Starts a ring all-reduce in place: 2 (size - 1) steps of count / size elements each, Patarasuk &
    Yuan 2009. Integer results do not depend on the order of peers. Errors: DLS_E_ARG, DLS_E_STATE
    (one is under way), DLS_E_MEMORY (array longer than staging allows). */
@@ -2116,6 +2129,60 @@ DLS_API dls_status dls_job_cut(dls_net *net, int32_t stages, const int32_t *shar
    bytes moved. */
 DLS_API size_t dls_loop_pump(dls_peer *a, int32_t port_a, dls_peer *b, int32_t port_b,
                              uint64_t now);
+
+/* ---- Simulator: a whole cluster in one process, in virtual time, with faults by seed ----
+   Peers are joined by datagrams, all with all, or hang on a serial line at another one. The same
+   seed and calls give the same run, on every machine: dls_sim_trace() is the hash of all that
+   happened. Memory comes from DLS_MALLOC. Examples: tests/sim. Owner. */
+#if DLS_ENABLE_HEAP
+typedef struct dls_sim dls_sim;
+
+typedef struct dls_sim_desc {
+    int32_t peers; /* 1..64; peer i has the rank i */
+    uint64_t seed;
+    const dls_peer_desc *peer; /* one each. boot counts starts; store is the simulator's own */
+    const int32_t *serial_to;  /* -1, or at whose serial line peer i hangs; NULL: all datagrams */
+    int32_t mtu;               /* 0: 1200, on serial lines 256 */
+    int32_t baud;              /* 0: 921600 */
+    uint64_t delay_us, jitter_us;              /* one way; 0: 500, 0 */
+    int32_t drop, duplicate, reorder, corrupt; /* of a million datagrams; a reordered one is 1 to 8
+                                                  delays late */
+    int32_t noise; /* of a million bytes on serial lines: flipped, lost or made up */
+    /* Called after anything happened at a peer: the application's turn. */
+    void (*step)(void *user, dls_sim *sim, int32_t i);
+    void *user;
+} dls_sim_desc;
+
+/* NULL on failure: out of memory, or a peer could not be made. */
+DLS_API dls_sim *dls_sim_create(const dls_sim_desc *desc);
+DLS_API void dls_sim_destroy(dls_sim *sim);
+/* Runs until virtual time `until`. */
+DLS_API void dls_sim_run(dls_sim *sim, uint64_t until);
+DLS_API uint64_t dls_sim_now(const dls_sim *sim);
+/* The engine of peer i, NULL while it is down; and the time as it sees it. */
+DLS_API dls_peer *dls_sim_peer(dls_sim *sim, int32_t i);
+DLS_API uint64_t dls_sim_clock(const dls_sim *sim, int32_t i);
+/* Boots of peer i so far; its engine's boot count is this on top of the desc's. */
+DLS_API int32_t dls_sim_boots(const dls_sim *sim, int32_t i);
+
+/* The rates of a desc, changed: for all links, from now on. */
+DLS_API void dls_sim_rates(dls_sim *sim, int32_t drop, int32_t duplicate, int32_t reorder,
+                           int32_t corrupt, int32_t noise);
+/* What a sends to b is lost from now on, or no more. One way. */
+DLS_API void dls_sim_cut(dls_sim *sim, int32_t a, int32_t b, bool cut);
+/* Power off: memory is gone, what the engine stored stays. Power on: false without memory. */
+DLS_API void dls_sim_crash(dls_sim *sim, int32_t i);
+DLS_API bool dls_sim_start(dls_sim *sim, int32_t i);
+/* Everything at peer i happens that much later. 0: as fast as it can. */
+DLS_API void dls_sim_slow(dls_sim *sim, int32_t i, uint64_t us);
+/* Its clock jumps. */
+DLS_API void dls_sim_jump(dls_sim *sim, int32_t i, int64_t us);
+/* Mixes a number of the application into the trace. */
+DLS_API void dls_sim_note(dls_sim *sim, uint64_t number);
+DLS_API uint64_t dls_sim_trace(const dls_sim *sim);
+/* Datagrams and serial bytes that were carried. */
+DLS_API uint64_t dls_sim_carried(const dls_sim *sim);
+#endif
 
 #if DLS_ENABLE_SOCKETS
 /* TCP among ranks at addresses "192.168.1.5:7000,192.168.1.6:7000,..." (one per rank): listens on
@@ -14510,7 +14577,8 @@ DLS_API dls_status dls_frame_read(dls_frame *frame, const void *from, size_t n, 
 
 DLS_API dls_status dls_control_read(dls_control *control, const void *from, size_t n,
                                     size_t *used) {
-    static const uint8_t least[DLS_CONTROL_TYPES] = {0, DLS_HELLO_BYTES, 16, 5, 4, 0, 0, 8, 14, 16};
+    static const uint8_t least[DLS_CONTROL_TYPES] = {0, DLS_HELLO_BYTES, 16, 5, 4, 0, 0, 8, 14, 16,
+                                                     4};
     const unsigned char *p = (const unsigned char *)from;
     if (n < 4 || dlsi_load16(p + 2) > n - 4) return DLS_E_FORMAT;
     control->type = p[0];
@@ -15853,6 +15921,7 @@ typedef struct dlsi_ses {
     unsigned char *control;
     uint64_t heard, spoke, again, since;
     uint32_t index, their_index, boot, epoch;
+    uint32_t routes;  /* sum of the ROUTES said last */
     uint32_t lost[4]; /* ref of a packet to be made again, when has_lost */
     int32_t rank, port, via, hand;
     uint16_t control_used, control_count, control_sent, control_first, control_expected;
@@ -15931,8 +16000,8 @@ struct dls_peer {
         int32_t port; /* -1: none waits */
     } reply;
     dlsi_view view, accepted; /* decided; last one I proposed or accepted */
-    uint64_t elect_at, settle_at, quorum_at;
-    uint32_t term, voted, leader;
+    uint64_t elect_at, settle_at, ticked;
+    uint32_t term, voted, leader, again; /* again: number of a view that must be replaced */
     uint8_t role, events, my_role;
     bool leaving, pending, routes_due, store_failed;
 };
@@ -16496,6 +16565,7 @@ DLSI_FN size_t dlsi_ses_call(dls_peer *p, int32_t i, unsigned char *to, uint64_t
     int32_t k;
     if (now < s->again) return 0;
     if (s->calls >= DLSI_CALLS_MAX) {
+        p->member[s->rank].again = now + dlsi_peer_jitter(p, p->desc.heartbeat_us);
         dlsi_ses_end(p, i, DLS_E_TIMEOUT);
         return 0;
     }
@@ -16505,7 +16575,7 @@ DLSI_FN size_t dlsi_ses_call(dls_peer *p, int32_t i, unsigned char *to, uint64_t
     if (s->pattern == 0) return dlsi_init_write(p, s, NULL, p->group, to);
     for (k = 0; s->hand < 0 && k < p->hands; k++)
         if (p->hand[k].ses < 0) s->hand = k;
-    if (s->hand < 0) return 0; /* others are calling */
+    if (s->hand < 0) return 0; /* others are calling: later */
     p->hand[s->hand].ses = i;
     if (dlsi_peer_noise(p, &p->hand[s->hand].noise, s->rank, true) == DLS_OK)
         n = dlsi_init_write(p, s, &p->hand[s->hand].noise, p->group, to);
@@ -16752,7 +16822,7 @@ DLSI_FN size_t dlsi_ses_put_op(dls_peer *p, dlsi_ses *s, unsigned char *to, size
     o->begun = true;
     o->next += n;
     (void)dlsi_ses_put_chunk(o, at, n, to);
-    if (!s->lossy || n == 0) dlsi_op_sent(o, s->lossy ? 0 : n);
+    if (!s->lossy) dlsi_op_sent(o, n);
     return 9 + (size_t)n;
 }
 /* What lost packets carried goes out again: control from the first lost message on, one chunk at
@@ -16779,17 +16849,24 @@ DLSI_FN size_t dlsi_ses_put_rest(dls_peer *p, int32_t i, unsigned char *to, size
     if (n == 0 && !s->turn) n = dlsi_relay_put(p, i, to, max, now);
     return n;
 }
+/* Whether a packet would carry more than an ack: then one may ride along. */
+DLSI_FN bool dlsi_ses_has_more(const dls_peer *p, int32_t i) {
+    const dlsi_ses *s = &p->ses[i];
+    return s->ping || s->has_lost || s->control_sent < s->control_count ||
+           dlsi_ses_next_op(p, s) >= 0;
+}
 /* Frames of one packet; *elicits: more than an ack. 0: nothing to say now. */
 DLSI_FN size_t dlsi_ses_frames(dls_peer *p, int32_t i, unsigned char *to, size_t max, bool *elicits,
                                uint32_t *ref, uint64_t now) {
     dlsi_ses *s = &p->ses[i];
     size_t n = 0, ack = 0;
-    bool room = true;
+    bool room = true, due = false;
     memset(ref, 0, 4 * sizeof *ref);
     if (s->lossy) {
         dlsi_ses_lost(p, s);
         room = dls_flow_room(&s->flow, now) > 0;
-        if (room || dls_flow_ack_due(&s->flow, now)) ack = dlsi_ses_put_ack(s, to, max, now);
+        due = dls_flow_ack_due(&s->flow, now);
+        if (due || (room && dlsi_ses_has_more(p, i))) ack = dlsi_ses_put_ack(s, to, max, now);
     }
     n = ack;
     if (room) {
@@ -16801,8 +16878,7 @@ DLSI_FN size_t dlsi_ses_frames(dls_peer *p, int32_t i, unsigned char *to, size_t
     }
     *elicits = n > ack;
     if (n > ack) s->ping = false;
-    if (n == ack && s->lossy && !dls_flow_ack_due(&s->flow, now)) return 0;
-    return n;
+    return n > ack || due ? n : 0;
 }
 /* A whole packet of a session, at most max bytes; 0: none now. */
 DLSI_FN size_t dlsi_ses_packet(dls_peer *p, int32_t i, unsigned char *to, size_t max,
@@ -16924,7 +17000,9 @@ DLSI_FN void dlsi_routes_say(dls_peer *p, int32_t i) {
         dlsi_store16(to + n + 5, dlsi_min_u32(mtu, 65535));
         n += 7;
     }
-    (void)dlsi_ses_say(p, &p->ses[i], DLS_CONTROL_ROUTES, to, n);
+    if (dls_crc32c(1, to, n) == p->ses[i].routes) return; /* as it knows */
+    if (dlsi_ses_say(p, &p->ses[i], DLS_CONTROL_ROUTES, to, n))
+        p->ses[i].routes = dls_crc32c(1, to, n);
 }
 DLSI_FN void dlsi_routes_take(dls_peer *p, int32_t i, const unsigned char *list, size_t n) {
     const uint32_t own = (uint32_t)(p->port[p->ses[i].port].desc.mtu - DLSI_RELAY_BYTES);
@@ -16988,6 +17066,20 @@ DLS_API void dls_peer_view(const dls_peer *peer, dls_view *view) {
         if (peer->view_rank[i] == peer->me && v->member[i].boot == peer->desc.boot)
             view->mine = (int32_t)i;
     }
+}
+
+DLSI_FN void dlsi_again_say(dls_peer *p) {
+    const int32_t rank = dls_peer_rank_of(p, p->view.coordinator);
+    dlsi_ses *s = dlsi_peer_ses(p, rank);
+    unsigned char to[4];
+    dlsi_store32(to, p->again);
+    if (s != NULL && s->hello && p->again == p->view.number && p->again > 0)
+        (void)dlsi_ses_say(p, s, DLS_CONTROL_AGAIN, to, sizeof to);
+}
+DLS_API void dls_peer_view_again(dls_peer *peer) {
+    if (peer->again == peer->view.number) return;
+    peer->again = peer->view.number;
+    dlsi_again_say(peer);
 }
 
 #if DLS_ENABLE_COORD
@@ -17103,7 +17195,9 @@ DLSI_FN void dlsi_view_decide(dls_peer *p) {
 DLSI_FN bool dlsi_view_is_current(const dls_peer *p) {
     int32_t i;
     uint32_t n = 0;
-    if (p->view.term != p->term || p->view.number != p->accepted.number) return false;
+    if (p->view.term != p->term || p->view.number != p->accepted.number ||
+        p->again == p->view.number)
+        return false;
     for (i = 0; i < p->count; i++) {
         if (!dlsi_member_ready(p, i)) continue;
         if (n >= p->view.count || p->view.member[n].id != p->member[i].device.id ||
@@ -17456,6 +17550,7 @@ DLSI_FN dls_status dlsi_hello_take(dls_peer *p, int32_t i, const dls_control *c)
     dlsi_op_ask(p, s->rank);
     dlsi_roster_offer(p, s->rank);
     dlsi_views_hello(p, s->rank);
+    if (p->member[s->rank].device.id == p->view.coordinator) dlsi_again_say(p);
     p->routes_due = true;
     return DLS_OK;
 }
@@ -17481,6 +17576,9 @@ DLSI_FN dls_status dlsi_control_take(dls_peer *p, int32_t i, const dls_control *
     case DLS_CONTROL_VIEW:
         if (!dlsi_view_room(p, c->payload, c->bytes)) return DLS_E_FORMAT;
         dlsi_view_take(p, rank, c->payload);
+        break;
+    case DLS_CONTROL_AGAIN:
+        if (dlsi_load32(c->payload) == p->view.number) p->again = p->view.number;
         break;
     default: break; /* of a newer minor version */
     }
@@ -17932,6 +18030,7 @@ DLSI_FN void dlsi_ports_tick(dls_peer *p, uint64_t now) {
 }
 DLS_API void dls_peer_tick(dls_peer *peer, uint64_t now) {
     int32_t i;
+    peer->ticked = now;
     for (i = 0; i < peer->desc.sessions_max; i++) dlsi_ses_tick(peer, i, now);
     dlsi_roster_tick(peer);
     for (i = 0; i < peer->desc.ops_max; i++)
@@ -17948,28 +18047,40 @@ DLS_API void dls_peer_tick(dls_peer *peer, uint64_t now) {
     }
     dlsi_views_tick(peer, now);
 }
+/* The sooner of two times. What was due at the last tick waits for its link, not for time. */
+DLSI_FN uint64_t dlsi_peer_sooner(const dls_peer *p, uint64_t soon, uint64_t at) {
+    return at > p->ticked && at < soon ? at : soon;
+}
+DLSI_FN uint64_t dlsi_ses_deadline(const dls_peer *p, const dlsi_ses *s) {
+    const dls_peer_desc *d = &p->desc;
+    uint64_t soon = UINT64_MAX;
+    if (s->state == DLSI_SES_CALLING) return dlsi_peer_sooner(p, soon, s->again);
+    soon = dlsi_later(dlsi_later(s->heard, d->timeout_us), 1);
+    if (s->state == DLSI_SES_LEAVING)
+        soon = dlsi_min_u64(soon, dlsi_later(s->since, d->heartbeat_us + 1));
+    if (s->state != DLSI_SES_UP) return soon;
+    if (!s->ping) soon = dlsi_min_u64(soon, dlsi_later(s->spoke, d->heartbeat_us));
+    return s->lossy ? dlsi_peer_sooner(p, soon, dls_flow_deadline(&s->flow)) : soon;
+}
 DLS_API uint64_t dls_peer_deadline(const dls_peer *peer) {
     uint64_t soon = peer->leaving ? UINT64_MAX : dlsi_views_deadline(peer);
     int32_t i;
-    for (i = 0; i < peer->desc.sessions_max; i++) {
-        const dlsi_ses *s = &peer->ses[i];
-        if (s->state == DLSI_SES_FREE) continue;
-        if (s->state == DLSI_SES_CALLING) {
-            soon = dlsi_min_u64(soon, s->again);
-            continue;
-        }
-        soon = dlsi_min_u64(soon, dlsi_later(dlsi_later(s->heard, peer->desc.timeout_us), 1));
-        if (s->state == DLSI_SES_LEAVING)
-            soon = dlsi_min_u64(soon, dlsi_later(s->since, peer->desc.heartbeat_us + 1));
-        if (s->state != DLSI_SES_UP) continue;
-        if (!s->ping) soon = dlsi_min_u64(soon, dlsi_later(s->spoke, peer->desc.heartbeat_us));
-        if (s->lossy) soon = dlsi_min_u64(soon, dls_flow_deadline(&s->flow));
-    }
+    for (i = 0; i < peer->desc.sessions_max; i++)
+        if (peer->ses[i].state != DLSI_SES_FREE)
+            soon = dlsi_min_u64(soon, dlsi_ses_deadline(peer, &peer->ses[i]));
     for (i = 0; i < peer->count && !peer->leaving; i++) {
         const dlsi_member *m = &peer->member[i];
         if (m->ses < 0 && i != peer->me && (m->call_port >= 0 || m->route >= 0) &&
             (m->device.flags & DLS_DEVICE_REVOKED) == 0)
-            soon = dlsi_min_u64(soon, dlsi_later(m->again, 1));
+            soon = dlsi_peer_sooner(peer, soon, m->again);
+    }
+    for (i = 0; i < peer->desc.ports_max && !peer->leaving; i++) {
+        const dlsi_port *t = &peer->port[i];
+        if (!t->open || t->ses >= 0) continue;
+        if (t->desc.kind == DLS_PORT_STREAM && !t->done)
+            soon = dlsi_min_u64(soon, dlsi_later(t->since, peer->desc.timeout_us + 1));
+        if (t->desc.kind == DLS_PORT_SERIAL && t->desc.call)
+            soon = dlsi_peer_sooner(peer, soon, peer->member[t->desc.rank].again);
     }
     return soon;
 }
@@ -18136,15 +18247,23 @@ DLSI_FN uint32_t dlsi_swap32(uint32_t x) {
 DLSI_FN size_t dlsi_reduce_bytes(dls_reduce reduce) {
     return reduce == DLS_REDUCE_SUM_I32 ? 4u : 1u;
 }
-DLS_API size_t dls_coll_size(int32_t size, size_t bytes) {
-    return bytes / (size_t)dlsi_max_i32(size, 1) + 8 + DLS_ALIGN;
+DLSI_FN size_t dlsi_coll_members(int32_t size) {
+    return dlsi_round_up((size_t)dlsi_max_i32(size, 1) * sizeof(int32_t), DLS_ALIGN);
+}
+DLS_API size_t dls_coll_size(int32_t size, size_t bytes) { /* a view may have but two members */
+    return dlsi_coll_members(size) + bytes / (size > 1 ? 2u : 1u) + 8 + DLS_ALIGN;
 }
 DLS_API dls_status dls_coll_init(dls_coll *coll, dls_peer *peer, int32_t rank, int32_t size,
                                  void *mem, size_t bytes) {
     dlsi_layout l = dlsi_layout_at(mem);
+    int32_t i;
     memset(coll, 0, sizeof *coll);
     if (rank < 0 || rank >= size || (size > 1 && peer == NULL)) return DLS_E_ARG;
-    if (mem == NULL || bytes < DLS_ALIGN) return DLS_E_MEMORY;
+    if (mem == NULL || bytes < DLS_ALIGN + dlsi_coll_members(size)) return DLS_E_MEMORY;
+    coll->member = (int32_t *)(void *)l.base;
+    l.base += dlsi_coll_members(size);
+    coll->room = size;
+    for (i = 0; i < size; i++) coll->member[i] = i;
     coll->peer = peer;
     coll->rank = rank;
     coll->size = size;
@@ -18152,6 +18271,39 @@ DLS_API dls_status dls_coll_init(dls_coll *coll, dls_peer *peer, int32_t rank, i
     coll->staging_bytes = bytes - (size_t)(l.base - (unsigned char *)mem);
     coll->send = coll->recv = -1;
     return DLS_OK;
+}
+DLSI_FN void dlsi_coll_drop(dls_coll *c) {
+    if (c->data != NULL && !c->sent && c->send >= 0) dls_peer_op_drop(c->peer, c->send);
+    if (c->data != NULL && !c->received && c->recv >= 0) dls_peer_op_drop(c->peer, c->recv);
+    c->send = c->recv = -1;
+}
+DLS_API dls_status dls_coll_view(dls_coll *coll, const dls_view *view) {
+    int32_t i;
+    if (view->mine < 0) return DLS_E_STATE;
+    if (view->count > coll->room) return DLS_E_LIMIT;
+    for (i = 0; i < view->count; i++)
+        if (view->rank[i] < 0) return DLS_E_NOT_FOUND;
+    dlsi_coll_drop(coll);
+    coll->data = NULL;
+    coll->view = view->number;
+    coll->sequence = 0;
+    coll->rank = view->mine;
+    coll->size = view->count;
+    memcpy(coll->member, view->rank, (size_t)view->count * sizeof *coll->member);
+    return DLS_OK;
+}
+/* Members I have a session with, myself included. */
+DLSI_FN int32_t dlsi_coll_up(const dls_coll *c) {
+    int32_t i, n = 0;
+    for (i = 0; i < c->size; i++) n += dls_peer_is_up(c->peer, c->member[i]) ? 1 : 0;
+    return n;
+}
+DLSI_FN bool dlsi_coll_any_lost(const dls_coll *c) {
+    int32_t i;
+    for (i = 0; i < c->size; i++)
+        if (!dls_peer_is_up(c->peer, c->member[i]) && dls_peer_why(c->peer, c->member[i]) != DLS_OK)
+            return true;
+    return false;
 }
 /* Chunk c, of which index may lie outside 0..size-1. */
 DLSI_FN unsigned char *dlsi_coll_chunk(const dls_coll *c, int32_t chunk, size_t *bytes) {
@@ -18165,13 +18317,13 @@ DLSI_FN void dlsi_coll_step(dls_coll *c) {
     const int32_t half = c->size - 1, s = c->step < half ? c->step : c->step - half;
     const bool gather = c->step >= half;
     const int32_t out = gather ? c->rank + 1 - s : c->rank - s, in = out - 1;
-    const uint32_t tag = c->sequence << 12 | (uint32_t)c->step;
+    const uint32_t tag = (c->view & 0xFFu) << 23 | (c->sequence & 0xFFFu) << 11 | (uint32_t)c->step;
     size_t out_bytes, in_bytes;
     unsigned char *from = dlsi_coll_chunk(c, out, &out_bytes),
                   *to = dlsi_coll_chunk(c, in, &in_bytes);
-    c->recv = dls_peer_recv(c->peer, (c->rank + c->size - 1) % c->size, tag,
+    c->recv = dls_peer_recv(c->peer, c->member[(c->rank + c->size - 1) % c->size], tag,
                             gather ? to : c->staging, in_bytes);
-    c->send = dls_peer_send(c->peer, (c->rank + 1) % c->size, tag, from, out_bytes);
+    c->send = dls_peer_send(c->peer, c->member[(c->rank + 1) % c->size], tag, from, out_bytes);
     c->sent = c->received = false;
     if (c->recv < 0 || c->send < 0) c->status = DLS_E_LIMIT;
 }
@@ -18207,13 +18359,13 @@ DLS_API dls_status dls_coll_allreduce(dls_coll *coll, void *data, size_t count, 
     if (coll->data != NULL) return DLS_E_STATE;
     if (coll->size > 1 && count / (size_t)coll->size + 1 > coll->staging_bytes / width)
         return DLS_E_MEMORY;
-    if (coll->size > 1 && dls_peer_up(coll->peer) < coll->size) return DLS_E_PEER;
+    if (coll->size > 1 && dlsi_coll_up(coll) < coll->size) return DLS_E_PEER;
     coll->data = (unsigned char *)data;
     coll->count = count;
     coll->reduce = reduce;
     coll->step = 0;
     coll->status = DLS_OK;
-    coll->sequence = (coll->sequence + 1) & 0xFFFFFu;
+    coll->sequence++;
     coll->swapped = reduce == DLS_REDUCE_SUM_I32 && coll->size > 1 && !dlsi_little_endian();
     dlsi_coll_turn(coll);
     if (coll->size > 1) dlsi_coll_step(coll);
@@ -18223,7 +18375,7 @@ DLS_API bool dls_coll_poll(dls_coll *coll, dls_status *status) {
     dls_status st = DLS_OK;
     /* a loss stops those beside the lost one; the others would wait for them */
     if (coll->status == DLS_OK && coll->size > 1 && coll->step < 2 * (coll->size - 1) &&
-        dlsi_peer_any_lost(coll->peer))
+        dlsi_coll_any_lost(coll))
         coll->status = DLS_E_PEER;
     while (coll->status == DLS_OK && coll->size > 1 && coll->step < 2 * (coll->size - 1)) {
         if (!coll->sent && dls_peer_op_done(coll->peer, coll->send, &st)) {
@@ -18241,9 +18393,8 @@ DLS_API bool dls_coll_poll(dls_coll *coll, dls_status *status) {
         if (coll->step < 2 * (coll->size - 1)) dlsi_coll_step(coll);
     }
     if (coll->status != DLS_OK) { /* what is left of the step is no use to anybody */
-        if (!coll->sent && coll->send >= 0) dls_peer_op_drop(coll->peer, coll->send);
-        if (!coll->received && coll->recv >= 0) dls_peer_op_drop(coll->peer, coll->recv);
-        coll->send = coll->recv = -1;
+        dlsi_coll_drop(coll);
+        if (coll->view > 0) dls_peer_view_again(coll->peer);
     }
     *status = coll->status;
     dlsi_coll_turn(coll);
@@ -18378,6 +18529,348 @@ DLS_API size_t dls_loop_pump(dls_peer *a, int32_t port_a, dls_peer *b, int32_t p
     } while (moved > 0);
     return total;
 }
+
+/* ---- Simulator ---- */
+#if DLS_ENABLE_HEAP
+
+enum { DLSI_SIM_WAKE = 0, DLSI_SIM_PACKET, DLSI_SIM_BYTES, DLSI_SIM_SENT };
+#define DLSI_SIM_SERIAL_BYTES 64 /* that move along a serial line at once */
+typedef struct dlsi_sim_event {
+    uint64_t at, order;
+    int32_t kind, from, to, bytes;
+    uint32_t boot; /* of the receiver, when it was sent: WAKE and SENT are for that one */
+    unsigned char *data;
+} dlsi_sim_event;
+typedef struct dlsi_sim_peer {
+    dls_peer *engine; /* NULL: down */
+    void *mem, *port_mem[64];
+    unsigned char *stored;
+    size_t stored_bytes;
+    uint64_t wake, slow;
+    int64_t offset;
+    int32_t boots, udp, line[64]; /* ports; line[k]: serial port towards k, -1: none */
+    bool sending[64];             /* bytes are moving towards k */
+} dlsi_sim_peer;
+struct dls_sim {
+    dls_sim_desc desc;
+    dlsi_sim_peer *peer;
+    dlsi_sim_event *heap;
+    int32_t events, room;
+    uint64_t now, order, trace, carried;
+    dls_rng rng;
+    bool cut[64][64];
+};
+
+DLSI_FN uint32_t dlsi_sim_below(dls_sim *s, uint32_t n) {
+    return n == 0 ? 0 : dls_rng_u32(&s->rng) % n;
+}
+DLSI_FN bool dlsi_sim_chance(dls_sim *s, int32_t ppm) {
+    return ppm > 0 && dlsi_sim_below(s, 1000000) < (uint32_t)ppm;
+}
+DLSI_FN bool dlsi_sim_before(const dlsi_sim_event *a, const dlsi_sim_event *b) {
+    return a->at < b->at || (a->at == b->at && a->order < b->order);
+}
+/* Owns data, also when it fails. */
+DLSI_FN void dlsi_sim_push(dls_sim *s, dlsi_sim_event e) {
+    int32_t i = s->events;
+    if (i == s->room) {
+        const int32_t room = s->room * 2 + 64;
+        dlsi_sim_event *more = (dlsi_sim_event *)DLS_MALLOC((size_t)room * sizeof(dlsi_sim_event));
+        if (more == NULL) {
+            if (e.data != NULL) DLS_FREE(e.data);
+            return;
+        }
+        if (s->heap != NULL) {
+            memcpy(more, s->heap, (size_t)i * sizeof *more);
+            DLS_FREE(s->heap);
+        }
+        s->heap = more;
+        s->room = room;
+    }
+    e.order = s->order++;
+    s->events++;
+    while (i > 0 && dlsi_sim_before(&e, &s->heap[(i - 1) / 2])) {
+        s->heap[i] = s->heap[(i - 1) / 2];
+        i = (i - 1) / 2;
+    }
+    s->heap[i] = e;
+}
+DLSI_FN dlsi_sim_event dlsi_sim_pop(dls_sim *s) {
+    const dlsi_sim_event first = s->heap[0], last = s->heap[--s->events];
+    int32_t i = 0, child;
+    while ((child = 2 * i + 1) < s->events) {
+        if (child + 1 < s->events && dlsi_sim_before(&s->heap[child + 1], &s->heap[child])) child++;
+        if (!dlsi_sim_before(&s->heap[child], &last)) break;
+        s->heap[i] = s->heap[child];
+        i = child;
+    }
+    s->heap[i] = last;
+    return first;
+}
+DLSI_FN void dlsi_sim_mix(dls_sim *s, uint64_t a, uint64_t b) {
+    s->trace = dlsi_hash_word(dlsi_hash_word(s->trace, a), b);
+}
+DLSI_FN void dlsi_sim_event_at(dls_sim *s, uint64_t at, int32_t kind, int32_t from, int32_t to,
+                               const unsigned char *data, size_t bytes) {
+    dlsi_sim_event e;
+    DLSI_ZERO(e);
+    e.at = at;
+    e.kind = kind;
+    e.from = from;
+    e.to = to;
+    e.bytes = (int32_t)bytes;
+    e.boot = (uint32_t)s->peer[to].boots;
+    if (data != NULL) {
+        e.data = (unsigned char *)DLS_MALLOC(bytes);
+        if (e.data == NULL) return;
+        memcpy(e.data, data, bytes);
+    }
+    dlsi_sim_push(s, e);
+}
+
+/* What the air does to a datagram. */
+DLSI_FN void dlsi_sim_carry(dls_sim *s, int32_t from, int32_t to, unsigned char *data, size_t n) {
+    int32_t copies = dlsi_sim_chance(s, s->desc.duplicate) ? 2 : 1;
+    for (; copies > 0; copies--) {
+        uint64_t at = s->now + s->desc.delay_us + s->peer[to].slow;
+        if (s->desc.jitter_us > 0) at += dlsi_sim_below(s, (uint32_t)s->desc.jitter_us + 1);
+        if (dlsi_sim_chance(s, s->desc.reorder))
+            at += s->desc.delay_us * (1 + dlsi_sim_below(s, 8));
+        if (s->cut[from][to] || dlsi_sim_chance(s, s->desc.drop)) continue;
+        if (dlsi_sim_chance(s, s->desc.corrupt))
+            data[dlsi_sim_below(s, (uint32_t)n)] ^= (unsigned char)(1u << dlsi_sim_below(s, 8));
+        dlsi_sim_event_at(s, at, DLSI_SIM_PACKET, from, to, data, n);
+    }
+}
+/* Bytes that wait for the serial line from i to k set out, if the line is free. */
+DLSI_FN void dlsi_sim_line(dls_sim *s, int32_t i, int32_t k) {
+    dlsi_sim_peer *p = &s->peer[i];
+    unsigned char part[DLSI_SIM_SERIAL_BYTES * 2];
+    const unsigned char *from;
+    size_t size, n = 0, j;
+    uint64_t time;
+    if (p->engine == NULL || p->line[k] < 0 || p->sending[k]) return;
+    from =
+        (const unsigned char *)dls_peer_tx_span(p->engine, p->line[k], &size, dls_sim_clock(s, i));
+    if (size == 0) return;
+    size = dlsi_min_size(size, DLSI_SIM_SERIAL_BYTES);
+    for (j = 0; j < size; j++) {
+        part[n++] = from[j];
+        if (!dlsi_sim_chance(s, s->desc.noise)) continue;
+        switch (dlsi_sim_below(s, 3)) {
+        case 0: part[n - 1] ^= (unsigned char)(1u << dlsi_sim_below(s, 8)); break;
+        case 1: n--; break;
+        default: part[n++] = (unsigned char)dlsi_sim_below(s, 256);
+        }
+    }
+    dls_peer_tx_done(p->engine, p->line[k], size, dls_sim_clock(s, i));
+    time = size * 10000000u / (uint64_t)s->desc.baud + 1;
+    p->sending[k] = true;
+    dlsi_sim_event_at(s, s->now + time, DLSI_SIM_SENT, k, i, NULL, 0);
+    if (n > 0 && !s->cut[i][k])
+        dlsi_sim_event_at(s, s->now + time + s->peer[k].slow, DLSI_SIM_BYTES, i, k, part, n);
+}
+/* Something happened at peer i: the application's turn, then what it sends, then when it wants to
+   be woken. */
+DLSI_FN void dlsi_sim_turn(dls_sim *s, int32_t i) {
+    dlsi_sim_peer *p = &s->peer[i];
+    unsigned char packet[2048];
+    dls_addr to;
+    uint64_t deadline, now;
+    int32_t k;
+    size_t n;
+    if (p->engine == NULL) return;
+    dls_peer_tick(p->engine, dls_sim_clock(s, i));
+    if (s->desc.step != NULL) s->desc.step(s->desc.user, s, i);
+    if (p->engine == NULL) return;
+    now = dls_sim_clock(s, i);
+    while (p->udp >= 0 && (n = dls_peer_tx_packet(p->engine, p->udp, &to, packet, now)) > 0)
+        if (to.size == 1 && to.bytes[0] < s->desc.peers)
+            dlsi_sim_carry(s, i, to.bytes[0], packet, n);
+    for (k = 0; k < s->desc.peers; k++) dlsi_sim_line(s, i, k);
+    deadline = dls_peer_deadline(p->engine);
+    if (deadline == UINT64_MAX) return;
+    deadline = deadline > now ? s->now + (deadline - now) : s->now + 50;
+    if (p->wake > s->now && p->wake <= deadline) return;
+    p->wake = deadline + p->slow;
+    dlsi_sim_event_at(s, p->wake, DLSI_SIM_WAKE, i, i, NULL, 0);
+}
+DLSI_FN void dlsi_sim_handle(dls_sim *s, dlsi_sim_event *e) {
+    dlsi_sim_peer *p = &s->peer[e->to];
+    const bool same = e->boot == (uint32_t)p->boots;
+    dls_addr from;
+    if (p->engine == NULL || (!same && e->kind != DLSI_SIM_PACKET)) return;
+    if (e->kind == DLSI_SIM_WAKE && p->wake != e->at) return; /* an earlier one took its place */
+    dlsi_sim_mix(s, e->at,
+                 (uint64_t)e->kind << 48 | (uint64_t)e->from << 40 | (uint64_t)e->to << 32 |
+                     (uint32_t)e->bytes);
+    if (e->kind == DLSI_SIM_WAKE) p->wake = 0;
+    if (e->kind == DLSI_SIM_SENT) p->sending[e->from] = false;
+    if (e->kind == DLSI_SIM_PACKET && p->udp >= 0) {
+        DLSI_ZERO(from);
+        from.size = 1;
+        from.bytes[0] = (uint8_t)e->from;
+        s->carried++;
+        dls_peer_rx_packet(p->engine, p->udp, &from, e->data, (size_t)e->bytes,
+                           dls_sim_clock(s, e->to));
+    } else if (e->kind == DLSI_SIM_BYTES) {
+        s->carried += (uint64_t)e->bytes;
+        (void)dls_peer_rx(p->engine, p->line[e->from], e->data, (size_t)e->bytes,
+                          dls_sim_clock(s, e->to));
+    }
+    dlsi_sim_turn(s, e->to);
+}
+DLS_API void dls_sim_run(dls_sim *sim, uint64_t until) {
+    while (sim->events > 0 && sim->heap[0].at <= until) {
+        dlsi_sim_event e = dlsi_sim_pop(sim);
+        sim->now = e.at > sim->now ? e.at : sim->now;
+        dlsi_sim_handle(sim, &e);
+        if (e.data != NULL) DLS_FREE(e.data);
+    }
+    if (until > sim->now) sim->now = until;
+}
+DLS_API uint64_t dls_sim_now(const dls_sim *sim) { return sim->now; }
+DLS_API dls_peer *dls_sim_peer(dls_sim *sim, int32_t i) { return sim->peer[i].engine; }
+DLS_API uint64_t dls_sim_clock(const dls_sim *sim, int32_t i) {
+    return 1000000000u + sim->now + (uint64_t)sim->peer[i].offset;
+}
+DLS_API int32_t dls_sim_boots(const dls_sim *sim, int32_t i) { return sim->peer[i].boots; }
+
+DLSI_FN bool dlsi_sim_store(void *user, const void *state, size_t bytes) {
+    dlsi_sim_peer *p = (dlsi_sim_peer *)user;
+    unsigned char *copy = (unsigned char *)DLS_MALLOC(bytes);
+    if (copy == NULL) return false;
+    memcpy(copy, state, bytes);
+    if (p->stored != NULL) DLS_FREE(p->stored);
+    p->stored = copy;
+    p->stored_bytes = bytes;
+    return true;
+}
+DLSI_FN bool dlsi_sim_serial(const dls_sim *s, int32_t i, int32_t k) {
+    return s->desc.serial_to != NULL && (s->desc.serial_to[i] == k || s->desc.serial_to[k] == i);
+}
+/* The ports of a peer that starts, and where it may find the others. */
+DLSI_FN bool dlsi_sim_ports(dls_sim *s, int32_t i) {
+    dlsi_sim_peer *p = &s->peer[i];
+    const bool at_line = s->desc.serial_to != NULL && s->desc.serial_to[i] >= 0;
+    dls_port_desc d;
+    int32_t k;
+    DLSI_ZERO(d);
+    d.plain = true;
+    d.mtu = dlsi_or(s->desc.mtu, 1200);
+    d.kind = DLS_PORT_PACKET;
+    p->udp = at_line ? -1 : dls_peer_port_open(p->engine, &d, dls_sim_clock(s, i));
+    for (k = 0; k < s->desc.peers; k++) {
+        dls_addr to;
+        p->line[k] = -1;
+        p->sending[k] = false;
+        if (k != i && dlsi_sim_serial(s, i, k)) {
+            d.kind = DLS_PORT_SERIAL;
+            d.mtu = dlsi_or(s->desc.mtu, 256);
+            d.call = at_line;
+            d.rank = k;
+            d.bytes = DLS_PORT_BYTES(d.kind, d.mtu);
+            if (p->port_mem[k] == NULL) p->port_mem[k] = DLS_MALLOC(d.bytes);
+            d.mem = p->port_mem[k];
+            p->line[k] =
+                d.mem != NULL ? dls_peer_port_open(p->engine, &d, dls_sim_clock(s, i)) : -1;
+            if (p->line[k] < 0) return false;
+        } else if (k != i && p->udp >= 0 &&
+                   (s->desc.serial_to == NULL || s->desc.serial_to[k] < 0)) {
+            DLSI_ZERO(to);
+            to.size = 1;
+            to.bytes[0] = (uint8_t)k;
+            dls_peer_call(p->engine, k, p->udp, &to, dls_sim_clock(s, i));
+        }
+    }
+    return true;
+}
+DLS_API bool dls_sim_start(dls_sim *sim, int32_t i) {
+    dlsi_sim_peer *p = &sim->peer[i];
+    dls_peer_desc d = sim->desc.peer[i];
+    const uint32_t boot = d.boot;
+    if (p->engine != NULL) return true;
+    p->boots++;
+    d.boot = boot + (uint32_t)p->boots;
+    d.ports_max = sim->desc.peers + 1;
+    if (d.store != NULL) {
+        d.store = dlsi_sim_store;
+        d.store_user = p;
+        d.stored = p->stored;
+        d.stored_bytes = p->stored_bytes;
+    }
+    if (p->mem == NULL) p->mem = DLS_MALLOC(dls_peer_size(&d));
+    if (p->mem == NULL || dls_peer_init(&p->engine, &d, p->mem, dls_peer_size(&d)) != DLS_OK ||
+        !dlsi_sim_ports(sim, i)) {
+        p->engine = NULL;
+        return false;
+    }
+    dlsi_sim_mix(sim, sim->now, 0x100u + (uint64_t)i);
+    p->wake = sim->now + p->slow + 1;
+    dlsi_sim_event_at(sim, p->wake, DLSI_SIM_WAKE, i, i, NULL, 0);
+    return true;
+}
+DLS_API void dls_sim_crash(dls_sim *sim, int32_t i) {
+    sim->peer[i].engine = NULL;
+    dlsi_sim_mix(sim, sim->now, 0x200u + (uint64_t)i);
+}
+DLS_API dls_sim *dls_sim_create(const dls_sim_desc *desc) {
+    dls_sim *s;
+    int32_t i;
+    if (desc->peers < 1 || desc->peers > 64) return NULL;
+    s = (dls_sim *)DLS_MALLOC(sizeof *s);
+    if (s == NULL) return NULL;
+    memset(s, 0, sizeof *s);
+    s->desc = *desc;
+    s->desc.baud = dlsi_or(desc->baud, 921600);
+    if (s->desc.delay_us == 0) s->desc.delay_us = 500;
+    s->rng.seed = desc->seed;
+    s->peer = (dlsi_sim_peer *)DLS_MALLOC((size_t)desc->peers * sizeof *s->peer);
+    if (s->peer == NULL) {
+        DLS_FREE(s);
+        return NULL;
+    }
+    memset(s->peer, 0, (size_t)desc->peers * sizeof *s->peer);
+    for (i = 0; i < desc->peers; i++) {
+        if (dls_sim_start(s, i)) continue;
+        dls_sim_destroy(s);
+        return NULL;
+    }
+    return s;
+}
+DLS_API void dls_sim_destroy(dls_sim *sim) {
+    int32_t i, k;
+    if (sim == NULL) return;
+    for (i = 0; i < sim->events; i++)
+        if (sim->heap[i].data != NULL) DLS_FREE(sim->heap[i].data);
+    for (i = 0; i < sim->desc.peers; i++) {
+        if (sim->peer[i].mem != NULL) DLS_FREE(sim->peer[i].mem);
+        if (sim->peer[i].stored != NULL) DLS_FREE(sim->peer[i].stored);
+        for (k = 0; k < 64; k++)
+            if (sim->peer[i].port_mem[k] != NULL) DLS_FREE(sim->peer[i].port_mem[k]);
+    }
+    if (sim->heap != NULL) DLS_FREE(sim->heap);
+    DLS_FREE(sim->peer);
+    DLS_FREE(sim);
+}
+DLS_API void dls_sim_rates(dls_sim *sim, int32_t drop, int32_t duplicate, int32_t reorder,
+                           int32_t corrupt, int32_t noise) {
+    sim->desc.drop = drop;
+    sim->desc.duplicate = duplicate;
+    sim->desc.reorder = reorder;
+    sim->desc.corrupt = corrupt;
+    sim->desc.noise = noise;
+}
+DLS_API void dls_sim_cut(dls_sim *sim, int32_t a, int32_t b, bool cut) { sim->cut[a][b] = cut; }
+DLS_API void dls_sim_slow(dls_sim *sim, int32_t i, uint64_t us) { sim->peer[i].slow = us; }
+DLS_API void dls_sim_jump(dls_sim *sim, int32_t i, int64_t us) {
+    sim->peer[i].offset += us;
+    if (sim->peer[i].engine != NULL) dlsi_sim_turn(sim, i);
+}
+DLS_API void dls_sim_note(dls_sim *sim, uint64_t number) { dlsi_sim_mix(sim, sim->now, number); }
+DLS_API uint64_t dls_sim_trace(const dls_sim *sim) { return sim->trace; }
+DLS_API uint64_t dls_sim_carried(const dls_sim *sim) { return sim->carried; }
+#endif
 
 #if DLS_ENABLE_SOCKETS
 #include <arpa/inet.h>

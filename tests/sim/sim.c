@@ -1,0 +1,421 @@
+/* Clusters of 3 to 32 peers in the simulator. Each seed draws a cluster (keys or none, coordinators,
+   peers behind serial lines and gateways), a time of faults and a time of peace. Safety, always:
+   - a view's number names one view, numbers rise, every view has its members' majority of
+     coordinators behind it (implied by the first two over all seeds);
+   - messages of a pair arrive in order, once, unchanged, and a send that is done has arrived;
+   - all members that finish the k-th all-reduce of a view have the same result, the sum of what
+     the view's members gave.
+   Liveness: in peace, those who live come to one view and go on reducing, in time.
+     sim FIRST COUNT     seeds FIRST..FIRST+COUNT-1; prints what failed
+     sim --kept FILE     lines "seed trace", trace in hex, 0: not fixed; all must pass with that trace
+     sim --print SEED    one seed, told in words */
+#define _DEFAULT_SOURCE
+#include <stdlib.h>
+int sim_random(void *to, size_t bytes);
+#define DLS_RANDOM(to, bytes) sim_random(to, bytes)
+#define DLSHARD_IMPLEMENTATION
+#include "dlshard.h"
+
+#include "test.h"
+
+#define PEERS_MAX 32
+#define WORDS 6 /* integers of an all-reduce */
+#define VIEWS_MAX 4096
+#define HEARTBEAT 200000u
+#define TIMEOUT 1000000u
+
+static dls_rng random_state; /* keys and ephemerals are drawn by seed too */
+int sim_random(void *to, size_t bytes) {
+    unsigned char *p = (unsigned char *)to;
+    while (bytes-- > 0) *p++ = (unsigned char)dls_rng_u32(&random_state);
+    return 0;
+}
+
+typedef struct app { /* what runs on one peer */
+    dls_coll coll;
+    unsigned char staging[512];
+    int32_t data[WORDS];
+    uint32_t view, round;
+    int32_t boots; /* of the engine it runs on */
+    bool in_view, reducing;
+    uint64_t reduced_at;
+    /* messages with each other peer, of the session of now */
+    struct {
+        uint32_t sent, done, got, out[4], in[4];
+        int32_t send, recv;
+    } with[PEERS_MAX];
+} app;
+typedef struct decided {
+    uint64_t content, sum_known;
+    int32_t sum[64][WORDS];
+} decided;
+
+static struct {
+    dls_sim *sim;
+    uint64_t seed;
+    dls_rng rng;
+    int32_t peers, coords, live;
+    app *app;
+    decided *view;
+    dls_peer_desc desc[PEERS_MAX];
+    dls_device device[PEERS_MAX];
+    unsigned char secret[PEERS_MAX][32], psk[PEERS_MAX][32];
+    int32_t serial_to[PEERS_MAX];
+    uint32_t last_view[PEERS_MAX];
+    uint64_t reductions, messages;
+    char why[200];
+    bool print, keyed, peace;
+} c;
+
+static uint32_t below(uint32_t n) { return n == 0 ? 0 : dls_rng_u32(&c.rng) % n; }
+static void wrong(const char *what, int32_t i, uint64_t a, uint64_t b) {
+    if (c.why[0] == '\0')
+        snprintf(c.why, sizeof c.why, "%s: peer %d, %llu %llu, at %.3f s", what, (int)i,
+                 (unsigned long long)a, (unsigned long long)b, (double)dls_sim_now(c.sim) * 1e-6);
+}
+static void tell(const char *what, int32_t i, int64_t a, int64_t b) {
+    if (c.print)
+        printf("%9.4f  peer %2d  %s %lld %lld\n", (double)dls_sim_now(c.sim) * 1e-6, (int)i, what,
+               (long long)a, (long long)b);
+}
+
+/* What peer i gives to the k-th all-reduce of a view. */
+static int32_t given(uint32_t view, uint32_t k, uint32_t id, int32_t word) {
+    return (int32_t)dls_rand_at((uint64_t)view << 32 | k, id * 64 + (uint32_t)word);
+}
+static void app_view(app *a, dls_peer *p, int32_t i) {
+    dls_view v;
+    uint64_t content = 7;
+    int32_t k;
+    dls_peer_view(p, &v);
+    if (v.number == a->view) return;
+    if (v.number < c.last_view[i])
+        wrong("a view older than one before", i, v.number, c.last_view[i]);
+    c.last_view[i] = v.number;
+    tell(v.mine >= 0 ? "is in view" : "is not in view", i, v.number, v.count);
+    a->view = v.number;
+    for (k = 0; k < (int32_t)p->view.count; k++)
+        content = dls_hash64(content, (const unsigned char *)&p->view.member[k], 8);
+    content += v.term;
+    if (v.number < VIEWS_MAX) {
+        if (c.view[v.number].content != 0 && c.view[v.number].content != content)
+            wrong("two views of one number", i, v.number, v.term);
+        c.view[v.number].content = content;
+    }
+    dls_sim_note(c.sim, (uint64_t)v.number << 8 | (uint64_t)i);
+    a->in_view = dls_coll_view(&a->coll, &v) == DLS_OK;
+    a->round = 0;
+    a->reducing = false;
+}
+static void app_reduced(app *a, int32_t i) {
+    int32_t want[WORDS], w, k;
+    const uint32_t bit = a->round;
+    memset(want, 0, sizeof want);
+    for (k = 0; k < a->coll.size; k++)
+        for (w = 0; w < WORDS; w++)
+            want[w] = (int32_t)((uint32_t)want[w] +
+                                (uint32_t)given(a->view, a->round, (uint32_t)a->coll.member[k], w));
+    if (memcmp(want, a->data, sizeof want) != 0) wrong("a wrong sum", i, a->view, bit);
+    c.reductions++;
+    a->reduced_at = dls_sim_now(c.sim);
+    a->round++;
+}
+static void app_reduce(app *a, dls_peer *p, int32_t i) {
+    dls_status st = DLS_OK;
+    int32_t w, turn;
+    for (turn = 0; turn < 4 && a->in_view; turn++) {
+        if (!a->reducing) {
+            if (a->round >= 1000 || (a->round > 0 && dls_sim_now(c.sim) < a->reduced_at + 20000))
+                return;
+            for (w = 0; w < WORDS; w++) a->data[w] = given(a->view, a->round, (uint32_t)i, w);
+            if (dls_coll_allreduce(&a->coll, a->data, WORDS, DLS_REDUCE_SUM_I32) != DLS_OK) return;
+            a->reducing = true;
+        }
+        if (!dls_coll_poll(&a->coll, &st)) return;
+        a->reducing = false;
+        if (st != DLS_OK) { /* a member is gone: the next view will tell */
+            a->in_view = false;
+            return;
+        }
+        app_reduced(a, i);
+    }
+    (void)p;
+}
+/* Numbered messages with every other peer, each session counting anew. */
+static void app_message(uint32_t *m, int32_t from, int32_t to, uint32_t number) {
+    m[0] = (uint32_t)from;
+    m[1] = (uint32_t)to;
+    m[2] = number;
+    m[3] = dls_rand_at(number, (uint32_t)(from * 64 + to));
+}
+/* What became of the messages with k; then, when the session with it is another, all begins anew. */
+static void app_heard(app *a, dls_peer *p, int32_t i, int32_t k) {
+    dls_status st;
+    uint32_t want[4];
+    if (a->with[k].send >= 0 && dls_peer_op_done(p, a->with[k].send, &st)) {
+        a->with[k].send = -1;
+        a->with[k].sent += st == DLS_OK ? 1 : 0;
+        if (st != DLS_OK && st != DLS_E_PEER) wrong("a send ended strangely", i, (uint64_t)k, st);
+    }
+    if (a->with[k].recv < 0 || !dls_peer_op_done(p, a->with[k].recv, &st)) return;
+    a->with[k].recv = -1;
+    if (st != DLS_OK && st != DLS_E_PEER) wrong("a receive ended strangely", i, (uint64_t)k, st);
+    if (st != DLS_OK) return;
+    app_message(want, k, i, a->with[k].got);
+    if (memcmp(want, a->with[k].in, 16) != 0)
+        wrong("a message out of order", i, a->with[k].in[2], a->with[k].got);
+    a->with[k].got++;
+    c.messages++;
+}
+static void app_talk(app *a, dls_peer *p, int32_t i, int32_t k) {
+    if (!dls_peer_is_up(p, k)) return;
+    if (a->with[k].recv < 0)
+        a->with[k].recv = dls_peer_recv(p, k, 0x40000000u + (uint32_t)k, a->with[k].in, 16);
+    if (a->with[k].send < 0 && a->with[k].sent < 40) {
+        app_message(a->with[k].out, i, k, a->with[k].sent);
+        a->with[k].send = dls_peer_send(p, k, 0x40000000u + (uint32_t)i, a->with[k].out, 16);
+    }
+}
+static void app_event(app *a, int32_t i, const dls_peer_event *e) {
+    static const char *const name[] = {"?",    "sees peer", "lost peer", "left by peer",
+                                       "view", "roster"};
+    if (e->type < DLS_PEER_VIEW) tell(name[e->type], i, e->rank, e->status);
+    if (e->type != DLS_PEER_LOST && e->type != DLS_PEER_LEFT) return;
+    a->with[e->rank].sent = a->with[e->rank].got = 0;
+}
+static void app_start(app *a, dls_peer *p, int32_t i) {
+    int32_t k;
+    memset(a, 0, sizeof *a);
+    a->boots = dls_sim_boots(c.sim, i);
+    c.last_view[i] = 0;
+    for (k = 0; k < PEERS_MAX; k++) a->with[k].send = a->with[k].recv = -1;
+    if (dls_coll_init(&a->coll, p, i, c.peers, a->staging, sizeof a->staging) != DLS_OK)
+        wrong("no collective", i, 0, 0);
+}
+static void step(void *user, dls_sim *sim, int32_t i) {
+    dls_peer *p = dls_sim_peer(sim, i);
+    app *a = &c.app[i];
+    dls_peer_event e;
+    int32_t k;
+    (void)user;
+    if (a->boots != dls_sim_boots(sim, i)) app_start(a, p, i);
+    for (k = 0; k < c.peers; k++)
+        if (k != i) app_heard(a, p, i, k);
+    while (dls_peer_next_event(p, &e)) app_event(a, i, &e);
+    app_view(a, p, i);
+    for (k = 0; k < c.peers; k++)
+        if (k != i) app_talk(a, p, i, k);
+    app_reduce(a, p, i);
+}
+
+/* ---- Clusters ---- */
+
+static void draw_cluster(dls_sim_desc *d) {
+    static const int32_t sizes[] = {3, 3, 4, 4, 5, 5, 6, 7, 8, 9, 12, 16, 24, 32};
+    static dls_roster roster;
+    static const int32_t coords[] = {1, 3, 3, 3, 5};
+    int32_t i;
+    c.peers = sizes[below(c.seed % 16 == 0 ? 14 : 10)];
+    c.coords = coords[below(5)];
+    if (c.coords > c.peers) c.coords = c.peers % 2 == 1 ? c.peers : c.peers - 1;
+    c.keyed = c.seed % 4 == 0;
+    for (i = 0; i < c.peers; i++) {
+        dls_device *v = &c.device[i];
+        memset(v, 0, sizeof *v);
+        v->id = (uint32_t)i;
+        v->role = (uint8_t)(DLS_ROLE_JOIN | DLS_ROLE_TRAIN | (i < c.coords ? DLS_ROLE_COORD : 0));
+        snprintf(v->name, sizeof v->name, "peer%d", (int)i);
+        c.serial_to[i] =
+            i >= c.coords && i > 1 && below(8) == 0 ? (int32_t)below((uint32_t)c.coords) : -1;
+        (void)sim_random(c.secret[i], 32);
+        if (i == 0) (void)sim_random(c.psk[0], 32);
+        memcpy(c.psk[i], c.psk[0], 32);
+        if (c.keyed) dls_x25519_public(v->public_key, c.secret[i]);
+    }
+    roster.group = 5;
+    roster.epoch = 1;
+    roster.count = c.peers;
+    roster.device = c.device;
+    for (i = 0; i < c.peers; i++) {
+        dls_peer_desc *p = &c.desc[i];
+        memset(p, 0, sizeof *p);
+        p->roster = &roster;
+        p->id = (uint32_t)i;
+        if (c.keyed) {
+            p->secret = c.secret[i];
+            p->psk = c.psk[i];
+        }
+        p->ops_max = 4 * c.peers + 8;
+        p->window = 64;
+        p->heartbeat_us = HEARTBEAT;
+        p->timeout_us = TIMEOUT;
+        p->gateway = i < c.coords;
+        if (i < c.coords) p->store = (dls_store_fn)1; /* the simulator has its own */
+    }
+    memset(d, 0, sizeof *d);
+    d->peers = c.peers;
+    d->seed = c.seed;
+    d->peer = c.desc;
+    d->serial_to = c.serial_to;
+    d->delay_us = 100 + below(5000);
+    d->jitter_us = below(2) == 0 ? 0 : below(8000);
+    d->step = step;
+}
+static void fault(void) {
+    const int32_t i = (int32_t)below((uint32_t)c.peers), k = (int32_t)below((uint32_t)c.peers);
+    int32_t j;
+    switch (below(12)) {
+    case 0:
+    case 1:
+        dls_sim_crash(c.sim, i);
+        tell("crashes", i, 0, 0);
+        break;
+    case 2:
+    case 3:
+    case 4:
+        for (j = 0; j < c.peers; j++) /* the first that is down */
+            if (dls_sim_peer(c.sim, (i + j) % c.peers) == NULL) {
+                if (!dls_sim_start(c.sim, (i + j) % c.peers)) wrong("did not start", i, 0, 0);
+                tell("starts", (i + j) % c.peers, 0, 0);
+                break;
+            }
+        break;
+    case 5:
+        dls_sim_cut(c.sim, i, k, true);
+        tell("is cut from", i, k, 0);
+        break;
+    case 6:
+        for (j = 0; j < c.peers; j++) /* a partition */
+            if ((j * 7 + i) % 3 == 0)
+                for (int32_t m = 0; m < c.peers; m++)
+                    if ((m * 7 + i) % 3 != 0) {
+                        dls_sim_cut(c.sim, j, m, true);
+                        if (below(4) != 0) dls_sim_cut(c.sim, m, j, true);
+                    }
+        tell("partition", i, 0, 0);
+        break;
+    case 7:
+        for (j = 0; j < c.peers * c.peers; j++) dls_sim_cut(c.sim, j / c.peers, j % c.peers, false);
+        tell("no cuts", i, 0, 0);
+        break;
+    case 8: dls_sim_slow(c.sim, i, below(2) == 0 ? 0 : below(300000)); break;
+    case 9:
+        dls_sim_jump(c.sim, i, (int64_t)below(20000000) - 10000000);
+        tell("clock jumps", i, 0, 0);
+        break;
+    default:
+        dls_sim_rates(c.sim, (int32_t)below(200000), (int32_t)below(50000), (int32_t)below(100000),
+                      (int32_t)below(20000), below(2) == 0 ? 0 : (int32_t)below(2000));
+        break;
+    }
+}
+static void peace(void) {
+    int32_t i, k;
+    c.peace = true;
+    dls_sim_rates(c.sim, 0, 0, 0, 0, 0);
+    c.live = 0;
+    for (i = 0; i < c.peers; i++) {
+        for (k = 0; k < c.peers; k++) dls_sim_cut(c.sim, i, k, false);
+        dls_sim_slow(c.sim, i, 0);
+        if (dls_sim_peer(c.sim, i) == NULL && (i < c.coords || below(2) == 0))
+            if (!dls_sim_start(c.sim, i)) wrong("did not start", i, 0, 0);
+        c.live += dls_sim_peer(c.sim, i) != NULL ? 1 : 0;
+    }
+    tell("peace; alive:", -1, c.live, 0);
+}
+/* Whether all who live are in one view of just them and have reduced since `since`. */
+static bool settled(uint64_t since) {
+    uint32_t number = 0;
+    int32_t i, reachable = c.live;
+    for (i = 0; i < c.peers; i++)
+        if (dls_sim_peer(c.sim, i) != NULL && c.serial_to[i] >= 0 &&
+            dls_sim_peer(c.sim, c.serial_to[i]) == NULL)
+            reachable--; /* its gateway is down */
+    for (i = 0; i < c.peers; i++) {
+        dls_view v;
+        if (dls_sim_peer(c.sim, i) == NULL ||
+            (c.serial_to[i] >= 0 && dls_sim_peer(c.sim, c.serial_to[i]) == NULL))
+            continue;
+        dls_peer_view(dls_sim_peer(c.sim, i), &v);
+        if (number == 0) number = v.number;
+        if (v.number != number || v.mine < 0 || v.count != reachable || c.app[i].reduced_at < since)
+            return false;
+    }
+    return number > 0;
+}
+static uint64_t run_seed(uint64_t seed, double *waited, double *lasted) {
+    dls_sim_desc d;
+    uint64_t end, trace, since;
+    memset(&c.seed, 0, sizeof c.seed);
+    c.seed = seed;
+    c.rng.seed = seed;
+    c.rng.next = 0;
+    random_state.seed = seed ^ 0x5A5A;
+    random_state.next = 0;
+    c.why[0] = '\0';
+    c.peace = false;
+    memset(c.app, 0, PEERS_MAX * sizeof *c.app);
+    memset(c.view, 0, VIEWS_MAX * sizeof *c.view);
+    memset(c.last_view, 0, sizeof c.last_view);
+    draw_cluster(&d);
+    c.sim = dls_sim_create(&d);
+    if (c.sim == NULL) {
+        snprintf(c.why, sizeof c.why, "no cluster");
+        return 0;
+    }
+    end = 1000000u * (2 + below(6));
+    if (below(3) == 0) dls_sim_run(c.sim, 500000); /* a quiet start, or none */
+    while (dls_sim_now(c.sim) < end && c.why[0] == '\0') {
+        dls_sim_run(c.sim, dls_sim_now(c.sim) + 10000 + below(400000));
+        fault();
+    }
+    dls_sim_run(c.sim, dls_sim_now(c.sim) + below(100000));
+    peace();
+    since = dls_sim_now(c.sim);
+    while (c.why[0] == '\0' && !settled(since) && dls_sim_now(c.sim) < since + 20000000)
+        dls_sim_run(c.sim, dls_sim_now(c.sim) + 5000);
+    *waited = (double)(dls_sim_now(c.sim) - since) * 1e-6;
+    *lasted = (double)dls_sim_now(c.sim) * 1e-6;
+    if (c.why[0] == '\0' && !settled(since)) wrong("no progress in peace", -1, (uint64_t)c.live, 0);
+    trace = dls_sim_trace(c.sim);
+    dls_sim_destroy(c.sim);
+    return trace;
+}
+
+int main(int argc, char **argv) {
+    const uint64_t first = argc > 1 ? strtoull(argv[1], NULL, 10) : 1;
+    const uint64_t count = argc > 2 ? strtoull(argv[2], NULL, 10) : 100;
+    double waited, lasted, most = 0, sum = 0, all = 0;
+    uint64_t i, bad = 0;
+    c.app = (app *)calloc(PEERS_MAX, sizeof *c.app);
+    c.view = (decided *)calloc(VIEWS_MAX, sizeof *c.view);
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    if (argc > 2 && strcmp(argv[1], "--print") == 0) {
+        c.print = true;
+        i = run_seed(count, &waited, &lasted);
+        printf(
+            "seed %llu: %s; %d peers, %d coordinators, %s, progress after %.3f s, trace %016llx\n",
+            (unsigned long long)count, c.why[0] ? c.why : "good", (int)c.peers, (int)c.coords,
+            c.keyed ? "keys" : "no keys", waited, (unsigned long long)i);
+        return c.why[0] != '\0';
+    }
+    for (i = first; i < first + count; i++) {
+        (void)run_seed(i, &waited, &lasted);
+        sum += waited;
+        all += lasted;
+        if (waited > most) most = waited;
+        if (c.why[0] == '\0') continue;
+        bad++;
+        printf("  seed %llu (%d peers, %d coordinators, %s): %s\n", (unsigned long long)i,
+               (int)c.peers, (int)c.coords, c.keyed ? "keys" : "no keys", c.why);
+    }
+    printf(
+        "%s sim: %llu seeds from %llu, %llu failed; %.0f s of virtual time, %llu reductions, %llu "
+        "messages; progress in peace after %.2f s on average, %.2f s at most\n",
+        bad ? "FAIL" : "ok", (unsigned long long)count, (unsigned long long)first,
+        (unsigned long long)bad, all, (unsigned long long)c.reductions,
+        (unsigned long long)c.messages, sum / (double)count, most);
+    free(c.app);
+    free(c.view);
+    return bad > 0;
+}
