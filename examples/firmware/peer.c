@@ -46,7 +46,7 @@ void peer_open(void) {
     }
     dls_peer_roster_space(peer, newer, sizeof newer);
     link_open(peer, board_now_us());
-    sum_init(&work, peer, key_id);
+    (void)sum_init(&work, peer, key_id);
     say("device", key_id);
 }
 
@@ -69,7 +69,7 @@ void peer_turn(void) {
     link_move(peer, board_now_us());
     dls_peer_tick(peer, board_now_us());
     events();
-    if (sum_poll(&work, board_now_us()) && work.round % 8 == 0) {
+    if (sum_poll(&work, board_now_us()) && work.round % 8 == 1) {
         sum_line(&work, line);
         board_print(line);
     }

@@ -4,7 +4,7 @@
    host peer DIR NAME UDP_PORT [ID@PORT...] [ID=PORT...]   calls @ by UDP; = has a serial line on
              TCP. A file DIR/NAME.roster that appears is installed; DIR/NAME.state is kept.
    host stamp                     each line of standard input, with the time after it
-   host expect ROUND ID,ID,...    the line's last word that all members of a sum must print
+   host expect ROUNDS ID,ID,...   the last word of the line that all members of a sum must print
    host stranger DIR PORT TO_ID MS     calls, once rightly but for the key, then with noise;
                                        prints the bytes that came back
    host ports N                   N ports that were free a moment ago */
@@ -249,7 +249,7 @@ static int run(int argc, char **argv) {
     p = make_peer(&roster, strchr(argv[argc - 1], '=') != NULL);
     dls_peer_roster_space(p, fetched, sizeof fetched);
     open_ports(p, argv + 5, argc - 5);
-    sum_init(&work, p, my_id(&roster));
+    (void)sum_init(&work, p, my_id(&roster));
     for (;;) {
         char text[SUM_LINE];
         int i;
@@ -258,7 +258,7 @@ static int run(int argc, char **argv) {
         for (i = 0; i < lines_count; i++) move_serial(p, &lines[i]);
         dls_peer_tick(p, dls_now_us());
         report(p);
-        if (sum_poll(&work, dls_now_us()) && work.round % 8 == 0) {
+        if (sum_poll(&work, dls_now_us()) && work.round % 8 == 1) {
             sum_line(&work, text);
             text[strlen(text) - 1] = 0;
             printf("%s at %llu\n", text, (unsigned long long)(dls_now_us() / 1000));
@@ -268,12 +268,12 @@ static int run(int argc, char **argv) {
     return 0;
 }
 
-static int expect(uint32_t round, const char *ids) {
-    unsigned char total[4 * SUM_COUNT];
+static int expect(uint32_t rounds, const char *ids) {
+    int32_t total[SUM_COUNT];
     char *end;
     memset(total, 0, sizeof total);
     for (; *ids != 0; ids = *end == ',' ? end + 1 : end)
-        sum_add(total, (uint32_t)strtoul(ids, &end, 10), round);
+        sum_add(total, (uint32_t)strtoul(ids, &end, 10), rounds - 1);
     printf("%x\n", (unsigned)sum_hash(total));
     return 0;
 }

@@ -51,17 +51,17 @@ within() {
         sleep 0.2
     done
 }
-# Round 8 of the newest view that all of these print with these members: "VIEW HASH", if alike.
+# Round 9 of the newest view that all of these print with these members: "VIEW HASH", if alike.
 agreed() { # IDS NAME...
     agreed_ids=$1
     shift
     for n in "$@"; do
-        sed -n "s/^sum \([0-9]*\) 8 $agreed_ids \([0-9a-f]*\) at.*/\1 \2/p" "$dir/$n.log" | tail -n 1
+        sed -n "s/^sum \([0-9]*\) 9 $agreed_ids \([0-9a-f]*\) at.*/\1 \2/p" "$dir/$n.log" | tail -n 1
     done | sort | uniq -c | awk -v n=$# '{ lines++; if ($1 == n) found = $2 " " $3 }
                                          END { if (lines == 1) print found }'
 }
 all_agree() { [ -n "$(agreed "$@")" ]; }
-# same NAME IDS DEVICE...: they print round 8 of one view alike, and rightly
+# same NAME IDS DEVICE...: they print round 9 of one view alike, and rightly
 same() {
     same_name=$1 same_ids=$2
     shift 2
@@ -71,7 +71,7 @@ same() {
         return 1
     fi
     got=$(agreed "$same_ids" "$@")
-    want=$("$out/host" expect 8 "$same_ids")
+    want=$("$out/host" expect 9 "$same_ids")
     if [ "${got#* }" = "$want" ]; then
         ok "$same_name: view ${got% *}, sum $want on $# of $#"
     else
