@@ -1,6 +1,7 @@
-/* One libFuzzer target for every decoder; the first byte of an input says which. Files are read
-   through the DLS_FS hooks from memory. Checksums of model files are mended on odd choices so that
-   what lies behind them is reached. Inputs of interest stay in tests/build/fuzz/corpus. */
+/* One libFuzzer target for every decoder; the first byte of an input says which, by bits 0 to 2 and
+   4. Files are read through the DLS_FS hooks from memory. Checksums of model files are mended when
+   bit 3 is set so that what lies behind them is reached. Inputs of interest stay in
+   tests/build/fuzz/corpus. */
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -35,6 +36,8 @@ static size_t mem_read(void *to, size_t n) {
 #define DLS_FS_REMOVE(path) ((void)(path), 0)
 #define DLS_NODES_DEFAULT 64
 #define DLS_DIM_MAX 0x100000 /* keeps what a file may claim within the fuzzer's memory */
+#define DLSI_REKEY_BITS 7
+#define DLS_REPLAY_BITS 64
 #define DLSHARD_IMPLEMENTATION
 #include "dlshard.h"
 
@@ -188,6 +191,172 @@ static void fuzz_idx(const uint8_t *bytes, size_t size) {
     (void)dls_data_from_idx(&data, bytes, half, bytes + half, size - half, NULL);
 }
 
+/* ---- Sessions: an input is a script; what must always hold traps when it does not ---- */
+
+static void must(bool holds) {
+    if (!holds) __builtin_trap();
+}
+static unsigned next(const uint8_t **at, size_t *left) {
+    if (*left == 0) return 0;
+    (*left)--;
+    return *(*at)++;
+}
+
+/* Two sides of a handshake, and the message between them, which may be changed, cut or replaced. */
+typedef struct fuzz_pair {
+    dls_noise side[2];
+    unsigned char wire[700], sent[700]; /* what lies there, and what was written */
+    size_t wire_bytes, sent_bytes;      /* SIZE_MAX: was read; a second time it must be refused */
+} fuzz_pair;
+
+static void pair_begin(fuzz_pair *p, unsigned pattern) {
+    static unsigned char key[4][32], public_key[2][32];
+    dls_noise_desc desc;
+    int i;
+    memset(p, 0, sizeof *p);
+    memset(&desc, 0, sizeof desc);
+    for (i = 0; key[3][0] == 0 && i < 4; i++) memset(key[i], i + 1, 32);
+    for (i = 0; public_key[1][0] == 0 && i < 2; i++) dls_x25519_public(public_key[i], key[i]);
+    desc.pattern = (dls_noise_pattern)pattern;
+    desc.psk = key[0];
+    for (i = 0; i < 2; i++) {
+        desc.initiator = i == 0;
+        desc.ephemeral = key[2 + i];
+        desc.secret = pattern == DLS_NOISE_NNPSK0 ? NULL : key[i];
+        desc.public_key = public_key[i];
+        desc.remote = pattern == DLS_NOISE_KKPSK0 ? public_key[1 - i] : NULL;
+        must(dls_noise_init(&p->side[i], &desc) == DLS_OK);
+    }
+}
+/* Only what the other side wrote is taken; what is refused changes nothing. */
+static void pair_write(fuzz_pair *p, unsigned i, size_t payload, size_t room) {
+    static const unsigned char text[256];
+    const dls_noise before = p->side[i];
+    size_t bytes;
+    if (dls_noise_write(&p->side[i], text, payload, p->wire, room, &bytes) == DLS_OK) {
+        memcpy(p->sent, p->wire, bytes);
+        p->wire_bytes = p->sent_bytes = bytes;
+    } else
+        must(bytes == 0 && memcmp(&p->side[i], &before, sizeof before) == 0);
+}
+static void pair_read(fuzz_pair *p, unsigned i, size_t room) {
+    const dls_noise before = p->side[i];
+    unsigned char text[700];
+    size_t bytes;
+    if (dls_noise_read(&p->side[i], p->wire, p->wire_bytes, text, room, &bytes) == DLS_OK) {
+        must(p->wire_bytes == p->sent_bytes && memcmp(p->wire, p->sent, p->sent_bytes) == 0);
+        p->sent_bytes = SIZE_MAX;
+    } else
+        must(bytes == 0 && memcmp(&p->side[i], &before, sizeof before) == 0);
+}
+static void fuzz_handshake(const uint8_t *at, size_t left) {
+    unsigned char key[2][2][32];
+    fuzz_pair p;
+    pair_begin(&p, next(&at, &left) % 3 + 1);
+    while (left > 0) {
+        const unsigned op = next(&at, &left), value = next(&at, &left), i = op & 1;
+        switch (op >> 1 & 3) {
+        case 0: pair_write(&p, i, value, op < 128 ? sizeof p.wire : op); break;
+        case 1: pair_read(&p, i, op < 128 ? sizeof p.wire : op - 128); break;
+        case 2:
+            if (i == 0 && value < p.wire_bytes) p.wire[value] ^= (unsigned char)(op >> 3);
+            if (i == 1) p.wire_bytes = value;
+            break;
+        default:
+            p.wire_bytes = value < left ? value : left;
+            memcpy(p.wire, at, p.wire_bytes);
+        }
+    }
+    if (!dls_noise_done(&p.side[0]) || !dls_noise_done(&p.side[1])) return;
+    for (left = 0; left < 2; left++)
+        must(dls_noise_split(&p.side[left], key[left][0], key[left][1]) == DLS_OK);
+    must(memcmp(key[0][0], key[1][1], 32) == 0 && memcmp(key[0][1], key[1][0], 32) == 0);
+}
+
+/* Records opened in any order, twice, changed, after losses and with wrong counters. */
+static void fuzz_records(const uint8_t *at, size_t left) {
+    static struct {
+        unsigned char text[16], tag[16];
+        uint64_t ctr; /* also the header */
+        size_t bytes;
+        bool opened;
+    } record[32], *r;
+    static const unsigned char key[2][32] = {{1}, {2}};
+    unsigned char back[16];
+    dls_session a, b;
+    unsigned sealed = 0;
+    memset(record, 0, sizeof record);
+    dls_session_init(&a, key[0], key[1]);
+    dls_session_init(&b, key[1], key[0]);
+    while (left > 0) {
+        const unsigned op = next(&at, &left), value = next(&at, &left);
+        dls_session before = b;
+        uint64_t ctr;
+        r = &record[(op % 4 < 2 ? sealed : value) % 32];
+        ctr = r->ctr;
+        switch (op % 4) {
+        case 0:
+        case 1: /* seal; with 1 after some that are lost */
+            while (op % 4 == 1 && a.sent % 256 != value)
+                must(dls_session_seal(&a, back, back, 0, NULL, 0, back) == DLS_OK);
+            r->ctr = a.sent;
+            r->bytes = value % 17;
+            r->opened = false;
+            must(dls_session_seal(&a, r->text, key, r->bytes, &r->ctr, 8, r->tag) == DLS_OK);
+            sealed++;
+            continue;
+        case 2:
+            if (sealed <= value % 32) continue;
+            if (dls_session_open(&b, ctr, back, r->text, r->bytes, r->tag, &r->ctr, 8) == DLS_OK) {
+                must(!r->opened && memcmp(back, key, r->bytes) == 0 && b.top > ctr);
+                r->opened = true;
+            } else { /* never taken for a forgery */
+                must(r->opened || ctr + DLS_REPLAY_BITS < b.top ||
+                     ctr / DLSI_REKEY_PERIOD > b.top / DLSI_REKEY_PERIOD);
+                must(memcmp(&before, &b, sizeof b) == 0);
+            }
+            break;
+        default: /* one bit, or another counter, or bytes of the script */
+            if (op < 64)
+                ctr = dls_session_counter(&b, op << 8 | value, 16);
+            else if (op < 128)
+                r->tag[op / 8 % 16] ^= (unsigned char)(1u << value % 8);
+            if (op < 64 && ctr == r->ctr) continue;
+            must(dls_session_open(&b, ctr, back, op < 128 ? r->text : at,
+                                  op < 128 ? r->bytes : left < 16 ? left : 16, r->tag, at,
+                                  left) != DLS_OK);
+            if (op >= 64 && op < 128) r->tag[op / 8 % 16] ^= (unsigned char)(1u << value % 8);
+            before.forged = b.forged;
+            must(memcmp(&before, &b, sizeof b) == 0);
+        }
+    }
+}
+
+/* What reads is written again as the same bytes, but for the signature. */
+static void fuzz_identity(const uint8_t *bytes, size_t size) {
+    static unsigned char seed[32], root[32], out[1 << 16];
+    static dls_device devices[64];
+    dls_cert cert;
+    dls_manifest manifest;
+    dls_roster roster;
+    if (root[0] == 0) dls_ed25519_public(root, seed);
+    if (dls_cert_read(&cert, bytes, size, NULL) == DLS_OK) {
+        must(dls_cert_write(&cert, seed, out) == DLS_OK && memcmp(out, bytes, size - 64) == 0);
+        if (dls_cert_read(&cert, bytes, size, root) == DLS_OK)
+            must(memcmp(out, bytes, size) == 0);
+    }
+    if (dls_manifest_read(&manifest, bytes, size, NULL) == DLS_OK) {
+        must(dls_manifest_write(&manifest, seed, out) == DLS_OK);
+        must(memcmp(out, bytes, size - 64) == 0 && dls_manifest_chunks(&manifest) > 0);
+        (void)dls_merkle_check(&manifest, size % 7, bytes, size, bytes, (uint32_t)size / 32);
+    }
+    if (dls_roster_read(&roster, devices, 64, bytes, size, NULL) == DLS_OK) {
+        must(dls_roster_write(&roster, seed, out, sizeof out) == DLS_OK);
+        must(memcmp(out, bytes, size - 64) == 0);
+        if (roster.count > 0) must(dls_roster_find(&roster, devices[0].id) == devices);
+    }
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     unsigned char *copy; /* of exact length, so that reads past its end are seen */
@@ -195,8 +364,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     copy = (unsigned char *)malloc(size);
     memcpy(copy, data + 1, size - 1);
     size--;
-    if ((data[0] & 8) != 0) mend(copy, size);
-    switch (data[0] & 7) {
+    if ((data[0] & 24) == 8) mend(copy, size);
+    switch ((data[0] & 7) | (data[0] & 16) >> 1) {
     case 0: fuzz_model(copy, size); break;
     case 1: fuzz_data("in.csv", copy, size); break;
     case 2: fuzz_data("in.npy", copy, size); break;
@@ -204,6 +373,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     case 4: fuzz_stream(copy, size); break;
     case 5: fuzz_gunzip(copy, size); break;
     case 6: fuzz_idx(copy, size); break;
+    case 8: fuzz_handshake(copy, size); break;
+    case 9: fuzz_records(copy, size); break;
+    case 10: fuzz_identity(copy, size); break;
     default: fuzz_data("in", copy, size); break; /* in-images-...: not found, or by name */
     }
     free(copy);
@@ -220,6 +392,40 @@ static void seed(const char *dir, int which, const char *name, const void *bytes
     fputc(which, f);
     fwrite(bytes, 1, size, f);
     fclose(f);
+}
+/* Scripts that go well, and what reads: from there on changes find the rest. */
+static void session_seeds(const char *dir) {
+    static const unsigned char handshake[] = {0, 0, 12, 3, 0, 1, 9, 2, 0, 0, 40, 3, 0},
+                               records[] = {0, 9, 0, 3, 2, 1, 2, 0, 1, 130, 2, 2,
+                                            0, 5, 2, 3, 2, 2, 67, 1, 3, 1, 131, 4};
+    unsigned char script[sizeof handshake], out[400], seed_bytes[32] = {0};
+    dls_cert cert;
+    dls_manifest manifest;
+    dls_device devices[3];
+    dls_roster roster = {7, 8, 3, devices};
+    char name[] = "handshake0";
+    int i;
+    for (i = 0; i < 3; i++) {
+        memcpy(script, handshake, sizeof script);
+        script[0] = (unsigned char)i;
+        name[9] = (char)('0' + i);
+        seed(dir, 16, name, script, sizeof script);
+        memset(&devices[i], 0, sizeof devices[i]);
+        devices[i].id = (uint32_t)i;
+        devices[i].public_key[0] = 1;
+    }
+    seed(dir, 17, "records", records, sizeof records);
+    memset(&cert, 0, sizeof cert);
+    cert.device = devices[0];
+    if (dls_cert_write(&cert, seed_bytes, out) == DLS_OK)
+        seed(dir, 18, "cert", out, DLS_CERT_BYTES);
+    if (dls_roster_write(&roster, seed_bytes, out, sizeof out) == DLS_OK)
+        seed(dir, 18, "roster", out, dls_roster_bytes(3));
+    memset(&manifest, 0, sizeof manifest);
+    manifest.chunk_bits = 10;
+    manifest.bytes = 168;
+    if (dls_manifest_write(&manifest, seed_bytes, out) == DLS_OK)
+        seed(dir, 18, "manifest", out, DLS_MANIFEST_BYTES);
 }
 int main(int argc, char **argv) {
     static unsigned char buf[1 << 16];
@@ -278,6 +484,7 @@ int main(int argc, char **argv) {
     seed(argv[1], 4, "stream", buf, 65 + 109);
     seed(argv[1], 5, "gzip", gzip, sizeof gzip);
     seed(argv[1], 6, "idx", idx, sizeof idx);
+    session_seeds(argv[1]);
     return 0;
 }
 #endif
