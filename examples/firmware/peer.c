@@ -4,6 +4,12 @@
 #include "sum.h"
 #include <string.h>
 
+#ifndef PEER_WINDOW /* packets in flight and bytes of control messages, of each session */
+#define PEER_WINDOW 8
+#endif
+#ifndef PEER_CONTROL
+#define PEER_CONTROL 256
+#endif
 #define PEER_BYTES 20480 /* dls_peer_size() of the desc below; checked at the start */
 
 static uint64_t memory[PEER_BYTES / 8];
@@ -38,6 +44,8 @@ void peer_open(void) {
     desc.sessions_max = PEER_DEVICES + 2;
     desc.ports_max = 1;
     desc.ops_max = 4;
+    desc.window = PEER_WINDOW;
+    desc.control_bytes = PEER_CONTROL;
     if (st == DLS_OK) st = dls_peer_init(&peer, &desc, memory, sizeof memory);
     if (st != DLS_OK) {
         say("cannot start, status", (uint32_t)st);
@@ -72,6 +80,7 @@ void peer_turn(void) {
     if (sum_poll(&work, board_now_us()) && work.round % 8 == 1) {
         sum_line(&work, line);
         board_print(line);
+        if (work.round == 9) say("stack", board_stack_used());
     }
 }
 

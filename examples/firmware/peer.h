@@ -14,6 +14,8 @@ int board_random(void *to, size_t bytes);
 /* Greater at every start; a product counts in flash. */
 uint32_t board_boot(void);
 void board_print(const char *text);
+/* The most bytes of stack that were ever used; startup_*.c fills it with a pattern. */
+uint32_t board_stack_used(void);
 /* UART: bytes that came, or went; never waits. */
 size_t board_read(void *to, size_t most);
 size_t board_write(const void *from, size_t bytes);

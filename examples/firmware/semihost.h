@@ -6,4 +6,5 @@
 
 uintptr_t semihost(uintptr_t operation, const void *argument); /* startup_*.c */
 void semihost_exit(uint32_t status);
+void board_stack_paint(void); /* stack.c */
 #endif

@@ -1,7 +1,7 @@
 /* startup_arm.c - vectors and start of a Cortex-M. No vendor code, no libc start-up. */
 #include "semihost.h"
 
-extern uint32_t data_start, data_end, data_load, bss_start, bss_end, stack_top;
+extern uint32_t data_start, data_end, data_load, bss_start, bss_end, stack_bottom, stack_top;
 int main(void);
 void reset(void);
 
@@ -26,6 +26,7 @@ void reset(void) {
     *(volatile uint32_t *)0xE000ED88u |= 0xFu << 20; /* CPACR: the floating-point unit on */
     __asm__ volatile("dsb\n\tisb");
 #endif
+    board_stack_paint();
     semihost_exit((uint32_t)main());
 }
 

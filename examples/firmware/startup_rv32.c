@@ -29,5 +29,6 @@ __attribute__((used)) void start(void) {
     uint32_t *to;
     for (to = &data_start; to < &data_end;) *(volatile uint32_t *)to++ = *from++;
     for (to = &bss_start; to < &bss_end;) *(volatile uint32_t *)to++ = 0;
+    board_stack_paint();
     semihost_exit((uint32_t)main());
 }
