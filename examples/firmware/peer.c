@@ -84,6 +84,11 @@ void peer_turn(void) {
     }
 }
 
+uint32_t peer_sleep_ms(void) {
+    const uint64_t now = board_now_us(), due = peer != NULL ? dls_peer_deadline(peer) : UINT64_MAX;
+    return due < now + 1000 ? 1 : due > now + 20000 ? 20 : (uint32_t)(due - now) / 1000u;
+}
+
 #ifndef PEER_RTOS /* else a task calls the two, see rtos/ */
 int main(void) {
     board_init();

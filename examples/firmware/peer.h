@@ -49,4 +49,6 @@ extern const int32_t key_calls_count;
 void peer_open(void);
 /* One turn of the super-loop: receive, time, send, work. */
 void peer_turn(void);
+/* How long nothing has to be done unless bytes come, 1 to 20 ms. */
+uint32_t peer_sleep_ms(void);
 #endif

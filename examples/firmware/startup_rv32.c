@@ -8,7 +8,7 @@ void start(void);
 __attribute__((naked, section(".vectors"), used)) void entry(void) {
     __asm__ volatile(".option push\n.option norelax\n\tla gp, __global_pointer$\n.option pop\n"
                      "\tla sp, stack_top\n\tla t0, fault\n\t.option arch, +zicsr\n"
-                     "\tcsrw mtvec, t0\n\tj start");
+                     "\tcsrw mtvec, t0\n\ttail start");
 }
 
 /* The three instructions, uncompressed, are how a debugger knows the call. */

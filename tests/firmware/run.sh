@@ -207,9 +207,55 @@ boards() {
     stop_all
 }
 
+# ---- The smallest: NNpsk0 over a UART on a Cortex-M4 ----
+
+smallest() {
+    dir=$out/smallest
+    view=0
+    rm -rf "$dir"
+    mkdir -p "$dir"
+    "$out/makekeys" new "$dir" 9 pc:coord m4uart:small || fail "keys"
+    # shellcheck disable=SC2046
+    set -- $("$out/host" ports 2)
+    images "" m4uart || return
+    check "its image has no heap, console, threads or clock" clean "$dir/build/m4uart.elf"
+    program=$out/host runner=
+    host pc "$1" 2="$2"
+    board m4uart mps2-an386 -serial tcp:127.0.0.1:"$2"
+    same "a PC and a Cortex-M4 reduce alike" 1,2 pc m4uart || return
+    within 10 grep -q '^stack' "$dir/m4uart.log"
+    used=$(sed -n 's/^stack \([0-9]*\) .*/\1/p' "$dir/m4uart.log" | tail -n 1)
+    if [ "$used" -le 2560 ]; then
+        ok "$used bytes of stack, at most 2560"
+    else
+        echo "$used bytes of stack" >"$dir/why"
+        fail "at most 2560 bytes of stack" "$dir/why"
+    fi
+    stop_all
+}
+# An OS, a heap or a console in the image would be one of these.
+clean() {
+    ! arm-none-eabi-nm "$1" | grep -E ' [A-Za-z] (_?malloc|_?free|_?calloc|_?realloc|_sbrk|.*printf|puts|putchar|pthread_.*|clock.*|time|gettimeofday|_write|_read|_open|fopen|fwrite|exit|abort|__assert.*)$'
+}
+
+# ---- Tasks of two kernels: plain C that compiles where their headers, here stand-ins, exist ----
+
+task() { # NAME
+    # shellcheck disable=SC2086
+    check "the $1 task compiles" arm-none-eabi-gcc -mcpu=cortex-m4 -mthumb -std=c99 -Os $strict_flags \
+        -DDLS_ENABLE_PEERS=1 -I"$root" -Ifirmware/stub -c "../examples/firmware/rtos/$1.c" -o "$out/$1.o"
+}
+task freertos
+task liteos
+
 needs=
 for tool in qemu-system-arm qemu-arm qemu-s390x arm-linux-gnueabihf-gcc s390x-linux-gnu-gcc; do
     have $tool || needs="$needs $tool"
 done
 if [ -n "$needs" ]; then skip "six of a collective" "$needs"; else six; fi
-if have qemu-system-arm; then boards; else skip "the other boards" qemu-system-arm; fi
+if have qemu-system-arm; then
+    boards
+    smallest
+else
+    skip "the other boards and the smallest" qemu-system-arm
+fi
