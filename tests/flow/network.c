@@ -62,12 +62,17 @@ static double net_share(const sim_desc *d, int kind, double rtt_us, double from,
     static sim s;
     sim_end *e;
     double before;
+    dls_flow_stats stats;
     sim_init(&s, d);
     e = sim_add(&s, kind, rtt_us, 0, 1e9);
     sim_run(&s, from);
     before = (double)e->delivered;
     sim_run(&s, to);
     before = ((double)e->delivered - before) / (d->rate * (to - from));
+    if (kind == SIM_FLOW && before > 0.9) {
+        dls_flow_report(&e->tx, &stats);
+        CHECK_NEAR(stats.rate_bytes / d->rate, 1, 0.5);
+    }
     CHECK_INT(e->wrong, 0);
     sim_free(&s);
     return before;
@@ -110,8 +115,8 @@ static void test_net_rough(void) {
         CHECK(share < 1);
     }
 }
-/* Jitter of more than a tenth of the round trip looks like a queue, so random losses cost as much as
-   they cost a TCP. They must not cost more. */
+/* Jitter of more than a tenth of the round trip looks like a queue, so random losses cost as much
+   as they cost a TCP. They must not cost more. */
 static void test_net_jitter(void) {
     double jitter;
     for (jitter = 1000; jitter <= 5000; jitter += 2000) {
