@@ -13249,7 +13249,9 @@ DLSI_FN uint32_t dlsi_flow_pto_at(const dls_flow *f) {
    - Over 1/5 of 32 packets lost: back off whatever the delay says, the queue is too short to see.
    - A window that makes no queue grows by 1/16 a round trip: whatever cut it was wrong.
    - Beside CUBIC's curve the window grows by a packet a round trip, not 0.53: paced packets meet
-     full queues in more round trips than a TCP's bursts do. */
+     full queues in more round trips than a TCP's bursts do.
+   Limit: jitter over a tenth of the round trip passes for a queue; random losses then cost what
+   they cost a TCP. Alone and without loss the queue is filled, as by CUBIC. */
 
 /* Window of CUBIC `ms` after the last backoff. */
 DLSI_FN uint32_t dlsi_flow_cubic(const dls_flow *f, uint32_t ms) {
