@@ -1867,7 +1867,7 @@ typedef struct dls_flow {
     uint32_t srtt, rttvar, latest, min_rtt, min_next, min_at, near, near_before;
     uint32_t round, recovery, w_max, epoch, epoch_k, reno;
     uint32_t undo_window, undo_seq, run_first, run_last;
-    uint32_t pace, last_sent, loss_at, round_at, round_bytes, rate;
+    uint32_t pace, last_sent, loss_at;
     uint32_t max_ack_delay, ack_at, got_at;
     uint16_t round_lost, round_acked, acked, lost, spurious, reorder;
     uint16_t run[DLS_FLOW_RUNS], gap[DLS_FLOW_RUNS]; /* received: packets, missing before them */
@@ -1878,7 +1878,7 @@ typedef struct dls_flow {
 typedef struct dls_flow_stats {
     uint32_t srtt_us, min_rtt_us; /* 0: not measured yet */
     uint32_t window_bytes, in_flight_bytes;
-    uint32_t rate_bytes;          /* delivered per second, over the last round trips */
+    uint32_t rate_bytes; /* per second, roughly: most in flight in a round trip, by its time */
     uint32_t pto_count, spurious; /* timeouts since the last ack; losses that were none */
 } dls_flow_stats;
 
@@ -16549,11 +16549,7 @@ DLS_API void dls_flow_sent(dls_flow *f, uint64_t pn, uint32_t bytes, bool elicit
     e->time = f->last_sent = f->clock;
     e->bytes = (uint16_t)bytes;
     e->state = DLSI_SENT_OUT;
-    if (f->in_flight == 0) { /* after a rest */
-        f->round_at = f->clock;
-        f->round_bytes = 0;
-        f->flags &= (uint8_t)~DLSI_FLOW_EPOCH;
-    }
+    if (f->in_flight == 0) f->flags &= (uint8_t)~DLSI_FLOW_EPOCH; /* after a rest */
     f->head++;
     f->in_flight += bytes;
     f->peak = dlsi_max_u32(f->peak, f->in_flight);
@@ -16733,7 +16729,9 @@ DLSI_FN uint32_t dlsi_flow_pto_at(const dls_flow *f) {
    - Over 1/5 of 32 packets lost: back off whatever the delay says, the queue is too short to see.
    - A window that makes no queue grows by 1/16 a round trip: whatever cut it was wrong.
    - Beside CUBIC's curve the window grows by a packet a round trip, not 0.53: paced packets meet
-     full queues in more round trips than a TCP's bursts do. */
+     full queues in more round trips than a TCP's bursts do.
+   Limit: jitter over a tenth of the round trip passes for a queue; random losses then cost what
+   they cost a TCP. Alone and without loss the queue is filled, as by CUBIC. */
 
 /* Window of CUBIC `ms` after the last backoff. */
 DLSI_FN uint32_t dlsi_flow_cubic(const dls_flow *f, uint32_t ms) {
@@ -16944,7 +16942,6 @@ DLSI_FN void dlsi_flow_acked(dls_flow *f, dlsi_ack *a, uint32_t seq) {
         f->lost--;
     else {
         f->in_flight -= e->bytes;
-        f->round_bytes += e->bytes;
         if (f->round_acked < 65535) f->round_acked++;
         if ((seq - f->recovery) >> 31 == 0) a->bytes += e->bytes;
         if (!a->any || (seq - a->newest) >> 31 == 0) a->newest = seq;
@@ -16978,7 +16975,6 @@ DLSI_FN const unsigned char *dlsi_flow_runs(dls_flow *f, dlsi_ack *a, const unsi
 }
 /* A round trip ends when the first packet sent in it is acked. */
 DLSI_FN void dlsi_flow_round(dls_flow *f, uint32_t newest) {
-    const uint32_t time = f->clock - f->round_at;
     if ((newest - f->round) >> 31 != 0) return;
     f->round = f->head;
     f->peak_before = f->peak;
@@ -16988,12 +16984,6 @@ DLSI_FN void dlsi_flow_round(dls_flow *f, uint32_t newest) {
     f->samples = 0;
     if (f->round_lost + f->round_acked >= 32) f->round_lost = f->round_acked = 0;
     if ((f->oldest - f->recovery) >> 31 == 0) f->recovery = f->oldest; /* 2^31 packets on, too */
-    if (time >= 10000) {
-        const uint32_t rate = dlsi_scale(f->round_bytes, 1000000, time);
-        f->rate = f->rate == 0 ? rate : f->rate - f->rate / 4 + rate / 4;
-        f->round_bytes = 0;
-        f->round_at = f->clock;
-    }
 }
 DLS_API dls_status dls_flow_ack_read(dls_flow *f, const void *from, size_t bytes, size_t *used,
                                      uint64_t now) {
@@ -17053,11 +17043,12 @@ DLS_API bool dls_flow_next_lost(dls_flow *f, uint32_t *ref4) {
 }
 DLS_API void dls_flow_report(const dls_flow *f, dls_flow_stats *to) {
     const bool measured = f->min_rtt != UINT32_MAX;
+    const uint32_t peak = dlsi_max_u32(f->peak, f->peak_before);
     to->srtt_us = measured ? f->srtt : 0;
     to->min_rtt_us = measured ? f->min_rtt : 0;
     to->window_bytes = f->window;
     to->in_flight_bytes = f->in_flight;
-    to->rate_bytes = f->rate;
+    to->rate_bytes = measured ? dlsi_scale(peak, 1000000, f->srtt) : 0;
     to->pto_count = f->pto_count;
     to->spurious = f->spurious;
 }
