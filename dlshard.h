@@ -16390,10 +16390,13 @@ DLSI_FN void dlsi_ses_end(dls_peer *p, int32_t i, dls_status why) {
     }
     for (k = 0; k < p->desc.sessions_max; k++)
         if (p->ses[k].state != DLSI_SES_FREE && p->ses[k].via == i) dlsi_ses_end(p, k, why);
-    for (k = 0; k < p->count; k++)
-        if (p->member[k].route == i) p->member[k].route = -1;
+    for (k = 0; k < p->count; k++) {
+        if (p->member[k].route != i) continue;
+        p->member[k].route = -1;
+        p->routes_due = true;
+    }
     dlsi_relay_drop(p, i);
-    p->routes_due = true;
+    if (s->hello) p->routes_due = true;
     if (why != DLS_OK) p->member[rank].status = (uint8_t)why;
     if (p->member[rank].ses != i) return;
     p->member[rank].ses = -1;
@@ -16510,8 +16513,12 @@ DLSI_FN size_t dlsi_init_write(dls_peer *p, const dlsi_ses *s, dls_noise *noise,
     if (s->cookie) dls_mac2(to + 92, s->cookie16, to, 92);
     return DLS_INIT_BYTES;
 }
+/* Whether a session has called as often as it may; streams lose nothing. */
+DLSI_FN bool dlsi_ses_called(const dlsi_ses *s) {
+    return s->calls >= (s->lossy ? DLSI_CALLS_MAX : 1);
+}
 /* How long to wait for the answer to an INIT: longer each time, since each makes the answers to
-   those before it worthless. Streams lose nothing. */
+   those before it worthless. */
 DLSI_FN uint64_t dlsi_ses_patience(dls_peer *p, const dlsi_ses *s) {
     if (!s->lossy) return p->desc.timeout_us;
     return dlsi_peer_jitter(p, (p->desc.heartbeat_us + 1) / 2 << (s->calls < 4 ? s->calls / 2 : 2));
@@ -16521,11 +16528,7 @@ DLSI_FN size_t dlsi_ses_call(dls_peer *p, int32_t i, unsigned char *to, uint64_t
     dlsi_ses *s = &p->ses[i];
     size_t n = 0;
     int32_t k;
-    if (now < s->again) return 0;
-    if (s->calls >= (s->lossy ? DLSI_CALLS_MAX : 1)) {
-        dlsi_ses_end(p, i, DLS_E_TIMEOUT);
-        return 0;
-    }
+    if (now < s->again || dlsi_ses_called(s)) return 0;
     s->pattern = dlsi_peer_pattern(p, s->rank);
     s->again = dlsi_later(now, dlsi_ses_patience(p, s));
     s->calls++;
@@ -17002,27 +17005,39 @@ DLSI_FN bool dlsi_routes_say(dls_peer *p, int32_t i) {
     }
     return dlsi_ses_say(p, &p->ses[i], DLS_CONTROL_ROUTES, to, n);
 }
+/* One entry of ROUTES; own: longest packet to pass on over this session. True: it changes whom we can
+   reach, or how, which neighbours must hear of. */
+DLSI_FN bool dlsi_route_take(dls_peer *p, int32_t i, const unsigned char *entry, uint32_t own) {
+    const int32_t rank = dls_peer_rank_of(p, dlsi_load32(entry));
+    const uint16_t mtu = (uint16_t)dlsi_min_u32(dlsi_load16(entry + 5), own);
+    const uint8_t hops = entry[4];
+    dlsi_member *m;
+    if (rank < 0 || rank == p->me || hops == 0 || hops >= DLSI_HOPS || mtu < DLS_INIT_BYTES)
+        return false;
+    m = &p->member[rank];
+    if (m->route == i ? m->hops == hops && m->route_mtu == mtu : m->route >= 0 && m->hops <= hops)
+        return false;
+    m->route = i;
+    m->hops = hops;
+    m->route_mtu = mtu;
+    return true;
+}
 DLSI_FN void dlsi_routes_take(dls_peer *p, int32_t i, const unsigned char *list, size_t n) {
     const uint32_t own = (uint32_t)(p->port[p->ses[i].port].desc.mtu - DLSI_RELAY_BYTES);
     size_t at;
     int32_t k;
-    if (p->ses[i].via >= 0) return; /* gateways tell their neighbours only */
-    for (k = 0; k < p->count; k++)
-        if (p->member[k].route == i) p->member[k].route = -1;
-    for (at = 0; at + 7 <= n; at += 7) {
-        dlsi_member *m;
-        const uint32_t mtu = dlsi_load16(list + at + 5);
-        k = dls_peer_rank_of(p, dlsi_load32(list + at));
-        if (k < 0 || k == p->me || list[at + 4] == 0 || list[at + 4] >= DLSI_HOPS) continue;
-        if (dlsi_min_u32(mtu, own) < DLS_INIT_BYTES) continue;
-        m = &p->member[k];
-        if (m->route >= 0 && m->hops <= list[at + 4]) continue;
-        m->route = i;
-        m->hops = list[at + 4];
-        m->route_mtu = (uint16_t)dlsi_min_u32(mtu, own);
+    if (p->ses[i].via >= 0) return;  /* gateways tell their neighbours only */
+    for (k = 0; k < p->count; k++) { /* what it tells no more */
+        if (p->member[k].route != i) continue;
+        for (at = 0; at + 7 <= n && dlsi_load32(list + at) != p->member[k].device.id; at += 7) {}
+        if (at + 7 <= n) continue;
+        p->member[k].route = -1;
+        p->routes_due = true;
     }
-    p->routes_due = true;
+    for (at = 0; at + 7 <= n; at += 7)
+        if (dlsi_route_take(p, i, list + at, own)) p->routes_due = true;
 }
+
 /* ---- Views ---- */
 
 DLSI_FN bool dlsi_view_room(const dls_peer *p, const unsigned char *payload, size_t bytes) {
@@ -18018,7 +18033,10 @@ DLSI_FN void dlsi_ses_tick(dls_peer *p, int32_t i, uint64_t slept, uint64_t now)
         dlsi_ses_end(p, i, DLS_OK);
         return;
     }
-    if (s->state == DLSI_SES_CALLING) return;
+    if (s->state == DLSI_SES_CALLING) {
+        if (now >= s->again && dlsi_ses_called(s)) dlsi_ses_end(p, i, DLS_E_TIMEOUT);
+        return;
+    }
     if (now - s->heard > p->desc.timeout_us) {
         dlsi_ses_end(p, i, DLS_E_TIMEOUT);
         return;
@@ -18110,7 +18128,7 @@ DLSI_FN uint64_t dlsi_ses_deadline(const dls_peer *p, const dlsi_ses *s) {
     uint64_t soon = UINT64_MAX;
     if (s->state == DLSI_SES_FREE) return soon;
     if (s->full) return 0;
-    if (s->state == DLSI_SES_CALLING) return blocked ? soon : s->again;
+    if (s->state == DLSI_SES_CALLING) return blocked && !dlsi_ses_called(s) ? soon : s->again;
     if (s->state == DLSI_SES_LEAVING)
         soon = s->lossy && s->control_used == 0 ? 0 : dlsi_later(s->since, hb + 1);
     soon = dlsi_min_u64(soon, dlsi_later(s->heard, p->desc.timeout_us + 1));
