@@ -14387,8 +14387,9 @@ DLSI_FN void dlsi_xor(unsigned char *to, const unsigned char *a, const unsigned 
     while (bytes-- > 0) *to++ = (unsigned char)(*a++ ^ *b++);
 }
 
-/* h = (h + block + 2^128) r mod 2^130 - 5 for each block; h stays below 2^131. The RFC's r has the
-   low two bits of each 32-bit word but the first clear, so 5 r / 4 is exact where it is used. */
+/* h = (h + block + 2^128) r mod p = 2^130 - 5 for each block; h stays below 2^130 + 2^128, so below
+   2 p. The RFC's r has the low two bits of each 32-bit word but the first clear, so 5 r / 4 is
+   exact where it is used. */
 #define DLSI_POLY_LIMBS (128 / DLSI_LIMB_BITS)
 typedef struct dlsi_poly {
     dlsi_limb h[DLSI_POLY_LIMBS + 1], r[DLSI_POLY_LIMBS], pad[DLSI_POLY_LIMBS];
@@ -14965,7 +14966,7 @@ DLSI_FN void dlsi_poly_final(dlsi_poly *p, size_t ad_bytes, size_t bytes, unsign
     dlsi_store64(sizes, ad_bytes);
     dlsi_store64(sizes + 8, bytes);
     dlsi_poly_blocks(p, sizes, 1);
-    memcpy(g, p->h, sizeof g); /* twice: h may be nearly 2^131 */
+    memcpy(g, p->h, sizeof g); /* h + 5 shows whether h is p or more */
     (void)dlsi_long_add_limb(g, N + 1, 5);
     (void)dlsi_long_add_limb(p->h, N + 1, 5 * (g[N] >> 2));
     (void)dlsi_long_add(p->h, p->h, p->pad, N);
