@@ -26,8 +26,8 @@
      fixed by the operation alone, so that every CPU gives the same bits.
 
    LIMITS
-   - Float32 storage and arithmetic; no GPU. Links: loopback TCP and memory only, until they are
-     encrypted; opening any other address is refused with DLS_E_REFUSED.
+   - Float32 storage and arithmetic; no GPU. Links other than loopback are encrypted; without keys
+     opening them is refused with DLS_E_REFUSED, unless plaintext is allowed by name.
    - Tensors of one sample have three axes: rows, columns, channels (h, w, c), channels innermost.
      A batch is a fourth, outermost. Sequences are h = time, w = 1.
    - Compilers: gcc >= 8, clang >= 9 for SIMD and threads; any C99 or C++11 compiler without.
@@ -36,7 +36,7 @@
      DLS_ENABLE_HEAP       dls_x_create over DLS_MALLOC / DLS_FREE       0    1     1
      DLS_ENABLE_THREADS    thread pool over pthreads                     0    1     1
      DLS_ENABLE_FILES      load and save by path                         0    1     1
-     DLS_ENABLE_SOCKETS    TCP driver                                    0    1     1
+     DLS_ENABLE_SOCKETS    TCP, UDP, serial drivers (POSIX)              0    1     1
      DLS_ENABLE_SIMD       AVX-512, AVX2, NEON kernels beside scalar     0    1     1
      DLS_ENABLE_TRAIN      backward, losses, optimisers, data            0    1     1
      DLS_ENABLE_PEERS      wire, peer, coll, job, node                   0    1     1
@@ -60,7 +60,7 @@
      tensor  dtype, shape, views               peer   engine without I/O: roster, messages
      kern    kernels, scalar to AVX-512        coll   all-reduce
      par     thread pool, matrix product       job    data-parallel step, staged inference
-     op      one row per operation             link   drivers: memory, TCP
+     op      one row per operation             link   drivers: TCP, UDP, serial
      net     graph builder, memory planner     node   the facade most users meet
      model   file format
 
@@ -1389,6 +1389,12 @@ DLS_API void dls_ed25519_sign(unsigned char *sig64, const void *msg, size_t byte
    DATA: u8 type 4, u8 zero, u16 index of the receiver, u32 low half of the record counter; then the
    frames, encrypted, and the tag. The 8 bytes of head are authenticated too. Sessions of pattern 0
    on a byte stream send the frames plain, without a tag; elsewhere their keys are all zero.
+   ANNOUNCE tells a network where a device is, in a datagram to many: u8 type 5, u8 version 1, 2
+   zeros, u32 group, u32 device id, u32 boot count, u32 sequence, u32 random number of this run, u32
+   epoch of its roster, u16 UDP port that takes its packets, u16 zero, mac, 16 = 48 bytes. boot << 32
+   | sequence must rise; a run number that changes while the boot count does not is a second device
+   with the same key. mac: keyed BLAKE2s-128 of the 32 bytes before it, key: first output of HKDF
+   (PSK, "dls-announce"); PSK: the group's, of a SMALL device its own.
 
    Frames, one after the other, u8 kind first:
      0 PADDING  the rest of the packet means nothing
@@ -1424,6 +1430,7 @@ DLS_API void dls_ed25519_sign(unsigned char *sig64, const void *msg, size_t byte
 #define DLS_INIT_BYTES 108 /* INIT and RESP */
 #define DLS_INIT_PLAIN 32
 #define DLS_COOKIE_BYTES 64
+#define DLS_ANNOUNCE_BYTES 48
 #define DLS_NAME_BYTES 20
 
 typedef enum dls_packet_type {
@@ -1431,6 +1438,7 @@ typedef enum dls_packet_type {
     DLS_PACKET_RESP,
     DLS_PACKET_COOKIE,
     DLS_PACKET_DATA,
+    DLS_PACKET_ANNOUNCE,
     DLS_PACKET_TYPES
 } dls_packet_type;
 
@@ -1476,6 +1484,16 @@ typedef struct dls_data_head {
 DLS_API void dls_data_head_write(const dls_data_head *head, void *to);
 /* Errors: DLS_E_FORMAT. Pure. */
 DLS_API dls_status dls_data_head_read(dls_data_head *head, const void *from, size_t n);
+
+/* ANNOUNCE without its mac. */
+typedef struct dls_announce {
+    uint32_t group, id, boot, sequence, run, epoch;
+    uint16_t port;
+} dls_announce;
+/* Pure. to: DLS_ANNOUNCE_BYTES, of which the last 16 are left for dls_announce_mac. */
+DLS_API void dls_announce_write(const dls_announce *announce, void *to);
+/* Errors: DLS_E_FORMAT, DLS_E_VERSION (group and id are read all the same). Pure. */
+DLS_API dls_status dls_announce_read(dls_announce *announce, const void *from, size_t n);
 
 /* One frame of a packet's plaintext. body: what follows the fixed fields. */
 typedef struct dls_frame {
@@ -1677,6 +1695,9 @@ DLS_API void dls_mac1(unsigned char *mac16, const unsigned char *psk32,
 /* Of a handshake packet up to where mac2 stands, mac1 included. Pure. */
 DLS_API void dls_mac2(unsigned char *mac16, const unsigned char *cookie16, const void *packet,
                       size_t bytes);
+
+/* Of an ANNOUNCE, over the 32 bytes before it. Pure. */
+DLS_API void dls_announce_mac(unsigned char *mac16, const unsigned char *psk32, const void *packet);
 
 /* The responder's secret, another every 120 s. */
 typedef struct dls_cookie {
@@ -1930,7 +1951,8 @@ typedef struct dls_peer_desc {
     int32_t ports_max;           /* 0: sessions_max + 4 */
     int32_t ops_max;             /* sends and receives under way at once; 0: 32, MCU 8 */
     int32_t window;              /* packets in flight on a lossy link, power of 2; 0: 512, MCU 8 */
-    int32_t control_bytes;       /* control messages waiting per session; 0: 2048, MCU 256 */
+    int32_t control_bytes;       /* control messages waiting per session; 0: 2048 (MCU 256) and 8
+                                    per device */
     int32_t relay_bytes;         /* packets a gateway holds; 0: 65536 with gateway */
     uint64_t heartbeat_us;       /* 0: 200 ms */
     uint64_t timeout_us;         /* silence after which a peer is lost; 0: 2 s */
@@ -1942,8 +1964,10 @@ typedef struct dls_peer_desc {
 
 /* Bytes an engine needs; 0 when the desc is out of range. Pure. */
 DLS_API size_t dls_peer_size(const dls_peer_desc *desc);
-/* Errors: DLS_E_ARG (limits; a coordinator without store; a key that is missing), DLS_E_NOT_FOUND
-   (id is not in the roster), DLS_E_MEMORY, DLS_E_FORMAT (stored), DLS_E_REFUSED (I am revoked). */
+/* Errors: DLS_E_ARG (limits; a coordinator without store; a key that is missing, or given without
+   roster), DLS_E_NOT_FOUND (id is not in the roster), DLS_E_MISMATCH (the roster has another key
+   for me), DLS_E_MEMORY, DLS_E_FORMAT (stored), DLS_E_REFUSED (I am revoked), DLS_E_IO (no random
+   numbers). */
 DLS_API dls_status dls_peer_init(dls_peer **peer, const dls_peer_desc *desc, void *mem,
                                  size_t bytes);
 /* Wipes keys. */
@@ -1975,7 +1999,8 @@ typedef struct dls_port_desc {
 #define DLS_PORT_BYTES(kind, mtu)                                                                  \
     ((kind) == DLS_PORT_PACKET ? (size_t)0 : 2 * DLS_COBS_BYTES((size_t)(mtu)) + 8)
 
-/* Returns the port's number, -1 when ports_max are open or the desc is out of range. */
+/* Returns the port's number, -1 when ports_max are open, no session is free for the call, or the
+   desc is out of range. */
 DLS_API int32_t dls_peer_port_open(dls_peer *peer, const dls_port_desc *desc, uint64_t now);
 /* The link broke or was closed: sessions over it are lost. */
 DLS_API void dls_peer_port_close(dls_peer *peer, int32_t port, uint64_t now);
@@ -2054,11 +2079,13 @@ DLS_API void dls_peer_view(const dls_peer *peer, dls_view *view);
    the coordinator for a new view, where all begin anew. dls_coll calls it by itself. */
 DLS_API void dls_peer_view_again(dls_peer *peer);
 
-/* Installs a newer signed roster and passes it on: revoked devices are out at once. Errors:
-   DLS_E_STATE (not newer), DLS_E_AUTH, DLS_E_FORMAT, DLS_E_LIMIT (devices_max), DLS_E_REFUSED (I am
-   revoked). bytes must stay: peers that have an older one fetch it. */
+/* Installs a newer signed roster and passes it on: revoked devices are out at once. One of the same
+   epoch only says where its bytes are now, for peers with an older one. bytes must stay. Errors:
+   DLS_E_STATE (an older one), DLS_E_AUTH, DLS_E_FORMAT, DLS_E_LIMIT (devices_max), DLS_E_REFUSED (I
+   am revoked). */
 DLS_API dls_status dls_peer_roster(dls_peer *peer, const void *bytes, size_t count, uint64_t now);
-/* Where newer rosters from peers are kept; without, none is fetched. */
+/* Where the next newer roster from a peer is kept; without, none is fetched. Once one stands there
+   (DLS_PEER_ROSTER), give other memory for the one after it. */
 DLS_API void dls_peer_roster_space(dls_peer *peer, void *mem, size_t bytes);
 
 /* ---- Messages: memory to memory, matched by rank and tag, in order per rank and tag ---- */
@@ -2165,7 +2192,8 @@ DLS_API bool dls_job_poll(dls_job *job, dls_status *status, dls_step_stats *stat
 DLS_API dls_status dls_job_cut(dls_net *net, int32_t stages, const int32_t *shares, int32_t *at);
 
 /* ------------------------------------------------------------------------------------------------
-   >>link.api   drivers: memory, TCP  deps: config base port wire peer */
+   >>link.api   drivers: memory, simulator, TCP, UDP, serial, the user's; discovery; key files
+   deps: config base port crypt wire chan peer */
 
 /* Moves bytes both ways between two engines' SERIAL or STREAM ports until neither has more. Returns
    bytes moved. */
@@ -2226,16 +2254,114 @@ DLS_API uint64_t dls_sim_trace(const dls_sim *sim);
 DLS_API uint64_t dls_sim_carried(const dls_sim *sim);
 #endif
 
+/* ---- Discovery, without I/O ----
+   Each device tells its network from time to time where it takes packets, see ANNOUNCE in >>wire;
+   whoever hears that and has no session with it yet calls it. So it is enough when one of two hears
+   the other. Nobody answers an announcement: a stranger learns that a group is here, not more.
+   A SMALL device only announces: it has no key by which to tell whether another is genuine.
+   Addresses are IP ones (dls_addr_read) or opaque; of IP ones the port is taken from the packet. */
+typedef struct dls_find dls_find;
+typedef struct dls_find_desc {
+    dls_peer *peer;    /* with keys */
+    int32_t port;      /* of the engine, PACKET: over it those heard are called */
+    uint32_t udp_port; /* where I take packets, told to others */
+} dls_find_desc;
+DLS_API size_t dls_find_size(const dls_find_desc *desc);
+/* Errors: DLS_E_ARG, DLS_E_MEMORY, DLS_E_REFUSED (no keys), DLS_E_IO (no random numbers). */
+DLS_API dls_status dls_find_init(dls_find **find, const dls_find_desc *desc, void *mem,
+                                 size_t bytes);
+/* The announcement that is due, DLS_ANNOUNCE_BYTES into to; 0: not yet. Soon after the start, then
+   rarer, every 5 s in the end. */
+DLS_API size_t dls_find_write(dls_find *find, void *to, uint64_t now);
+DLS_API uint64_t dls_find_deadline(const dls_find *find);
+/* A packet came to where announcements are awaited; from: its sender. Calls who is not up yet.
+   What it returns is for tests: DLS_E_FORMAT, DLS_E_VERSION, DLS_E_MISMATCH (another group),
+   DLS_E_NOT_FOUND (not in my roster), DLS_E_REFUSED (revoked), DLS_E_AUTH (another key),
+   DLS_E_STATE (not newer than what was heard before, or two devices with one id),
+   DLS_E_UNSUPPORTED (I am SMALL). */
+DLS_API dls_status dls_find_read(dls_find *find, const dls_addr *from, const void *bytes, size_t n,
+                                 uint64_t now);
+/* Something to tell about a device, each once a minute at most; false: nothing more. *what as of
+   dls_find_read; dls_find_explain has the words. */
+DLS_API bool dls_find_next(dls_find *find, uint32_t *id, dls_status *what, uint64_t now);
+/* Why a device is not up, in words: never heard, another group, another key, not in my roster,
+   revoked, another version, heard but does not answer, two devices with its id. Returns buf, NUL
+   terminated and cut to fit. */
+DLS_API char *dls_find_explain(const dls_find *find, uint32_t id, char *buf, size_t bytes,
+                               uint64_t now);
+
 #if DLS_ENABLE_SOCKETS
-/* TCP among ranks at addresses "192.168.1.5:7000,192.168.1.6:7000,..." (one per rank): listens on
-   its own, calls those of lower ranks, calls again until they answer. An engine without keys gets
-   loopback addresses only, unless allow_plaintext says that whoever reaches the port may join and
-   read everything. */
+/* ---- Addresses ----
+   In a dls_addr: IPv4 as 4 bytes and port, IPv6 as 16 bytes, port and, of link-local ones, the
+   interface's number in one byte; big-endian, as in packets. */
+
+/* "192.168.1.5:7000", "localhost:7000", "[fe80::1%eth0]:7000": numbers, not names. Errors:
+   DLS_E_ARG. Any thread. */
+DLS_API dls_status dls_addr_read(dls_addr *addr, const char *text);
+/* The same in text. Returns buf, NUL terminated and cut to fit. Any thread. */
+DLS_API char *dls_addr_text(const dls_addr *addr, char *buf, size_t bytes);
+
+/* ---- Links ----
+   A link moves bytes between an engine's ports and whatever the OS has: one socket, many, a tty. A
+   set of links is polled by one thread. A driver of your own is a struct that begins with a
+   dls_link; examples/05_user_link.c is one. */
+
+#define DLS_FD_READ 1u
+#define DLS_FD_WRITE 2u
+typedef struct dls_fd {
+    int fd;
+    uint8_t want, got; /* DLS_FD_x; got READ also means end of file or an error */
+} dls_fd;
+
+typedef struct dls_link {
+    /* Before waiting: what to wait for, up to fds_max entries; returns how many. May lower *until,
+       when serve must be called though nothing came. */
+    int32_t (*wait)(struct dls_link *link, dls_fd *fd, uint64_t now, uint64_t *until);
+    /* After waiting, always: fd as wait left it, with got filled in. Reads what there is, feeds the
+       engine, writes what it has. Must not block. */
+    void (*serve)(struct dls_link *link, const dls_fd *fd, int32_t fds, uint64_t now);
+    void (*close)(struct dls_link *link, uint64_t now);
+    int32_t fds_max;
+    /* the set's */
+    struct dls_link *next;
+    int32_t at, fds;
+} dls_link;
+
+typedef struct dls_links dls_links;
+typedef struct dls_links_desc {
+    dls_peer *peer;
+    int32_t fds_max; /* of all links together; 0: 64 */
+} dls_links_desc;
+/* 0 when the desc is out of range. Pure. */
+DLS_API size_t dls_links_size(const dls_links_desc *desc);
+/* Errors: DLS_E_ARG, DLS_E_MEMORY, DLS_E_IO (no pipe to wake it by). */
+DLS_API dls_status dls_links_init(dls_links **links, const dls_links_desc *desc, void *mem,
+                                  size_t bytes, dls_error *error);
+/* From now on the link is polled. Errors: DLS_E_LIMIT (fds_max). Owner: before polling, or under
+   the lock given to it. */
+DLS_API dls_status dls_links_add(dls_links *links, dls_link *link);
+/* No longer; it stays open. */
+DLS_API void dls_links_remove(dls_links *links, dls_link *link);
+/* Waits up to timeout_us for bytes, room or a wake-up, moves bytes, and ticks the engine. lock,
+   unlock (may be NULL) are called around use of the engine and the links, not around waiting. */
+DLS_API void dls_links_poll(dls_links *links, uint64_t timeout_us, void (*lock)(void *),
+                            void (*unlock)(void *), void *user);
+/* Ends a wait. Any thread. */
+DLS_API void dls_links_wake(dls_links *links);
+/* Closes all links in it, and itself. NULL: nothing. */
+DLS_API void dls_links_close(dls_links *links);
+
+/* ---- TCP ----
+   Either among ranks at fixed addresses (peers): listens on its own, calls those of lower ranks,
+   again until they answer. Or listens where `listen` says and calls whom dls_tcp_connect names. An
+   engine without keys gets loopback addresses only, unless allow_plaintext says that whoever
+   reaches the port may join and read everything. */
 typedef struct dls_tcp dls_tcp;
 typedef struct dls_tcp_desc {
     dls_peer *peer;
-    int32_t rank, size;
-    const char *peers;
+    int32_t rank, size;   /* with peers */
+    const char *peers;    /* "192.168.1.5:7000,192.168.1.6:7000,...", one per rank; or NULL */
+    const char *listen;   /* without peers: "0.0.0.0:7000", port 0: any; NULL: only calls */
     int32_t record_bytes; /* longest packet; 0: 65535, from 33 peers on 16384 */
     bool allow_plaintext;
 } dls_tcp_desc;
@@ -2244,15 +2370,208 @@ DLS_API size_t dls_tcp_size(const dls_tcp_desc *desc);
    DLS_E_IO (cannot listen); *error says which and why. */
 DLS_API dls_status dls_tcp_init(dls_tcp **tcp, const dls_tcp_desc *desc, void *mem, size_t bytes,
                                 dls_error *error);
-/* Waits up to timeout_us for bytes, room or a wake-up, and moves them. lock, unlock (may be NULL)
-   are called around use of the engine, not around waiting. */
+/* Where devices are to be called: "3@192.168.1.7:7000,4@..." by id. Errors: DLS_E_ARG,
+   DLS_E_NOT_FOUND (no such id), DLS_E_REFUSED; those before the bad one are called. */
+DLS_API dls_status dls_tcp_connect(dls_tcp *tcp, const char *list, dls_error *error);
+DLS_API int32_t dls_tcp_port(const dls_tcp *tcp); /* it listens on; 0: none */
+/* For dls_links_add. dls_links_close closes it; else dls_tcp_close. */
+DLS_API dls_link *dls_tcp_link(dls_tcp *tcp);
+/* The three of dls_links, for a program whose only link this is. */
 DLS_API void dls_tcp_poll(dls_tcp *tcp, uint64_t timeout_us, void (*lock)(void *),
                           void (*unlock)(void *), void *user);
-/* Ends a wait. Any thread. */
 DLS_API void dls_tcp_wake(dls_tcp *tcp);
 DLS_API void dls_tcp_close(dls_tcp *tcp);
 /* A loopback port that was free a moment ago; 0 on failure. For demonstrations and tests. */
 DLS_API int32_t dls_tcp_free_port(void);
+
+/* ---- UDP ----
+   One socket for all peers, a PACKET port. Without keys it may stand on a loopback address only,
+   and talk with such, unless allow_plaintext. */
+typedef struct dls_udp dls_udp;
+typedef struct dls_udp_desc {
+    dls_peer *peer;
+    const char *bind; /* "0.0.0.0:7000", port 0: any; NULL: every address, IPv6 too where there is,
+                         any port; without keys 127.0.0.1 */
+    int32_t udp_port; /* without bind: this port */
+    int32_t mtu;      /* longest packet; 0: 1232, which every IPv6 path carries */
+    bool allow_plaintext;
+} dls_udp_desc;
+DLS_API size_t dls_udp_size(const dls_udp_desc *desc);
+/* Errors: DLS_E_ARG (address), DLS_E_REFUSED (not loopback, and there are no keys), DLS_E_IO
+   (socket), DLS_E_LIMIT (the engine's ports); *error says which and why. */
+DLS_API dls_status dls_udp_init(dls_udp **udp, const dls_udp_desc *desc, void *mem, size_t bytes,
+                                dls_error *error);
+/* As dls_tcp_connect. The fallback where discovery does not reach. */
+DLS_API dls_status dls_udp_connect(dls_udp *udp, const char *list, dls_error *error);
+DLS_API int32_t dls_udp_port(const dls_udp *udp); /* of the socket */
+DLS_API dls_link *dls_udp_link(dls_udp *udp);
+DLS_API void dls_udp_close(dls_udp *udp);
+
+/* Discovery over UDP: multicast and broadcast on every interface that is up, looked up anew for
+   each announcement; one of them is enough. */
+typedef struct dls_lan dls_lan;
+typedef struct dls_lan_desc {
+    dls_udp *udp;      /* by which those found are called */
+    int32_t port;      /* where all devices of a network announce; 0: 7399 */
+    const char *group; /* multicast group; NULL: "239.255.68.76" */
+    bool no_multicast, no_broadcast;
+} dls_lan_desc;
+DLS_API size_t dls_lan_size(const dls_lan_desc *desc);
+/* Errors: as dls_find_init, DLS_E_ARG (group), DLS_E_IO (socket). */
+DLS_API dls_status dls_lan_init(dls_lan **lan, const dls_lan_desc *desc, void *mem, size_t bytes,
+                                dls_error *error);
+DLS_API dls_find *dls_lan_find(dls_lan *lan); /* for dls_find_next and dls_find_explain */
+DLS_API dls_link *dls_lan_link(dls_lan *lan);
+DLS_API void dls_lan_close(dls_lan *lan);
+
+/* ---- Serial ----
+   A tty, raw, or any byte stream that may lose some: a SERIAL port with one neighbour. A tty that
+   goes away is opened again when it is back. */
+typedef struct dls_serial dls_serial;
+typedef struct dls_serial_desc {
+    dls_peer *peer;
+    const char *path; /* "/dev/ttyUSB0", a pty, or "tcp:127.0.0.1:5555": QEMU's serial line */
+    int32_t baud;     /* 0: as it is set */
+    int fd;           /* without path: a tty, pty or socket that is open; it becomes this link's */
+    int32_t mtu;      /* longest packet; 0: 384. The neighbour's must be as long */
+    bool call;        /* open a session with device `id`; else wait to be called */
+    uint32_t id;
+    bool allow_plaintext; /* the wire may be trusted: needed when there are no keys */
+} dls_serial_desc;
+DLS_API size_t dls_serial_size(const dls_serial_desc *desc);
+/* Errors: DLS_E_ARG (baud rate), DLS_E_NOT_FOUND (no such tty or id), DLS_E_REFUSED (no keys),
+   DLS_E_IO, DLS_E_LIMIT (the engine's ports); *error says which and why. */
+DLS_API dls_status dls_serial_init(dls_serial **serial, const dls_serial_desc *desc, void *mem,
+                                   size_t bytes, dls_error *error);
+DLS_API dls_link *dls_serial_link(dls_serial *serial);
+DLS_API void dls_serial_close(dls_serial *serial);
+#endif
+
+#if DLS_ENABLE_SOCKETS && DLS_ENABLE_FILES && DLS_ENABLE_HEAP && DLS_ENABLE_SIGN
+/* ---- Key files ----
+   Three kinds of files make a group. The root key, kept offline, enrols and revokes; the roster,
+   signed by it, says who belongs and is public; each device has a key of its own. Keys are text,
+   one field a line, with a checksum, and are refused when others than their owner may read them.
+   Beside a device's key stands KEY.state: how often it was started, and what a coordinator has
+   promised. All are replaced as a whole, never half written. `dlshard keygen`, `enrol`, `revoke`
+   and `roster` are these functions. */
+
+typedef struct dls_root {
+    uint32_t group;
+    unsigned char seed[32], psk[32]; /* signs rosters; shared by the group */
+} dls_root;
+/* A new group. Errors: DLS_E_IO (no random numbers). */
+DLS_API dls_status dls_root_make(dls_root *root, dls_error *error);
+/* Errors of loading, all with *error in words: DLS_E_NOT_FOUND, DLS_E_REFUSED (others may read it),
+   DLS_E_FORMAT (another kind of file, cut short, a field missing or wrong), DLS_E_VERSION,
+   DLS_E_CHECKSUM. Of saving: DLS_E_STATE (it exists, and force is false), DLS_E_IO, DLS_E_FULL. */
+DLS_API dls_status dls_root_load(dls_root *root, const char *path, dls_error *error);
+DLS_API dls_status dls_root_save(const dls_root *root, const char *path, bool force,
+                                 dls_error *error);
+
+typedef struct dls_keys { /* of one device */
+    uint32_t group, id;
+    bool small;
+    char name[16];
+    unsigned char secret[32], psk[32], root[32]; /* secret: zero when small; psk: then its own */
+} dls_keys;
+/* Errors: as of dls_root_load and dls_root_save. */
+DLS_API dls_status dls_keys_load(dls_keys *keys, const char *path, dls_error *error);
+/* The same. */
+DLS_API dls_status dls_keys_save(const dls_keys *keys, const char *path, bool force,
+                                 dls_error *error);
+
+/* A roster in memory of its own: bytes as signed, and the list. */
+typedef struct dls_roster_file {
+    dls_roster roster;
+    void *bytes;
+    size_t count;
+    dls_device *device; /* DLS_ROSTER_DEVICES of them: room to enrol */
+} dls_roster_file;
+/* root32: its signature is checked; NULL: not. Errors as of the keys, and DLS_E_AUTH (not signed by
+   that root). */
+DLS_API dls_status dls_roster_load(dls_roster_file *file, const char *path,
+                                   const unsigned char *root32, dls_error *error);
+/* Gives its memory back. */
+DLS_API void dls_roster_free(dls_roster_file *file);
+/* Adds a device under the next free id and makes its keys; a zeroed file is one without devices.
+   role: DLS_ROLE_x. The epoch rises; nothing is saved yet. Errors: DLS_E_ARG (name: 1 to 15
+   printable characters; role), DLS_E_STATE (the name is taken), DLS_E_LIMIT (1024 devices),
+   DLS_E_MISMATCH (another group), DLS_E_MEMORY, DLS_E_IO. */
+DLS_API dls_status dls_roster_enrol(dls_roster_file *file, const dls_root *root, const char *name,
+                                    uint32_t role, bool small, dls_keys *keys, dls_error *error);
+/* Errors: DLS_E_NOT_FOUND, DLS_E_STATE (revoked already). */
+DLS_API dls_status dls_roster_revoke(dls_roster_file *file, const dls_root *root, const char *name,
+                                     dls_error *error);
+DLS_API dls_status dls_roster_save(const dls_roster_file *file, const char *path, bool force,
+                                   dls_error *error);
+
+/* All that a device needs to join, from its two files. Counts a start: boot is greater each time.
+   Paths must stay. */
+typedef struct dls_identity {
+    dls_keys keys;
+    dls_roster_file roster;
+    const char *key_path, *roster_path;
+    uint32_t boot;
+    void *stored; /* of a coordinator, NULL: nothing */
+    size_t stored_bytes;
+    void *space; /* for rosters that come from peers */
+    dls_roster_file newer;
+} dls_identity;
+/* Errors: as of the two files, DLS_E_NOT_FOUND (not in the roster), DLS_E_MISMATCH (the roster is
+   of another group, or has another key for it), DLS_E_REFUSED (revoked), DLS_E_IO (the start could
+   not be counted). Whatever it returns, dls_identity_free. */
+DLS_API dls_status dls_identity_load(dls_identity *me, const char *key_path,
+                                     const char *roster_path, dls_error *error);
+/* Fills in what dls_peer_init needs to know: roster, id, keys, boot, name, store. */
+DLS_API void dls_identity_desc(dls_identity *me, dls_peer_desc *desc);
+/* Gives the engine the signed roster, to pass on, and room for newer ones. After dls_peer_init. */
+DLS_API dls_status dls_identity_bind(dls_identity *me, dls_peer *peer, uint64_t now);
+/* Now and then, under the engine's lock: a newer roster in the file is installed, a newer one that
+   came from a peer is written to the file. DLS_OK: nothing or done; errors as of loading and of
+   dls_peer_roster (DLS_E_REFUSED: I am revoked). */
+DLS_API dls_status dls_identity_refresh(dls_identity *me, dls_peer *peer, uint64_t now,
+                                        dls_error *error);
+/* Wipes keys and gives memory back. After the engine is closed. */
+DLS_API void dls_identity_free(dls_identity *me);
+
+/* ---- Host: a device with an OS, its engine and its links in one ----
+   What a program needs that joins by key: identity, engine, UDP with discovery, TCP, serial lines.
+   examples/peer.c is one. */
+#define DLS_HOST_SERIALS 8
+typedef struct dls_host_desc {
+    const char *key, *roster; /* paths of the two files, must stay */
+    int32_t listen;           /* UDP and TCP port; 0: any for UDP, none for TCP */
+    const char *connect;      /* where discovery does not reach: "3@192.168.1.7:7000,..." */
+    const char *tcp;          /* the same, by TCP */
+    const char *serial;       /* "/dev/ttyUSB0:115200,tcp:127.0.0.1:5555": PATH[:BAUD][=ID], the ID
+                                 of a device to call; without it the neighbour calls */
+    bool gateway, no_lan;
+    int32_t lan_port;    /* 0: 7399 */
+    uint64_t timeout_us; /* silence after which a peer is lost; 0: 2 s */
+} dls_host_desc;
+typedef struct dls_host {
+    dls_peer *peer;
+    dls_links *links; /* links of your own may be added */
+    dls_find *find;   /* NULL with no_lan */
+    dls_identity identity;
+    /* private */
+    dls_udp *udp;
+    dls_tcp *tcp;
+    void *mem[5 + 2 * DLS_HOST_SERIALS];
+    int32_t mems;
+    uint64_t refreshed;
+} dls_host;
+/* Errors: those of the parts, *error in words. Whatever it returns, dls_host_close. */
+DLS_API dls_status dls_host_open(dls_host *host, const dls_host_desc *desc, dls_error *error);
+/* dls_links_poll, and once a second dls_identity_refresh, of which it returns the status:
+   DLS_E_REFUSED when this device was revoked. *error may be NULL. */
+DLS_API dls_status dls_host_poll(dls_host *host, uint64_t timeout_us, void (*lock)(void *),
+                                 void (*unlock)(void *), void *user, dls_error *error);
+/* The next event of the engine, or note of discovery (type 0), with a line of words; false: none. */
+DLS_API bool dls_host_next(dls_host *host, dls_peer_event *event, char *text, size_t bytes);
+/* Says goodbye to all, waits for that up to 300 ms, closes links and engine, wipes keys. */
+DLS_API void dls_host_close(dls_host *host);
 #endif
 
 /* ------------------------------------------------------------------------------------------------
@@ -2382,11 +2701,12 @@ DLS_API dls_status dls_node_infer(dls_node *node, dls_net *net, const dls_data *
 #endif
 #if defined(__GNUC__) && !DLSI_SMALL
 #define DLSI_PREFETCH(p) __builtin_prefetch(p) /* where the processor's own guess comes too late */
+#define DLSI_PREFETCH_L2(p) __builtin_prefetch(p, 0, 2)
 #else
 #define DLSI_PREFETCH(p) ((void)0)
+#define DLSI_PREFETCH_L2(p) ((void)(p))
 #endif
 #if defined(__GNUC__)
-#define DLSI_PREFETCH2(p) __builtin_prefetch(p, 0, 2)
 #define DLSI_OPAQUE(p) __asm__("" : "+r"(p)) /* the compiler forgets how p was made */
 #else
 #define DLSI_OPAQUE(p) ((void)0)
@@ -3127,8 +3447,8 @@ typedef struct dlsi_tile {
     ptrdiff_t a_step;     /* between rows of A (k contiguous), or between k (rows contiguous) */
     ptrdiff_t b_step;     /* between k */
     ptrdiff_t ldc;
-    ptrdiff_t ahead;
     ptrdiff_t a_run; /* from A of a tile to A of the next */
+    ptrdiff_t ahead; /* of A of the next that is fetched each k; or 0 */
     int32_t segs, k, cols;
     int32_t runs;    /* tiles of mr rows, one below the other; 0 is 1 */
     bool cont;       /* go on from C instead of 0 */
@@ -3306,7 +3626,7 @@ DLSI_INLINE bool dlsi_gemm_direct(const dlsi_gemm *g, int32_t vw, int32_t mr) {
    When sizes are asked before A is known, its strides are 0: assume so. */
 DLSI_INLINE bool dlsi_gemm_copies(const dlsi_gemm *g, int32_t vw, int32_t mr, int32_t nr) {
     if (vw == 1 || g->n <= nr) return false;
-    return g->a_k == 0 || (g->a_k != 1 ? g->a_k > 2 * mr : g->a_row % 512 == 0);
+    return g->a_k == 0 || (g->a_k != 1 ? g->a_k > 2 * mr : g->a_row % 1024 == 0);
 }
 /* Whether rows of A are so few that tiles are eight vectors wide. */
 DLSI_INLINE bool dlsi_gemm_wide(const dlsi_gemm *g, int32_t vw, int32_t wide_rows) {
@@ -3732,35 +4052,70 @@ DLSI_KFN dls_real DLSI_V(dot)(const dls_real *a, const dls_real *b, size_t n) {
 
 /* ---- Matrix product ---- */
 
-/* The tile, and those below it: `runs` tiles against the same columns of B. a_cols: rows of A are
-   contiguous for one k; else k is contiguous for one row. fill: rows of B are copied on the way.
-   After inlining with constant mr, nv the accumulators are registers. */
 #define DLSI_RUNS (DLSI_VW == 16)
 #define DLSI_NARROW (DLSI_VW == 16) /* rows of B may end with its columns; masks cost nothing */
+#define DLSI_FAR 64                 /* products, while which rows of C come from memory */
 #define DLSI_FILL_AHEAD 16          /* rows of B, which may come from memory */
 #if DLSI_VW > 1
 #define DLSI_KEPT volatile
 #else
 #define DLSI_KEPT
 #endif
-DLSI_KINLINE void DLSI_V(tile)(const int mr, const int nv, const bool a_cols, const bool fill,
-                               const dlsi_tile *t) {
-    DLSI_VF acc[DLSI_MR][DLSI_NV], bv[DLSI_NV], av;
+/* One segment's products. The pointers come anew from the tile, lest compilers keep them. */
+DLSI_KINLINE void DLSI_V(tile_sums)(const int mr, const int nv, const bool a_cols, const bool fill,
+                                    const dlsi_tile *t, const dls_real *DLSI_RESTRICT a,
+                                    const dls_real *DLSI_RESTRICT b,
+                                    DLSI_VF (*DLSI_RESTRICT acc)[DLSI_NV]) {
     const int tail = t->cols - (nv - 1) * DLSI_VW;
-    const ptrdiff_t a_step = t->a_step, b_step = t->b_step;
+    const ptrdiff_t a_step = t->a_step, b_step = t->b_step, ahead = t->ahead;
     const bool mask = a_cols || (nv == 1 && DLSI_NARROW);
     const bool rows = DLSI_VW > 1 && !a_cols; /* one pointer for three of them, lest they spill */
-    const dls_real *row[(DLSI_MR + 2) / 3];
+    const dls_real *row[(DLSI_MR + 2) / 3], *next = a + t->a_run;
+    dls_real *to = fill ? t->fill : NULL;
+    DLSI_VF bv[DLSI_NV], av;
+    int32_t p;
+    int i, j;
+    DLSI_UNROLL for (i = 0; rows && i < mr; i += 3) {
+        row[i / 3] = a + i * a_step;
+        DLSI_OPAQUE(row[i / 3]);
+    }
+    for (p = t->k; p > 0; p--) {
+        DLSI_UNROLL for (j = 0; j < nv; j++) {
+            bv[j] =
+                mask && j == nv - 1 ? DLSI_LDN(b + j * DLSI_VW, tail) : DLSI_LD(b + j * DLSI_VW);
+            if (fill) {
+                DLSI_PREFETCH(b + DLSI_FILL_AHEAD * b_step + j * DLSI_VW);
+                DLSI_ST(to + j * DLSI_VW, bv[j]);
+            }
+        }
+        DLSI_UNROLL for (i = 0; i < mr; i++) {
+            av = DLSI_SET(a_cols ? a[i] : rows ? row[i / 3][i % 3 * a_step] : a[i * a_step]);
+            DLSI_UNROLL for (j = 0; j < nv; j++) acc[i][j] = DLSI_FMA(av, bv[j], acc[i][j]);
+        }
+        if (rows && !fill) {
+            DLSI_PREFETCH_L2(next);
+            next += ahead;
+        }
+        a += a_cols ? a_step : 1;
+        DLSI_UNROLL for (i = 0; rows && i < mr; i += 3) row[i / 3]++;
+        b += b_step;
+        if (fill) to += DLSI_NR;
+    }
+}
+/* The tile, and those below it: `runs` tiles against the same columns of B. a_cols: rows of A are
+   contiguous for one k; else k is contiguous for one row. fill: rows of B are copied on the way.
+   After inlining with constant mr, nv the accumulators are registers. */
+DLSI_KINLINE void DLSI_V(tile)(const int mr, const int nv, const bool a_cols, const bool fill,
+                               const dlsi_tile *t) {
     /* Kept in memory: compilers may choose vector registers, where these wait for the sums. */
     const dlsi_tile *DLSI_KEPT kept = t;
     DLSI_KEPT ptrdiff_t a_at = 0, c_at = 0;
     DLSI_KEPT int32_t run = 0, s;
-    dls_real *to = fill ? t->fill : NULL;
+    DLSI_VF acc[DLSI_MR][DLSI_NV], bias;
+    const int tail = t->cols - (nv - 1) * DLSI_VW;
     int i, j;
-    int32_t p;
     do {
-        dls_real *c = kept->c + c_at;
-        t = kept;
+        dls_real *c = t->c + c_at;
         DLSI_UNROLL for (i = 0; i < mr; i++) {
             DLSI_UNROLL for (j = 0; j < nv; j++) acc[i][j] = DLSI_SET(0.0f);
         }
@@ -3772,43 +4127,15 @@ DLSI_KINLINE void DLSI_V(tile)(const int mr, const int nv, const bool a_cols, co
                 }
             }
         }
+        if (DLSI_RUNS && t->k >= DLSI_FAR) {
+            DLSI_UNROLL for (i = 0; i < mr; i++) {
+                DLSI_UNROLL for (j = 0; j < nv; j++)
+                    DLSI_PREFETCH(c + (mr + i) * t->ldc + j * DLSI_VW);
+            }
+        }
         for (s = 0; s < t->segs; s = s + 1) {
-            const dls_real *DLSI_RESTRICT a, *DLSI_RESTRICT b, *next;
-            ptrdiff_t ahead;
-            t = kept;
-            a = t->a + a_at + t->seg[s].a;
-            b = t->b + t->seg[s].b;
-            p = t->k;
-            next = a + t->a_run;
-            ahead = t->ahead;
-            DLSI_UNROLL for (i = 0; rows && i < mr; i += 3) {
-                row[i / 3] = a + i * a_step;
-                DLSI_OPAQUE(row[i / 3]);
-            }
-            for (; p > 0; p--) {
-                DLSI_UNROLL for (j = 0; j < nv; j++) {
-                    bv[j] = mask && j == nv - 1 ? DLSI_LDN(b + j * DLSI_VW, tail)
-                                                : DLSI_LD(b + j * DLSI_VW);
-                    if (fill) {
-                        DLSI_PREFETCH(b + DLSI_FILL_AHEAD * b_step + j * DLSI_VW);
-                        DLSI_ST(to + j * DLSI_VW, bv[j]);
-                    }
-                }
-                DLSI_UNROLL for (i = 0; i < mr; i++) {
-                    av = DLSI_SET(a_cols ? a[i]
-                                  : rows ? row[i / 3][i % 3 * a_step]
-                                         : a[i * a_step]);
-                    DLSI_UNROLL for (j = 0; j < nv; j++) acc[i][j] = DLSI_FMA(av, bv[j], acc[i][j]);
-                }
-                if (rows && !fill) {
-                    DLSI_PREFETCH2(next);
-                    next += ahead;
-                }
-                a += a_cols ? a_step : 1;
-                DLSI_UNROLL for (i = 0; rows && i < mr; i += 3) row[i / 3]++;
-                b += b_step;
-                if (fill) to += DLSI_NR;
-            }
+            const dlsi_seg *seg = t->seg + s;
+            DLSI_V(tile_sums)(mr, nv, a_cols, fill, t, t->a + a_at + seg->a, t->b + seg->b, acc);
             t = kept;
         }
         c = t->c + c_at;
@@ -3816,9 +4143,9 @@ DLSI_KINLINE void DLSI_V(tile)(const int mr, const int nv, const bool a_cols, co
             const dls_real *res = t->res != NULL ? t->res + c_at : NULL;
             DLSI_UNROLL for (j = 0; j < nv; j++) {
                 const int n = j == nv - 1 ? tail : DLSI_VW;
-                bv[j] = t->bias != NULL ? DLSI_LDN(t->bias + j * DLSI_VW, n) : DLSI_SET(-0.0f);
+                bias = t->bias != NULL ? DLSI_LDN(t->bias + j * DLSI_VW, n) : DLSI_SET(-0.0f);
                 DLSI_UNROLL for (i = 0; i < mr; i++) {
-                    acc[i][j] = acc[i][j] + bv[j];
+                    acc[i][j] = acc[i][j] + bias;
                     if (res != NULL)
                         acc[i][j] = acc[i][j] + DLSI_LDN(res + i * t->ldc + j * DLSI_VW, n);
                     acc[i][j] = DLSI_MIN(DLSI_SET(t->hi), DLSI_MAX(DLSI_SET(t->lo), acc[i][j]));
@@ -5296,6 +5623,7 @@ static const dlsi_kern DLSI_V(kern) = {DLSI_VW,
 #undef DLSI_DWX
 #undef DLSI_ROWS4
 #undef DLSI_RUNS
+#undef DLSI_FAR
 #undef DLSI_FILL_AHEAD
 #undef DLSI_NARROW
 #undef DLSI_KEPT
@@ -15258,6 +15586,35 @@ DLS_API dls_status dls_data_head_read(dls_data_head *head, const void *from, siz
     head->counter = dlsi_load32(p + 4);
     return DLS_OK;
 }
+DLS_API void dls_announce_write(const dls_announce *announce, void *to) {
+    unsigned char *p = (unsigned char *)to;
+    p[0] = DLS_PACKET_ANNOUNCE;
+    p[1] = DLS_WIRE_VERSION;
+    p[2] = p[3] = 0;
+    dlsi_store32(p + 4, announce->group);
+    dlsi_store32(p + 8, announce->id);
+    dlsi_store32(p + 12, announce->boot);
+    dlsi_store32(p + 16, announce->sequence);
+    dlsi_store32(p + 20, announce->run);
+    dlsi_store32(p + 24, announce->epoch);
+    dlsi_store16(p + 28, announce->port);
+    p[30] = p[31] = 0;
+}
+DLS_API dls_status dls_announce_read(dls_announce *announce, const void *from, size_t n) {
+    const unsigned char *p = (const unsigned char *)from;
+    if (n < 12 || p[0] != DLS_PACKET_ANNOUNCE) return DLS_E_FORMAT;
+    announce->group = dlsi_load32(p + 4);
+    announce->id = dlsi_load32(p + 8);
+    if (p[1] != DLS_WIRE_VERSION) return DLS_E_VERSION;
+    if (n != DLS_ANNOUNCE_BYTES || p[2] != 0 || p[3] != 0 || dlsi_load16(p + 30) != 0)
+        return DLS_E_FORMAT;
+    announce->boot = dlsi_load32(p + 12);
+    announce->sequence = dlsi_load32(p + 16);
+    announce->run = dlsi_load32(p + 20);
+    announce->epoch = dlsi_load32(p + 24);
+    announce->port = (uint16_t)dlsi_load16(p + 28);
+    return DLS_OK;
+}
 
 DLS_API size_t dls_frame_head_bytes(dls_frame_kind kind) {
     static const uint8_t bytes[DLS_FRAME_KINDS] = {1, 2, 5, 9, 1, 10};
@@ -15791,6 +16148,14 @@ DLS_API void dls_mac1(unsigned char *mac16, const unsigned char *psk32,
 DLS_API void dls_mac2(unsigned char *mac16, const unsigned char *cookie16, const void *packet,
                       size_t bytes) {
     dls_hash(mac16, 16, cookie16, 16, packet, bytes);
+}
+DLS_API void dls_announce_mac(unsigned char *mac16, const unsigned char *psk32,
+                              const void *packet) {
+    unsigned char key[32], other[32];
+    dls_hkdf(psk32, "dls-announce", 12, key, other, NULL);
+    dls_hash(mac16, 16, key, sizeof key, packet, DLS_ANNOUNCE_BYTES - 16);
+    dls_wipe(key, sizeof key);
+    dls_wipe(other, sizeof other);
 }
 
 DLS_API void dls_cookie_init(dls_cookie *c, const unsigned char *random32, uint64_t now_us) {
@@ -16715,6 +17080,7 @@ DLS_API void dls_flow_report(const dls_flow *f, dls_flow_stats *to) {
 #define DLSI_SES_MAX 2048u /* an index is the session's number and how often it was used */
 #define DLSI_CALLS_MAX 10  /* unanswered INITs before a session is given up */
 #define DLSI_CLEAR_CHUNK 1048576u
+#define DLSI_NEVER ((uint64_t)1 << 60) /* us; sums of a few do not overflow */
 
 enum { DLSI_OP_FREE = 0, DLSI_OP_SEND, DLSI_OP_RECV };
 /* matched, of a send: a want for it is here; of a receive: its WANT was sent. begun: its first
@@ -16742,14 +17108,17 @@ typedef struct dlsi_ses {
     unsigned char *control;
     uint64_t heard, spoke, again, since;
     uint32_t index, their_index, boot, epoch;
-    uint32_t routes;  /* sum of the ROUTES said last */
-    uint32_t lost[4]; /* ref of a packet to be made again, when has_lost */
+    uint32_t routes_sum; /* of the ROUTES said last */
+    uint32_t lost[4];    /* ref of a packet to be made again, when has_lost */
     int32_t rank, port, via, hand;
     uint16_t control_used, control_count, control_sent, control_first, control_expected;
     uint16_t wants, wants_max, calls; /* receives asked for and not begun; most that they keep */
     dls_addr addr;
     uint8_t state, pattern, answer; /* answer: bytes of a RESP that waits in control */
     bool lossy, clear, hello, ping, has_lost, cookie, turn;
+    bool shut;   /* its flow let nothing more out */
+    bool full;   /* something that must be said did not fit: the session is given up */
+    bool routes; /* the neighbour is to hear of our routes */
     unsigned char cookie16[16];
 } dlsi_ses;
 typedef struct dlsi_hand { /* a handshake we began */
@@ -16822,9 +17191,8 @@ struct dls_peer {
         int32_t port; /* -1: none waits */
     } reply;
     dlsi_view view, accepted, arriving; /* decided; last one I proposed or accepted; parts */
-    uint64_t elect_at, settle_at, ticked;
-    uint32_t arrived, term, voted, leader,
-        again; /* again: number of a view that must be replaced */
+    uint64_t elect_at, settle_at, seen; /* seen: the last tick */
+    uint32_t arrived, term, voted, leader, again; /* again: a view that must be replaced */
     uint8_t role, events, my_role;
     bool leaving, pending, routes_due, store_failed;
 };
@@ -16834,6 +17202,7 @@ DLSI_FN dls_status dlsi_views_open(dls_peer *p);
 DLSI_FN void dlsi_views_changed(dls_peer *p);
 DLSI_FN void dlsi_views_hello(dls_peer *p, int32_t rank);
 DLSI_FN size_t dlsi_relay_put(dls_peer *p, int32_t i, unsigned char *to, size_t max, uint64_t now);
+DLSI_FN void dlsi_relay_drop(dls_peer *p, int32_t i);
 DLSI_FN dls_status dlsi_peer_packet(dls_peer *p, int32_t port, int32_t via, const dls_addr *from,
                                     unsigned char *packet, size_t n, uint64_t now);
 
@@ -16847,10 +17216,13 @@ DLSI_FN dls_peer_desc dlsi_peer_desc(const dls_peer_desc *desc) {
     d.ports_max = dlsi_or(d.ports_max, d.sessions_max + 4);
     d.ops_max = dlsi_or(d.ops_max, DLSI_HOSTED ? 32 : 8);
     d.window = dlsi_or(d.window, DLSI_HOSTED ? 512 : 8);
-    d.control_bytes = dlsi_or(d.control_bytes, DLSI_HOSTED ? 2048 : 256);
+    if (d.control_bytes == 0) /* a view of all devices, and then some */
+        d.control_bytes = dlsi_min_i32((DLSI_HOSTED ? 2048 : 256) + 8 * d.devices_max, 65535);
     d.relay_bytes = dlsi_or(d.relay_bytes, d.gateway ? 65536 : 0);
     if (d.heartbeat_us == 0) d.heartbeat_us = 200000;
     if (d.timeout_us == 0) d.timeout_us = 2000000;
+    d.heartbeat_us = dlsi_min_u64(d.heartbeat_us, DLSI_NEVER);
+    d.timeout_us = dlsi_min_u64(d.timeout_us, DLSI_NEVER);
     return d;
 }
 DLSI_FN bool dlsi_peer_good(const dls_peer_desc *d) {
@@ -16858,7 +17230,7 @@ DLSI_FN bool dlsi_peer_good(const dls_peer_desc *d) {
     return d->size >= 1 && d->size <= 1024 && d->devices_max >= d->size && d->devices_max <= 1024 &&
            d->sessions_max >= 1 && d->sessions_max <= (int32_t)DLSI_SES_MAX && d->ports_max >= 1 &&
            d->ports_max <= 4096 && d->ops_max >= 1 && d->ops_max <= 65535 && d->window >= 4 &&
-           d->window <= 65536 && (d->window & (d->window - 1)) == 0 && d->control_bytes >= 128 &&
+           d->window <= 32768 && (d->window & (d->window - 1)) == 0 && d->control_bytes >= 128 &&
            d->control_bytes <= 65535 && d->relay_bytes >= 0 && d->relay_bytes <= 0x1000000;
 }
 DLSI_FN dls_peer *dlsi_peer_layout(dlsi_layout *l, const dls_peer_desc *d) {
@@ -16959,6 +17331,7 @@ DLSI_FN dls_status dlsi_peer_keys(dls_peer *p) {
     dls_status st;
     p->cookie.since = 0;
     if (d->psk == NULL) return DLS_OK;
+    if (d->roster == NULL) return DLS_E_ARG; /* whose keys? */
     memcpy(p->psk, d->psk, 32);
     if (d->root != NULL) memcpy(p->root, d->root, 32);
     if (d->secret != NULL) {
@@ -16967,7 +17340,7 @@ DLSI_FN dls_status dlsi_peer_keys(dls_peer *p) {
     } else if (!dlsi_peer_small(p, p->me)) {
         return DLS_E_ARG;
     }
-    if (!dlsi_peer_small(p, p->me) && p->desc.roster != NULL &&
+    if (!dlsi_peer_small(p, p->me) &&
         !dls_equal(p->public_key, p->member[p->me].device.public_key, 32))
         return DLS_E_MISMATCH; /* the roster has another key for me */
     st = dls_random(random, sizeof random);
@@ -17046,23 +17419,16 @@ DLSI_FN bool dlsi_ses_say(dls_peer *p, dlsi_ses *s, dls_control_type type, const
     s->control_count++;
     return true;
 }
+/* Queues one for which the other side would wait for ever. */
+DLSI_FN void dlsi_ses_tell(dls_peer *p, dlsi_ses *s, dls_control_type type, const void *payload,
+                           size_t bytes) {
+    if (!dlsi_ses_say(p, s, type, payload, bytes)) s->full = true;
+}
 /* Bytes of the first n messages of the queue. */
 DLSI_FN size_t dlsi_ses_control_at(const dlsi_ses *s, uint32_t n) {
     size_t at = 0;
     for (; n > 0; n--) at += 4 + dlsi_load16(s->control + at + 2);
     return at;
-}
-/* Messages before number `end` have arrived. */
-DLSI_FN void dlsi_ses_control_gone(dlsi_ses *s, uint32_t end) {
-    const uint16_t n = (uint16_t)(end - s->control_first);
-    size_t at;
-    if (n == 0 || n > s->control_sent) return;
-    at = dlsi_ses_control_at(s, n);
-    s->control_used = (uint16_t)(s->control_used - at);
-    memmove(s->control, s->control + at, s->control_used);
-    s->control_first = (uint16_t)(s->control_first + n);
-    s->control_count = (uint16_t)(s->control_count - n);
-    s->control_sent = (uint16_t)(s->control_sent - n);
 }
 /* Longest payload of a control message that surely fits a packet, behind an ack. */
 DLSI_FN size_t dlsi_ses_message_most(const dls_peer *p, const dlsi_ses *s) {
@@ -17100,7 +17466,7 @@ DLSI_FN void dlsi_op_refuse(dls_peer *p, int32_t rank, uint32_t want, dls_status
     unsigned char payload[5];
     dlsi_store32(payload, want);
     payload[4] = (unsigned char)why;
-    if (s != NULL) (void)dlsi_ses_say(p, s, DLS_CONTROL_REFUSE, payload, sizeof payload);
+    if (s != NULL) dlsi_ses_tell(p, s, DLS_CONTROL_REFUSE, payload, sizeof payload);
 }
 /* The oldest op of a rank and tag that is not matched yet, -1: none. */
 DLSI_FN int32_t dlsi_op_oldest(const dls_peer *p, int32_t kind, int32_t rank, uint32_t tag,
@@ -17154,6 +17520,19 @@ DLSI_FN void dlsi_op_ask(dls_peer *p, int32_t rank) {
         s->wants++;
     }
 }
+/* Messages before number `end` have arrived: room for receives that found none. */
+DLSI_FN void dlsi_ses_control_gone(dls_peer *p, dlsi_ses *s, uint32_t end) {
+    const uint16_t n = (uint16_t)(end - s->control_first);
+    size_t at;
+    if (n == 0 || n > s->control_sent) return;
+    at = dlsi_ses_control_at(s, n);
+    s->control_used = (uint16_t)(s->control_used - at);
+    memmove(s->control, s->control + at, s->control_used);
+    s->control_first = (uint16_t)(s->control_first + n);
+    s->control_count = (uint16_t)(s->control_count - n);
+    s->control_sent = (uint16_t)(s->control_sent - n);
+    dlsi_op_ask(p, s->rank);
+}
 /* A receive has begun, or never will: the peer keeps its want no longer. */
 DLSI_FN void dlsi_op_begun(dls_peer *p, dlsi_op *o) {
     dlsi_ses *s = dlsi_peer_ses(p, o->rank);
@@ -17166,8 +17545,10 @@ DLSI_FN void dlsi_op_begun(dls_peer *p, dlsi_op *o) {
 /* The receive that a chunk names, NULL: it is over. */
 DLSI_FN dlsi_op *dlsi_op_wanted(dls_peer *p, int32_t rank, uint32_t want) {
     dlsi_op *o = &p->op[(want & 0xFFFFu) % (uint32_t)p->desc.ops_max];
-    return o->kind == DLSI_OP_RECV && o->status < 0 && o->rank == rank && o->want == want ? o
-                                                                                          : NULL;
+    return o->kind == DLSI_OP_RECV && o->status < 0 && o->matched && o->rank == rank &&
+                   o->want == want
+               ? o
+               : NULL;
 }
 DLSI_FN dlsi_op *dlsi_op_sending(dls_peer *p, int32_t rank, uint32_t want) {
     int32_t i;
@@ -17273,14 +17654,17 @@ DLSI_FN void dlsi_ses_end(dls_peer *p, int32_t i, dls_status why) {
     dlsi_ses_drop_hand(p, s);
     if (s->via < 0 && p->port[s->port].ses == i) {
         p->port[s->port].ses = -1;
+        for (k = 0; k < p->desc.sessions_max; k++) /* the one it was to replace */
+            if (p->ses[k].state != DLSI_SES_FREE && p->ses[k].via < 0 && p->ses[k].port == s->port)
+                p->port[s->port].ses = k;
         p->port[s->port].done = p->port[s->port].desc.kind == DLS_PORT_STREAM;
     }
     for (k = 0; k < p->desc.sessions_max; k++)
         if (p->ses[k].state != DLSI_SES_FREE && p->ses[k].via == i) dlsi_ses_end(p, k, why);
     for (k = 0; k < p->count; k++)
         if (p->member[k].route == i) p->member[k].route = -1;
+    dlsi_relay_drop(p, i);
     p->routes_due = true;
-    if (rank < 0) return;
     if (why != DLS_OK) p->member[rank].status = (uint8_t)why;
     if (p->member[rank].ses != i) return;
     p->member[rank].ses = -1;
@@ -17390,19 +17774,25 @@ DLSI_FN size_t dlsi_init_write(dls_peer *p, const dlsi_ses *s, dls_noise *noise,
     if (s->cookie) dls_mac2(to + 92, s->cookie16, to, 92);
     return DLS_INIT_BYTES;
 }
+/* How long to wait for the answer to an INIT: longer each time, since each makes the answers to
+   those before it worthless. Streams lose nothing. */
+DLSI_FN uint64_t dlsi_ses_patience(dls_peer *p, const dlsi_ses *s) {
+    if (!s->lossy) return p->desc.timeout_us;
+    return dlsi_peer_jitter(p, (p->desc.heartbeat_us + 1) / 2 << (s->calls < 4 ? s->calls / 2 : 2));
+}
 /* The INIT of a session that calls, when it is time for one. */
 DLSI_FN size_t dlsi_ses_call(dls_peer *p, int32_t i, unsigned char *to, uint64_t now) {
     dlsi_ses *s = &p->ses[i];
     size_t n = 0;
     int32_t k;
     if (now < s->again) return 0;
-    if (s->calls >= DLSI_CALLS_MAX) {
+    if (s->calls >= (s->lossy ? DLSI_CALLS_MAX : 1)) {
         p->member[s->rank].again = now + dlsi_peer_jitter(p, p->desc.heartbeat_us);
         dlsi_ses_end(p, i, DLS_E_TIMEOUT);
         return 0;
     }
     s->pattern = dlsi_peer_pattern(p, s->rank);
-    s->again = now + dlsi_peer_jitter(p, p->desc.heartbeat_us / (s->calls < 2 ? 2 : 1));
+    s->again = dlsi_later(now, dlsi_ses_patience(p, s));
     s->calls++;
     if (s->pattern == 0) return dlsi_init_write(p, s, NULL, p->group, to);
     for (k = 0; s->hand < 0 && k < p->hands; k++)
@@ -17481,6 +17871,19 @@ DLSI_FN void dlsi_ses_keys(dlsi_ses *s, dls_noise *noise) {
     dls_wipe(mine, sizeof mine);
     dls_wipe(theirs, sizeof theirs);
 }
+/* The session that a plain call has opened already: an INIT that was sent again. Keyed ones never
+   match: their answers hold for one INIT alone. */
+DLSI_FN int32_t dlsi_init_again(const dls_peer *p, const dls_init_head *h, uint32_t boot,
+                                int32_t port, int32_t via) {
+    int32_t i;
+    for (i = 0; h->pattern == 0 && i < p->desc.sessions_max; i++) {
+        const dlsi_ses *s = &p->ses[i];
+        if (s->state >= DLSI_SES_HALF && p->member[s->rank].device.id == h->id &&
+            s->their_index == h->index && s->boot == boot && s->port == port && s->via == via)
+            return i;
+    }
+    return -1;
+}
 DLSI_FN dls_status dlsi_init_take(dls_peer *p, const unsigned char *packet, size_t n, int32_t port,
                                   int32_t via, const dls_addr *from, uint64_t now) {
     unsigned char payload[12];
@@ -17502,10 +17905,14 @@ DLSI_FN dls_status dlsi_init_take(dls_peer *p, const unsigned char *packet, size
     }
     if (st == DLS_OK && !dlsi_init_fresh(&p->member[rank], payload)) st = DLS_E_STATE;
     if (st != DLS_OK) return st;
-    while ((i = dlsi_ses_find(p, DLSI_SES_CALLING, rank)) >= 0 ||
-           (i = dlsi_ses_find(p, DLSI_SES_HALF, rank)) >= 0)
-        dlsi_ses_end(p, i, DLS_E_PEER);
-    i = dlsi_ses_make(p, DLSI_SES_HALF, rank, port, via, now);
+    i = dlsi_init_again(p, &h, dlsi_load32(payload + 4), port, via);
+    if (i >= 0 && p->ses[i].state != DLSI_SES_HALF) return DLS_E_STATE;
+    if (i < 0) {
+        while ((i = dlsi_ses_find(p, DLSI_SES_CALLING, rank)) >= 0 ||
+               (i = dlsi_ses_find(p, DLSI_SES_HALF, rank)) >= 0)
+            dlsi_ses_end(p, i, DLS_E_PEER);
+        i = dlsi_ses_make(p, DLSI_SES_HALF, rank, port, via, now);
+    }
     if (i < 0) return DLS_E_LIMIT;
     s = &p->ses[i];
     s->pattern = h.pattern;
@@ -17522,8 +17929,8 @@ DLSI_FN dlsi_ses *dlsi_ses_at(dls_peer *p, uint32_t index) {
     dlsi_ses *s = &p->ses[(index & 2047u) % (uint32_t)p->desc.sessions_max];
     return s->index == index && s->state != DLSI_SES_FREE ? s : NULL;
 }
-DLSI_FN dls_status dlsi_resp_take(dls_peer *p, const unsigned char *packet, size_t n,
-                                  uint64_t now) {
+DLSI_FN dls_status dlsi_resp_take(dls_peer *p, const unsigned char *packet, size_t n, int32_t port,
+                                  int32_t via, uint64_t now) {
     unsigned char payload[12], mac[16];
     dls_init_head h;
     dls_status st = dls_init_head_read(&h, packet, n);
@@ -17531,7 +17938,7 @@ DLSI_FN dls_status dlsi_resp_take(dls_peer *p, const unsigned char *packet, size
     size_t got = 0;
     if (st != DLS_OK) return st;
     if (s == NULL || s->state != DLSI_SES_CALLING || s->pattern != h.pattern || s->calls == 0 ||
-        p->member[s->rank].device.id != h.id)
+        s->port != port || s->via != via || p->member[s->rank].device.id != h.id)
         return DLS_E_STATE;
     memcpy(payload, packet + 16, sizeof payload);
     if (h.pattern != 0) {
@@ -17608,9 +18015,14 @@ DLSI_FN size_t dlsi_ses_put_control(dlsi_ses *s, unsigned char *to, size_t max, 
     s->control_sent = (uint16_t)(s->control_sent + n);
     return 5 + bytes;
 }
+/* Whether an ack that is not due yet may ride along: there is one, and something of our own that
+   need not fill the packet. Packets for others can't be cut, they go without. */
+DLSI_FN bool dlsi_ses_may_ack(const dls_peer *p, const dlsi_ses *s) {
+    return s->flow.ack_wait > 0 &&
+           (s->control_sent < s->control_count || s->has_lost || dlsi_ses_next_op(p, s) >= 0);
+}
 DLSI_FN size_t dlsi_ses_put_ack(dlsi_ses *s, unsigned char *to, size_t max, uint64_t now) {
     dls_frame f;
-    if (max < 16) return 0;
     DLSI_ZERO(f);
     f.kind = DLS_FRAME_ACK;
     f.bytes = dls_flow_ack_write(&s->flow, to + 2, dlsi_min_size(max - 2, 255), now);
@@ -17631,14 +18043,21 @@ DLSI_FN size_t dlsi_ses_put_chunk(const dlsi_op *o, uint32_t at, uint32_t n, uns
 }
 DLSI_FN size_t dlsi_ses_put_lost(dls_peer *p, dlsi_ses *s, unsigned char *to, size_t max,
                                  uint32_t *ref) {
-    const uint32_t i = (s->lost[1] & 0xFFFFu) - 1;
-    const dlsi_op *o = &p->op[i];
-    if (9 + (size_t)s->lost[3] > max) return 0;
-    s->has_lost = false;
-    if (o->kind != DLSI_OP_SEND || o->status >= 0 || (o->order & 0xFFFFu) != s->lost[1] >> 16)
-        return 0; /* it is over */
-    memcpy(ref + 1, s->lost + 1, 3 * sizeof *ref);
-    return dlsi_ses_put_chunk(o, s->lost[2], s->lost[3], to);
+    const dlsi_op *o = &p->op[(s->lost[1] & 0xFFFFu) - 1];
+    uint32_t n;
+    if (max <= 9) return 0;
+    if (o->kind != DLSI_OP_SEND || o->status >= 0 || (o->order & 0xFFFFu) != s->lost[1] >> 16) {
+        s->has_lost = false; /* it is over */
+        return 0;
+    }
+    n = (uint32_t)dlsi_min_size(s->lost[3], max - 9);
+    ref[1] = s->lost[1];
+    ref[2] = s->lost[2];
+    ref[3] = n;
+    s->lost[2] += n; /* what is in front now may leave less room than there was */
+    s->lost[3] -= n;
+    s->has_lost = s->lost[3] > 0;
+    return dlsi_ses_put_chunk(o, ref[2], n, to);
 }
 DLSI_FN size_t dlsi_ses_put_op(dls_peer *p, dlsi_ses *s, unsigned char *to, size_t max,
                                uint32_t *ref) {
@@ -17662,8 +18081,11 @@ DLSI_FN size_t dlsi_ses_put_op(dls_peer *p, dlsi_ses *s, unsigned char *to, size
 DLSI_FN void dlsi_ses_lost(dls_peer *p, dlsi_ses *s) {
     uint32_t ref[4];
     while (!s->has_lost && dls_flow_next_lost(&s->flow, ref)) {
-        const uint16_t back = (uint16_t)((ref[0] & 0xFFFFu) - s->control_first);
-        if (ref[0] >> 16 != 0 && back < s->control_sent) s->control_sent = back;
+        /* its first and the one after its last, from the first that has not arrived */
+        int16_t first = (int16_t)(uint16_t)((ref[0] & 0xFFFFu) - s->control_first);
+        const int16_t end = (int16_t)(uint16_t)((uint16_t)first + (ref[0] >> 16));
+        if (first < 0) first = 0;
+        if (first < end && first < (int32_t)s->control_sent) s->control_sent = (uint16_t)first;
         s->has_lost = ref[1] != 0;
         memcpy(s->lost, ref, sizeof ref);
     }
@@ -17681,36 +18103,31 @@ DLSI_FN size_t dlsi_ses_put_rest(dls_peer *p, int32_t i, unsigned char *to, size
     if (n == 0 && !s->turn) n = dlsi_relay_put(p, i, to, max, now);
     return n;
 }
-/* Whether a packet would carry more than an ack: then one may ride along. */
-DLSI_FN bool dlsi_ses_has_more(const dls_peer *p, int32_t i) {
-    const dlsi_ses *s = &p->ses[i];
-    return s->ping || s->has_lost || s->control_sent < s->control_count ||
-           dlsi_ses_next_op(p, s) >= 0;
-}
 /* Frames of one packet; *elicits: more than an ack. 0: nothing to say now. */
 DLSI_FN size_t dlsi_ses_frames(dls_peer *p, int32_t i, unsigned char *to, size_t max, bool *elicits,
                                uint32_t *ref, uint64_t now) {
     dlsi_ses *s = &p->ses[i];
     size_t n = 0, ack = 0;
-    bool room = true, due = false;
+    bool room = true;
     memset(ref, 0, 4 * sizeof *ref);
     if (s->lossy) {
         dlsi_ses_lost(p, s);
         room = dls_flow_room(&s->flow, now) > 0;
-        due = dls_flow_ack_due(&s->flow, now);
-        if (due || (room && dlsi_ses_has_more(p, i))) ack = dlsi_ses_put_ack(s, to, max, now);
+        s->shut = !room;
+        if (dls_flow_ack_due(&s->flow, now) || (room && dlsi_ses_may_ack(p, s)))
+            ack = dlsi_ses_put_ack(s, to, max / 4, now);
     }
     n = ack;
     if (room) {
         n += dlsi_ses_put_control(s, to + n, max - n, ref);
         if (s->has_lost) n += dlsi_ses_put_lost(p, s, to + n, max - n, ref);
-        if (!s->has_lost && ref[1] == 0) n += dlsi_ses_put_rest(p, i, to + n, max - n, ref, now);
+        if (ref[1] == 0 && !s->has_lost) n += dlsi_ses_put_rest(p, i, to + n, max - n, ref, now);
         if (n == ack && (s->ping || (s->lossy && dls_flow_probe(&s->flow))))
             to[n++] = DLS_FRAME_PING;
     }
     *elicits = n > ack;
     if (n > ack) s->ping = false;
-    return n > ack || due ? n : 0;
+    return n;
 }
 /* A whole packet of a session, at most max bytes; 0: none now. */
 DLSI_FN size_t dlsi_ses_packet(dls_peer *p, int32_t i, unsigned char *to, size_t max,
@@ -17747,7 +18164,7 @@ DLSI_FN size_t dlsi_ses_packet(dls_peer *p, int32_t i, unsigned char *to, size_t
     if (s->lossy)
         dls_flow_sent(&s->flow, number, (uint32_t)n, elicits, ref, now);
     else if (ref[0] != 0)
-        dlsi_ses_control_gone(s, (ref[0] & 0xFFFFu) + (ref[0] >> 16));
+        dlsi_ses_control_gone(p, s, (ref[0] & 0xFFFFu) + (ref[0] >> 16));
     if (elicits) s->spoke = now;
     return n;
 }
@@ -17763,6 +18180,19 @@ DLSI_FN size_t dlsi_relay_head(unsigned char *to, uint32_t hops, uint32_t from, 
     f.b = whom;
     dls_frame_write(&f, to);
     return 10;
+}
+/* Packets that wait for a session which is over. */
+DLSI_FN void dlsi_relay_drop(dls_peer *p, int32_t i) {
+    int32_t at = 0;
+    while (at < p->relay_used) {
+        const int32_t size = 4 + (int32_t)dlsi_load16(p->relay + at);
+        if ((int32_t)dlsi_load16(p->relay + at + 2) != i) {
+            at += size;
+            continue;
+        }
+        p->relay_used -= size;
+        memmove(p->relay + at, p->relay + at + size, (size_t)(p->relay_used - at));
+    }
 }
 /* One packet for others behind this session: one that was passed to us, or one of a session whose
    way it is. */
@@ -17804,14 +18234,16 @@ DLSI_FN void dlsi_relay_take(dls_peer *p, int32_t i, const dls_frame *f, unsigne
     next = p->member[rank].ses >= 0 && p->ses[p->member[rank].ses].via < 0 ? p->member[rank].ses
                                                                            : p->member[rank].route;
     if (next < 0 || next == i || p->relay_used + need > p->desc.relay_bytes) return;
+    if (f->bytes + DLSI_RELAY_BYTES > (size_t)p->port[p->ses[next].port].desc.mtu) return;
     dlsi_store16(p->relay + p->relay_used, (uint32_t)(need - 4));
     dlsi_store16(p->relay + p->relay_used + 2, (uint32_t)next);
     (void)dlsi_relay_head(p->relay + p->relay_used + 4, f->hops - 1u, f->a, f->b);
     memcpy(p->relay + p->relay_used + 14, body, f->bytes);
     p->relay_used += need;
 }
-/* Tells a neighbour whom I can pass packets on to: not itself, not those it told me of. */
-DLSI_FN void dlsi_routes_say(dls_peer *p, int32_t i) {
+/* Tells a neighbour whom I can pass packets on to: not itself, not those it told me of. False: its
+   queue has no room now. */
+DLSI_FN bool dlsi_routes_say(dls_peer *p, int32_t i) {
     unsigned char *to = p->ses[i].control + p->ses[i].control_used + 4;
     const size_t room = (size_t)p->desc.control_bytes - p->ses[i].control_used;
     size_t n = 0;
@@ -17826,20 +18258,23 @@ DLSI_FN void dlsi_routes_say(dls_peer *p, int32_t i) {
                 : 0;
         if (k == p->me || k == p->ses[i].rank || mtu < DLS_MTU_LEAST) continue;
         if (!direct && (m->route == i || m->hops + 1 >= DLSI_HOPS)) continue;
-        if (n + 7 + 4 > room || n + 7 > dlsi_ses_message_most(p, &p->ses[i])) break;
+        if (n + 7 > dlsi_ses_message_most(p, &p->ses[i])) break;
+        if (n + 7 + 4 > room) return false;
         dlsi_store32(to + n, m->device.id);
         to[n + 4] = direct ? 1 : (unsigned char)(m->hops + 1);
         dlsi_store16(to + n + 5, dlsi_min_u32(mtu, 65535));
         n += 7;
     }
-    if (dls_crc32c(1, to, n) == p->ses[i].routes) return; /* as it knows */
-    if (dlsi_ses_say(p, &p->ses[i], DLS_CONTROL_ROUTES, to, n))
-        p->ses[i].routes = dls_crc32c(1, to, n);
+    if (dls_crc32c(1, to, n) == p->ses[i].routes_sum) return true; /* as it knows */
+    if (!dlsi_ses_say(p, &p->ses[i], DLS_CONTROL_ROUTES, to, n)) return false;
+    p->ses[i].routes_sum = dls_crc32c(1, to, n);
+    return true;
 }
 DLSI_FN void dlsi_routes_take(dls_peer *p, int32_t i, const unsigned char *list, size_t n) {
     const uint32_t own = (uint32_t)(p->port[p->ses[i].port].desc.mtu - DLSI_RELAY_BYTES);
     size_t at;
     int32_t k;
+    if (p->ses[i].via >= 0) return; /* gateways tell their neighbours only */
     for (k = 0; k < p->count; k++)
         if (p->member[k].route == i) p->member[k].route = -1;
     for (at = 0; at + 7 <= n; at += 7) {
@@ -17847,6 +18282,7 @@ DLSI_FN void dlsi_routes_take(dls_peer *p, int32_t i, const unsigned char *list,
         const uint32_t mtu = dlsi_load16(list + at + 5);
         k = dls_peer_rank_of(p, dlsi_load32(list + at));
         if (k < 0 || k == p->me || list[at + 4] == 0 || list[at + 4] >= DLSI_HOPS) continue;
+        if (dlsi_min_u32(mtu, own) < DLS_INIT_BYTES) continue;
         m = &p->member[k];
         if (m->route >= 0 && m->hops <= list[at + 4]) continue;
         m->route = i;
@@ -17870,7 +18306,7 @@ DLSI_FN dls_status dlsi_view_part(dls_peer *p, const unsigned char *v, size_t by
     *whole = false;
     if (count > (uint32_t)p->desc.devices_max || first > count || n > count - first)
         return DLS_E_FORMAT;
-    if (first == 0 && (p->arrived == a->count || (!same && number > a->number))) {
+    if (first == 0 && (same || p->arrived == a->count || number > a->number)) {
         a->count = count;
         a->term = dlsi_load32(v + 4);
         a->number = number;
@@ -18004,10 +18440,13 @@ DLSI_FN void dlsi_view_say(dls_peer *p, int32_t rank, int32_t phase, const dlsi_
     dlsi_ses *s = dlsi_peer_ses(p, rank);
     unsigned char *to;
     uint32_t first = 0, n, i;
-    if (s == NULL) return;
+    if (s == NULL || s->answer > 0) return;
     do { /* in parts that fit a packet */
         const size_t room = dlsi_ses_message_most(p, s);
-        if (s->control_used + 4 + room > (size_t)p->desc.control_bytes) return;
+        if (s->control_used + 4 + room > (size_t)p->desc.control_bytes) {
+            s->full = true;
+            return;
+        }
         n = phase == DLSI_VIEW_ACCEPTED ? 0 : v->count - first;
         n = dlsi_min_u32(n, (uint32_t)((room - 18) / 8));
         to = s->control + s->control_used + 4;
@@ -18045,20 +18484,36 @@ DLSI_FN void dlsi_view_decide(dls_peer *p) {
     for (i = 0; i < p->count; i++)
         if (i != p->me) dlsi_view_say(p, i, DLSI_VIEW_DECIDED, &p->view);
 }
+DLSI_FN uint32_t dlsi_member_boot(const dls_peer *p, int32_t rank) {
+    return rank == p->me ? p->desc.boot : p->ses[p->member[rank].ses].boot;
+}
+/* Place of the first member of a view whose id is not below this one. */
+DLSI_FN uint32_t dlsi_view_place(const dlsi_view *v, uint32_t id) {
+    uint32_t low = 0, high = v->count;
+    while (low < high) {
+        const uint32_t mid = low + (high - low) / 2;
+        if (v->member[mid].id < id)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low;
+}
 DLSI_FN bool dlsi_view_is_current(const dls_peer *p) {
+    const dlsi_view *v = &p->view;
     int32_t i;
-    uint32_t n = 0;
-    if (p->view.term != p->term || p->view.number != p->accepted.number ||
-        p->again == p->view.number)
+    uint32_t n = 0, at;
+    if (v->term != p->term || v->number != p->accepted.number || p->again == v->number)
         return false;
     for (i = 0; i < p->count; i++) {
         if (!dlsi_member_ready(p, i)) continue;
-        if (n >= p->view.count || p->view.member[n].id != p->member[i].device.id ||
-            p->view.member[n].boot != (i == p->me ? p->desc.boot : p->ses[p->member[i].ses].boot))
+        at = dlsi_view_place(v, p->member[i].device.id);
+        if (at == v->count || v->member[at].id != p->member[i].device.id ||
+            v->member[at].boot != dlsi_member_boot(p, i))
             return false;
         n++;
     }
-    return n == p->view.count;
+    return n == v->count;
 }
 DLSI_FN void dlsi_view_propose(dls_peer *p) {
     dlsi_view *v = &p->accepted;
@@ -18068,9 +18523,12 @@ DLSI_FN void dlsi_view_propose(dls_peer *p) {
     v->coordinator = p->member[p->me].device.id;
     v->count = 0;
     for (i = 0; i < p->count; i++) {
+        uint32_t at;
         if (!dlsi_member_ready(p, i)) continue;
-        v->member[v->count].id = p->member[i].device.id;
-        v->member[v->count++].boot = i == p->me ? p->desc.boot : p->ses[p->member[i].ses].boot;
+        at = dlsi_view_place(v, p->member[i].device.id); /* newcomers of a roster stand last */
+        memmove(&v->member[at + 1], &v->member[at], (v->count++ - at) * sizeof *v->member);
+        v->member[at].id = p->member[i].device.id;
+        v->member[at].boot = dlsi_member_boot(p, i);
     }
     if (!dlsi_views_store(p)) return;
     dlsi_votes_clear(p);
@@ -18263,7 +18721,7 @@ DLSI_FN void dlsi_roster_offer(dls_peer *p, int32_t rank) {
     if (s == NULL || p->roster == NULL || s->epoch >= p->epoch) return;
     dlsi_store32(to, p->epoch);
     dlsi_store32(to + 4, (uint32_t)p->roster_bytes);
-    (void)dlsi_ses_say(p, s, DLS_CONTROL_ROSTER, to, sizeof to);
+    dlsi_ses_tell(p, s, DLS_CONTROL_ROSTER, to, sizeof to);
 }
 /* Makes the table that of a roster; devices keep their ranks. Those gone are as revoked. */
 DLSI_FN dls_status dlsi_roster_merge(dls_peer *p, const dls_roster *r) {
@@ -18299,12 +18757,14 @@ DLSI_FN dls_status dlsi_roster_take(dls_peer *p, const void *bytes, size_t count
                          p->desc.root != NULL ? p->root : NULL);
     if (st != DLS_OK) return st;
     if (r.group != p->group) return DLS_E_MISMATCH;
-    if (r.epoch <= p->epoch) return DLS_E_STATE;
-    st = dlsi_roster_merge(p, &r);
-    if (st != DLS_OK) return st;
+    if (r.epoch < p->epoch) return DLS_E_STATE;
+    if (r.epoch > p->epoch) {
+        st = dlsi_roster_merge(p, &r);
+        if (st != DLS_OK) return st;
+        p->events |= 1u << 1;
+    }
     p->roster = (const unsigned char *)bytes;
     p->roster_bytes = count;
-    p->events |= 1u << 1;
     for (i = 0; i < p->desc.sessions_max; i++) /* the revoked are out at once */
         if (p->ses[i].state != DLSI_SES_FREE &&
             (p->member[p->ses[i].rank].device.flags & DLS_DEVICE_REVOKED) != 0)
@@ -18320,6 +18780,8 @@ DLS_API dls_status dls_peer_roster(dls_peer *peer, const void *bytes, size_t cou
     return st;
 }
 DLS_API void dls_peer_roster_space(dls_peer *peer, void *mem, size_t bytes) {
+    if (peer->roster_op >= 0) dls_peer_op_drop(peer, peer->roster_op); /* into the old memory */
+    peer->roster_op = -1;
     peer->roster_space = (unsigned char *)mem;
     peer->roster_room = bytes;
 }
@@ -18376,8 +18838,13 @@ DLSI_FN dls_status dlsi_want_take(dls_peer *p, int32_t rank, const unsigned char
     w->order = p->order++;
     w->rank = rank;
     if (w->tag == DLSI_TAG_ROSTER && p->roster != NULL) {
-        const int32_t op = dls_peer_send(p, rank, w->tag, p->roster, p->roster_bytes);
+        int32_t op; /* one at a time: a peer must not take all ops */
+        for (op = 0; op < p->desc.ops_max; op++)
+            if (p->op[op].own && p->op[op].rank == rank && p->op[op].status < 0) break;
+        op = op < p->desc.ops_max ? -1 : dls_peer_send(p, rank, w->tag, p->roster, p->roster_bytes);
         if (op >= 0) p->op[op].own = true;
+        if (op < 0) dlsi_op_refuse(p, rank, w->id, DLS_E_PEER);
+        if (op < 0) w->rank = -1;
     } else {
         dlsi_op_match(p, rank, w->tag);
     }
@@ -18386,6 +18853,8 @@ DLSI_FN dls_status dlsi_want_take(dls_peer *p, int32_t rank, const unsigned char
 DLSI_FN void dlsi_drop_take(dls_peer *p, int32_t rank, uint32_t want) {
     dlsi_op *o = dlsi_op_sending(p, rank, want);
     int32_t i;
+    for (i = 0; o != NULL && i < p->desc.ports_max; i++)
+        if (p->port[i].chunk_left > 0 && &p->op[p->port[i].tx_op] == o) p->port[i].tx_op = -1;
     if (o != NULL) o->status = (int32_t)DLS_E_PEER;
     for (i = 0; i < p->wants * p->desc.devices_max; i++)
         if (p->want[i].rank == rank && p->want[i].id == want) p->want[i].rank = -1;
@@ -18484,7 +18953,7 @@ DLSI_FN dls_status dlsi_ses_take_ack(dls_peer *p, dlsi_ses *s, const dls_frame *
     while (dls_flow_next_acked(&s->flow, ref)) {
         dlsi_op *o = (ref[1] & 0xFFFFu) != 0 ? &p->op[(ref[1] & 0xFFFFu) - 1] : NULL;
         if (ref[0] >> 16 != 0)
-            dlsi_ses_control_gone(s, (uint16_t)((ref[0] & 0xFFFFu) + (ref[0] >> 16)));
+            dlsi_ses_control_gone(p, s, (uint16_t)((ref[0] & 0xFFFFu) + (ref[0] >> 16)));
         if (o != NULL && o->kind == DLSI_OP_SEND && o->status < 0 &&
             (o->order & 0xFFFFu) == ref[1] >> 16)
             dlsi_op_sent(o, ref[3]);
@@ -18507,8 +18976,10 @@ DLSI_FN dls_status dlsi_ses_take(dls_peer *p, int32_t i, unsigned char *at, size
         if (f.kind == DLS_FRAME_CONTROL) st = dlsi_ses_take_control(p, i, &f, &accepted);
         if (f.kind == DLS_FRAME_CHUNK) st = dlsi_chunk_take(p, s, &f, &accepted);
         if (f.kind == DLS_FRAME_RELAY) {
-            if (s->via >= 0) return DLS_E_FORMAT;
-            dlsi_relay_take(p, i, &f, at + 10, now);
+            if (s->via >= 0)
+                st = DLS_E_FORMAT;
+            else
+                dlsi_relay_take(p, i, &f, at + 10, now);
         }
         if (s->state == DLSI_SES_FREE || s->index != index) return DLS_OK;
     }
@@ -18546,7 +19017,7 @@ DLSI_FN dls_status dlsi_peer_packet(dls_peer *p, int32_t port, int32_t via, cons
     if (n == 0) return DLS_E_FORMAT;
     switch (packet[0]) {
     case DLS_PACKET_INIT: return dlsi_init_take(p, packet, n, port, via, from, now);
-    case DLS_PACKET_RESP: return dlsi_resp_take(p, packet, n, now);
+    case DLS_PACKET_RESP: return dlsi_resp_take(p, packet, n, port, via, now);
     case DLS_PACKET_COOKIE: return dlsi_cookie_take(p, packet, n, now);
     case DLS_PACKET_DATA: return dlsi_data_take(p, port, via, from, packet, n, now);
     default: return DLS_E_FORMAT;
@@ -18566,7 +19037,8 @@ DLS_API int32_t dls_peer_port_open(dls_peer *peer, const dls_port_desc *desc, ui
         peer->leaving || desc->kind < DLS_PORT_PACKET || desc->kind > DLS_PORT_STREAM ||
         desc->bytes < DLS_PORT_BYTES(desc->kind, desc->mtu) ||
         (desc->mem == NULL && desc->kind != DLS_PORT_PACKET) ||
-        (desc->call && (desc->rank < 0 || desc->rank >= peer->count)))
+        (desc->call && (desc->rank < 0 || desc->rank >= peer->count || desc->rank == peer->me ||
+                        desc->kind == DLS_PORT_PACKET)))
         return -1;
     t = &peer->port[i];
     memset(t, 0, sizeof *t);
@@ -18579,8 +19051,8 @@ DLS_API int32_t dls_peer_port_open(dls_peer *peer, const dls_port_desc *desc, ui
         t->out = t->in + DLS_COBS_BYTES((size_t)desc->mtu) + 4;
         if (desc->kind == DLS_PORT_SERIAL) dls_cobs_init(&t->cobs, t->in, (size_t)desc->mtu + 4);
     }
-    if (desc->call) (void)dlsi_ses_make(peer, DLSI_SES_CALLING, desc->rank, i, -1, now);
-    return i;
+    if (desc->call) t->open = dlsi_ses_make(peer, DLSI_SES_CALLING, desc->rank, i, -1, now) >= 0;
+    return t->open ? i : -1;
 }
 DLS_API void dls_peer_port_close(dls_peer *peer, int32_t port, uint64_t now) {
     int32_t i;
@@ -18782,6 +19254,11 @@ DLSI_FN void dlsi_bytes_next(dls_peer *p, int32_t port, uint64_t now) {
         dlsi_stream_chunk(p, t, now);
     }
 }
+/* Whether the send whose chunk goes out is still under way. */
+DLSI_FN bool dlsi_stream_sending(const dls_peer *p, const dlsi_port *t) {
+    const dlsi_op *o = t->tx_op >= 0 ? &p->op[t->tx_op] : NULL;
+    return o != NULL && o->kind == DLSI_OP_SEND && o->order == t->tx_order && o->status < 0;
+}
 DLS_API const void *dls_peer_tx_span(dls_peer *peer, int32_t port, size_t *size, uint64_t now) {
     dlsi_port *t = &peer->port[port];
     const dlsi_op *o;
@@ -18793,9 +19270,14 @@ DLS_API const void *dls_peer_tx_span(dls_peer *peer, int32_t port, size_t *size,
         return t->out + t->out_at;
     }
     if (t->chunk_left == 0) return NULL;
+    if (t->tx_op < 0) { /* the receiver wants it no more: the rest of the chunk is anything */
+        *size = dlsi_min_size(t->chunk_left, (size_t)t->desc.mtu);
+        memset(t->out, 0, *size);
+        return t->out;
+    }
     o = &peer->op[t->tx_op];
-    if (o->kind != DLSI_OP_SEND || o->order != t->tx_order || o->status >= 0) {
-        if (t->ses >= 0) dlsi_ses_end(peer, t->ses, DLS_E_PEER); /* its memory is not ours now */
+    if (!dlsi_stream_sending(peer, t)) { /* we dropped it: its memory is not ours now */
+        if (t->ses >= 0) dlsi_ses_end(peer, t->ses, DLS_E_PEER);
         t->done = true;
         return NULL;
     }
@@ -18811,6 +19293,7 @@ DLS_API void dls_peer_tx_done(dls_peer *peer, int32_t port, size_t n, uint64_t n
         return;
     }
     t->chunk_left -= n;
+    if (!dlsi_stream_sending(peer, t)) return;
     peer->op[t->tx_op].next += (uint32_t)n;
     dlsi_op_sent(&peer->op[t->tx_op], (uint32_t)n);
 }
@@ -18841,15 +19324,21 @@ DLS_API size_t dls_peer_tx_packet(dls_peer *peer, int32_t port, dls_addr *to, vo
 
 /* ---- Time ---- */
 
-DLSI_FN void dlsi_ses_tick(dls_peer *p, int32_t i, uint64_t now) {
+/* slept: time in which nobody looked, which is no silence of the peer's. */
+DLSI_FN void dlsi_ses_tick(dls_peer *p, int32_t i, uint64_t slept, uint64_t now) {
     dlsi_ses *s = &p->ses[i];
+    const uint64_t hb = p->desc.heartbeat_us, patience = s->lossy ? 4 * hb : p->desc.timeout_us;
     if (s->state == DLSI_SES_FREE) return;
-    if (now < s->heard) s->heard = now; /* the clock jumped back: start over */
-    if (now < s->spoke) s->spoke = now;
-    if (now < s->since) s->since = now;
-    if (s->again > now + 4 * p->desc.heartbeat_us) s->again = now;
+    s->heard = dlsi_min_u64(now, dlsi_later(s->heard, slept));
+    s->spoke = dlsi_min_u64(now, s->spoke); /* where the clock jumped back: start over */
+    s->since = dlsi_min_u64(now, s->since);
+    if (s->again > now && s->again - now > patience) s->again = now;
+    if (s->full) {
+        dlsi_ses_end(p, i, DLS_E_LIMIT);
+        return;
+    }
     if (s->state == DLSI_SES_LEAVING &&
-        (now - s->since > p->desc.heartbeat_us || (s->control_used == 0 && s->lossy))) {
+        (now - s->since > hb || (s->control_used == 0 && s->lossy))) {
         dlsi_ses_end(p, i, DLS_OK);
         return;
     }
@@ -18858,99 +19347,124 @@ DLSI_FN void dlsi_ses_tick(dls_peer *p, int32_t i, uint64_t now) {
         dlsi_ses_end(p, i, DLS_E_TIMEOUT);
         return;
     }
-    if (s->state != DLSI_SES_UP) return;
+    if (s->state < DLSI_SES_UP) return;
     if (s->lossy) dls_flow_tick(&s->flow, now);
-    if (now - s->spoke >= p->desc.heartbeat_us) s->ping = true;
-    if (!s->clear && dls_session_stale(&s->record)) dlsi_ses_end(p, i, DLS_E_LIMIT);
+    if (now - s->spoke >= hb) s->ping = true;
 }
-/* Calls a device that is not up: where it was said to be, or else through a gateway. */
+/* A device that may be called and is not up, nor on the way to it. */
+DLSI_FN bool dlsi_member_callable(const dls_peer *p, int32_t rank) {
+    const dlsi_member *m = &p->member[rank];
+    if (rank == p->me || m->ses >= 0 || (m->device.flags & DLS_DEVICE_REVOKED) != 0) return false;
+    if (dlsi_peer_small(p, rank) && dlsi_peer_small(p, p->me)) return false; /* no common key */
+    return dlsi_ses_find(p, DLSI_SES_CALLING, rank) < 0 &&
+           dlsi_ses_find(p, DLSI_SES_HALF, rank) < 0;
+}
+/* Whether it is time to call; then sets when next. */
+DLSI_FN bool dlsi_member_due(dls_peer *p, dlsi_member *m, uint64_t now) {
+    const uint64_t hb = p->desc.heartbeat_us;
+    if (m->again > now && m->again - now > 4 * hb) m->again = now; /* the clock jumped back */
+    if (now < m->again) return false;
+    m->again = dlsi_later(now, dlsi_peer_jitter(p, hb) + 1);
+    return true;
+}
+/* Calls a device: where it was said to be, or else through a gateway. */
 DLSI_FN void dlsi_member_call(dls_peer *p, int32_t rank, uint64_t now) {
     dlsi_member *m = &p->member[rank];
     const bool direct = m->call_port >= 0 && (m->route < 0 || m->calls % 2 == 0);
     const int32_t via = m->route;
     int32_t i;
-    if (rank == p->me || m->ses >= 0 || (!direct && via < 0)) return;
-    if ((m->device.flags & DLS_DEVICE_REVOKED) != 0) return;
-    if (dlsi_peer_small(p, rank) && dlsi_peer_small(p, p->me)) return; /* no key in common */
-    if (m->again > now + 4 * p->desc.heartbeat_us) m->again = now;
-    if (now < m->again || dlsi_ses_find(p, DLSI_SES_CALLING, rank) >= 0 ||
-        dlsi_ses_find(p, DLSI_SES_HALF, rank) >= 0)
+    if ((!direct && via < 0) || !dlsi_member_callable(p, rank) || !dlsi_member_due(p, m, now))
         return;
-    m->again = now + dlsi_peer_jitter(p, p->desc.heartbeat_us);
     m->calls++;
     i = dlsi_ses_make(p, DLSI_SES_CALLING, rank, direct ? m->call_port : p->ses[via].port,
                       direct ? -1 : via, now);
     if (i >= 0 && direct) p->ses[i].addr = m->call_addr;
+}
+/* A serial line has no connection that could break: its caller tries for ever. */
+DLSI_FN bool dlsi_port_calls(const dls_peer *p, const dlsi_port *t) {
+    return t->open && t->ses < 0 && t->desc.kind == DLS_PORT_SERIAL && t->desc.call &&
+           dlsi_member_callable(p, t->desc.rank);
 }
 DLSI_FN void dlsi_ports_tick(dls_peer *p, uint64_t now) {
     int32_t i;
     for (i = 0; i < p->desc.ports_max; i++) {
         dlsi_port *t = &p->port[i];
         if (!t->open || t->ses >= 0) continue;
-        if (now < t->since) t->since = now;
+        t->since = dlsi_min_u64(t->since, now);
         if (t->desc.kind == DLS_PORT_STREAM && now - t->since > p->desc.timeout_us)
             t->done = true; /* a stranger who says nothing */
-        if (t->desc.kind != DLS_PORT_SERIAL || !t->desc.call) continue;
-        if (p->member[t->desc.rank].ses >= 0 || now < p->member[t->desc.rank].again) continue;
-        p->member[t->desc.rank].again = now + dlsi_peer_jitter(p, p->desc.heartbeat_us);
-        (void)dlsi_ses_make(p, DLSI_SES_CALLING, t->desc.rank, i, -1, now);
+        if (dlsi_port_calls(p, t) && dlsi_member_due(p, &p->member[t->desc.rank], now))
+            (void)dlsi_ses_make(p, DLSI_SES_CALLING, t->desc.rank, i, -1, now);
     }
 }
-DLS_API void dls_peer_tick(dls_peer *peer, uint64_t now) {
+/* Routes are told to each neighbour once its queue has room. */
+DLSI_FN void dlsi_routes_tick(dls_peer *p) {
     int32_t i;
-    peer->ticked = now;
-    for (i = 0; i < peer->desc.sessions_max; i++) dlsi_ses_tick(peer, i, now);
+    for (i = 0; i < p->count; i++) {
+        dlsi_ses *s = dlsi_peer_ses(p, i);
+        if (s == NULL || s->via >= 0 || !s->hello) continue;
+        s->routes = s->routes || p->routes_due;
+        if (s->routes) s->routes = !dlsi_routes_say(p, p->member[i].ses);
+    }
+    p->routes_due = false;
+}
+DLS_API void dls_peer_tick(dls_peer *peer, uint64_t now) {
+    const uint64_t hb = peer->desc.heartbeat_us, gap = now > peer->seen ? now - peer->seen : 0;
+    const uint64_t slept = gap / 2 > hb ? gap - hb : 0;
+    int32_t i;
+    peer->seen = now;
+    for (i = 0; i < peer->desc.sessions_max; i++) dlsi_ses_tick(peer, i, slept, now);
     dlsi_roster_tick(peer);
     for (i = 0; i < peer->desc.ops_max; i++)
         if (peer->op[i].own && peer->op[i].status >= 0) dls_peer_op_drop(peer, i);
     if (peer->leaving) return;
     dlsi_ports_tick(peer, now);
     for (i = 0; i < peer->count; i++) dlsi_member_call(peer, i, now);
-    if (peer->routes_due && peer->desc.gateway) {
-        peer->routes_due = false;
-        for (i = 0; i < peer->count; i++)
-            if (peer->member[i].ses >= 0 && peer->ses[peer->member[i].ses].via < 0 &&
-                peer->ses[peer->member[i].ses].hello)
-                dlsi_routes_say(peer, peer->member[i].ses);
-    }
+    if (peer->desc.gateway) dlsi_routes_tick(peer);
     dlsi_views_tick(peer, now);
 }
-/* The sooner of two times. What was due at the last tick waits for its link, not for time. */
-DLSI_FN uint64_t dlsi_peer_sooner(const dls_peer *p, uint64_t soon, uint64_t at) {
-    return at > p->ticked && at < soon ? at : soon;
+/* Whether a session can write nothing before something else has gone out. */
+DLSI_FN bool dlsi_ses_blocked(const dls_peer *p, const dlsi_ses *s) {
+    const dlsi_port *t = &p->port[s->port];
+    return t->out_at < t->out_used || t->chunk_left > 0 || (s->via >= 0 && p->ses[s->via].shut);
 }
 DLSI_FN uint64_t dlsi_ses_deadline(const dls_peer *p, const dlsi_ses *s) {
-    const dls_peer_desc *d = &p->desc;
+    const bool blocked = dlsi_ses_blocked(p, s);
+    const uint64_t hb = p->desc.heartbeat_us;
     uint64_t soon = UINT64_MAX;
-    if (s->state == DLSI_SES_CALLING) return dlsi_peer_sooner(p, soon, s->again);
-    soon = dlsi_later(dlsi_later(s->heard, d->timeout_us), 1);
+    if (s->state == DLSI_SES_FREE) return soon;
+    if (s->full) return 0;
+    if (s->state == DLSI_SES_CALLING) return blocked ? soon : s->again;
     if (s->state == DLSI_SES_LEAVING)
-        soon = dlsi_min_u64(soon, dlsi_later(s->since, d->heartbeat_us + 1));
-    if (s->state != DLSI_SES_UP) return soon;
-    if (!s->ping) soon = dlsi_min_u64(soon, dlsi_later(s->spoke, d->heartbeat_us));
-    return s->lossy ? dlsi_peer_sooner(p, soon, dls_flow_deadline(&s->flow)) : soon;
+        soon = s->lossy && s->control_used == 0 ? 0 : dlsi_later(s->since, hb + 1);
+    soon = dlsi_min_u64(soon, dlsi_later(s->heard, p->desc.timeout_us + 1));
+    /* seen: lest a late tick takes the wait for sleep */
+    soon =
+        dlsi_min_u64(soon, dlsi_later(s->state < DLSI_SES_UP || s->ping ? p->seen : s->spoke, hb));
+    if (s->state >= DLSI_SES_UP && s->lossy && !blocked)
+        soon = dlsi_min_u64(soon, dls_flow_deadline(&s->flow));
+    return soon;
 }
 DLS_API uint64_t dls_peer_deadline(const dls_peer *peer) {
-    uint64_t soon = peer->leaving ? UINT64_MAX : dlsi_views_deadline(peer);
+    uint64_t soon = UINT64_MAX;
     int32_t i;
     for (i = 0; i < peer->desc.sessions_max; i++)
-        if (peer->ses[i].state != DLSI_SES_FREE)
-            soon = dlsi_min_u64(soon, dlsi_ses_deadline(peer, &peer->ses[i]));
-    for (i = 0; i < peer->count && !peer->leaving; i++) {
-        const dlsi_member *m = &peer->member[i];
-        if (m->ses < 0 && i != peer->me && (m->call_port >= 0 || m->route >= 0) &&
-            (m->device.flags & DLS_DEVICE_REVOKED) == 0)
-            soon = dlsi_peer_sooner(peer, soon, m->again);
-    }
-    for (i = 0; i < peer->desc.ports_max && !peer->leaving; i++) {
+        soon = dlsi_min_u64(soon, dlsi_ses_deadline(peer, &peer->ses[i]));
+    if (peer->roster_op >= 0 && peer->op[peer->roster_op].status >= 0) return 0;
+    if (peer->leaving) return soon;
+    for (i = 0; i < peer->desc.ports_max; i++) {
         const dlsi_port *t = &peer->port[i];
-        if (!t->open || t->ses >= 0) continue;
-        if (t->desc.kind == DLS_PORT_STREAM && !t->done)
+        if (dlsi_port_calls(peer, t)) soon = dlsi_min_u64(soon, peer->member[t->desc.rank].again);
+        if (t->open && t->ses < 0 && t->desc.kind == DLS_PORT_STREAM && !t->done)
             soon = dlsi_min_u64(soon, dlsi_later(t->since, peer->desc.timeout_us + 1));
-        if (t->desc.kind == DLS_PORT_SERIAL && t->desc.call)
-            soon = dlsi_peer_sooner(peer, soon, peer->member[t->desc.rank].again);
     }
-    return soon;
+    for (i = 0; i < peer->count; i++) {
+        const dlsi_member *m = &peer->member[i];
+        if ((m->call_port >= 0 || m->route >= 0) && dlsi_member_callable(peer, i))
+            soon = dlsi_min_u64(soon, m->again);
+    }
+    if (peer->desc.gateway && peer->routes_due) return 0;
+    return dlsi_min_u64(soon, dlsi_views_deadline(peer));
 }
 
 /* ---- Events and who is there ---- */
@@ -19096,7 +19610,7 @@ DLS_API void dls_peer_op_drop(dls_peer *peer, int32_t op) {
         dlsi_op_refuse(peer, o->rank, o->want, DLS_E_PEER);
     } else if (s != NULL) {
         dlsi_store32(want, o->want);
-        (void)dlsi_ses_say(peer, s, DLS_CONTROL_DROP, want, sizeof want);
+        dlsi_ses_tell(peer, s, DLS_CONTROL_DROP, want, sizeof want);
         dlsi_op_begun(peer, o);
     }
     o->kind = DLSI_OP_FREE;
@@ -19374,7 +19888,7 @@ DLS_API dls_status dls_job_cut(dls_net *net, int32_t stages, const int32_t *shar
 }
 
 /* ------------------------------------------------------------------------------------------------
-   >>link.impl  deps: config base port wire peer link.api  */
+   >>link.impl  deps: config base port crypt wire chan peer link.api  */
 
 DLSI_FN size_t dlsi_loop_move(dls_peer *a, int32_t port_a, dls_peer *b, int32_t port_b,
                               uint64_t now) {
@@ -19740,61 +20254,702 @@ DLS_API uint64_t dls_sim_trace(const dls_sim *sim) { return sim->trace; }
 DLS_API uint64_t dls_sim_carried(const dls_sim *sim) { return sim->carried; }
 #endif
 
+/* ---- Discovery ---- */
+
+#define DLSI_FIND_PLACES 4    /* addresses kept of a device */
+#define DLSI_FIND_STRANGERS 8 /* ids kept that are not in the roster */
+#define DLSI_FIND_SOON 100000u
+#define DLSI_FIND_SELDOM 5000000u
+#define DLSI_FIND_TRY 2500000u     /* how long one address is tried */
+#define DLSI_FIND_RECENT 30000000u /* two runs of an id in that time are two devices */
+#define DLSI_FIND_TOLD 60000000u
+
+/* What was heard of an id. note: the latest trouble with it, from where and when. */
+typedef struct dlsi_heard {
+    uint64_t number, at, called, note_at, told_at;
+    uint32_t id, run, epoch;
+    dls_addr place[DLSI_FIND_PLACES], note_from;
+    uint8_t places, turn, note, told;
+    bool any, has_note, tell;
+} dlsi_heard;
+struct dls_find {
+    dls_find_desc desc;
+    dlsi_heard *heard; /* devices_max by rank, then the strangers */
+    int32_t devices, ways;
+    uint32_t run, sequence;
+    uint64_t next, interval;
+};
+
+DLSI_FN dls_find *dlsi_find_layout(dlsi_layout *l, const dls_find_desc *d) {
+    const int32_t devices = d->peer->desc.devices_max;
+    const size_t bytes = (size_t)(devices + DLSI_FIND_STRANGERS) * sizeof(dlsi_heard);
+    dls_find *f = (dls_find *)dlsi_layout_take(l, sizeof *f);
+    dlsi_heard *heard = (dlsi_heard *)dlsi_layout_take(l, bytes);
+    if (f == NULL) return NULL;
+    memset(f, 0, sizeof *f);
+    memset(heard, 0, bytes);
+    f->desc = *d;
+    f->heard = heard;
+    f->devices = devices;
+    f->ways = -1;
+    return f;
+}
+DLS_API size_t dls_find_size(const dls_find_desc *desc) {
+    dlsi_layout l = dlsi_layout_at(NULL);
+    (void)dlsi_find_layout(&l, desc);
+    return dlsi_layout_total(&l);
+}
+DLS_API dls_status dls_find_init(dls_find **find, const dls_find_desc *desc, void *mem,
+                                 size_t bytes) {
+    dlsi_layout l = dlsi_layout_at(mem);
+    unsigned char run[4];
+    dls_find *f;
+    *find = NULL;
+    if (desc->udp_port > 65535 || desc->port < 0) return DLS_E_ARG;
+    if (desc->peer->desc.psk == NULL) return DLS_E_REFUSED;
+    if (mem == NULL || bytes < dls_find_size(desc)) return DLS_E_MEMORY;
+    if (dls_random(run, sizeof run) != DLS_OK) return DLS_E_IO;
+    f = dlsi_find_layout(&l, desc);
+    f->run = dlsi_load32(run);
+    f->interval = DLSI_FIND_SOON;
+    *find = f;
+    return DLS_OK;
+}
+DLS_API size_t dls_find_write(dls_find *find, void *to, uint64_t now) {
+    dls_peer *p = find->desc.peer;
+    unsigned char *mac = (unsigned char *)to + DLS_ANNOUNCE_BYTES - 16;
+    dls_announce a;
+    if (find->next > now + 2 * DLSI_FIND_SELDOM) find->next = now; /* the clock jumped back */
+    if (now < find->next || p->leaving) return 0;
+    find->next = now + dlsi_peer_jitter(p, find->interval);
+    find->interval = dlsi_min_u64(2 * find->interval, DLSI_FIND_SELDOM);
+    DLSI_ZERO(a);
+    a.group = p->group;
+    a.id = p->member[p->me].device.id;
+    a.boot = p->desc.boot;
+    a.sequence = ++find->sequence;
+    a.run = find->run;
+    a.epoch = p->epoch;
+    a.port = (uint16_t)find->desc.udp_port;
+    dls_announce_write(&a, to);
+    dls_announce_mac(mac, p->psk, to);
+    return DLS_ANNOUNCE_BYTES;
+}
+DLS_API uint64_t dls_find_deadline(const dls_find *find) { return find->next; }
+
+/* The entry of an id: its rank's, or a stranger's: the one heard of least recently gives way. */
+DLSI_FN dlsi_heard *dlsi_find_entry(dls_find *f, uint32_t id) {
+    const int32_t rank = dls_peer_rank_of(f->desc.peer, id);
+    dlsi_heard *oldest = &f->heard[f->devices];
+    int32_t i;
+    if (rank >= 0) {
+        f->heard[rank].id = id;
+        return &f->heard[rank];
+    }
+    for (i = f->devices; i < f->devices + DLSI_FIND_STRANGERS; i++) {
+        dlsi_heard *h = &f->heard[i];
+        if (h->has_note && h->id == id) return h;
+        if (!h->has_note || h->note_at < oldest->note_at) oldest = h;
+    }
+    memset(oldest, 0, sizeof *oldest);
+    oldest->id = id;
+    return oldest;
+}
+DLSI_FN dls_status dlsi_find_note(dls_find *f, const dls_announce *a, const dls_addr *from,
+                                  dls_status what, uint64_t now) {
+    dlsi_heard *h = dlsi_find_entry(f, a->id);
+    h->has_note = true;
+    h->note = (uint8_t)what;
+    h->note_at = now;
+    h->note_from = *from;
+    if (what != DLS_E_AUTH) h->epoch = a->epoch;
+    if (h->told != (uint8_t)what || now - h->told_at > DLSI_FIND_TOLD || now < h->told_at)
+        h->tell = true;
+    return what;
+}
+DLS_API bool dls_find_next(dls_find *find, uint32_t *id, dls_status *what, uint64_t now) {
+    int32_t i;
+    for (i = 0; i < find->devices + DLSI_FIND_STRANGERS; i++) {
+        dlsi_heard *h = &find->heard[i];
+        if (!h->tell) continue;
+        h->tell = false;
+        h->told = h->note;
+        h->told_at = now;
+        *id = h->id;
+        *what = (dls_status)h->note;
+        return true;
+    }
+    return false;
+}
+/* Whether the mac is by the key that device must have. */
+DLSI_FN bool dlsi_find_genuine(const dls_peer *p, int32_t rank, const void *packet) {
+    unsigned char psk[32], mac[16];
+    if (rank == p->me || rank < 0)
+        memcpy(psk, p->psk, sizeof psk);
+    else
+        dlsi_peer_psk(p, rank, psk);
+    dls_announce_mac(mac, psk, packet);
+    dls_wipe(psk, sizeof psk);
+    return dls_equal(mac, (const unsigned char *)packet + DLS_ANNOUNCE_BYTES - 16, sizeof mac);
+}
+/* Who spoke, after what can be told without state. */
+DLSI_FN dls_status dlsi_find_judge(const dls_peer *p, const dls_announce *a, const void *packet,
+                                   int32_t *rank) {
+    *rank = dls_peer_rank_of(p, a->id);
+    if (a->group != p->group) return DLS_E_MISMATCH;
+    if (*rank != p->me && dlsi_peer_small(p, p->me)) return DLS_E_UNSUPPORTED;
+    if (!dlsi_find_genuine(p, *rank, packet)) return DLS_E_AUTH;
+    if (*rank < 0) return DLS_E_NOT_FOUND;
+    return (p->member[*rank].device.flags & DLS_DEVICE_REVOKED) != 0 ? DLS_E_REFUSED : DLS_OK;
+}
+/* Where packets of the sender of an announcement are taken. */
+DLSI_FN dls_addr dlsi_find_place(const dls_addr *from, uint32_t port) {
+    dls_addr a = *from;
+    const int at = from->size == 6 ? 4 : from->size >= 18 ? 16 : -1;
+    if (at < 0) return a;
+    a.bytes[at] = (uint8_t)(port >> 8 & 255u);
+    a.bytes[at + 1] = (uint8_t)(port & 255u);
+    return a;
+}
+DLSI_FN bool dlsi_addr_same(const dls_addr *a, const dls_addr *b) {
+    return a->size == b->size && memcmp(a->bytes, b->bytes, a->size) == 0;
+}
+DLSI_FN void dlsi_find_add(dlsi_heard *h, const dls_addr *place) {
+    int32_t i;
+    for (i = 0; i < h->places; i++)
+        if (dlsi_addr_same(&h->place[i], place)) return;
+    if (h->places == DLSI_FIND_PLACES) {
+        memmove(h->place, h->place + 1, sizeof h->place - sizeof h->place[0]);
+        h->places--;
+    }
+    h->place[h->places++] = *place;
+}
+/* Calls a device that is not up; each of its addresses for a while. */
+DLSI_FN void dlsi_find_call(dls_find *f, int32_t rank, uint64_t now) {
+    dlsi_heard *h = &f->heard[rank];
+    if (dls_peer_is_up(f->desc.peer, rank) || h->places == 0) return;
+    if (h->called != 0 && now >= h->called && now - h->called < DLSI_FIND_TRY) return;
+    if (h->called != 0) h->turn++;
+    h->called = now;
+    dls_peer_call(f->desc.peer, rank, f->desc.port, &h->place[h->turn % h->places], now);
+}
+/* A genuine announcement of a device in the roster: is it news? */
+DLSI_FN dls_status dlsi_find_take(dls_find *f, int32_t rank, const dls_announce *a,
+                                  const dls_addr *from, uint64_t now) {
+    const uint64_t number = (uint64_t)a->boot << 32 | a->sequence;
+    const dls_addr place = dlsi_find_place(from, a->port);
+    dlsi_heard *h = dlsi_find_entry(f, a->id);
+    const bool recent = h->any && now >= h->at && now - h->at < DLSI_FIND_RECENT;
+    const bool other = h->any && a->run != h->run;
+    if (rank == f->desc.peer->me) /* my own echo, or another me */
+        return a->run == f->run ? DLS_OK : dlsi_find_note(f, a, from, DLS_E_STATE, now);
+    if (h->any && number <= h->number) {
+        if (other) return recent ? dlsi_find_note(f, a, from, DLS_E_STATE, now) : DLS_E_STATE;
+        /* the same one on another path, but not one recorded and played back later */
+        if (number != h->number || !recent || now - h->at > 1000000u) return DLS_E_STATE;
+    } else {
+        /* one boot count, two runs: a key file that was copied */
+        if (other && (uint32_t)(h->number >> 32) == a->boot && recent)
+            (void)dlsi_find_note(f, a, from, DLS_E_STATE, now);
+        if (other) h->places = h->turn = 0;
+        h->any = true;
+        h->number = number;
+        h->run = a->run;
+        h->epoch = a->epoch;
+        h->at = now;
+    }
+    dlsi_find_add(h, &place);
+    dlsi_find_call(f, rank, now);
+    return DLS_OK;
+}
+DLS_API dls_status dls_find_read(dls_find *find, const dls_addr *from, const void *bytes, size_t n,
+                                 uint64_t now) {
+    dls_announce a;
+    int32_t rank = -1;
+    dls_status st;
+    DLSI_ZERO(a);
+    st = dls_announce_read(&a, bytes, n);
+    if (st == DLS_OK) st = dlsi_find_judge(find->desc.peer, &a, bytes, &rank);
+    if (st == DLS_E_FORMAT || st == DLS_E_UNSUPPORTED) return st;
+    if (st != DLS_OK) return dlsi_find_note(find, &a, from, st, now);
+    return dlsi_find_take(find, rank, &a, from, now);
+}
+
+DLSI_FN void dlsi_text_addr(dlsi_text *t, const dls_addr *a) {
+    int i;
+    for (i = 0; a->size == 6 && i < 4; i++) {
+        if (i > 0) dlsi_text_str(t, ".");
+        dlsi_text_int(t, a->bytes[i]);
+    }
+    for (i = 0; a->size >= 18 && i < 16; i++) {
+        const char digit[3] = {"0123456789abcdef"[a->bytes[i] >> 4],
+                               "0123456789abcdef"[a->bytes[i] & 15], '\0'};
+        dlsi_text_str(t, i == 0 ? "[" : i % 2 == 0 ? ":" : "");
+        dlsi_text_str(t, digit);
+    }
+    if (a->size >= 19 && a->bytes[18] != 0) {
+        dlsi_text_str(t, "%");
+        dlsi_text_int(t, a->bytes[18]);
+    }
+    if (a->size != 6 && a->size < 18) {
+        dlsi_text_str(t, a->size == 0 ? "nowhere" : "a radio");
+        return;
+    }
+    i = a->size == 6 ? 4 : 16;
+    dlsi_text_str(t, a->size == 6 ? ":" : "]:");
+    dlsi_text_int(t, a->bytes[i] << 8 | a->bytes[i + 1]);
+}
+/* Words for a trouble: before, and after the address it was heard from. */
+DLSI_FN const char *dlsi_find_words(dls_status what, bool after) {
+    switch (what) {
+    case DLS_E_VERSION:
+        return after ? DLSI_MSG(": update the older of the two programs")
+                     : DLSI_MSG("speaks another version of the wire, heard from ");
+    case DLS_E_MISMATCH:
+        return after ? DLSI_MSG(": enrol it with the root key of this one")
+                     : DLSI_MSG("an id like it is of another group, heard from ");
+    case DLS_E_AUTH:
+        return after ? DLSI_MSG(": its key file is of another root key, or somebody poses as it")
+                     : DLSI_MSG("has another key, heard from ");
+    case DLS_E_NOT_FOUND:
+        return after ? DLSI_MSG(": give this device a newer roster")
+                     : DLSI_MSG("belongs to the group but is not in my roster, heard from ");
+    case DLS_E_REFUSED:
+        return after ? DLSI_MSG(": enrol it anew under another name")
+                     : DLSI_MSG("is revoked, but still announces itself from ");
+    default:
+        return after ? DLSI_MSG(": two devices with one key file? enrol the copy by itself")
+                     : DLSI_MSG("another device announces this id, or an old announcement is "
+                                "played back, from ");
+    }
+}
+DLSI_FN void dlsi_find_say(const dls_find *f, const dlsi_heard *h, int32_t rank, dlsi_text *t,
+                           uint64_t now) {
+    const dls_peer *p = f->desc.peer;
+    const bool up = rank >= 0 && dls_peer_is_up(p, rank);
+    if (h != NULL && h->has_note && (!h->any || h->note == DLS_E_STATE)) {
+        dlsi_text_str(t, dlsi_find_words((dls_status)h->note, false));
+        dlsi_text_addr(t, &h->note_from);
+        dlsi_text_str(t, dlsi_find_words((dls_status)h->note, true));
+    } else if (up) {
+        dlsi_text_str(t, rank == p->me ? DLSI_MSG("is this device") : DLSI_MSG("is up"));
+    } else if (rank < 0) {
+        dlsi_text_str(t, DLSI_MSG("is not in my roster, and was never heard"));
+    } else if ((p->member[rank].device.flags & DLS_DEVICE_REVOKED) != 0) {
+        dlsi_text_str(t, DLSI_MSG("is revoked"));
+    } else if (h != NULL && h->any) {
+        dlsi_text_str(t, DLSI_MSG("was heard "));
+        dlsi_text_int(t, (int64_t)(now > h->at ? (now - h->at) / 1000000u : 0));
+        dlsi_text_str(t, DLSI_MSG(" s ago, takes packets at "));
+        dlsi_text_addr(t, &h->place[h->turn % h->places]);
+        dlsi_text_str(t, DLSI_MSG(", but does not answer: is a firewall between us, is UDP open "
+                                  "there?"));
+    } else {
+        dlsi_text_str(t, DLSI_MSG("was never heard: is it running, on this network? Where "
+                                  "multicast and broadcast do not reach, give its address"));
+        if (f->ways == 0) dlsi_text_str(t, DLSI_MSG(". No interface of this device is up"));
+    }
+}
+DLS_API char *dls_find_explain(const dls_find *find, uint32_t id, char *buf, size_t bytes,
+                               uint64_t now) {
+    const int32_t rank = dls_peer_rank_of(find->desc.peer, id);
+    const dlsi_heard *h = rank >= 0 ? &find->heard[rank] : NULL;
+    dlsi_text t;
+    int32_t i;
+    t.buf = buf;
+    t.used = 0;
+    t.size = bytes;
+    for (i = find->devices; rank < 0 && i < find->devices + DLSI_FIND_STRANGERS; i++)
+        if (find->heard[i].has_note && find->heard[i].id == id) h = &find->heard[i];
+    dlsi_text_str(&t, DLSI_MSG("device "));
+    dlsi_text_int(&t, id);
+    if (rank >= 0 && dls_peer_name(find->desc.peer, rank)[0] != '\0') {
+        dlsi_text_str(&t, " (");
+        dlsi_text_str(&t, dls_peer_name(find->desc.peer, rank));
+        dlsi_text_str(&t, ")");
+    }
+    dlsi_text_str(&t, " ");
+    dlsi_find_say(find, h, rank, &t, now);
+    buf[t.used] = '\0';
+    return buf;
+}
+
 #if DLS_ENABLE_SOCKETS
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <ifaddrs.h>
+#include <net/if.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <termios.h>
 
-typedef struct dlsi_tcp_conn {
-    int fd;         /* -1: none */
-    int32_t port;   /* of the engine, -1: still connecting */
-    int32_t rank;   /* whom we call, -1: we were called */
-    uint64_t again; /* when to call again */
-    unsigned char *mem;
-} dlsi_tcp_conn;
-struct dls_tcp {
+/* ---- Addresses ---- */
+
+typedef union dlsi_sockaddr {
+    struct sockaddr any;
+    struct sockaddr_in v4;
+    struct sockaddr_in6 v6;
+} dlsi_sockaddr;
+
+DLSI_FN bool dlsi_addr_number(const char **text, uint32_t most, uint32_t *value) {
+    const char *s = *text;
+    uint32_t v = 0;
+    for (; *s >= '0' && *s <= '9' && s - *text < 6; s++) v = v * 10 + (uint32_t)(*s - '0');
+    if (s == *text || v > most) return false;
+    *text = s;
+    *value = v;
+    return true;
+}
+/* "[fe80::1%eth0]" up to the bracket; moves *text behind it. */
+DLSI_FN bool dlsi_addr_v6(const char **text, dls_addr *addr) {
+    const char *end = strchr(*text, ']'), *zone;
+    const size_t n = end != NULL ? (size_t)(end - *text - 1) : 0;
+    char host[64];
+    unsigned index = 0;
+    if (end == NULL || n >= sizeof host) return false;
+    memcpy(host, *text + 1, n);
+    host[n] = '\0';
+    zone = strchr(host, '%');
+    if (zone != NULL) {
+        index = if_nametoindex(zone + 1);
+        if (index == 0 || index > 255) return false;
+        host[zone - host] = '\0';
+    }
+    if (inet_pton(AF_INET6, host, addr->bytes) != 1) return false;
+    addr->size = zone != NULL ? 19 : 18;
+    addr->bytes[18] = (uint8_t)index;
+    *text = end + 1;
+    return true;
+}
+/* An address up to `stop` or the end; moves *text there. */
+DLSI_FN bool dlsi_addr_take(const char **text, char stop, dls_addr *addr) {
+    const char *s = *text;
+    uint32_t value = 0;
+    int i;
+    memset(addr, 0, sizeof *addr);
+    addr->size = 6;
+    if (strncmp(s, "localhost:", 10) == 0) {
+        s += 9;
+        addr->bytes[0] = 127;
+        addr->bytes[3] = 1;
+    } else if (*s == '[') {
+        if (!dlsi_addr_v6(&s, addr)) return false;
+    } else {
+        for (i = 0; i < 4; i++) {
+            if (i > 0 && *s++ != '.') return false;
+            if (!dlsi_addr_number(&s, 255, &value)) return false;
+            addr->bytes[i] = (uint8_t)value;
+        }
+    }
+    if (*s++ != ':' || !dlsi_addr_number(&s, 65535, &value) || (*s != stop && *s != '\0'))
+        return false;
+    *addr = dlsi_find_place(addr, value);
+    *text = s;
+    return true;
+}
+DLS_API dls_status dls_addr_read(dls_addr *addr, const char *text) {
+    return dlsi_addr_take(&text, '\0', addr) ? DLS_OK : DLS_E_ARG;
+}
+DLS_API char *dls_addr_text(const dls_addr *addr, char *buf, size_t bytes) {
+    dlsi_text t;
+    t.buf = buf;
+    t.used = 0;
+    t.size = bytes;
+    dlsi_text_addr(&t, addr);
+    buf[t.used] = '\0';
+    return buf;
+}
+DLSI_FN uint32_t dlsi_addr_port(const dls_addr *a) {
+    const int at = a->size == 6 ? 4 : 16;
+    return (uint32_t)a->bytes[at] << 8 | a->bytes[at + 1];
+}
+DLSI_FN bool dlsi_addr_loopback(const dls_addr *a) {
+    static const uint8_t one[16] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1};
+    return a->size == 6 ? a->bytes[0] == 127 : a->size >= 18 && memcmp(a->bytes, one, 16) == 0;
+}
+/* mapped: for a socket of both kinds. */
+DLSI_FN socklen_t dlsi_addr_os(const dls_addr *a, bool mapped, dlsi_sockaddr *to) {
+    memset(to, 0, sizeof *to);
+    if (a->size == 6 && !mapped) {
+        to->v4.sin_family = AF_INET;
+        memcpy(&to->v4.sin_addr, a->bytes, 4);
+        memcpy(&to->v4.sin_port, a->bytes + 4, 2);
+        return sizeof to->v4;
+    }
+    to->v6.sin6_family = AF_INET6;
+    if (a->size == 6) {
+        memset((unsigned char *)&to->v6.sin6_addr + 10, 0xFF, 2);
+        memcpy((unsigned char *)&to->v6.sin6_addr + 12, a->bytes, 4);
+        memcpy(&to->v6.sin6_port, a->bytes + 4, 2);
+    } else {
+        memcpy(&to->v6.sin6_addr, a->bytes, 16);
+        memcpy(&to->v6.sin6_port, a->bytes + 16, 2);
+        if (a->size == 19) to->v6.sin6_scope_id = a->bytes[18];
+    }
+    return sizeof to->v6;
+}
+DLSI_FN void dlsi_addr_from(dls_addr *a, const dlsi_sockaddr *from) {
+    static const uint8_t mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF};
+    const unsigned char *v6 = (const unsigned char *)&from->v6.sin6_addr;
+    memset(a, 0, sizeof *a);
+    if (from->any.sa_family == AF_INET) {
+        a->size = 6;
+        memcpy(a->bytes, &from->v4.sin_addr, 4);
+        memcpy(a->bytes + 4, &from->v4.sin_port, 2);
+    } else if (memcmp(v6, mapped, sizeof mapped) == 0) {
+        a->size = 6;
+        memcpy(a->bytes, v6 + 12, 4);
+        memcpy(a->bytes + 4, &from->v6.sin6_port, 2);
+    } else {
+        const uint32_t scope = from->v6.sin6_scope_id;
+        a->size = scope != 0 && scope < 256 ? 19 : 18;
+        memcpy(a->bytes, v6, 16);
+        memcpy(a->bytes + 16, &from->v6.sin6_port, 2);
+        a->bytes[18] = (uint8_t)(scope < 256 ? scope : 0);
+    }
+}
+/* One "7@192.168.1.5:7000" of a list; moves *list behind it and its comma. */
+DLSI_FN dls_status dlsi_addr_next(const dls_peer *p, const char **list, bool plain, int32_t *rank,
+                                  dls_addr *addr, dls_error *error) {
+    const char *s = *list;
+    uint32_t id = 0;
+    if (!dlsi_addr_number(&s, 999999, &id) || *s++ != '@' || !dlsi_addr_take(&s, ',', addr) ||
+        dlsi_addr_port(addr) == 0)
+        return dlsi_fail(error, DLS_E_ARG,
+                         DLSI_MSG("'{s}' is not like 3@192.168.1.5:7000: device id, numeric "
+                                  "address, port; commas between several"),
+                         *list, 0, 0, 0);
+    *rank = dls_peer_rank_of(p, id);
+    if (*rank < 0)
+        return dlsi_fail(error, DLS_E_NOT_FOUND, DLSI_MSG("device {0} of '{s}' is not known here"),
+                         *list, (int32_t)id, 0, 0);
+    if (!dlsi_addr_loopback(addr) && p->desc.psk == NULL && !plain)
+        return dlsi_fail(error, DLS_E_REFUSED,
+                         DLSI_MSG("'{s}' is not loopback (127.x.x.x): give keys to encrypt, or "
+                                  "allow plaintext by name"),
+                         *list, 0, 0, 0);
+    *list = *s == ',' ? s + 1 : s;
+    return DLS_OK;
+}
+DLSI_FN void dlsi_fd_prepare(int fd) {
+    (void)fcntl(fd, F_SETFL, fcntl(fd, F_GETFL, 0) | O_NONBLOCK);
+    (void)fcntl(fd, F_SETFD, FD_CLOEXEC);
+}
+DLSI_FN bool dlsi_fd_later(void) {
+    return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR;
+}
+
+/* ---- Links ---- */
+
+struct dls_links {
     dls_peer *peer;
-    int32_t rank, size, conns, record_bytes;
-    bool plain;
-    uint32_t *address; /* host order */
-    uint16_t *port;
-    dlsi_tcp_conn *conn;
+    dls_link *first;
+    dls_fd *fd;
     struct pollfd *polled;
-    int listener, wake[2];
+    int32_t fds_max, fds; /* room; promised to links */
+    int wake[2];
 };
 
+DLSI_FN dls_links *dlsi_links_layout(dlsi_layout *l, const dls_links_desc *d) {
+    const int32_t max = dlsi_or(d->fds_max, 64);
+    dls_links *s = (dls_links *)dlsi_layout_take(l, sizeof *s);
+    dls_fd *fd = (dls_fd *)dlsi_layout_take(l, (size_t)max * sizeof *fd);
+    struct pollfd *polled =
+        (struct pollfd *)dlsi_layout_take(l, (size_t)(max + 1) * sizeof *polled);
+    if (s == NULL) return NULL;
+    memset(s, 0, sizeof *s);
+    s->peer = d->peer;
+    s->fd = fd;
+    s->polled = polled;
+    s->fds_max = max;
+    s->wake[0] = s->wake[1] = -1;
+    return s;
+}
+DLS_API size_t dls_links_size(const dls_links_desc *desc) {
+    dlsi_layout l = dlsi_layout_at(NULL);
+    if (desc->fds_max < 0 || desc->fds_max > 65536) return 0;
+    (void)dlsi_links_layout(&l, desc);
+    return dlsi_layout_total(&l);
+}
+DLS_API dls_status dls_links_init(dls_links **links, const dls_links_desc *desc, void *mem,
+                                  size_t bytes, dls_error *error) {
+    dlsi_layout l = dlsi_layout_at(mem);
+    const size_t need = dls_links_size(desc);
+    dls_links *s;
+    *links = NULL;
+    dlsi_error_clear(error);
+    if (need == 0)
+        return dlsi_fail(error, DLS_E_ARG, DLSI_MSG("fds_max is {0}, not 0 to 65536"), NULL,
+                         desc->fds_max, 0, 0);
+    if (mem == NULL || bytes < need)
+        return dlsi_fail(error, DLS_E_MEMORY, DLSI_MSG("too little memory for the links"), NULL, 0,
+                         0, 0);
+    s = dlsi_links_layout(&l, desc);
+    if (pipe(s->wake) != 0)
+        return dlsi_fail(error, DLS_E_IO, DLSI_MSG("cannot make a pipe (errno {0})"), NULL, errno,
+                         0, 0);
+    dlsi_fd_prepare(s->wake[0]);
+    dlsi_fd_prepare(s->wake[1]);
+    *links = s;
+    return DLS_OK;
+}
+DLS_API dls_status dls_links_add(dls_links *links, dls_link *link) {
+    dls_link **at = &links->first;
+    if (link->fds_max < 0 || link->fds_max > links->fds_max - links->fds) return DLS_E_LIMIT;
+    while (*at != NULL) at = &(*at)->next;
+    links->fds += link->fds_max;
+    link->next = NULL;
+    link->at = link->fds = 0;
+    *at = link;
+    return DLS_OK;
+}
+DLS_API void dls_links_remove(dls_links *links, dls_link *link) {
+    dls_link **at = &links->first;
+    while (*at != NULL && *at != link) at = &(*at)->next;
+    if (*at == NULL) return;
+    *at = link->next;
+    links->fds -= link->fds_max;
+}
+DLS_API void dls_links_wake(dls_links *links) {
+    const char byte = 1;
+    if (write(links->wake[1], &byte, 1) < 0) return; /* full: it is awake already */
+}
+/* Asks all links what to wait for; returns the number of fds and when the wait must end. */
+DLSI_FN int32_t dlsi_links_prepare(dls_links *s, uint64_t now, uint64_t *until) {
+    dls_link *link;
+    int32_t n = 0, i;
+    for (link = s->first; link != NULL; link = link->next) {
+        link->at = n;
+        link->fds = link->wait(link, s->fd + n, now, until);
+        n += link->fds;
+    }
+    for (i = 0; i < n; i++) {
+        const uint8_t want = s->fd[i].want;
+        s->fd[i].got = 0;
+        s->polled[i].fd = s->fd[i].fd;
+        s->polled[i].events = (short)(((want & DLS_FD_READ) != 0 ? POLLIN : 0) |
+                                      ((want & DLS_FD_WRITE) != 0 ? POLLOUT : 0));
+        s->polled[i].revents = 0;
+    }
+    s->polled[n].fd = s->wake[0];
+    s->polled[n].events = POLLIN;
+    s->polled[n].revents = 0;
+    return n;
+}
+DLS_API void dls_links_poll(dls_links *links, uint64_t timeout_us, void (*lock)(void *),
+                            void (*unlock)(void *), void *user) {
+    uint64_t now = dls_now_us(), until = dlsi_later(now, timeout_us);
+    dls_link *link, *next;
+    int32_t i, n, wait_ms;
+    char drain[64];
+    if (lock != NULL) lock(user);
+    dls_peer_tick(links->peer, now);
+    n = dlsi_links_prepare(links, now, &until);
+    until = dlsi_min_u64(until, dls_peer_deadline(links->peer)); /* links drew what was due */
+    if (unlock != NULL) unlock(user);
+    now = dls_now_us();
+    until = until > now ? until - now : 0;
+    wait_ms = until > 1000000u ? 1000 : (int32_t)((until + 999u) / 1000u);
+    if (poll(links->polled, (nfds_t)(n + 1), wait_ms) < 0) n = 0;
+    if (lock != NULL) lock(user);
+    while (links->wake[0] >= 0 && (links->polled[n].revents & POLLIN) != 0 &&
+           read(links->wake[0], drain, sizeof drain) > 0) {}
+    for (i = 0; i < n; i++) {
+        const int got = links->polled[i].revents;
+        links->fd[i].got = (uint8_t)(((got & ~POLLOUT) != 0 ? DLS_FD_READ : 0u) |
+                                     ((got & POLLOUT) != 0 ? DLS_FD_WRITE : 0u));
+    }
+    now = dls_now_us();
+    for (link = links->first; link != NULL; link = next) {
+        next = link->next;
+        link->serve(link, links->fd + link->at, n > 0 ? link->fds : 0, now);
+    }
+    if (unlock != NULL) unlock(user);
+}
+DLS_API void dls_links_close(dls_links *links) {
+    const uint64_t now = dls_now_us();
+    int32_t i;
+    if (links == NULL) return;
+    while (links->first != NULL) {
+        dls_link *link = links->first;
+        dls_links_remove(links, link);
+        link->close(link, now);
+    }
+    for (i = 0; i < 2; i++) {
+        if (links->wake[i] >= 0) (void)close(links->wake[i]);
+        links->wake[i] = -1;
+    }
+}
+
+/* ---- TCP ---- */
+
+typedef struct dlsi_tcp_conn {
+    int fd;       /* -1: none */
+    int32_t port; /* of the engine, -1: still connecting */
+    int32_t rank; /* whom we call, -1: we were called */
+    uint64_t since;
+    unsigned char *mem;
+} dlsi_tcp_conn;
+typedef struct dlsi_tcp_call { /* of a rank */
+    dls_addr to;               /* size 0: not called */
+    uint64_t again;
+    bool under_way;
+} dlsi_tcp_call;
+struct dls_tcp {
+    dls_link link; /* first */
+    dls_peer *peer;
+    dls_links *links; /* its own, for dls_tcp_poll */
+    void *links_mem;
+    dlsi_tcp_call *call;
+    dlsi_tcp_conn *conn;
+    int32_t size, conns, record_bytes;
+    bool plain;
+    uint64_t deaf; /* accepts nothing until then */
+    int listener;
+};
+
+DLSI_FN int32_t dlsi_tcp_ranks(const dls_tcp_desc *d) {
+    return d->peers != NULL ? dlsi_max_i32(d->size, 1) : d->peer->desc.devices_max;
+}
+DLSI_FN dls_links_desc dlsi_tcp_set(const dls_tcp_desc *d) {
+    dls_links_desc set;
+    DLSI_ZERO(set);
+    set.peer = d->peer;
+    set.fds_max = dlsi_tcp_ranks(d) + 5;
+    return set;
+}
 DLSI_FN dls_tcp *dlsi_tcp_layout(dlsi_layout *l, const dls_tcp_desc *d) {
-    const size_t size = (size_t)dlsi_max_i32(d->size, 1), conns = size + 4;
+    const size_t size = (size_t)dlsi_tcp_ranks(d), conns = size + 4;
     const int32_t record = dlsi_or(d->record_bytes, size <= 32 ? 65535 : 16384);
     const size_t mem = DLS_PORT_BYTES(DLS_PORT_STREAM, record);
+    const dls_links_desc links = dlsi_tcp_set(d);
     dls_tcp *t = (dls_tcp *)dlsi_layout_take(l, sizeof *t);
-    uint32_t *address = (uint32_t *)dlsi_layout_take(l, size * sizeof *address);
-    uint16_t *port = (uint16_t *)dlsi_layout_take(l, size * sizeof *port);
+    dlsi_tcp_call *call = (dlsi_tcp_call *)dlsi_layout_take(l, size * sizeof *call);
     dlsi_tcp_conn *conn = (dlsi_tcp_conn *)dlsi_layout_take(l, conns * sizeof *conn);
-    struct pollfd *polled = (struct pollfd *)dlsi_layout_take(l, (conns + 2) * sizeof *polled);
     unsigned char *buffers = (unsigned char *)dlsi_layout_take(l, dlsi_mul(conns, mem));
+    void *links_mem;
     size_t i;
+    links_mem = dlsi_layout_take(l, dls_links_size(&links));
     if (t == NULL) return NULL;
     memset(t, 0, sizeof *t);
+    memset(call, 0, size * sizeof *call);
     t->peer = d->peer;
-    t->rank = d->rank;
-    t->size = d->size;
+    t->links_mem = links_mem;
+    t->call = call;
+    t->conn = conn;
+    t->size = (int32_t)size;
     t->conns = (int32_t)conns;
     t->record_bytes = record;
     t->plain = d->allow_plaintext;
-    t->address = address;
-    t->port = port;
-    t->conn = conn;
-    t->polled = polled;
-    t->listener = t->wake[0] = t->wake[1] = -1;
+    t->listener = -1;
     for (i = 0; i < conns; i++) {
         conn[i].fd = -1;
         conn[i].port = conn[i].rank = -1;
-        conn[i].again = 0;
+        conn[i].since = 0;
         conn[i].mem = buffers + i * mem;
     }
     return t;
@@ -19804,129 +20959,85 @@ DLS_API size_t dls_tcp_size(const dls_tcp_desc *desc) {
     (void)dlsi_tcp_layout(&l, desc);
     return dlsi_layout_total(&l);
 }
-/* "a.b.c.d:port" or "localhost:port" up to a comma or the end; moves *text behind it. */
-DLSI_FN bool dlsi_tcp_address(const char **text, uint32_t *address, uint16_t *port) {
-    const char *s = *text;
-    uint32_t parts[4] = {127, 0, 0, 1}, value = 0;
-    int32_t i, digits;
-    if (strncmp(s, "localhost:", 10) == 0) {
-        s += 9;
-    } else {
-        for (i = 0; i < 4; i++) {
-            for (digits = 0, value = 0; *s >= '0' && *s <= '9' && digits < 4; s++, digits++)
-                value = value * 10 + (uint32_t)(*s - '0');
-            if (digits == 0 || value > 255 || (i < 3 && *s++ != '.')) return false;
-            parts[i] = value;
-        }
-    }
-    if (*s++ != ':') return false;
-    for (digits = 0, value = 0; *s >= '0' && *s <= '9' && digits < 6; s++, digits++)
-        value = value * 10 + (uint32_t)(*s - '0');
-    if (digits == 0 || value < 1 || value > 65535 || (*s != ',' && *s != '\0')) return false;
-    *address = parts[0] << 24 | parts[1] << 16 | parts[2] << 8 | parts[3];
-    *port = (uint16_t)value;
-    *text = *s == ',' ? s + 1 : s;
-    return true;
-}
-DLSI_FN dls_status dlsi_tcp_addresses(dls_tcp *t, const char *peers, dls_error *error) {
-    const char *s = peers;
+/* One address per rank: those of lower ranks are called, the own one is listened on. */
+DLSI_FN dls_status dlsi_tcp_peers(dls_tcp *t, const dls_tcp_desc *d, dls_addr *mine,
+                                  dls_error *error) {
+    const char *s = d->peers;
     int32_t i;
     for (i = 0; i < t->size; i++) {
-        if (!dlsi_tcp_address(&s, &t->address[i], &t->port[i]))
+        dls_addr a;
+        if (!dlsi_addr_take(&s, ',', &a) || dlsi_addr_port(&a) == 0)
             return dlsi_fail(
                 error, DLS_E_ARG,
                 DLSI_MSG(
                     "address {0} of '{s}' is not like 127.0.0.1:7000; want {1}, parted by commas"),
-                peers, i, t->size, 0);
-        if (t->address[i] >> 24 != 127 && t->peer->desc.psk == NULL && !t->plain)
+                d->peers, i, t->size, 0);
+        if (!dlsi_addr_loopback(&a) && t->peer->desc.psk == NULL && !t->plain)
             return dlsi_fail(error, DLS_E_REFUSED,
                              DLSI_MSG("address {0} of '{s}' is not loopback (127.x.x.x): give keys "
                                       "to encrypt, or allow plaintext by name"),
-                             peers, i, 0, 0);
+                             d->peers, i, 0, 0);
+        if (i < d->rank) t->call[i].to = a;
+        if (i == d->rank) *mine = a;
+        s += *s == ',' ? 1 : 0;
     }
     return *s == '\0' ? DLS_OK
                       : dlsi_fail(error, DLS_E_ARG, DLSI_MSG("'{s}' has more than {0} addresses"),
-                                  peers, t->size, 0, 0);
+                                  d->peers, t->size, 0, 0);
 }
-DLSI_FN void dlsi_tcp_nonblocking(int fd) {
-    const int one = 1;
-    (void)fcntl(fd, F_SETFL, fcntl(fd, F_GETFL, 0) | O_NONBLOCK);
-    (void)fcntl(fd, F_SETFD, FD_CLOEXEC);
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-}
-DLSI_FN void dlsi_tcp_sockaddr(const dls_tcp *t, int32_t rank, struct sockaddr_in *a) {
-    memset(a, 0, sizeof *a);
-    a->sin_family = AF_INET;
-    a->sin_addr.s_addr = htonl(t->address[rank]);
-    a->sin_port = htons(t->port[rank]);
-}
-DLS_API dls_status dls_tcp_init(dls_tcp **tcp, const dls_tcp_desc *desc, void *mem, size_t bytes,
+DLSI_FN dls_status dlsi_tcp_own(dls_tcp *t, const dls_tcp_desc *d, dls_addr *mine,
                                 dls_error *error) {
-    dlsi_layout l = dlsi_layout_at(mem);
+    if (dls_addr_read(mine, d->listen) != DLS_OK)
+        return dlsi_fail(error, DLS_E_ARG, DLSI_MSG("'{s}' is not like 0.0.0.0:7000"), d->listen, 0,
+                         0, 0);
+    if (dlsi_addr_loopback(mine) || t->peer->desc.psk != NULL || t->plain) return DLS_OK;
+    return dlsi_fail(error, DLS_E_REFUSED,
+                     DLSI_MSG("'{s}' is not loopback (127.x.x.x): give keys to encrypt, or allow "
+                              "plaintext by name"),
+                     d->listen, 0, 0, 0);
+}
+DLSI_FN dls_status dlsi_tcp_listen(dls_tcp *t, const dls_addr *at, const char *text,
+                                   dls_error *error) {
     const int one = 1;
-    struct sockaddr_in a;
-    dls_tcp *t;
-    int32_t i;
-    dls_status st;
-    *tcp = NULL;
-    dlsi_error_clear(error);
-    if (desc->size < 1 || desc->rank < 0 || desc->rank >= desc->size || desc->peers == NULL)
-        return dlsi_fail(error, DLS_E_ARG, DLSI_MSG("rank {0} of {1} peers, or no addresses"), NULL,
-                         desc->rank, desc->size, 0);
-    if (mem == NULL || bytes < dls_tcp_size(desc))
-        return dlsi_fail(error, DLS_E_MEMORY, DLSI_MSG("too little memory for the driver"), NULL, 0,
-                         0, 0);
-    t = dlsi_tcp_layout(&l, desc);
-    st = dlsi_tcp_addresses(t, desc->peers, error);
-    if (st != DLS_OK) return st;
-    if (pipe(t->wake) != 0)
-        return dlsi_fail(error, DLS_E_IO, DLSI_MSG("cannot make a pipe (errno {0})"), NULL, errno,
-                         0, 0);
-    (void)fcntl(t->wake[0], F_SETFL, O_NONBLOCK);
-    (void)fcntl(t->wake[1], F_SETFL, O_NONBLOCK);
-    t->listener = socket(AF_INET, SOCK_STREAM, 0);
-    dlsi_tcp_sockaddr(t, t->rank, &a);
+    dlsi_sockaddr os;
+    const socklen_t n = dlsi_addr_os(at, false, &os);
+    t->listener = socket(os.any.sa_family, SOCK_STREAM, 0);
     if (t->listener >= 0) (void)setsockopt(t->listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-    if (t->listener < 0 || bind(t->listener, (struct sockaddr *)&a, sizeof a) != 0 ||
-        listen(t->listener, 16) != 0) {
-        st = dlsi_fail(
+    if (t->listener < 0 || bind(t->listener, &os.any, n) != 0 || listen(t->listener, 16) != 0)
+        return dlsi_fail(
             error, DLS_E_IO,
             DLSI_MSG(
                 "cannot listen on port {0} of '{s}' (errno {1}); is another program using it?"),
-            desc->peers, t->port[t->rank], errno, 0);
-        dls_tcp_close(t);
-        return st;
-    }
-    dlsi_tcp_nonblocking(t->listener);
-    for (i = 0; i < t->rank; i++) t->conn[i].rank = i; /* whom we call; the rest call us */
-    *tcp = t;
+            text, (int32_t)dlsi_addr_port(at), errno, 0);
+    dlsi_fd_prepare(t->listener);
     return DLS_OK;
 }
 DLSI_FN void dlsi_tcp_drop(dls_tcp *t, dlsi_tcp_conn *c, uint64_t now) {
     if (c->port >= 0) dls_peer_port_close(t->peer, c->port, now);
     if (c->fd >= 0) (void)close(c->fd);
+    if (c->fd >= 0 && c->rank >= 0) {
+        t->call[c->rank].under_way = false;
+        t->call[c->rank].again = now + 100000;
+    }
     c->fd = -1;
-    c->port = -1;
-    c->again = now + 100000;
+    c->port = c->rank = -1;
 }
-DLS_API void dls_tcp_close(dls_tcp *tcp) {
-    const uint64_t now = dls_now_us();
+DLSI_FN void dlsi_tcp_close(dls_link *link, uint64_t now) {
+    dls_tcp *t = (dls_tcp *)link;
     int32_t i;
-    if (tcp == NULL) return;
-    for (i = 0; i < tcp->conns; i++) dlsi_tcp_drop(tcp, &tcp->conn[i], now);
-    if (tcp->listener >= 0) (void)close(tcp->listener);
-    for (i = 0; i < 2; i++)
-        if (tcp->wake[i] >= 0) (void)close(tcp->wake[i]);
-    tcp->listener = tcp->wake[0] = tcp->wake[1] = -1;
-}
-DLS_API void dls_tcp_wake(dls_tcp *tcp) {
-    const char byte = 1;
-    if (write(tcp->wake[1], &byte, 1) < 0) return; /* full: it is awake already */
+    for (i = 0; i < t->conns; i++) dlsi_tcp_drop(t, &t->conn[i], now);
+    if (t->listener >= 0) (void)close(t->listener);
+    t->listener = -1;
+    if (t->links == NULL) return;
+    dls_links_remove(t->links, &t->link);
+    dls_links_close(t->links);
+    t->links = NULL;
 }
 /* The engine learns of a connection. False: it wants none. Who may be plain was settled when the
    addresses were read. */
 DLSI_FN bool dlsi_tcp_open(dls_tcp *t, dlsi_tcp_conn *c, uint64_t now) {
     dls_port_desc d;
+    if (c->rank >= 0 && dls_peer_is_up(t->peer, c->rank)) return false; /* by another link */
     DLSI_ZERO(d);
     d.kind = DLS_PORT_STREAM;
     d.mtu = t->record_bytes;
@@ -19938,35 +21049,70 @@ DLSI_FN bool dlsi_tcp_open(dls_tcp *t, dlsi_tcp_conn *c, uint64_t now) {
     c->port = dls_peer_port_open(t->peer, &d, now);
     return c->port >= 0;
 }
-/* Calls peers that are neither connected nor being called. */
-DLSI_FN void dlsi_tcp_call(dls_tcp *t, uint64_t now) {
-    struct sockaddr_in a;
+DLSI_FN dlsi_tcp_conn *dlsi_tcp_take(dls_tcp *t, int fd, int32_t rank, uint64_t now) {
+    const int one = 1;
     int32_t i;
-    for (i = 0; i < t->rank; i++) {
-        dlsi_tcp_conn *c = &t->conn[i];
-        if (c->fd >= 0 || now < c->again || dls_peer_is_up(t->peer, c->rank)) continue;
-        c->fd = socket(AF_INET, SOCK_STREAM, 0);
-        if (c->fd < 0) continue;
-        dlsi_tcp_nonblocking(c->fd);
-        dlsi_tcp_sockaddr(t, c->rank, &a);
-        if (connect(c->fd, (struct sockaddr *)&a, sizeof a) != 0 && errno != EINPROGRESS)
-            dlsi_tcp_drop(t, c, now);
-    }
+    for (i = 0; i < t->conns && t->conn[i].fd >= 0; i++) {}
+    if (i == t->conns) return NULL;
+    dlsi_fd_prepare(fd);
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    t->conn[i].fd = fd;
+    t->conn[i].rank = rank;
+    t->conn[i].since = now;
+    return &t->conn[i];
 }
-DLSI_FN void dlsi_tcp_accept(dls_tcp *t, uint64_t now) {
+/* Calls peers that are neither connected nor being called. */
+DLSI_FN void dlsi_tcp_call_all(dls_tcp *t, uint64_t now, uint64_t *until) {
+    dlsi_sockaddr os;
     int32_t i;
-    for (;;) {
-        const int fd = accept(t->listener, NULL, NULL);
-        if (fd < 0) return;
-        for (i = t->rank; i < t->conns && t->conn[i].fd >= 0; i++) {}
-        if (i == t->conns) {
-            (void)close(fd);
+    for (i = 0; i < t->size && i < dls_peer_count(t->peer); i++) {
+        dlsi_tcp_call *k = &t->call[i];
+        dlsi_tcp_conn *c = NULL;
+        socklen_t n;
+        int fd;
+        if (k->to.size == 0 || k->under_way || t->peer->leaving) continue;
+        *until =
+            dlsi_min_u64(*until, k->again > now ? k->again : now + 100000); /* look again soon */
+        if (now < k->again || dls_peer_is_up(t->peer, i)) continue;
+        n = dlsi_addr_os(&k->to, false, &os);
+        fd = socket(os.any.sa_family, SOCK_STREAM, 0);
+        if (fd >= 0) c = dlsi_tcp_take(t, fd, i, now);
+        k->again = now + 100000;
+        if (c == NULL) {
+            if (fd >= 0) (void)close(fd);
             continue;
         }
-        dlsi_tcp_nonblocking(fd);
-        t->conn[i].fd = fd;
-        t->conn[i].rank = -1;
-        if (!dlsi_tcp_open(t, &t->conn[i], now)) dlsi_tcp_drop(t, &t->conn[i], now);
+        k->under_way = true;
+        if (connect(c->fd, &os.any, n) != 0 && errno != EINPROGRESS) dlsi_tcp_drop(t, c, now);
+    }
+}
+/* When strangers hold all places, the one that has said nothing for longest goes. */
+DLSI_FN void dlsi_tcp_evict(dls_tcp *t, uint64_t now) {
+    dlsi_tcp_conn *oldest = NULL;
+    int32_t i;
+    for (i = 0; i < t->conns; i++) {
+        dlsi_tcp_conn *c = &t->conn[i];
+        if (c->fd < 0) return;
+        if (c->port < 0 || c->rank >= 0 || t->peer->port[c->port].ses >= 0) continue;
+        if (oldest == NULL || c->since < oldest->since) oldest = c;
+    }
+    if (oldest != NULL) dlsi_tcp_drop(t, oldest, now);
+}
+DLSI_FN void dlsi_tcp_accept(dls_tcp *t, uint64_t now) {
+    for (;;) {
+        const int fd = accept(t->listener, NULL, NULL);
+        dlsi_tcp_conn *c;
+        if (fd < 0) {
+            if (!dlsi_fd_later())
+                t->deaf = now + 100000; /* out of descriptors: not at once again */
+            return;
+        }
+        dlsi_tcp_evict(t, now);
+        c = dlsi_tcp_take(t, fd, -1, now);
+        if (c == NULL)
+            (void)close(fd);
+        else if (!dlsi_tcp_open(t, c, now))
+            dlsi_tcp_drop(t, c, now);
     }
 }
 /* Reads what there is, up to a limit that lets others have their turn. */
@@ -19979,7 +21125,7 @@ DLSI_FN bool dlsi_tcp_read(dls_tcp *t, dlsi_tcp_conn *c, uint64_t now) {
         if (size == 0) return true;
         n = recv(c->fd, to, size, 0);
         if (n == 0) return false;
-        if (n < 0) return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR;
+        if (n < 0) return dlsi_fd_later();
         if (dls_peer_rx_done(t->peer, c->port, (size_t)n, now) != DLS_OK) return false;
     }
     return true;
@@ -19992,88 +21138,1561 @@ DLSI_FN bool dlsi_tcp_write(dls_tcp *t, dlsi_tcp_conn *c, uint64_t now) {
         ssize_t n;
         if (size == 0) return true;
         n = send(c->fd, from, size, MSG_NOSIGNAL);
-        if (n < 0) return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR;
+        if (n < 0) return dlsi_fd_later();
         dls_peer_tx_done(t->peer, c->port, (size_t)n, now);
     }
     return true;
 }
-/* What to wait for on a connection. */
-DLSI_FN short dlsi_tcp_interest(dls_tcp *t, const dlsi_tcp_conn *c, uint64_t now) {
-    size_t in = 0, out = 0;
-    if (c->port < 0) return POLLOUT; /* connecting */
-    (void)dls_peer_rx_span(t->peer, c->port, &in);
-    (void)dls_peer_tx_span(t->peer, c->port, &out, now);
-    return (short)((in > 0 ? POLLIN : 0) | (out > 0 ? POLLOUT : 0));
-}
-DLSI_FN void dlsi_tcp_serve(dls_tcp *t, dlsi_tcp_conn *c, short events, uint64_t now) {
+DLSI_FN void dlsi_tcp_serve_conn(dls_tcp *t, dlsi_tcp_conn *c, uint8_t got, uint64_t now) {
     bool good = true;
     if (c->port < 0) {
         int problem = 0;
         socklen_t length = sizeof problem;
-        if ((events & (POLLOUT | POLLERR | POLLHUP)) == 0) return;
-        if (getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &problem, &length) != 0 || problem != 0) {
-            dlsi_tcp_drop(t, c, now);
-            return;
-        }
-        if (!dlsi_tcp_open(t, c, now)) {
+        if (got == 0) return;
+        if (getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &problem, &length) != 0 || problem != 0 ||
+            !dlsi_tcp_open(t, c, now)) {
             dlsi_tcp_drop(t, c, now);
             return;
         }
     }
-    if ((events & (POLLIN | POLLHUP | POLLERR)) != 0) good = dlsi_tcp_read(t, c, now);
-    if (good) good = dlsi_tcp_write(t, c, now);
+    if ((got & DLS_FD_READ) != 0) good = dlsi_tcp_read(t, c, now);
+    if (good) good = dlsi_tcp_write(t, c, now); /* tried always: ops may have come */
     if (!good || dls_peer_port_done(t->peer, c->port)) dlsi_tcp_drop(t, c, now);
+}
+/* The connections that are open, in order, then the listener. */
+DLSI_FN int32_t dlsi_tcp_wait(dls_link *link, dls_fd *fd, uint64_t now, uint64_t *until) {
+    dls_tcp *t = (dls_tcp *)link;
+    int32_t i, n = 0;
+    dlsi_tcp_call_all(t, now, until);
+    for (i = 0; i < t->conns; i++) {
+        const dlsi_tcp_conn *c = &t->conn[i];
+        size_t in = 0, out = 0;
+        if (c->fd < 0) continue;
+        if (c->port >= 0) {
+            (void)dls_peer_rx_span(t->peer, c->port, &in);
+            (void)dls_peer_tx_span(t->peer, c->port, &out, now);
+        }
+        fd[n].fd = c->fd;
+        fd[n++].want =
+            (uint8_t)((in > 0 ? DLS_FD_READ : 0u) | (out > 0 || c->port < 0 ? DLS_FD_WRITE : 0u));
+    }
+    if (t->listener < 0) return n;
+    fd[n].fd = t->listener;
+    fd[n++].want = now >= t->deaf ? DLS_FD_READ : 0;
+    if (now < t->deaf) *until = dlsi_min_u64(*until, t->deaf);
+    return n;
+}
+DLSI_FN void dlsi_tcp_serve(dls_link *link, const dls_fd *fd, int32_t fds, uint64_t now) {
+    dls_tcp *t = (dls_tcp *)link;
+    int32_t i, k = 0;
+    for (i = 0; i < t->conns; i++)
+        if (t->conn[i].fd >= 0) {
+            dlsi_tcp_serve_conn(t, &t->conn[i], k < fds ? fd[k].got : 0, now);
+            k++;
+        }
+    if (t->listener >= 0 && fds > 0 && fd[fds - 1].got != 0) dlsi_tcp_accept(t, now);
+}
+DLS_API dls_status dls_tcp_init(dls_tcp **tcp, const dls_tcp_desc *desc, void *mem, size_t bytes,
+                                dls_error *error) {
+    dlsi_layout l = dlsi_layout_at(mem);
+    const dls_links_desc set = dlsi_tcp_set(desc);
+    dls_addr mine;
+    dls_tcp *t;
+    dls_status st;
+    *tcp = NULL;
+    dlsi_error_clear(error);
+    if (desc->peers != NULL ? desc->size < 1 || desc->rank < 0 || desc->rank >= desc->size
+                            : desc->listen == NULL && desc->size > 0)
+        return dlsi_fail(error, DLS_E_ARG, DLSI_MSG("rank {0} of {1} peers, or no addresses"), NULL,
+                         desc->rank, desc->size, 0);
+    if (mem == NULL || bytes < dls_tcp_size(desc))
+        return dlsi_fail(error, DLS_E_MEMORY, DLSI_MSG("too little memory for the driver"), NULL, 0,
+                         0, 0);
+    t = dlsi_tcp_layout(&l, desc);
+    t->link.wait = dlsi_tcp_wait;
+    t->link.serve = dlsi_tcp_serve;
+    t->link.close = dlsi_tcp_close;
+    t->link.fds_max = t->conns + 1;
+    memset(&mine, 0, sizeof mine);
+    st = dls_links_init(&t->links, &set, t->links_mem, dls_links_size(&set), error);
+    if (st == DLS_OK) (void)dls_links_add(t->links, &t->link);
+    if (st == DLS_OK && desc->peers != NULL)
+        st = dlsi_tcp_peers(t, desc, &mine, error);
+    else if (st == DLS_OK && desc->listen != NULL)
+        st = dlsi_tcp_own(t, desc, &mine, error);
+    if (st == DLS_OK && mine.size > 0)
+        st = dlsi_tcp_listen(t, &mine, desc->peers != NULL ? desc->peers : desc->listen, error);
+    if (st != DLS_OK) {
+        dlsi_tcp_close(&t->link, 0);
+        return st;
+    }
+    *tcp = t;
+    return DLS_OK;
+}
+DLS_API dls_status dls_tcp_connect(dls_tcp *tcp, const char *list, dls_error *error) {
+    dls_status st = DLS_OK;
+    dlsi_error_clear(error);
+    while (*list != '\0' && st == DLS_OK) {
+        dls_addr a;
+        int32_t rank = -1;
+        st = dlsi_addr_next(tcp->peer, &list, tcp->plain, &rank, &a, error);
+        if (st == DLS_OK && rank < tcp->size) tcp->call[rank].to = a;
+    }
+    return st;
+}
+DLSI_FN int32_t dlsi_fd_port(int fd) {
+    dlsi_sockaddr os;
+    socklen_t length = sizeof os;
+    dls_addr a;
+    if (fd < 0 || getsockname(fd, &os.any, &length) != 0) return 0;
+    dlsi_addr_from(&a, &os);
+    return (int32_t)dlsi_addr_port(&a);
+}
+DLS_API int32_t dls_tcp_port(const dls_tcp *tcp) { return dlsi_fd_port(tcp->listener); }
+DLS_API dls_link *dls_tcp_link(dls_tcp *tcp) {
+    dls_links_remove(tcp->links, &tcp->link);
+    return &tcp->link;
 }
 DLS_API void dls_tcp_poll(dls_tcp *tcp, uint64_t timeout_us, void (*lock)(void *),
                           void (*unlock)(void *), void *user) {
-    uint64_t now = dls_now_us(), deadline;
-    int32_t i, wait_ms;
-    char drain[64];
-    if (lock != NULL) lock(user);
-    dls_peer_tick(tcp->peer, now);
-    dlsi_tcp_call(tcp, now);
-    deadline = dls_peer_deadline(tcp->peer);
-    if (deadline > now && deadline - now < timeout_us) timeout_us = deadline - now;
-    if (deadline <= now) timeout_us = 0;
-    for (i = 0; i < tcp->conns; i++) {
-        const dlsi_tcp_conn *c = &tcp->conn[i];
-        tcp->polled[i].fd = c->fd;
-        tcp->polled[i].events = c->fd >= 0 ? dlsi_tcp_interest(tcp, c, now) : 0;
-        tcp->polled[i].revents = 0;
-        if (i < tcp->rank && c->fd < 0 && timeout_us > 100000)
-            timeout_us = 100000; /* call again soon */
-    }
-    tcp->polled[tcp->conns].fd = tcp->listener;
-    tcp->polled[tcp->conns + 1].fd = tcp->wake[0];
-    tcp->polled[tcp->conns].events = tcp->polled[tcp->conns + 1].events = POLLIN;
-    if (unlock != NULL) unlock(user);
-    wait_ms = timeout_us > 1000000 ? 1000 : (int32_t)((timeout_us + 999) / 1000);
-    if (poll(tcp->polled, (nfds_t)(tcp->conns + 2), wait_ms) < 0) return;
-    if ((tcp->polled[tcp->conns + 1].revents & POLLIN) != 0)
-        while (read(tcp->wake[0], drain, sizeof drain) > 0) {}
-    if (lock != NULL) lock(user);
-    now = dls_now_us();
-    for (i = 0; i < tcp->conns;
-         i++) /* writes are tried always: ops may have come while we waited */
-        if (tcp->conn[i].fd >= 0 && tcp->conn[i].fd == tcp->polled[i].fd)
-            dlsi_tcp_serve(tcp, &tcp->conn[i], tcp->polled[i].revents, now);
-    if ((tcp->polled[tcp->conns].revents & POLLIN) != 0) dlsi_tcp_accept(tcp, now);
-    if (unlock != NULL) unlock(user);
+    dls_links_poll(tcp->links, timeout_us, lock, unlock, user);
+}
+DLS_API void dls_tcp_wake(dls_tcp *tcp) { dls_links_wake(tcp->links); }
+DLS_API void dls_tcp_close(dls_tcp *tcp) {
+    if (tcp != NULL) dlsi_tcp_close(&tcp->link, dls_now_us());
 }
 DLS_API int32_t dls_tcp_free_port(void) {
-    struct sockaddr_in a;
-    socklen_t length = sizeof a;
+    dls_addr a;
+    dlsi_sockaddr os;
+    socklen_t n;
     int32_t port = 0;
     const int fd = socket(AF_INET, SOCK_STREAM, 0);
     if (fd < 0) return 0;
-    memset(&a, 0, sizeof a);
-    a.sin_family = AF_INET;
-    a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    if (bind(fd, (struct sockaddr *)&a, sizeof a) == 0 &&
-        getsockname(fd, (struct sockaddr *)&a, &length) == 0)
-        port = ntohs(a.sin_port);
+    (void)dls_addr_read(&a, "127.0.0.1:0");
+    n = dlsi_addr_os(&a, false, &os);
+    if (bind(fd, &os.any, n) == 0) port = dlsi_fd_port(fd);
     (void)close(fd);
     return port;
+}
+
+/* ---- UDP ---- */
+
+#define DLSI_UDP_MTU 1232
+#define DLSI_UDP_BATCH 64 /* packets each way before others have their turn */
+
+struct dls_udp {
+    dls_link link; /* first */
+    dls_peer *peer;
+    unsigned char *in, *out;
+    dls_addr to;
+    size_t pending; /* bytes in out that wait for room */
+    uint64_t again; /* the device's queue was full: not before */
+    int32_t port, mtu;
+    int fd;
+    bool v6, plain;
+};
+
+DLSI_FN dls_udp *dlsi_udp_layout(dlsi_layout *l, const dls_udp_desc *d) {
+    const int32_t mtu = dlsi_or(d->mtu, DLSI_UDP_MTU);
+    dls_udp *u = (dls_udp *)dlsi_layout_take(l, sizeof *u);
+    unsigned char *in = (unsigned char *)dlsi_layout_take(l, (size_t)mtu + 1);
+    unsigned char *out = (unsigned char *)dlsi_layout_take(l, (size_t)mtu);
+    if (u == NULL) return NULL;
+    memset(u, 0, sizeof *u);
+    u->peer = d->peer;
+    u->in = in;
+    u->out = out;
+    u->mtu = mtu;
+    u->plain = d->allow_plaintext;
+    u->port = u->fd = -1;
+    return u;
+}
+DLS_API size_t dls_udp_size(const dls_udp_desc *desc) {
+    dlsi_layout l = dlsi_layout_at(NULL);
+    if (desc->mtu < 0 || desc->mtu > 65507) return 0;
+    (void)dlsi_udp_layout(&l, desc);
+    return dlsi_layout_total(&l);
+}
+DLSI_FN void dlsi_udp_close(dls_link *link, uint64_t now) {
+    dls_udp *u = (dls_udp *)link;
+    if (u->port >= 0) dls_peer_port_close(u->peer, u->port, now);
+    if (u->fd >= 0) (void)close(u->fd);
+    u->port = u->fd = -1;
+}
+/* The packet that goes next, drawn from the engine when there is none. */
+DLSI_FN bool dlsi_udp_next(dls_udp *u, uint64_t now) {
+    if (u->pending == 0) u->pending = dls_peer_tx_packet(u->peer, u->port, &u->to, u->out, now);
+    return u->pending > 0;
+}
+DLSI_FN int32_t dlsi_udp_wait(dls_link *link, dls_fd *fd, uint64_t now, uint64_t *until) {
+    dls_udp *u = (dls_udp *)link;
+    const bool more = dlsi_udp_next(u, now), paused = now < u->again && u->again - now < 1000000u;
+    if (u->fd < 0) return 0;
+    if (paused) *until = dlsi_min_u64(*until, u->again);
+    fd->fd = u->fd;
+    fd->want = (uint8_t)(DLS_FD_READ | (more && !paused ? DLS_FD_WRITE : 0u));
+    return 1;
+}
+DLSI_FN void dlsi_udp_read(dls_udp *u, uint64_t now) {
+    int32_t turn;
+    for (turn = 0; turn < DLSI_UDP_BATCH; turn++) {
+        dlsi_sockaddr os;
+        socklen_t length = sizeof os;
+        dls_addr from;
+        const ssize_t n = recvfrom(u->fd, u->in, (size_t)u->mtu + 1, 0, &os.any, &length);
+        if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return;
+        if (n <= 0 || n > u->mtu) continue; /* an ICMP answer to a send, or overlong */
+        dlsi_addr_from(&from, &os);
+        if (u->peer->desc.psk == NULL && !u->plain && !dlsi_addr_loopback(&from)) continue;
+        dls_peer_rx_packet(u->peer, u->port, &from, u->in, (size_t)n, now);
+    }
+}
+DLSI_FN void dlsi_udp_write(dls_udp *u, uint64_t now) {
+    int32_t turn;
+    for (turn = 0; turn < DLSI_UDP_BATCH && dlsi_udp_next(u, now); turn++) {
+        dlsi_sockaddr os;
+        const socklen_t length = dlsi_addr_os(&u->to, u->v6, &os);
+        if (sendto(u->fd, u->out, u->pending, MSG_NOSIGNAL, &os.any, length) < 0) {
+            if (errno == EAGAIN || errno == EWOULDBLOCK) return;
+            if (errno == EINTR) continue;
+            if (errno == ENOBUFS || errno == ENOMEM) {
+                u->again = now + 1000;
+                return;
+            }
+        } /* any other error: this packet is lost, as packets may be */
+        u->pending = 0;
+    }
+}
+DLSI_FN void dlsi_udp_serve(dls_link *link, const dls_fd *fd, int32_t fds, uint64_t now) {
+    dls_udp *u = (dls_udp *)link;
+    if (u->fd < 0) return;
+    if (fds > 0 && (fd->got & DLS_FD_READ) != 0) dlsi_udp_read(u, now);
+    if (now >= u->again || u->again - now > 1000000u) dlsi_udp_write(u, now);
+}
+/* The address of the desc; without one every address, or loopback when there are no keys. */
+DLSI_FN dls_status dlsi_udp_where(const dls_udp *u, const dls_udp_desc *d, dls_addr *at,
+                                  dls_error *error) {
+    const bool open = u->peer->desc.psk != NULL || u->plain;
+    if (d->udp_port < 0 || d->udp_port > 65535 || u->mtu < 64)
+        return dlsi_fail(error, DLS_E_ARG, DLSI_MSG("udp_port is {0}, mtu {1}"), NULL, d->udp_port,
+                         u->mtu, 0);
+    if (d->bind == NULL) {
+        (void)dls_addr_read(at, open ? "[::]:0" : "127.0.0.1:0");
+        *at = dlsi_find_place(at, (uint32_t)d->udp_port);
+        return DLS_OK;
+    }
+    if (dls_addr_read(at, d->bind) != DLS_OK)
+        return dlsi_fail(error, DLS_E_ARG, DLSI_MSG("'{s}' is not like 0.0.0.0:7000"), d->bind, 0,
+                         0, 0);
+    if (!open && !dlsi_addr_loopback(at))
+        return dlsi_fail(error, DLS_E_REFUSED,
+                         DLSI_MSG("'{s}' is not loopback (127.x.x.x): give keys to encrypt, or "
+                                  "allow plaintext by name"),
+                         d->bind, 0, 0, 0);
+    return DLS_OK;
+}
+/* Binds; an address for all, where there is no IPv6, becomes that of IPv4. */
+DLSI_FN bool dlsi_udp_bind(dls_udp *u, dls_addr *at, bool all) {
+    const int size = 1 << 20, off = 0;
+    dlsi_sockaddr os;
+    for (;;) {
+        const socklen_t n = dlsi_addr_os(at, false, &os);
+        u->v6 = at->size != 6;
+        u->fd = socket(os.any.sa_family, SOCK_DGRAM, 0);
+        if (u->fd >= 0 && u->v6)
+            (void)setsockopt(u->fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
+        if (u->fd >= 0 && bind(u->fd, &os.any, n) == 0) break;
+        if (!all || !u->v6 || (u->fd >= 0 && errno == EADDRINUSE)) return false;
+        if (u->fd >= 0) (void)close(u->fd);
+        u->fd = -1;
+        at->size = 6;
+        at->bytes[4] = at->bytes[16];
+        at->bytes[5] = at->bytes[17];
+    }
+    dlsi_fd_prepare(u->fd);
+    (void)setsockopt(u->fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof size);
+    (void)setsockopt(u->fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
+    return true;
+}
+DLS_API dls_status dls_udp_init(dls_udp **udp, const dls_udp_desc *desc, void *mem, size_t bytes,
+                                dls_error *error) {
+    dlsi_layout l = dlsi_layout_at(mem);
+    dls_port_desc port;
+    dls_addr at;
+    dls_udp *u;
+    dls_status st;
+    *udp = NULL;
+    dlsi_error_clear(error);
+    if (mem == NULL || bytes < dls_udp_size(desc) || dls_udp_size(desc) == 0)
+        return dlsi_fail(error, DLS_E_MEMORY, DLSI_MSG("too little memory for the driver"), NULL, 0,
+                         0, 0);
+    u = dlsi_udp_layout(&l, desc);
+    u->link.wait = dlsi_udp_wait;
+    u->link.serve = dlsi_udp_serve;
+    u->link.close = dlsi_udp_close;
+    u->link.fds_max = 1;
+    st = dlsi_udp_where(u, desc, &at, error);
+    if (st == DLS_OK && !dlsi_udp_bind(u, &at, desc->bind == NULL))
+        st = dlsi_fail(error, DLS_E_IO,
+                       DLSI_MSG("cannot open UDP port {0} (errno {1}); is another program using "
+                                "it?"),
+                       NULL, (int32_t)dlsi_addr_port(&at), errno, 0);
+    if (st == DLS_OK) {
+        DLSI_ZERO(port);
+        port.kind = DLS_PORT_PACKET;
+        port.mtu = u->mtu;
+        port.plain = true; /* who may be plain was settled with the address */
+        u->port = dls_peer_port_open(u->peer, &port, dls_now_us());
+        if (u->port < 0)
+            st = dlsi_fail(error, DLS_E_LIMIT, DLSI_MSG("the engine has no port left (ports_max)"),
+                           NULL, 0, 0, 0);
+    }
+    if (st != DLS_OK) {
+        dlsi_udp_close(&u->link, 0);
+        return st;
+    }
+    *udp = u;
+    return DLS_OK;
+}
+DLS_API dls_status dls_udp_connect(dls_udp *udp, const char *list, dls_error *error) {
+    dls_status st = DLS_OK;
+    dlsi_error_clear(error);
+    while (*list != '\0' && st == DLS_OK) {
+        dls_addr a;
+        int32_t rank = -1;
+        st = dlsi_addr_next(udp->peer, &list, udp->plain, &rank, &a, error);
+        if (st == DLS_OK) dls_peer_call(udp->peer, rank, udp->port, &a, dls_now_us());
+    }
+    return st;
+}
+DLS_API int32_t dls_udp_port(const dls_udp *udp) { return dlsi_fd_port(udp->fd); }
+DLS_API dls_link *dls_udp_link(dls_udp *udp) { return &udp->link; }
+DLS_API void dls_udp_close(dls_udp *udp) {
+    if (udp != NULL) dlsi_udp_close(&udp->link, dls_now_us());
+}
+
+/* ---- Discovery over UDP ---- */
+
+#define DLSI_LAN_PORT 7399
+#define DLSI_LAN_GROUP "239.255.68.76"
+#if defined(SO_REUSEPORT) && !defined(__linux__) /* where several may await broadcasts by it */
+#define DLSI_LAN_SHARE SO_REUSEPORT
+#else
+#define DLSI_LAN_SHARE SO_REUSEADDR
+#endif
+
+struct dls_lan {
+    dls_link link; /* first */
+    dls_udp *udp;
+    dls_find *find;
+    dls_addr group; /* and port */
+    dls_addr bound; /* of udp: its announcements go out there only; all zero: everywhere */
+    bool no_multicast, no_broadcast;
+    int fd;
+};
+
+DLSI_FN dls_find_desc dlsi_lan_find(const dls_lan_desc *d) {
+    dls_find_desc f;
+    DLSI_ZERO(f);
+    f.peer = d->udp->peer;
+    f.port = d->udp->port;
+    f.udp_port = (uint32_t)dls_udp_port(d->udp);
+    return f;
+}
+DLS_API size_t dls_lan_size(const dls_lan_desc *desc) {
+    const dls_find_desc f = dlsi_lan_find(desc);
+    dlsi_layout l = dlsi_layout_at(NULL);
+    (void)dlsi_layout_take(&l, sizeof(dls_lan));
+    (void)dlsi_layout_take(&l, dls_find_size(&f));
+    return dlsi_layout_total(&l);
+}
+DLSI_FN void dlsi_lan_close(dls_link *link, uint64_t now) {
+    dls_lan *n = (dls_lan *)link;
+    (void)now;
+    if (n->fd >= 0) (void)close(n->fd);
+    n->fd = -1;
+}
+DLSI_FN bool dlsi_lan_send(dls_lan *n, const struct sockaddr_in *to, const void *packet) {
+    struct sockaddr_in a = *to;
+    const uint16_t port = (uint16_t)dlsi_addr_port(&n->group);
+    a.sin_port = htons(port);
+    return sendto(n->fd, packet, DLS_ANNOUNCE_BYTES, MSG_NOSIGNAL, (struct sockaddr *)&a,
+                  sizeof a) == DLS_ANNOUNCE_BYTES;
+}
+/* On one interface, by each way it has; returns how many worked. Joins the group there, too: it may
+   be new. */
+DLSI_FN int32_t dlsi_lan_interface(dls_lan *n, const struct ifaddrs *i, const void *packet) {
+    const struct sockaddr_in *own = (const struct sockaddr_in *)(const void *)i->ifa_addr;
+    struct sockaddr_in to;
+    struct ip_mreq join;
+    int32_t ways = 0;
+    if (n->bound.bytes[0] != 0 && memcmp(&own->sin_addr, n->bound.bytes, 4) != 0) return 0;
+    memset(&join, 0, sizeof join);
+    memcpy(&join.imr_multiaddr, n->group.bytes, 4);
+    join.imr_interface = own->sin_addr;
+    memset(&to, 0, sizeof to);
+    to.sin_family = AF_INET;
+    if (!n->no_multicast && (i->ifa_flags & IFF_MULTICAST) != 0) {
+        (void)setsockopt(n->fd, IPPROTO_IP, IP_ADD_MEMBERSHIP, &join, sizeof join);
+        to.sin_addr = join.imr_multiaddr;
+        if (setsockopt(n->fd, IPPROTO_IP, IP_MULTICAST_IF, &own->sin_addr, sizeof own->sin_addr) ==
+            0)
+            ways += dlsi_lan_send(n, &to, packet) ? 1 : 0;
+    }
+    if (n->no_broadcast) return ways;
+    if ((i->ifa_flags & IFF_LOOPBACK) != 0) {
+        to.sin_addr.s_addr = htonl(0x7FFFFFFFu);
+        (void)dlsi_lan_send(n, &to, packet); /* reaches this device alone: no way to others */
+    } else if ((i->ifa_flags & IFF_BROADCAST) != 0 && i->ifa_broadaddr != NULL) {
+        memcpy(&to, i->ifa_broadaddr, sizeof to);
+        ways += dlsi_lan_send(n, &to, packet) ? 1 : 0;
+    }
+    return ways;
+}
+DLSI_FN void dlsi_lan_announce(dls_lan *n, uint64_t now) {
+    unsigned char packet[DLS_ANNOUNCE_BYTES];
+    struct ifaddrs *all = NULL, *i;
+    int32_t ways = 0;
+    if (dls_find_write(n->find, packet, now) == 0) return;
+    if (getifaddrs(&all) != 0) return;
+    for (i = all; i != NULL; i = i->ifa_next)
+        if (i->ifa_addr != NULL && i->ifa_addr->sa_family == AF_INET &&
+            (i->ifa_flags & IFF_UP) != 0)
+            ways += dlsi_lan_interface(n, i, packet);
+    freeifaddrs(all);
+    n->find->ways = ways;
+}
+DLSI_FN int32_t dlsi_lan_wait(dls_link *link, dls_fd *fd, uint64_t now, uint64_t *until) {
+    dls_lan *n = (dls_lan *)link;
+    if (n->fd < 0) return 0;
+    dlsi_lan_announce(n, now);
+    *until = dlsi_min_u64(*until, dls_find_deadline(n->find));
+    fd->fd = n->fd;
+    fd->want = DLS_FD_READ;
+    return 1;
+}
+DLSI_FN void dlsi_lan_serve(dls_link *link, const dls_fd *fd, int32_t fds, uint64_t now) {
+    dls_lan *n = (dls_lan *)link;
+    int32_t turn;
+    if (n->fd < 0 || fds == 0 || fd->got == 0) return;
+    for (turn = 0; turn < DLSI_UDP_BATCH; turn++) {
+        unsigned char packet[DLS_ANNOUNCE_BYTES + 1];
+        dlsi_sockaddr os;
+        socklen_t length = sizeof os;
+        dls_addr from;
+        const ssize_t got = recvfrom(n->fd, packet, sizeof packet, 0, &os.any, &length);
+        if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return;
+        if (got <= 0) continue;
+        dlsi_addr_from(&from, &os);
+        (void)dls_find_read(n->find, &from, packet, (size_t)got, now);
+    }
+}
+/* A socket that stands on one address is reached there only. */
+DLSI_FN void dlsi_lan_bound(dls_lan *n) {
+    dlsi_sockaddr os;
+    socklen_t length = sizeof os;
+    dls_addr a;
+    if (getsockname(n->udp->fd, &os.any, &length) != 0) return;
+    dlsi_addr_from(&a, &os);
+    if (a.size == 6) n->bound = a;
+}
+/* All programs of a device await announcements on one port. */
+DLSI_FN bool dlsi_lan_bind(dls_lan *n) {
+    const int one = 1;
+    dls_addr any;
+    dlsi_sockaddr os;
+    socklen_t length;
+    memset(&any, 0, sizeof any);
+    any.size = 6;
+    any = dlsi_find_place(&any, dlsi_addr_port(&n->group));
+    length = dlsi_addr_os(&any, false, &os);
+    n->fd = socket(AF_INET, SOCK_DGRAM, 0);
+    if (n->fd < 0) return false;
+    (void)setsockopt(n->fd, SOL_SOCKET, DLSI_LAN_SHARE, &one, sizeof one);
+    if (setsockopt(n->fd, SOL_SOCKET, SO_BROADCAST, &one, sizeof one) != 0 ||
+        bind(n->fd, &os.any, length) != 0)
+        return false;
+    dlsi_fd_prepare(n->fd);
+    return true;
+}
+DLS_API dls_status dls_lan_init(dls_lan **lan, const dls_lan_desc *desc, void *mem, size_t bytes,
+                                dls_error *error) {
+    const dls_find_desc find = dlsi_lan_find(desc);
+    const uint32_t port = (uint32_t)dlsi_or(desc->port, DLSI_LAN_PORT);
+    const char *group = desc->group != NULL ? desc->group : DLSI_LAN_GROUP;
+    dlsi_layout l = dlsi_layout_at(mem);
+    struct in_addr multicast;
+    dls_lan *n;
+    void *find_mem;
+    dls_status st;
+    *lan = NULL;
+    dlsi_error_clear(error);
+    if (mem == NULL || bytes < dls_lan_size(desc))
+        return dlsi_fail(error, DLS_E_MEMORY, DLSI_MSG("too little memory for the driver"), NULL, 0,
+                         0, 0);
+    if (inet_pton(AF_INET, group, &multicast) != 1 || (ntohl(multicast.s_addr) >> 28) != 14 ||
+        port > 65535)
+        return dlsi_fail(error, DLS_E_ARG, DLSI_MSG("'{s}' is no multicast group, or {0} no port"),
+                         group, (int32_t)port, 0, 0);
+    n = (dls_lan *)dlsi_layout_take(&l, sizeof *n);
+    find_mem = dlsi_layout_take(&l, dls_find_size(&find));
+    memset(n, 0, sizeof *n);
+    n->fd = -1;
+    n->udp = desc->udp;
+    n->no_multicast = desc->no_multicast;
+    n->no_broadcast = desc->no_broadcast;
+    n->group.size = 6;
+    memcpy(n->group.bytes, &multicast, 4);
+    n->group = dlsi_find_place(&n->group, port);
+    dlsi_lan_bound(n);
+    n->link.wait = dlsi_lan_wait;
+    n->link.serve = dlsi_lan_serve;
+    n->link.close = dlsi_lan_close;
+    n->link.fds_max = 1;
+    st = dls_find_init(&n->find, &find, find_mem, dls_find_size(&find));
+    if (st != DLS_OK)
+        return dlsi_fail(error, st, DLSI_MSG("discovery needs keys, and random numbers"), NULL, 0,
+                         0, 0);
+    if (find.udp_port == 0 || !dlsi_lan_bind(n)) {
+        st = dlsi_fail(error, DLS_E_IO,
+                       DLSI_MSG("cannot await announcements on UDP port {0} (errno {1})"), NULL,
+                       (int32_t)port, errno, 0);
+        dlsi_lan_close(&n->link, 0);
+        return st;
+    }
+    *lan = n;
+    return DLS_OK;
+}
+DLS_API dls_find *dls_lan_find(dls_lan *lan) { return lan->find; }
+DLS_API dls_link *dls_lan_link(dls_lan *lan) { return &lan->link; }
+DLS_API void dls_lan_close(dls_lan *lan) {
+    if (lan != NULL) dlsi_lan_close(&lan->link, 0);
+}
+
+/* ---- Serial ---- */
+
+#define DLSI_SERIAL_MTU 384
+#define DLSI_SERIAL_AGAIN 500000u /* between tries to open it again */
+#ifdef B4000000
+#define DLSI_SERIAL_FAST                                                                           \
+    {460800, B460800}, {500000, B500000}, {921600, B921600}, {1000000, B1000000},                  \
+        {1500000, B1500000}, {2000000, B2000000}, {3000000, B3000000}, {4000000, B4000000},
+#else
+#define DLSI_SERIAL_FAST
+#endif
+
+struct dls_serial {
+    dls_link link; /* first */
+    dls_serial_desc desc;
+    unsigned char *mem;
+    uint64_t again;
+    int32_t port, rank;
+    int fd;
+};
+typedef struct dlsi_baud {
+    int32_t baud;
+    speed_t code;
+} dlsi_baud;
+
+DLSI_FN const dlsi_baud *dlsi_serial_baud(int32_t baud) {
+    static const dlsi_baud row[] = {
+        {1200, B1200},   {2400, B2400},   {4800, B4800},     {9600, B9600},     {19200, B19200},
+        {38400, B38400}, {57600, B57600}, {115200, B115200}, {230400, B230400}, DLSI_SERIAL_FAST};
+    size_t i;
+    for (i = 0; i < sizeof row / sizeof *row; i++)
+        if (row[i].baud == baud) return &row[i];
+    return NULL;
+}
+DLSI_FN dls_serial *dlsi_serial_layout(dlsi_layout *l, const dls_serial_desc *d) {
+    dls_serial *s = (dls_serial *)dlsi_layout_take(l, sizeof *s);
+    unsigned char *mem;
+    dls_serial_desc full = *d;
+    full.mtu = dlsi_or(d->mtu, DLSI_SERIAL_MTU);
+    mem = (unsigned char *)dlsi_layout_take(l, DLS_PORT_BYTES(DLS_PORT_SERIAL, full.mtu));
+    if (s == NULL) return NULL;
+    memset(s, 0, sizeof *s);
+    s->desc = full;
+    s->mem = mem;
+    s->port = s->rank = s->fd = -1;
+    return s;
+}
+DLS_API size_t dls_serial_size(const dls_serial_desc *desc) {
+    dlsi_layout l = dlsi_layout_at(NULL);
+    if (desc->mtu < 0 || desc->mtu > 65535) return 0;
+    (void)dlsi_serial_layout(&l, desc);
+    return dlsi_layout_total(&l);
+}
+/* Eight bits, no parity, no flow control, nothing interpreted. */
+DLSI_FN bool dlsi_serial_raw(int fd, int32_t baud) {
+    const dlsi_baud *row = dlsi_serial_baud(baud);
+    struct termios t;
+    if (tcgetattr(fd, &t) != 0) return errno == ENOTTY || errno == EINVAL; /* a socket or pipe */
+    t.c_iflag = IGNBRK | IGNPAR;
+    t.c_oflag = 0;
+    t.c_lflag = 0;
+    t.c_cflag = (t.c_cflag & ~(tcflag_t)(CSIZE | PARENB | CSTOPB)) | CS8 | CREAD | CLOCAL;
+    t.c_cc[VMIN] = 1; /* with 0, nothing to read would look like the end */
+    t.c_cc[VTIME] = 0;
+    if (row != NULL && (cfsetispeed(&t, row->code) != 0 || cfsetospeed(&t, row->code) != 0))
+        return false;
+    if (tcsetattr(fd, TCSANOW, &t) != 0) return false;
+    (void)tcflush(fd, TCIOFLUSH);
+    return true;
+}
+DLSI_FN int dlsi_serial_connect(const char *text) {
+    dls_addr a;
+    dlsi_sockaddr os;
+    socklen_t n;
+    int fd;
+    if (dls_addr_read(&a, text) != DLS_OK) {
+        errno = EINVAL;
+        return -1;
+    }
+    n = dlsi_addr_os(&a, false, &os);
+    fd = socket(os.any.sa_family, SOCK_STREAM, 0);
+    if (fd < 0) return -1;
+    if (connect(fd, &os.any, n) == 0) return fd;
+    (void)close(fd);
+    return -1;
+}
+/* Opens the tty and the engine's port; errno says why not. */
+DLSI_FN dls_status dlsi_serial_open(dls_serial *s, uint64_t now) {
+    const char *path = s->desc.path;
+    dls_port_desc d;
+    const int one = 1;
+    if (path != NULL)
+        s->fd = strncmp(path, "tcp:", 4) == 0 ? dlsi_serial_connect(path + 4)
+                                              : open(path, O_RDWR | O_NOCTTY | O_NONBLOCK);
+    else if (s->fd < 0) /* given and gone */
+        return DLS_E_IO;
+    if (s->fd < 0) return errno == ENOENT ? DLS_E_NOT_FOUND : DLS_E_IO;
+    if (!dlsi_serial_raw(s->fd, s->desc.baud)) return DLS_E_IO;
+    dlsi_fd_prepare(s->fd);
+    (void)setsockopt(s->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    DLSI_ZERO(d);
+    d.kind = DLS_PORT_SERIAL;
+    d.mtu = s->desc.mtu;
+    d.plain = s->desc.allow_plaintext;
+    d.call = s->desc.call;
+    d.rank = s->rank;
+    d.mem = s->mem;
+    d.bytes = DLS_PORT_BYTES(DLS_PORT_SERIAL, s->desc.mtu);
+    s->port = dls_peer_port_open(s->desc.peer, &d, now);
+    return s->port >= 0 ? DLS_OK : DLS_E_LIMIT;
+}
+DLSI_FN void dlsi_serial_close(dls_link *link, uint64_t now) {
+    dls_serial *s = (dls_serial *)link;
+    if (s->port >= 0) dls_peer_port_close(s->desc.peer, s->port, now);
+    if (s->fd >= 0) (void)close(s->fd);
+    s->port = s->fd = -1;
+    s->again = now + DLSI_SERIAL_AGAIN;
+}
+DLSI_FN int32_t dlsi_serial_wait(dls_link *link, dls_fd *fd, uint64_t now, uint64_t *until) {
+    dls_serial *s = (dls_serial *)link;
+    size_t out;
+    if (s->fd < 0 && s->desc.path != NULL) {
+        if (s->again > now + DLSI_SERIAL_AGAIN) s->again = now; /* the clock jumped back */
+        if (now >= s->again && dlsi_serial_open(s, now) != DLS_OK) dlsi_serial_close(link, now);
+        if (s->fd < 0) *until = dlsi_min_u64(*until, s->again);
+    }
+    if (s->fd < 0) return 0;
+    (void)dls_peer_tx_span(s->desc.peer, s->port, &out, now);
+    fd->fd = s->fd;
+    fd->want = (uint8_t)(DLS_FD_READ | (out > 0 ? DLS_FD_WRITE : 0u));
+    return 1;
+}
+DLSI_FN bool dlsi_serial_read(dls_serial *s, uint64_t now) {
+    unsigned char bytes[1024];
+    int32_t turn;
+    for (turn = 0; turn < 16; turn++) {
+        const ssize_t n = read(s->fd, bytes, sizeof bytes);
+        if (n < 0) return dlsi_fd_later();
+        if (n == 0) return false;
+        (void)dls_peer_rx(s->desc.peer, s->port, bytes, (size_t)n, now);
+    }
+    return true;
+}
+/* A socket must not raise a signal when its other end is gone. */
+DLSI_FN ssize_t dlsi_serial_put(int fd, const void *from, size_t bytes) {
+    const ssize_t n = send(fd, from, bytes, MSG_NOSIGNAL);
+    return n < 0 && errno == ENOTSOCK ? write(fd, from, bytes) : n;
+}
+DLSI_FN bool dlsi_serial_write(dls_serial *s, uint64_t now) {
+    int32_t turn;
+    for (turn = 0; turn < 16; turn++) {
+        size_t size;
+        const void *from = dls_peer_tx_span(s->desc.peer, s->port, &size, now);
+        ssize_t n;
+        if (size == 0) return true;
+        n = dlsi_serial_put(s->fd, from, size);
+        if (n < 0) return dlsi_fd_later();
+        dls_peer_tx_done(s->desc.peer, s->port, (size_t)n, now);
+    }
+    return true;
+}
+DLSI_FN void dlsi_serial_serve(dls_link *link, const dls_fd *fd, int32_t fds, uint64_t now) {
+    dls_serial *s = (dls_serial *)link;
+    bool good = true;
+    if (s->fd < 0) return;
+    if (fds > 0 && (fd->got & DLS_FD_READ) != 0) good = dlsi_serial_read(s, now);
+    if (good) good = dlsi_serial_write(s, now);
+    if (!good) dlsi_serial_close(link, now);
+}
+DLS_API dls_status dls_serial_init(dls_serial **serial, const dls_serial_desc *desc, void *mem,
+                                   size_t bytes, dls_error *error) {
+    dlsi_layout l = dlsi_layout_at(mem);
+    dls_serial *s;
+    dls_status st;
+    *serial = NULL;
+    dlsi_error_clear(error);
+    if (mem == NULL || bytes < dls_serial_size(desc) || dls_serial_size(desc) == 0)
+        return dlsi_fail(error, DLS_E_MEMORY, DLSI_MSG("too little memory for the driver"), NULL, 0,
+                         0, 0);
+    if (desc->baud != 0 && dlsi_serial_baud(desc->baud) == NULL)
+        return dlsi_fail(error, DLS_E_ARG, DLSI_MSG("this system has no {0} baud"), desc->path,
+                         desc->baud, 0, 0);
+    if (desc->peer->desc.psk == NULL && !desc->allow_plaintext)
+        return dlsi_fail(error, DLS_E_REFUSED,
+                         DLSI_MSG("give keys to encrypt, or allow plaintext on '{s}' by name"),
+                         desc->path != NULL ? desc->path : "serial", 0, 0, 0);
+    s = dlsi_serial_layout(&l, desc);
+    s->link.wait = dlsi_serial_wait;
+    s->link.serve = dlsi_serial_serve;
+    s->link.close = dlsi_serial_close;
+    s->link.fds_max = 1;
+    if (desc->call) s->rank = dls_peer_rank_of(desc->peer, desc->id);
+    if (desc->call && s->rank < 0)
+        return dlsi_fail(error, DLS_E_NOT_FOUND, DLSI_MSG("device {0} to call is not known here"),
+                         desc->path, (int32_t)desc->id, 0, 0);
+    if (desc->path == NULL) s->fd = desc->fd;
+    st = dlsi_serial_open(s, dls_now_us());
+    if (st != DLS_OK) {
+        st = st == DLS_E_LIMIT
+                 ? dlsi_fail(error, st,
+                             DLSI_MSG("no port left in the engine (ports_max), or mtu {0} "
+                                      "out of range"),
+                             NULL, s->desc.mtu, 0, 0)
+                 : dlsi_fail(error, st,
+                             DLSI_MSG("cannot open '{s}' as a serial line (errno {0}); is it "
+                                      "plugged in, may you use it?"),
+                             desc->path != NULL ? desc->path : "the given fd", errno, 0, 0);
+        dlsi_serial_close(&s->link, 0);
+        return st;
+    }
+    *serial = s;
+    return DLS_OK;
+}
+DLS_API dls_link *dls_serial_link(dls_serial *serial) { return &serial->link; }
+DLS_API void dls_serial_close(dls_serial *serial) {
+    if (serial != NULL) dlsi_serial_close(&serial->link, dls_now_us());
+}
+#endif
+
+#if DLS_ENABLE_SOCKETS && DLS_ENABLE_FILES && DLS_ENABLE_HEAP && DLS_ENABLE_SIGN
+/* ---- Key files ----
+   A table of fields says what stands in a kind of file, in order, one "name value" a line, between
+   "dlshard KIND 1" and "check CRC": the CRC-32C of all lines before, in hexadecimal. */
+
+#define DLSI_KEY_BYTES_MAX 1024
+#define DLSI_ROSTER_SPARE 16 /* devices that may be enrolled while an engine runs */
+
+enum { DLSI_FIELD_NAME = 1, DLSI_FIELD_ID, DLSI_FIELD_HEX32, DLSI_FIELD_KEY, DLSI_FIELD_SMALL };
+typedef struct dlsi_field {
+    const char *name, *what; /* what: the words when it is wrong, {0}: the line */
+    size_t at;               /* in the struct */
+    uint8_t kind;
+} dlsi_field;
+typedef struct dlsi_key_kind {
+    const char *head, *head_wrong;
+    const dlsi_field *field;
+    int32_t fields;
+} dlsi_key_kind;
+
+DLSI_FN const dlsi_key_kind *dlsi_key_root(void) {
+    static const dlsi_field field[] = {
+        {"group", DLSI_MSG("'{s}', line {0}: wanted 'group' and 8 hexadecimal digits"),
+         offsetof(dls_root, group), DLSI_FIELD_HEX32},
+        {"seed", DLSI_MSG("'{s}', line {0}: wanted 'seed' and 64 hexadecimal digits"),
+         offsetof(dls_root, seed), DLSI_FIELD_KEY},
+        {"psk", DLSI_MSG("'{s}', line {0}: wanted 'psk' and 64 hexadecimal digits"),
+         offsetof(dls_root, psk), DLSI_FIELD_KEY}};
+    static const dlsi_key_kind kind = {
+        "dlshard root key ",
+        DLSI_MSG("'{s}' is no root key; `dlshard keygen` makes one, it begins 'dlshard root key'"),
+        field, 3};
+    return &kind;
+}
+DLSI_FN const dlsi_key_kind *dlsi_key_device(void) {
+    static const dlsi_field field[] = {
+        {"name", DLSI_MSG("'{s}', line {0}: wanted 'name' and 1 to 15 printable characters"),
+         offsetof(dls_keys, name), DLSI_FIELD_NAME},
+        {"group", DLSI_MSG("'{s}', line {0}: wanted 'group' and 8 hexadecimal digits"),
+         offsetof(dls_keys, group), DLSI_FIELD_HEX32},
+        {"id", DLSI_MSG("'{s}', line {0}: wanted 'id' and a number"), offsetof(dls_keys, id),
+         DLSI_FIELD_ID},
+        {"kind", DLSI_MSG("'{s}', line {0}: wanted 'kind full' or 'kind small'"),
+         offsetof(dls_keys, small), DLSI_FIELD_SMALL},
+        {"secret", DLSI_MSG("'{s}', line {0}: wanted 'secret' and 64 hexadecimal digits"),
+         offsetof(dls_keys, secret), DLSI_FIELD_KEY},
+        {"psk", DLSI_MSG("'{s}', line {0}: wanted 'psk' and 64 hexadecimal digits"),
+         offsetof(dls_keys, psk), DLSI_FIELD_KEY},
+        {"root", DLSI_MSG("'{s}', line {0}: wanted 'root' and 64 hexadecimal digits"),
+         offsetof(dls_keys, root), DLSI_FIELD_KEY}};
+    static const dlsi_key_kind kind = {
+        "dlshard device key ",
+        DLSI_MSG("'{s}' is no device key; `dlshard enrol` makes one, it begins 'dlshard device "
+                 "key'"),
+        field, 7};
+    return &kind;
+}
+
+DLSI_FN void dlsi_text_hex(dlsi_text *t, const unsigned char *bytes, size_t n) {
+    size_t i;
+    for (i = 0; i < n; i++) {
+        const char digit[3] = {"0123456789abcdef"[bytes[i] >> 4], "0123456789abcdef"[bytes[i] & 15],
+                               '\0'};
+        dlsi_text_str(t, digit);
+    }
+}
+DLSI_FN void dlsi_text_hex32(dlsi_text *t, uint32_t v) {
+    const unsigned char bytes[4] = {(unsigned char)(v >> 24 & 255u),
+                                    (unsigned char)(v >> 16 & 255u), (unsigned char)(v >> 8 & 255u),
+                                    (unsigned char)(v & 255u)};
+    dlsi_text_hex(t, bytes, 4);
+}
+/* Exactly n bytes in hexadecimal, small letters. */
+DLSI_FN bool dlsi_hex_read(const char *text, size_t length, unsigned char *to, size_t n) {
+    size_t i;
+    if (length != 2 * n) return false;
+    for (i = 0; i < length; i++) {
+        const char c = text[i];
+        const int v = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+        if (v < 0) return false;
+        to[i / 2] = (unsigned char)(i % 2 == 0 ? v << 4 : to[i / 2] | v);
+    }
+    return true;
+}
+DLSI_FN bool dlsi_name_good(const char *name, size_t length) {
+    size_t i;
+    for (i = 0; i < length && name[i] > ' ' && name[i] <= '~'; i++) {}
+    return length >= 1 && length <= 15 && i == length;
+}
+DLSI_FN bool dlsi_field_read(const dlsi_field *f, const char *text, size_t n, unsigned char *to) {
+    unsigned char bytes[4];
+    uint32_t value = 0;
+    size_t i;
+    bool small = true;
+    switch (f->kind) {
+    case DLSI_FIELD_NAME:
+        if (!dlsi_name_good(text, n)) return false;
+        memset(to, 0, 16);
+        memcpy(to, text, n);
+        return true;
+    case DLSI_FIELD_ID:
+        for (i = 0; i < n && text[i] >= '0' && text[i] <= '9'; i++)
+            value = value * 10 + (uint32_t)(text[i] - '0');
+        if (n == 0 || n > 9 || i < n || (text[0] == '0' && n > 1)) return false;
+        memcpy(to, &value, sizeof value);
+        return true;
+    case DLSI_FIELD_HEX32:
+        if (!dlsi_hex_read(text, n, bytes, 4)) return false;
+        for (i = 0; i < 4; i++) value = value << 8 | bytes[i];
+        memcpy(to, &value, sizeof value);
+        return true;
+    case DLSI_FIELD_SMALL:
+        if (n == 4 && memcmp(text, "full", 4) == 0)
+            small = false;
+        else if (n != 5 || memcmp(text, "small", 5) != 0)
+            return false;
+        memcpy(to, &small, sizeof small);
+        return true;
+    default: return dlsi_hex_read(text, n, to, 32);
+    }
+}
+DLSI_FN void dlsi_field_write(const dlsi_field *f, const unsigned char *from, dlsi_text *t) {
+    uint32_t value;
+    bool small;
+    dlsi_text_str(t, f->name);
+    dlsi_text_str(t, " ");
+    memcpy(&value, from, sizeof value);
+    memcpy(&small, from, sizeof small);
+    switch (f->kind) {
+    case DLSI_FIELD_NAME: dlsi_text_str(t, (const char *)from); break;
+    case DLSI_FIELD_ID: dlsi_text_int(t, value); break;
+    case DLSI_FIELD_HEX32: dlsi_text_hex32(t, value); break;
+    case DLSI_FIELD_SMALL: dlsi_text_str(t, small ? "small" : "full"); break;
+    default: dlsi_text_hex(t, from, 32); break;
+    }
+    dlsi_text_str(t, "\n");
+}
+/* The value of the next line "name value", NULL: it is another. Moves *at behind the line. */
+DLSI_FN const char *dlsi_line_take(const char **at, const char *end, const char *name, size_t *n) {
+    const char *s = *at, *stop = (const char *)memchr(s, '\n', (size_t)(end - s));
+    const size_t length = strlen(name);
+    if (stop == NULL || (size_t)(stop - s) <= length || memcmp(s, name, length) != 0 ||
+        s[length] != ' ')
+        return NULL;
+    *at = stop + 1;
+    *n = (size_t)(stop - s) - length - 1;
+    return s + length + 1;
+}
+DLSI_FN dls_status dlsi_key_parse(const dlsi_key_kind *kind, const char *text, size_t bytes,
+                                  void *to, const char *path, dls_error *error) {
+    const char *at = text, *end = text + bytes, *value;
+    const size_t head = strlen(kind->head);
+    unsigned char crc[4], want[4];
+    size_t n = 0;
+    int32_t i;
+    if (bytes <= head || memcmp(text, kind->head, head) != 0)
+        return dlsi_fail(error, DLS_E_FORMAT, kind->head_wrong, path, 0, 0, 0);
+    if (bytes < head + 2 || memcmp(text + head, "1\n", 2) != 0)
+        return dlsi_fail(error, DLS_E_VERSION,
+                         DLSI_MSG("'{s}' is of another version of dlshard; this one reads version "
+                                  "1"),
+                         path, 0, 0, 0);
+    at += head + 2;
+    for (i = 0; i < kind->fields; i++) {
+        const dlsi_field *f = &kind->field[i];
+        value = dlsi_line_take(&at, end, f->name, &n);
+        if (value == NULL && memchr(at, '\n', (size_t)(end - at)) == NULL)
+            return dlsi_fail(error, DLS_E_FORMAT,
+                             DLSI_MSG("'{s}' is cut short after line {0}; take it from a backup"),
+                             path, i + 1, 0, 0);
+        if (value == NULL || !dlsi_field_read(f, value, n, (unsigned char *)to + f->at))
+            return dlsi_fail(error, DLS_E_FORMAT, f->what, path, i + 2, 0, 0);
+    }
+    dlsi_store32(want, dls_crc32c(0, text, (size_t)(at - text)));
+    value = dlsi_line_take(&at, end, "check", &n);
+    if (value == NULL || !dlsi_hex_read(value, n, crc, 4) || at != end)
+        return dlsi_fail(error, DLS_E_FORMAT,
+                         DLSI_MSG("'{s}' does not end after line {0}, 'check' and 8 hexadecimal "
+                                  "digits"),
+                         path, kind->fields + 2, 0, 0);
+    if (memcmp(crc, want, 4) != 0)
+        return dlsi_fail(
+            error, DLS_E_CHECKSUM,
+            DLSI_MSG("'{s}' was changed: its checksum is wrong; take it from a backup"), path, 0, 0,
+            0);
+    return DLS_OK;
+}
+DLSI_FN dls_status dlsi_key_load(const dlsi_key_kind *kind, void *to, size_t size, const char *path,
+                                 dls_error *error) {
+    struct stat about;
+    void *text;
+    size_t bytes;
+    dls_status st;
+    dlsi_error_clear(error);
+    memset(to, 0, size);
+    if (stat(path, &about) == 0 && (about.st_mode & 077) != 0)
+        return dlsi_fail(error, DLS_E_REFUSED,
+                         DLSI_MSG("others may read '{s}': chmod 600 it, and if somebody may have, "
+                                  "make new keys"),
+                         path, 0, 0, 0);
+    st = dlsi_port_read_file(path, &text, &bytes, error);
+    if (st != DLS_OK) return st;
+    st = dlsi_key_parse(kind, (const char *)text, bytes, to, path, error);
+    dls_wipe(text, bytes);
+    DLS_FREE(text);
+    if (st != DLS_OK) dls_wipe(to, size);
+    return st;
+}
+DLSI_FN dls_status dlsi_key_fresh(const char *path, bool force, dls_error *error) {
+    struct stat about;
+    if (force || stat(path, &about) != 0) return DLS_OK;
+    return dlsi_fail(error, DLS_E_STATE,
+                     DLSI_MSG("'{s}' exists already and would be lost; --force overwrites it"),
+                     path, 0, 0, 0);
+}
+/* Writes a file that nobody else may ever read: it is made so before anything is in it. */
+DLSI_FN dls_status dlsi_key_write(const char *path, const void *bytes, size_t n, dls_error *error) {
+    const size_t length = strlen(path);
+    char *beside = (char *)DLS_MALLOC(length + 5);
+    dls_status st = DLS_OK;
+    int fd;
+    if (beside == NULL)
+        return dlsi_fail(error, DLS_E_MEMORY, DLSI_MSG("no memory for a path"), path, 0, 0, 0);
+    memcpy(beside, path, length);
+    memcpy(beside + length, ".new", 5);
+    (void)DLS_FS_REMOVE(beside);
+    fd = open(beside, O_WRONLY | O_CREAT | O_EXCL, 0600);
+    if (fd < 0)
+        st = dlsi_port_errno(error, path, DLSI_MSG("cannot create '{s}.new' (errno {0})"));
+    else
+        (void)close(fd);
+    DLS_FREE(beside);
+    return st == DLS_OK ? dlsi_port_write_file(path, bytes, n, error) : st;
+}
+DLSI_FN dls_status dlsi_key_save(const dlsi_key_kind *kind, const void *from, const char *path,
+                                 bool force, dls_error *error) {
+    char text[DLSI_KEY_BYTES_MAX];
+    dlsi_text t;
+    dls_status st;
+    int32_t i;
+    dlsi_error_clear(error);
+    st = dlsi_key_fresh(path, force, error);
+    if (st != DLS_OK) return st;
+    t.buf = text;
+    t.used = 0;
+    t.size = sizeof text;
+    dlsi_text_str(&t, kind->head);
+    dlsi_text_str(&t, "1\n");
+    for (i = 0; i < kind->fields; i++)
+        dlsi_field_write(&kind->field[i], (const unsigned char *)from + kind->field[i].at, &t);
+    {
+        unsigned char crc[4];
+        dlsi_store32(crc, dls_crc32c(0, text, t.used));
+        dlsi_text_str(&t, "check ");
+        dlsi_text_hex(&t, crc, 4);
+        dlsi_text_str(&t, "\n");
+    }
+    st = dlsi_key_write(path, text, t.used, error);
+    dls_wipe(text, sizeof text);
+    return st;
+}
+DLS_API dls_status dls_root_make(dls_root *root, dls_error *error) {
+    unsigned char group[4];
+    dls_status st;
+    dlsi_error_clear(error);
+    st = dls_random(root->seed, sizeof root->seed);
+    if (st == DLS_OK) st = dls_random(root->psk, sizeof root->psk);
+    if (st == DLS_OK) st = dls_random(group, sizeof group);
+    root->group = dlsi_load32(group);
+    return st == DLS_OK ? st
+                        : dlsi_fail(error, st, DLSI_MSG("the system gives no random numbers"), NULL,
+                                    0, 0, 0);
+}
+DLS_API dls_status dls_root_load(dls_root *root, const char *path, dls_error *error) {
+    return dlsi_key_load(dlsi_key_root(), root, sizeof *root, path, error);
+}
+DLS_API dls_status dls_root_save(const dls_root *root, const char *path, bool force,
+                                 dls_error *error) {
+    return dlsi_key_save(dlsi_key_root(), root, path, force, error);
+}
+DLS_API dls_status dls_keys_load(dls_keys *keys, const char *path, dls_error *error) {
+    return dlsi_key_load(dlsi_key_device(), keys, sizeof *keys, path, error);
+}
+DLS_API dls_status dls_keys_save(const dls_keys *keys, const char *path, bool force,
+                                 dls_error *error) {
+    return dlsi_key_save(dlsi_key_device(), keys, path, force, error);
+}
+
+/* ---- Roster files ---- */
+
+DLSI_FN dls_status dlsi_roster_words(dls_status st, const char *path, dls_error *error) {
+    return dlsi_fail(
+        error, st,
+        st == DLS_E_AUTH ? DLSI_MSG("'{s}' is not signed by this group's root key, or was changed")
+        : st == DLS_E_VERSION ? DLSI_MSG("'{s}' is a roster of another version, or none")
+                              : DLSI_MSG("'{s}' is no roster, or is cut short or damaged"),
+        path, 0, 0, 0);
+}
+DLS_API dls_status dls_roster_load(dls_roster_file *file, const char *path,
+                                   const unsigned char *root32, dls_error *error) {
+    dls_status st;
+    memset(file, 0, sizeof *file);
+    dlsi_error_clear(error);
+    st = dlsi_port_read_file(path, &file->bytes, &file->count, error);
+    if (st != DLS_OK) return st;
+    file->device = (dls_device *)DLS_MALLOC(DLS_ROSTER_DEVICES * sizeof *file->device);
+    if (file->device == NULL)
+        st = dlsi_fail(error, DLS_E_MEMORY, DLSI_MSG("no memory for a roster"), path, 0, 0, 0);
+    else
+        st = dls_roster_read(&file->roster, file->device, DLS_ROSTER_DEVICES, file->bytes,
+                             file->count, root32);
+    if (st == DLS_OK) return st;
+    dls_roster_free(file);
+    return dlsi_roster_words(st, path, error);
+}
+DLS_API void dls_roster_free(dls_roster_file *file) {
+    if (file->bytes != NULL) DLS_FREE(file->bytes);
+    if (file->device != NULL) DLS_FREE(file->device);
+    memset(file, 0, sizeof *file);
+}
+/* Signs what stands in device[0..count), as the next epoch; on failure the file is as before. */
+DLSI_FN dls_status dlsi_roster_sign(dls_roster_file *file, const dls_root *root, int32_t count,
+                                    dls_error *error) {
+    const size_t bytes = dls_roster_bytes(count);
+    void *to = DLS_MALLOC(bytes);
+    dls_roster r = file->roster;
+    dls_status st;
+    if (to == NULL)
+        return dlsi_fail(error, DLS_E_MEMORY, DLSI_MSG("no memory for a roster"), NULL, 0, 0, 0);
+    r.group = root->group;
+    r.epoch++;
+    r.count = count;
+    r.device = file->device;
+    st = r.epoch == 0 ? DLS_E_LIMIT : dls_roster_write(&r, root->seed, to, bytes);
+    if (st != DLS_OK) {
+        DLS_FREE(to);
+        return dlsi_fail(error, st, DLSI_MSG("the roster cannot be signed: a role or key is wrong"),
+                         NULL, 0, 0, 0);
+    }
+    if (file->bytes != NULL) DLS_FREE(file->bytes);
+    file->bytes = to;
+    file->count = bytes;
+    file->roster = r;
+    return DLS_OK;
+}
+DLSI_FN int32_t dlsi_roster_named(const dls_roster_file *file, const char *name) {
+    int32_t i;
+    for (i = 0; i < file->roster.count; i++)
+        if (strncmp(file->device[i].name, name, sizeof file->device[i].name) == 0) return i;
+    return -1;
+}
+DLS_API dls_status dls_roster_enrol(dls_roster_file *file, const dls_root *root, const char *name,
+                                    uint32_t role, bool small, dls_keys *keys, dls_error *error) {
+    const int32_t n = file->roster.count;
+    dls_device *d;
+    dls_status st = DLS_OK;
+    dlsi_error_clear(error);
+    memset(keys, 0, sizeof *keys);
+    if (!dlsi_name_good(name, strlen(name)) || role > 63u || (role & DLS_ROLE_JOIN) == 0)
+        return dlsi_fail(error, DLS_E_ARG,
+                         DLSI_MSG("'{s}' is no name (1 to 15 printable characters, no blanks), or "
+                                  "its roles lack join"),
+                         name, 0, 0, 0);
+    if (n > 0 && file->roster.group != root->group)
+        return dlsi_fail(error, DLS_E_MISMATCH,
+                         DLSI_MSG("the roster is of another group than the root key"), NULL, 0, 0,
+                         0);
+    if (n == DLS_ROSTER_DEVICES)
+        return dlsi_fail(error, DLS_E_LIMIT, DLSI_MSG("the roster is full: {0} devices"), NULL, n,
+                         0, 0);
+    if (n > 0 && dlsi_roster_named(file, name) >= 0)
+        return dlsi_fail(error, DLS_E_STATE,
+                         DLSI_MSG("'{s}' is in the roster already, perhaps revoked; choose another "
+                                  "name"),
+                         name, 0, 0, 0);
+    if (file->device == NULL)
+        file->device = (dls_device *)DLS_MALLOC(DLS_ROSTER_DEVICES * sizeof *file->device);
+    if (file->device == NULL)
+        return dlsi_fail(error, DLS_E_MEMORY, DLSI_MSG("no memory for a roster"), NULL, 0, 0, 0);
+    d = &file->device[n];
+    memset(d, 0, sizeof *d);
+    memcpy(d->name, name, strlen(name));
+    d->id = n > 0 ? file->device[n - 1].id + 1 : 1;
+    d->role = (uint8_t)role;
+    d->flags = (uint8_t)(small ? DLS_DEVICE_SMALL : 0u);
+    memcpy(keys->name, d->name, sizeof keys->name);
+    keys->group = root->group;
+    keys->id = d->id;
+    keys->small = small;
+    dls_ed25519_public(keys->root, root->seed);
+    if (small) {
+        dls_device_psk(keys->psk, root->psk, root->group, d->id);
+    } else {
+        memcpy(keys->psk, root->psk, sizeof keys->psk);
+        st = dls_random(keys->secret, sizeof keys->secret);
+        dls_x25519_public(d->public_key, keys->secret);
+    }
+    if (st != DLS_OK)
+        (void)dlsi_fail(error, st, DLSI_MSG("the system gives no random numbers"), NULL, 0, 0, 0);
+    if (st == DLS_OK) st = dlsi_roster_sign(file, root, n + 1, error);
+    if (st != DLS_OK) dls_wipe(keys, sizeof *keys);
+    return st;
+}
+DLS_API dls_status dls_roster_revoke(dls_roster_file *file, const dls_root *root, const char *name,
+                                     dls_error *error) {
+    const int32_t i = dlsi_roster_named(file, name);
+    dls_status st;
+    dlsi_error_clear(error);
+    if (i < 0)
+        return dlsi_fail(error, DLS_E_NOT_FOUND,
+                         DLSI_MSG("no device '{s}' in the roster; `dlshard roster` lists them"),
+                         name, 0, 0, 0);
+    if ((file->device[i].flags & DLS_DEVICE_REVOKED) != 0)
+        return dlsi_fail(error, DLS_E_STATE, DLSI_MSG("'{s}' is revoked already"), name, 0, 0, 0);
+    if (file->roster.group != root->group)
+        return dlsi_fail(error, DLS_E_MISMATCH,
+                         DLSI_MSG("the roster is of another group than the root key"), NULL, 0, 0,
+                         0);
+    file->device[i].flags |= DLS_DEVICE_REVOKED;
+    st = dlsi_roster_sign(file, root, file->roster.count, error);
+    if (st != DLS_OK) file->device[i].flags &= (uint8_t)~DLS_DEVICE_REVOKED;
+    return st;
+}
+DLS_API dls_status dls_roster_save(const dls_roster_file *file, const char *path, bool force,
+                                   dls_error *error) {
+    dls_status st;
+    dlsi_error_clear(error);
+    st = dlsi_key_fresh(path, force, error);
+    return st == DLS_OK ? dlsi_port_write_file(path, file->bytes, file->count, error) : st;
+}
+
+/* ---- Identity: what a device needs to join ----
+   KEY.state: "DLSS", u32 boot count, u32 bytes of a coordinator's state, these, CRC-32C. */
+
+#define DLSI_STATE_HEAD 12
+
+DLSI_FN char *dlsi_state_path(const char *key_path) {
+    const size_t n = strlen(key_path);
+    char *path = (char *)DLS_MALLOC(n + 7);
+    if (path == NULL) return NULL;
+    memcpy(path, key_path, n);
+    memcpy(path + n, ".state", 7);
+    return path;
+}
+DLSI_FN dls_status dlsi_state_write(const dls_identity *me, const void *state, size_t bytes,
+                                    dls_error *error) {
+    char *path = dlsi_state_path(me->key_path);
+    unsigned char *to = (unsigned char *)DLS_MALLOC(DLSI_STATE_HEAD + bytes + 4);
+    dls_status st = DLS_E_MEMORY;
+    if (path != NULL && to != NULL) {
+        memcpy(to, "DLSS", 4);
+        dlsi_store32(to + 4, me->boot);
+        dlsi_store32(to + 8, (uint32_t)bytes);
+        if (bytes > 0) memcpy(to + DLSI_STATE_HEAD, state, bytes);
+        dlsi_store32(to + DLSI_STATE_HEAD + bytes, dls_crc32c(0, to, DLSI_STATE_HEAD + bytes));
+        st = dlsi_key_write(path, to, DLSI_STATE_HEAD + bytes + 4, NULL);
+    }
+    if (path != NULL) DLS_FREE(path);
+    if (to != NULL) DLS_FREE(to);
+    return st == DLS_OK ? st
+                        : dlsi_fail(error, st,
+                                    DLSI_MSG("cannot write '{s}.state', where starts are counted; "
+                                             "may you write there, is there room?"),
+                                    me->key_path, 0, 0, 0);
+}
+/* A boot count must be greater at every start. The calendar helps when the state was lost. */
+DLSI_FN dls_status dlsi_state_open(dls_identity *me, dls_error *error) {
+    char *path = dlsi_state_path(me->key_path);
+    void *bytes = NULL;
+    const unsigned char *p;
+    size_t n = 0;
+    uint32_t past = 0;
+    dls_status st = path != NULL ? dlsi_port_read_file(path, &bytes, &n, NULL) : DLS_E_MEMORY;
+    if (path != NULL) DLS_FREE(path);
+    p = (const unsigned char *)bytes;
+    if (st == DLS_OK && (n < DLSI_STATE_HEAD + 4 || memcmp(p, "DLSS", 4) != 0 ||
+                         dlsi_load32(p + 8) != n - DLSI_STATE_HEAD - 4 ||
+                         dls_crc32c(0, p, n - 4) != dlsi_load32(p + n - 4)))
+        st = DLS_E_CHECKSUM;
+    if (st == DLS_OK) past = dlsi_load32(p + 4);
+    if (st == DLS_OK && n > DLSI_STATE_HEAD + 4) {
+        me->stored_bytes = n - DLSI_STATE_HEAD - 4;
+        me->stored = DLS_MALLOC(me->stored_bytes);
+        if (me->stored == NULL)
+            st = DLS_E_MEMORY;
+        else
+            memcpy(me->stored, p + DLSI_STATE_HEAD, me->stored_bytes);
+    }
+    if (bytes != NULL) DLS_FREE(bytes);
+    if (st != DLS_OK && st != DLS_E_NOT_FOUND)
+        return dlsi_fail(error, st,
+                         DLSI_MSG("'{s}.state' cannot be read or is damaged; a device that is no "
+                                  "coordinator may do without: delete it"),
+                         me->key_path, 0, 0, 0);
+    me->boot = past < UINT32_MAX ? past + 1 : past;
+    if (me->boot < dlsi_port_seconds()) me->boot = dlsi_port_seconds();
+    return dlsi_state_write(me, me->stored, me->stored_bytes, error);
+}
+DLSI_FN bool dlsi_identity_store(void *user, const void *state, size_t bytes) {
+    return dlsi_state_write((const dls_identity *)user, state, bytes, NULL) == DLS_OK;
+}
+/* The device's entry must be the one of its key. */
+DLSI_FN dls_status dlsi_identity_check(const dls_identity *me, dls_error *error) {
+    const dls_device *d = dls_roster_find(&me->roster.roster, me->keys.id);
+    unsigned char own[32];
+    if (me->roster.roster.group != me->keys.group)
+        return dlsi_fail(error, DLS_E_MISMATCH, DLSI_MSG("'{s}' is the roster of another group"),
+                         me->roster_path, 0, 0, 0);
+    if (d == NULL)
+        return dlsi_fail(error, DLS_E_NOT_FOUND,
+                         DLSI_MSG("device {0} is not in '{s}'; is there a newer one?"),
+                         me->roster_path, (int32_t)me->keys.id, 0, 0);
+    if ((d->flags & DLS_DEVICE_REVOKED) != 0)
+        return dlsi_fail(error, DLS_E_REFUSED, DLSI_MSG("device {0} is revoked in '{s}'"),
+                         me->roster_path, (int32_t)me->keys.id, 0, 0);
+    memset(own, 0, sizeof own);
+    if (!me->keys.small) dls_x25519_public(own, me->keys.secret);
+    if (memcmp(own, d->public_key, sizeof own) != 0)
+        return dlsi_fail(error, DLS_E_MISMATCH,
+                         DLSI_MSG("'{s}' has another key for device {0}; was it enrolled twice?"),
+                         me->roster_path, (int32_t)me->keys.id, 0, 0);
+    return DLS_OK;
+}
+DLS_API dls_status dls_identity_load(dls_identity *me, const char *key_path,
+                                     const char *roster_path, dls_error *error) {
+    dls_status st;
+    memset(me, 0, sizeof *me);
+    me->key_path = key_path;
+    me->roster_path = roster_path;
+    st = dls_keys_load(&me->keys, key_path, error);
+    if (st == DLS_OK) st = dls_roster_load(&me->roster, roster_path, me->keys.root, error);
+    if (st == DLS_OK) st = dlsi_identity_check(me, error);
+    if (st == DLS_OK) st = dlsi_state_open(me, error);
+    return st;
+}
+DLS_API void dls_identity_desc(dls_identity *me, dls_peer_desc *desc) {
+    const int32_t most =
+        dlsi_min_i32(me->roster.roster.count + DLSI_ROSTER_SPARE, DLS_ROSTER_DEVICES);
+    desc->roster = &me->roster.roster;
+    desc->id = me->keys.id;
+    desc->secret = me->keys.small ? NULL : me->keys.secret;
+    desc->psk = me->keys.psk;
+    desc->root = me->keys.root;
+    desc->boot = me->boot;
+    desc->name = me->keys.name;
+    if (desc->devices_max == 0) desc->devices_max = most;
+    if (desc->sessions_max == 0) desc->sessions_max = desc->devices_max + 4;
+    desc->store = dlsi_identity_store;
+    desc->store_user = me;
+    desc->stored = me->stored;
+    desc->stored_bytes = me->stored_bytes;
+}
+DLS_API dls_status dls_identity_bind(dls_identity *me, dls_peer *peer, uint64_t now) {
+    const size_t bytes = dls_roster_bytes(peer->desc.devices_max);
+    me->space = DLS_MALLOC(bytes);
+    if (me->space == NULL) return DLS_E_MEMORY;
+    dls_peer_roster_space(peer, me->space, bytes);
+    return dls_peer_roster(peer, me->roster.bytes, me->roster.count, now);
+}
+/* Whether the engine still sends or receives a roster: then none may move. */
+DLSI_FN bool dlsi_identity_busy(const dls_peer *p) {
+    int32_t i;
+    for (i = 0; i < p->desc.ops_max; i++)
+        if (p->op[i].kind != DLSI_OP_FREE && p->op[i].tag == DLSI_TAG_ROSTER) return true;
+    return false;
+}
+DLS_API dls_status dls_identity_refresh(dls_identity *me, dls_peer *peer, uint64_t now,
+                                        dls_error *error) {
+    const bool came = me->space != NULL && peer->roster == (const unsigned char *)me->space;
+    dls_roster_file file;
+    dls_status st;
+    dlsi_error_clear(error);
+    if (dlsi_identity_busy(peer)) return DLS_OK;
+    st = dls_roster_load(&file, me->roster_path, me->keys.root, error);
+    if (came && (st != DLS_OK || file.roster.epoch < peer->epoch)) {
+        dls_roster_free(&file);
+        dlsi_error_clear(error);
+        st = dlsi_port_write_file(me->roster_path, me->space, peer->roster_bytes, error);
+        if (st == DLS_OK) st = dls_roster_load(&file, me->roster_path, me->keys.root, error);
+    }
+    if (st != DLS_OK) return st;
+    if (file.roster.epoch < peer->epoch || (file.roster.epoch == peer->epoch && !came)) {
+        dls_roster_free(&file);
+        return DLS_OK;
+    }
+    st = dls_peer_roster(peer, file.bytes, file.count, now);
+    if (peer->roster != (const unsigned char *)file.bytes) { /* it did not take it */
+        dls_roster_free(&file);
+        return dlsi_fail(error, st,
+                         DLSI_MSG("the engine refuses '{s}': has it room for {0} more "
+                                  "devices?"),
+                         me->roster_path, DLSI_ROSTER_SPARE, 0, 0);
+    }
+    /* The engine copied the list it began with; the old bytes are no longer passed on. */
+    dls_roster_free(&me->newer);
+    me->newer = file;
+    return st == DLS_OK ? st
+                        : dlsi_fail(error, st, DLSI_MSG("this device is revoked in '{s}'"),
+                                    me->roster_path, 0, 0, 0);
+}
+DLS_API void dls_identity_free(dls_identity *me) {
+    dls_roster_free(&me->roster);
+    dls_roster_free(&me->newer);
+    if (me->stored != NULL) DLS_FREE(me->stored);
+    if (me->space != NULL) DLS_FREE(me->space);
+    dls_wipe(me, sizeof *me);
+}
+
+/* ---- Host ---- */
+
+DLSI_FN void *dlsi_host_take(dls_host *h, size_t bytes) {
+    void *mem = h->mems < (int32_t)(sizeof h->mem / sizeof *h->mem) ? dlsi_heap_take(bytes) : NULL;
+    if (mem != NULL) h->mem[h->mems++] = mem;
+    return mem;
+}
+DLSI_FN dls_status dlsi_host_engine(dls_host *h, const dls_host_desc *desc, dls_error *error) {
+    dls_peer_desc d;
+    dls_links_desc links;
+    dls_status st;
+    DLSI_ZERO(d);
+    DLSI_ZERO(links);
+    d.gateway = desc->gateway;
+    d.timeout_us = desc->timeout_us;
+    dls_identity_desc(&h->identity, &d);
+    st = dls_peer_init(&h->peer, &d, dlsi_host_take(h, dls_peer_size(&d)), dls_peer_size(&d));
+    if (st == DLS_OK) st = dls_identity_bind(&h->identity, h->peer, dls_now_us());
+    if (st != DLS_OK)
+        return dlsi_fail(error, st, DLSI_MSG("no memory for an engine, or '{s}.state' is damaged"),
+                         desc->key, 0, 0, 0);
+    links.peer = h->peer;
+    links.fds_max =
+        d.devices_max + 5 + 2 + DLS_HOST_SERIALS + 16; /* TCP, UDP, serial, the user's */
+    return dls_links_init(&h->links, &links, dlsi_host_take(h, dls_links_size(&links)),
+                          dls_links_size(&links), error);
+}
+DLSI_FN dls_status dlsi_host_udp(dls_host *h, const dls_host_desc *desc, dls_error *error) {
+    dls_udp_desc d;
+    dls_lan_desc lan_desc;
+    dls_lan *lan;
+    dls_status st;
+    DLSI_ZERO(d);
+    DLSI_ZERO(lan_desc);
+    d.peer = h->peer;
+    d.udp_port = desc->listen;
+    st = dls_udp_init(&h->udp, &d, dlsi_host_take(h, dls_udp_size(&d)), dls_udp_size(&d), error);
+    if (st != DLS_OK) return st;
+    (void)dls_links_add(h->links, dls_udp_link(h->udp));
+    if (desc->connect != NULL) st = dls_udp_connect(h->udp, desc->connect, error);
+    if (st != DLS_OK || desc->no_lan) return st;
+    lan_desc.udp = h->udp;
+    lan_desc.port = desc->lan_port;
+    st = dls_lan_init(&lan, &lan_desc, dlsi_host_take(h, dls_lan_size(&lan_desc)),
+                      dls_lan_size(&lan_desc), error);
+    if (st != DLS_OK) return st;
+    h->find = dls_lan_find(lan);
+    return dls_links_add(h->links, dls_lan_link(lan));
+}
+DLSI_FN dls_status dlsi_host_tcp(dls_host *h, const dls_host_desc *desc, dls_error *error) {
+    static const char any[] = "0.0.0.0:";
+    char text[sizeof any + 24];
+    dls_tcp_desc d;
+    dlsi_text t;
+    dls_status st;
+    if (desc->listen == 0 && desc->tcp == NULL) return DLS_OK;
+    DLSI_ZERO(d);
+    t.buf = text;
+    t.used = 0;
+    t.size = sizeof text;
+    dlsi_text_str(&t, any);
+    dlsi_text_int(&t, desc->listen);
+    text[t.used] = '\0';
+    d.peer = h->peer;
+    d.listen = desc->listen != 0 ? text : NULL;
+    st = dls_tcp_init(&h->tcp, &d, dlsi_host_take(h, dls_tcp_size(&d)), dls_tcp_size(&d), error);
+    if (st != DLS_OK && error != NULL) error->name = "this device"; /* text goes out of scope */
+    if (st == DLS_OK) st = dls_links_add(h->links, dls_tcp_link(h->tcp));
+    return st == DLS_OK && desc->tcp != NULL ? dls_tcp_connect(h->tcp, desc->tcp, error) : st;
+}
+/* One of the list, "PATH[:BAUD][=ID]" of n bytes. */
+DLSI_FN dls_status dlsi_host_serial(dls_host *h, const char *text, size_t n, dls_error *error) {
+    char *path = (char *)dlsi_host_take(h, n + 1), *id, *baud;
+    const char *at;
+    dls_serial_desc d;
+    dls_serial *s;
+    uint32_t value = 0;
+    dls_status st;
+    if (path == NULL)
+        return dlsi_fail(error, DLS_E_MEMORY, DLSI_MSG("no memory, or over {0} serial lines"), NULL,
+                         DLS_HOST_SERIALS, 0, 0);
+    memcpy(path, text, n);
+    path[n] = '\0';
+    DLSI_ZERO(d);
+    d.peer = h->peer;
+    d.path = path;
+    id = strrchr(path, '=');
+    at = id != NULL ? id + 1 : "0";
+    d.call = id != NULL;
+    if (!dlsi_addr_number(&at, 999999, &d.id) || *at != '\0')
+        return dlsi_fail(error, DLS_E_ARG, DLSI_MSG("'{s}': no device id after ="), path, 0, 0, 0);
+    if (id != NULL) *id = '\0';
+    baud = strncmp(path, "tcp:", 4) != 0 ? strrchr(path, ':') : NULL;
+    at = baud != NULL ? baud + 1 : "0";
+    while (*at >= '0' && *at <= '9' && value < 100000000u)
+        value = value * 10 + (uint32_t)(*at++ - '0');
+    if (*at != '\0')
+        return dlsi_fail(error, DLS_E_ARG, DLSI_MSG("'{s}': no baud rate after :"), path, 0, 0, 0);
+    if (baud != NULL) *baud = '\0';
+    d.baud = (int32_t)value;
+    st =
+        dls_serial_init(&s, &d, dlsi_host_take(h, dls_serial_size(&d)), dls_serial_size(&d), error);
+    return st == DLS_OK ? dls_links_add(h->links, dls_serial_link(s)) : st;
+}
+DLS_API dls_status dls_host_open(dls_host *host, const dls_host_desc *desc, dls_error *error) {
+    const char *s = desc->serial;
+    dls_status st;
+    memset(host, 0, sizeof *host);
+    if (desc->key == NULL || desc->roster == NULL) {
+        dlsi_error_clear(error);
+        return dlsi_fail(error, DLS_E_ARG, DLSI_MSG("a key file and a roster are needed"), NULL, 0,
+                         0, 0);
+    }
+    st = dls_identity_load(&host->identity, desc->key, desc->roster, error);
+    if (st == DLS_OK) st = dlsi_host_engine(host, desc, error);
+    if (st == DLS_OK) st = dlsi_host_udp(host, desc, error);
+    if (st == DLS_OK) st = dlsi_host_tcp(host, desc, error);
+    while (st == DLS_OK && s != NULL && *s != '\0') {
+        size_t n = 0;
+        while (s[n] != ',' && s[n] != '\0') n++;
+        st = dlsi_host_serial(host, s, n, error);
+        s += n + (s[n] == ',' ? 1 : 0);
+    }
+    host->refreshed = dls_now_us();
+    return st;
+}
+DLS_API dls_status dls_host_poll(dls_host *host, uint64_t timeout_us, void (*lock)(void *),
+                                 void (*unlock)(void *), void *user, dls_error *error) {
+    uint64_t now;
+    dls_status st = DLS_OK;
+    dls_links_poll(host->links, timeout_us, lock, unlock, user);
+    now = dls_now_us();
+    if (now - host->refreshed < 1000000u) return DLS_OK;
+    if (lock != NULL) lock(user);
+    host->refreshed = now;
+    st = dls_identity_refresh(&host->identity, host->peer, now, error);
+    if (unlock != NULL) unlock(user);
+    return st;
+}
+DLSI_FN void dlsi_host_say(dls_host *h, const dls_peer_event *e, dlsi_text *t) {
+    static const char *const word[] = {"up ", "lost ", "left ", "view ", "roster "};
+    dls_view v;
+    int32_t i;
+    dlsi_text_str(t, word[e->type - DLS_PEER_UP]);
+    if (e->type == DLS_PEER_VIEW) {
+        dls_peer_view(h->peer, &v);
+        dlsi_text_int(t, v.number);
+        for (i = 0; i < v.count; i++) {
+            dlsi_text_str(t, i == 0 ? ": " : ",");
+            dlsi_text_int(t, dls_peer_id(h->peer, v.rank[i]));
+        }
+    } else if (e->type == DLS_PEER_ROSTER) {
+        dlsi_text_int(t, h->peer->epoch);
+    } else {
+        dlsi_text_int(t, dls_peer_id(h->peer, e->rank));
+        dlsi_text_str(t, " ");
+        dlsi_text_str(t, dls_peer_name(h->peer, e->rank));
+    }
+    if (e->type != DLS_PEER_LOST) return;
+    dlsi_text_str(t, ": ");
+    dlsi_text_str(t, dls_status_text(e->status));
+}
+DLS_API bool dls_host_next(dls_host *host, dls_peer_event *event, char *text, size_t bytes) {
+    const uint64_t now = dls_now_us();
+    dls_status what = DLS_OK;
+    uint32_t id;
+    dlsi_text t;
+    t.buf = text;
+    t.used = 0;
+    t.size = bytes;
+    if (dls_peer_next_event(host->peer, event)) {
+        dlsi_host_say(host, event, &t);
+    } else if (host->find != NULL && dls_find_next(host->find, &id, &what, now)) {
+        memset(event, 0, sizeof *event);
+        event->rank = dls_peer_rank_of(host->peer, id);
+        event->status = what;
+        dlsi_text_str(&t, "note ");
+        (void)dls_find_explain(host->find, id, text + t.used, bytes - t.used, now);
+        return true;
+    } else {
+        return false;
+    }
+    text[t.used] = '\0';
+    return true;
+}
+DLS_API void dls_host_close(dls_host *host) {
+    const uint64_t start = dls_now_us();
+    if (host->links != NULL) {
+        dls_peer_leave(host->peer);
+        while (dls_peer_up(host->peer) > 1 && dls_now_us() - start < 300000)
+            dls_links_poll(host->links, 20000, NULL, NULL, NULL);
+        dls_links_close(host->links);
+    }
+    if (host->peer != NULL) dls_peer_close(host->peer);
+    while (host->mems > 0) dlsi_heap_give(host->mem[--host->mems]);
+    dls_identity_free(&host->identity);
+    memset(host, 0, sizeof *host);
 }
 #endif
 

@@ -1,5 +1,6 @@
 /* cc -O2 dlshard.c -o dlshard -lpthread
-   The command line of dlshard.h: train, eval, info, bench. `dlshard help` tells the rest. */
+   The command line of dlshard.h: train, eval, info, bench; keygen, enrol, revoke, roster. `dlshard
+   help` tells the rest. */
 #define DLSHARD_IMPLEMENTATION
 #include "../dlshard.h"
 
@@ -14,6 +15,8 @@ typedef struct options {
     const char *word[4]; /* what is not an option: command, model, data */
     int words;
     const char *data, *test, *net, *save, *curve, *peers;
+    const char *root, *roster, *out, *role;
+    bool small, force;
     int32_t share[64]; /* by rank; all 0: equal */
     int rank, threads, batch;
     long seed;
@@ -42,6 +45,11 @@ static int help(FILE *to, int status) {
           "dlshard eval MODEL DATA [--batch N] [--threads N]\n"
           "dlshard info MODEL\n"
           "dlshard bench MODEL [--batch N] [--threads N] [--seconds X] [--train]\n"
+          "dlshard keygen [--root root.key] [--force]                  a new group: its root key, kept "
+          "offline\n"
+          "dlshard enrol NAME [--role join,train,serve,infer,coord,deploy] [--small] [--out NAME.key]\n"
+          "dlshard revoke NAME     both with [--root root.key] [--roster lab.roster] [--force]\n"
+          "dlshard roster [--root root.key] [--roster lab.roster]      who belongs\n"
           "NAME: NAME-images-idx3-ubyte[.gz] with NAME-labels-idx1-ubyte[.gz], a .csv (label "
           "first) or a .npy.\n",
           to);
@@ -103,6 +111,10 @@ static bool set_text(options *o, const char *w, const char *v, bool *known) {
     if (!strcmp(w, "--peers")) return o->peers = v, true;
     if (!strcmp(w, "--checkpoint")) return o->fit.checkpoint = v, true;
     if (!strcmp(w, "--resume")) return o->fit.resume = v, true;
+    if (!strcmp(w, "--root")) return o->root = v, true;
+    if (!strcmp(w, "--roster")) return o->roster = v, true;
+    if (!strcmp(w, "--out")) return o->out = v, true;
+    if (!strcmp(w, "--role")) return o->role = v, true;
     if (!strcmp(w, "--optim")) return set_optim(o, v);
     if (!strcmp(w, "--shares")) return set_shares(o, v);
     *known = false;
@@ -153,6 +165,10 @@ static bool parse(options *o, int argc, char **argv) {
             o->fit.augment.flip = true;
         else if (!strcmp(w, "--train"))
             o->train = true;
+        else if (!strcmp(w, "--small"))
+            o->small = true;
+        else if (!strcmp(w, "--force"))
+            o->force = true;
         else {
             const char *v = i + 1 < argc ? argv[i + 1] : NULL;
             if (v == NULL) return bad("no value after, or no option", w), false;
@@ -512,6 +528,153 @@ static int command_bench(options *o) {
     return status;
 }
 
+/* ---- Keys ---- */
+
+static const char *const role_name[] = {"join", "train", "serve", "infer", "coord", "deploy"};
+
+/* "train,coord" to bits; join is always among them. 0 after a message. */
+static uint32_t roles(const char *text) {
+    uint32_t bits = DLS_ROLE_JOIN;
+    while (*text != '\0') {
+        const size_t n = strcspn(text, ",");
+        int i;
+        for (i = 0; i < 6 && (strlen(role_name[i]) != n || strncmp(role_name[i], text, n)); i++) {}
+        if (i == 6) return bad("no such role in", text), 0u;
+        bits |= 1u << i;
+        text += n + (text[n] == ',');
+    }
+    return bits;
+}
+
+static int command_keygen(const options *o) {
+    const char *path = o->root != NULL ? o->root : "root.key";
+    dls_root root;
+    dls_error error;
+    dls_status st = dls_root_make(&root, &error);
+    if (st == DLS_OK) st = dls_root_save(&root, path, o->force, &error);
+    if (st == DLS_OK)
+        printf("%s: the root key of group %08x. Keep it offline; next: dlshard enrol NAME\n", path,
+               (unsigned)root.group);
+    dls_wipe(&root, sizeof root);
+    return st == DLS_OK ? 0 : fail(&error);
+}
+
+static int coordinators(const dls_roster *r) {
+    int i, n = 0;
+    for (i = 0; i < r->count; i++)
+        n += (r->device[i].role & DLS_ROLE_COORD) != 0 &&
+             (r->device[i].flags & DLS_DEVICE_REVOKED) == 0;
+    return n;
+}
+
+/* Root key and roster; a roster that does not exist yet is an empty one. */
+static dls_status open_group(const options *o, dls_root *root, dls_roster_file *file,
+                             dls_error *error) {
+    unsigned char root32[32];
+    const char *path = o->roster != NULL ? o->roster : "lab.roster";
+    dls_status st = dls_root_load(root, o->root != NULL ? o->root : "root.key", error);
+    memset(file, 0, sizeof *file);
+    if (st != DLS_OK) return st;
+    dls_ed25519_public(root32, root->seed);
+    st = dls_roster_load(file, path, root32, error);
+    return st == DLS_E_NOT_FOUND ? DLS_OK : st;
+}
+
+/* Without --role: the first device coordinates, too; a small one cannot. */
+static int command_enrol(const options *o) {
+    const char *name = o->word[1], *roster = o->roster != NULL ? o->roster : "lab.roster";
+    uint32_t role = o->role != NULL ? roles(o->role)
+                                    : DLS_ROLE_JOIN | DLS_ROLE_TRAIN | DLS_ROLE_SERVE | DLS_ROLE_INFER;
+    dls_roster_file file;
+    dls_root root;
+    dls_keys keys;
+    dls_error error;
+    char path[512];
+    dls_status st;
+    if (o->words < 2) return bad("enrol needs", "NAME");
+    if (role == 0) return 2;
+    if (o->small && (role & (DLS_ROLE_COORD | DLS_ROLE_DEPLOY)) != 0)
+        return bad("a small device has no identity key, so it may not", o->role);
+    snprintf(path, sizeof path, "%s", o->out != NULL ? o->out : name);
+    if (o->out == NULL) snprintf(path, sizeof path, "%.400s.key", name);
+    st = open_group(o, &root, &file, &error);
+    if (st == DLS_OK && file.roster.count == 0 && o->role == NULL && !o->small)
+        role |= DLS_ROLE_COORD;
+    if (st == DLS_OK) st = dls_roster_enrol(&file, &root, name, role, o->small, &keys, &error);
+    if (st == DLS_OK && o->out == NULL && strchr(name, '/') != NULL)
+        st = DLS_E_ARG, bad("a name with / needs --out, not", name);
+    else if (st == DLS_OK) {
+        st = dls_keys_save(&keys, path, o->force, &error); /* first: a roster without it is of no use */
+        if (st == DLS_OK) st = dls_roster_save(&file, roster, true, &error);
+        if (st != DLS_OK) fail(&error);
+    } else
+        fail(&error);
+    if (st == DLS_OK) {
+        const int n = coordinators(&file.roster);
+        printf("%s: key of device %u; %s: %d devices, epoch %u\n", path, (unsigned)keys.id, roster,
+               (int)file.roster.count, (unsigned)file.roster.epoch);
+        if (n == 0)
+            printf("nobody coordinates yet: without there are no views; enrol one with --role "
+                   "train,coord\n");
+        if (n == 2)
+            printf("2 coordinators must both be up; 3 let any one of them fail\n");
+    }
+    dls_roster_free(&file);
+    dls_wipe(&keys, sizeof keys);
+    dls_wipe(&root, sizeof root);
+    return st == DLS_OK ? 0 : 1;
+}
+
+static int command_revoke(const options *o) {
+    const char *roster = o->roster != NULL ? o->roster : "lab.roster";
+    dls_roster_file file;
+    dls_root root;
+    dls_error error;
+    dls_status st;
+    if (o->words < 2) return bad("revoke needs", "NAME");
+    st = open_group(o, &root, &file, &error);
+    if (st == DLS_OK) st = dls_roster_revoke(&file, &root, o->word[1], &error);
+    if (st == DLS_OK) st = dls_roster_save(&file, roster, true, &error);
+    if (st == DLS_OK)
+        printf("%s: %s is revoked from epoch %u on. Give the file to one device that runs, it tells "
+               "the rest\n",
+               roster, o->word[1], (unsigned)file.roster.epoch);
+    dls_roster_free(&file);
+    dls_wipe(&root, sizeof root);
+    return st == DLS_OK ? 0 : fail(&error);
+}
+
+static int command_roster(const options *o) {
+    unsigned char root32[32];
+    dls_roster_file file;
+    dls_root root;
+    dls_error error;
+    int i, k;
+    const bool signer = o->root != NULL;
+    if (signer) {
+        if (dls_root_load(&root, o->root, &error) != DLS_OK) return fail(&error);
+        dls_ed25519_public(root32, root.seed);
+        dls_wipe(&root, sizeof root);
+    }
+    if (dls_roster_load(&file, o->roster != NULL ? o->roster : "lab.roster", signer ? root32 : NULL,
+                        &error) != DLS_OK)
+        return fail(&error);
+    printf("group %08x, epoch %u, %d devices, %d coordinate; signature %s\n",
+           (unsigned)file.roster.group, (unsigned)file.roster.epoch, (int)file.roster.count,
+           coordinators(&file.roster), signer ? "good" : "not checked, --root would");
+    for (i = 0; i < file.roster.count; i++) {
+        const dls_device *d = &file.roster.device[i];
+        printf("%6u  %-15.15s %s%s ", (unsigned)d->id, d->name,
+               (d->flags & DLS_DEVICE_REVOKED) != 0 ? "REVOKED " : "",
+               (d->flags & DLS_DEVICE_SMALL) != 0 ? "small" : "full");
+        for (k = 0; k < 6; k++)
+            if ((d->role >> k & 1) != 0) printf("%c%s", k > 0 ? ',' : ' ', role_name[k]);
+        printf("\n");
+    }
+    dls_roster_free(&file);
+    return 0;
+}
+
 int main(int argc, char **argv) {
     static options o;
     o.seconds = 2;
@@ -521,6 +684,10 @@ int main(int argc, char **argv) {
     if (!strcmp(o.word[0], "eval")) return command_eval(&o);
     if (!strcmp(o.word[0], "info")) return command_info(&o);
     if (!strcmp(o.word[0], "bench")) return command_bench(&o);
+    if (!strcmp(o.word[0], "keygen")) return command_keygen(&o);
+    if (!strcmp(o.word[0], "enrol")) return command_enrol(&o);
+    if (!strcmp(o.word[0], "revoke")) return command_revoke(&o);
+    if (!strcmp(o.word[0], "roster")) return command_roster(&o);
     if (!strcmp(o.word[0], "help")) return help(stdout, 0);
     return bad("no command", o.word[0]);
 }

@@ -19,6 +19,7 @@ check "01_xor" ./01_xor
 check "02_text" ./02_text data/text.txt 120
 check "03_custom_op" ./03_custom_op
 check "04_static_memory" ./04_static_memory
+check "05_user_link" ./05_user_link
 
 # The main job: a quick run must end with equal outputs, in under 60 s.
 start=$(date +%s)
