@@ -42,6 +42,8 @@
      DLS_ENABLE_PEERS      wire, peer, coll, job, node                   0    1     1
      DLS_ENABLE_SIGN       Ed25519 signatures                            0    1     1
      DLS_ENABLE_COORD      elections: may hold DLS_ROLE_COORD            0    1     1
+     DLS_ENABLE_STREAMS    ports of kind DLS_PORT_STREAM: TCP             0    1     1
+     DLS_ENABLE_GATEWAY    passing packets on between neighbours          0    1     1
      DLS_ENABLE_MESSAGES   texts of errors; without: the code alone      0    1     1
      DLS_ENABLE_STB_IMAGE  dls_image_load through the user's stb_image   0    0     0
    DLS_PROFILE is DLS_PROFILE_MCU, _NODE or _SERVER; default: NODE on an OS, MCU on bare metal.
@@ -170,6 +172,12 @@
 #ifndef DLS_ENABLE_COORD
 #define DLS_ENABLE_COORD DLSI_HOSTED
 #endif
+#ifndef DLS_ENABLE_STREAMS
+#define DLS_ENABLE_STREAMS DLSI_HOSTED
+#endif
+#ifndef DLS_ENABLE_GATEWAY
+#define DLS_ENABLE_GATEWAY DLSI_HOSTED
+#endif
 #ifndef DLS_ENABLE_MESSAGES
 #define DLS_ENABLE_MESSAGES DLSI_HOSTED
 #endif
@@ -219,6 +227,9 @@ typedef float dls_real;
 #endif
 #if DLS_ENABLE_THREADS && !defined(__GNUC__)
 #error "dlshard: DLS_ENABLE_THREADS needs the __atomic builtins of gcc or clang; set it to 0"
+#endif
+#if DLS_ENABLE_SOCKETS && DLS_ENABLE_PEERS && !DLS_ENABLE_STREAMS
+#error "dlshard: DLS_ENABLE_SOCKETS brings TCP, which needs DLS_ENABLE_STREAMS=1"
 #endif
 #if DLS_ENABLE_STB_IMAGE && (!DLS_ENABLE_FILES || !DLS_ENABLE_HEAP)
 #error "dlshard: DLS_ENABLE_STB_IMAGE reads files; it needs DLS_ENABLE_FILES=1 and ..HEAP=1"
@@ -1945,7 +1956,7 @@ typedef struct dls_peer_desc {
     int32_t rank, size;          /* without a roster: who I am, how many we are (1..1024) */
     uint32_t group;              /* without a roster: both ends must agree on it */
     const char *name;            /* up to 19 bytes, for reports; NULL: "peer" */
-    bool gateway;                /* pass packets on between neighbours */
+    bool gateway;                /* pass packets on between neighbours: DLS_ENABLE_GATEWAY */
     int32_t devices_max;         /* the roster may grow to; 0: as many as there are */
     int32_t sessions_max;        /* 0: devices + 4 */
     int32_t ports_max;           /* 0: sessions_max + 4 */
@@ -2000,7 +2011,7 @@ typedef struct dls_port_desc {
     ((kind) == DLS_PORT_PACKET ? (size_t)0 : 2 * DLS_COBS_BYTES((size_t)(mtu)) + 8)
 
 /* Returns the port's number, -1 when ports_max are open, no session is free for the call, or the
-   desc is out of range. */
+   desc is out of range (a STREAM without DLS_ENABLE_STREAMS is). */
 DLS_API int32_t dls_peer_port_open(dls_peer *peer, const dls_port_desc *desc, uint64_t now);
 /* The link broke or was closed: sessions over it are lost. */
 DLS_API void dls_peer_port_close(dls_peer *peer, int32_t port, uint64_t now);
@@ -17187,6 +17198,14 @@ struct dls_peer {
     bool leaving, pending, routes_due, store_failed;
 };
 
+/* Constants in builds without streams or gateways, which lose the code for them. */
+DLSI_FN bool dlsi_port_streams(const dlsi_port *t) {
+    return DLS_ENABLE_STREAMS && t->desc.kind == DLS_PORT_STREAM;
+}
+DLSI_FN bool dlsi_ses_lossy(const dlsi_ses *s) { return !DLS_ENABLE_STREAMS || s->lossy; }
+DLSI_FN bool dlsi_ses_clear(const dlsi_ses *s) { return DLS_ENABLE_STREAMS && s->clear; }
+DLSI_FN bool dlsi_peer_gateway(const dls_peer *p) { return DLS_ENABLE_GATEWAY && p->desc.gateway; }
+
 /* What is used before its place. */
 DLSI_FN dls_status dlsi_views_open(dls_peer *p);
 DLSI_FN void dlsi_views_changed(dls_peer *p);
@@ -17217,6 +17236,7 @@ DLSI_FN dls_peer_desc dlsi_peer_desc(const dls_peer_desc *desc) {
 }
 DLSI_FN bool dlsi_peer_good(const dls_peer_desc *d) {
     if (d->roster == NULL && (d->rank < 0 || d->rank >= d->size)) return false;
+    if (d->gateway && !DLS_ENABLE_GATEWAY) return false;
     return d->size >= 1 && d->size <= 1024 && d->devices_max >= d->size && d->devices_max <= 1024 &&
            d->sessions_max >= 1 && d->sessions_max <= (int32_t)DLSI_SES_MAX && d->ports_max >= 1 &&
            d->ports_max <= 4096 && d->ops_max >= 1 && d->ops_max <= 65535 && d->window >= 4 &&
@@ -17435,7 +17455,7 @@ DLSI_FN void dlsi_ses_say_hello(dls_peer *p, dlsi_ses *s) {
     h.size = s->pattern == 0 && p->desc.roster == NULL ? (uint32_t)p->count : 0;
     h.wants = (uint32_t)p->wants;
     h.real_bytes = (uint8_t)sizeof(dls_real);
-    h.flags = p->desc.gateway ? 1 : 0;
+    h.flags = dlsi_peer_gateway(p) ? 1 : 0;
     memcpy(h.name, p->member[p->me].device.name, 16);
     dls_hello_write(&h, payload);
     (void)dlsi_ses_say(p, s, DLS_CONTROL_HELLO, payload, sizeof payload);
@@ -17629,7 +17649,7 @@ DLSI_FN int32_t dlsi_ses_make(dls_peer *p, int32_t state, int32_t rank, int32_t 
     s->via = via;
     s->hand = -1;
     s->heard = s->spoke = s->since = s->again = now;
-    s->lossy = via >= 0 || p->port[port].desc.kind != DLS_PORT_STREAM;
+    s->lossy = via >= 0 || !dlsi_port_streams(&p->port[port]);
     if (via < 0 && p->port[port].desc.kind != DLS_PORT_PACKET) p->port[port].ses = i;
     return i;
 }
@@ -17647,7 +17667,7 @@ DLSI_FN void dlsi_ses_end(dls_peer *p, int32_t i, dls_status why) {
         for (k = 0; k < p->desc.sessions_max; k++) /* the one it was to replace */
             if (p->ses[k].state != DLSI_SES_FREE && p->ses[k].via < 0 && p->ses[k].port == s->port)
                 p->port[s->port].ses = k;
-        p->port[s->port].done = p->port[s->port].desc.kind == DLS_PORT_STREAM;
+        p->port[s->port].done = dlsi_port_streams(&p->port[s->port]);
     }
     for (k = 0; k < p->desc.sessions_max; k++)
         if (p->ses[k].state != DLSI_SES_FREE && p->ses[k].via == i) dlsi_ses_end(p, k, why);
@@ -17680,7 +17700,7 @@ DLSI_FN void dlsi_ses_up(dls_peer *p, int32_t i, uint64_t now) {
     p->member[s->rank].ses = i;
     p->member[s->rank].calls = 0;
     p->member[s->rank].status = 0;
-    if (s->lossy)
+    if (dlsi_ses_lossy(s))
         dls_flow_init(&s->flow, s->ring, p->desc.window, (uint32_t)dlsi_ses_mtu(p, s), now);
     dlsi_ses_say_hello(p, s);
 }
@@ -17769,12 +17789,12 @@ DLSI_FN size_t dlsi_init_write(dls_peer *p, const dlsi_ses *s, dls_noise *noise,
 }
 /* Whether a session has called as often as it may; streams lose nothing. */
 DLSI_FN bool dlsi_ses_called(const dlsi_ses *s) {
-    return s->calls >= (s->lossy ? DLSI_CALLS_MAX : 1);
+    return s->calls >= (dlsi_ses_lossy(s) ? DLSI_CALLS_MAX : 1);
 }
 /* How long to wait for the answer to an INIT: longer each time, since each makes the answers to
    those before it worthless. */
 DLSI_FN uint64_t dlsi_ses_patience(dls_peer *p, const dlsi_ses *s) {
-    if (!s->lossy) return p->desc.timeout_us;
+    if (!dlsi_ses_lossy(s)) return p->desc.timeout_us;
     return dlsi_peer_jitter(p, (p->desc.heartbeat_us + 1) / 2 << (s->calls < 4 ? s->calls / 2 : 2));
 }
 /* The INIT of a session that calls, when it is time for one. */
@@ -17830,7 +17850,7 @@ DLSI_FN dls_status dlsi_init_judge(dls_peer *p, const dls_init_head *h, const un
     *rank = dls_peer_rank_of(p, h->id);
     if (h->group_or_index != p->group || p->leaving) return DLS_E_MISMATCH;
     if (*rank < 0 || *rank == p->me) return DLS_E_REFUSED;
-    if (p->port[port].desc.kind == DLS_PORT_STREAM && p->port[port].ses >= 0 && via < 0)
+    if (dlsi_port_streams(&p->port[port]) && p->port[port].ses >= 0 && via < 0)
         return DLS_E_STATE; /* it carries a session already */
     m = &p->member[*rank];
     if ((m->device.flags & DLS_DEVICE_REVOKED) != 0) return DLS_E_REFUSED;
@@ -17913,7 +17933,7 @@ DLSI_FN dls_status dlsi_init_take(dls_peer *p, const unsigned char *packet, size
     s->epoch = dlsi_load32(payload + 8);
     if (from != NULL) s->addr = *from;
     s->answer = (uint8_t)dlsi_init_write(p, s, h.pattern != 0 ? &noise : NULL, h.index, s->control);
-    s->clear = h.pattern == 0 && !s->lossy;
+    s->clear = h.pattern == 0 && !dlsi_ses_lossy(s);
     dlsi_ses_keys(s, h.pattern != 0 ? &noise : NULL);
     return s->answer > 0 ? DLS_OK : DLS_E_AUTH;
 }
@@ -17947,7 +17967,7 @@ DLSI_FN dls_status dlsi_resp_take(dls_peer *p, const unsigned char *packet, size
     s->epoch = dlsi_load32(payload + 8);
     (void)dlsi_init_fresh(&p->member[s->rank], payload);
     dlsi_ses_keys(s, h.pattern != 0 ? &p->hand[s->hand].noise : NULL);
-    s->clear = h.pattern == 0 && !s->lossy;
+    s->clear = h.pattern == 0 && !dlsi_ses_lossy(s);
     dlsi_ses_up(p, (int32_t)(s - p->ses), now);
     return DLS_OK;
 }
@@ -18065,7 +18085,7 @@ DLSI_FN size_t dlsi_ses_put_op(dls_peer *p, dlsi_ses *s, unsigned char *to, size
     o->begun = true;
     o->next += n;
     (void)dlsi_ses_put_chunk(o, at, n, to);
-    if (!s->lossy) dlsi_op_sent(o, n);
+    if (!dlsi_ses_lossy(s)) dlsi_op_sent(o, n);
     return 9 + (size_t)n;
 }
 /* What lost packets carried goes out again: control from the first lost message on, one chunk at
@@ -18086,8 +18106,8 @@ DLSI_FN void dlsi_ses_lost(dls_peer *p, dlsi_ses *s) {
 /* Whether the next bytes to send go into a packet with others. Long plain ones on a stream have
    packets of their own, see dlsi_stream_chunk. */
 DLSI_FN bool dlsi_ses_packs(const dls_peer *p, const dlsi_ses *s) {
-    const int32_t i = s->clear ? dlsi_ses_next_op(p, s) : -1;
-    return !s->clear || (i >= 0 && p->op[i].bytes - p->op[i].next <= DLSI_CLEAR_LEAST);
+    const int32_t i = dlsi_ses_clear(s) ? dlsi_ses_next_op(p, s) : -1;
+    return !dlsi_ses_clear(s) || (i >= 0 && p->op[i].bytes - p->op[i].next <= DLSI_CLEAR_LEAST);
 }
 /* What ends a packet: bytes of a send or a packet for others, in turn. */
 DLSI_FN size_t dlsi_ses_put_rest(dls_peer *p, int32_t i, unsigned char *to, size_t max,
@@ -18107,7 +18127,7 @@ DLSI_FN size_t dlsi_ses_frames(dls_peer *p, int32_t i, unsigned char *to, size_t
     size_t n = 0, ack = 0;
     bool room = true;
     memset(ref, 0, 4 * sizeof *ref);
-    if (s->lossy) {
+    if (dlsi_ses_lossy(s)) {
         dlsi_ses_lost(p, s);
         room = dls_flow_room(&s->flow, now) > 0;
         s->shut = !room;
@@ -18119,7 +18139,7 @@ DLSI_FN size_t dlsi_ses_frames(dls_peer *p, int32_t i, unsigned char *to, size_t
         n += dlsi_ses_put_control(s, to + n, max - n, ref);
         if (s->has_lost) n += dlsi_ses_put_lost(p, s, to + n, max - n, ref);
         if (ref[1] == 0 && !s->has_lost) n += dlsi_ses_put_rest(p, i, to + n, max - n, ref, now);
-        if (n == ack && (s->ping || (s->lossy && dls_flow_probe(&s->flow))))
+        if (n == ack && (s->ping || (dlsi_ses_lossy(s) && dls_flow_probe(&s->flow))))
             to[n++] = DLS_FRAME_PING;
     }
     *elicits = n > ack;
@@ -18130,7 +18150,7 @@ DLSI_FN size_t dlsi_ses_frames(dls_peer *p, int32_t i, unsigned char *to, size_t
 DLSI_FN size_t dlsi_ses_packet(dls_peer *p, int32_t i, unsigned char *to, size_t max,
                                uint64_t now) {
     dlsi_ses *s = &p->ses[i];
-    const size_t tag = s->clear ? 0 : DLS_RECORD_TAG;
+    const size_t tag = dlsi_ses_clear(s) ? 0 : DLS_RECORD_TAG;
     dls_data_head h;
     uint64_t number;
     uint32_t ref[4];
@@ -18151,14 +18171,15 @@ DLSI_FN size_t dlsi_ses_packet(dls_peer *p, int32_t i, unsigned char *to, size_t
     h.index = s->their_index;
     h.counter = (uint32_t)(number & 0xFFFFFFFFu);
     dls_data_head_write(&h, to);
-    if (!s->clear && dls_session_seal(&s->record, to + DLS_HEAD_BYTES, to + DLS_HEAD_BYTES, n, to,
-                                      DLS_HEAD_BYTES, to + DLS_HEAD_BYTES + n) != DLS_OK) {
+    if (!dlsi_ses_clear(s) &&
+        dls_session_seal(&s->record, to + DLS_HEAD_BYTES, to + DLS_HEAD_BYTES, n, to,
+                         DLS_HEAD_BYTES, to + DLS_HEAD_BYTES + n) != DLS_OK) {
         dlsi_ses_end(p, i, DLS_E_LIMIT);
         return 0;
     }
-    if (s->clear) s->record.sent++;
+    if (dlsi_ses_clear(s)) s->record.sent++;
     n += DLS_HEAD_BYTES + tag;
-    if (s->lossy)
+    if (dlsi_ses_lossy(s))
         dls_flow_sent(&s->flow, number, (uint32_t)n, elicits, ref, now);
     else if (ref[0] != 0)
         dlsi_ses_control_gone(p, s, (ref[0] & 0xFFFFu) + (ref[0] >> 16));
@@ -18227,7 +18248,7 @@ DLSI_FN void dlsi_relay_take(dls_peer *p, int32_t i, const dls_frame *f, unsigne
         (void)dlsi_peer_packet(p, p->ses[i].port, i, NULL, body, f->bytes, now);
         return;
     }
-    if (!p->desc.gateway || rank < 0 || f->hops == 0) return;
+    if (!dlsi_peer_gateway(p) || rank < 0 || f->hops == 0) return;
     next = p->member[rank].ses >= 0 && p->ses[p->member[rank].ses].via < 0 ? p->member[rank].ses
                                                                            : p->member[rank].route;
     if (next < 0 || next == i || p->relay_used + need > p->desc.relay_bytes) return;
@@ -18956,8 +18977,9 @@ DLSI_FN dls_status dlsi_ses_take_control(dls_peer *p, int32_t i, const dls_frame
 DLSI_FN dls_status dlsi_ses_take_ack(dls_peer *p, dlsi_ses *s, const dls_frame *f, uint64_t now) {
     uint32_t ref[4];
     size_t used;
-    const dls_status st =
-        s->lossy ? dls_flow_ack_read(&s->flow, f->body, f->bytes, &used, now) : DLS_E_FORMAT;
+    const dls_status st = dlsi_ses_lossy(s)
+                              ? dls_flow_ack_read(&s->flow, f->body, f->bytes, &used, now)
+                              : DLS_E_FORMAT;
     if (st != DLS_OK) return st;
     while (dls_flow_next_acked(&s->flow, ref)) {
         dlsi_op *o = (ref[1] & 0xFFFFu) != 0 ? &p->op[(ref[1] & 0xFFFFu) - 1] : NULL;
@@ -18992,7 +19014,8 @@ DLSI_FN dls_status dlsi_ses_take(dls_peer *p, int32_t i, unsigned char *at, size
         }
         if (s->state == DLSI_SES_FREE || s->index != index) return DLS_OK;
     }
-    if (st == DLS_OK && s->lossy && accepted) dls_flow_received(&s->flow, number, elicits, now);
+    if (st == DLS_OK && dlsi_ses_lossy(s) && accepted)
+        dls_flow_received(&s->flow, number, elicits, now);
     if (st != DLS_OK) dlsi_ses_end(p, i, st);
     return st;
 }
@@ -19008,7 +19031,7 @@ DLSI_FN dls_status dlsi_data_take(dls_peer *p, int32_t port, int32_t via, const 
         return DLS_E_STATE;
     number = dls_session_counter(&s->record, h.counter, 32);
     n -= DLS_HEAD_BYTES;
-    if (!s->clear) {
+    if (!dlsi_ses_clear(s)) {
         if (n < DLS_RECORD_TAG) return DLS_E_FORMAT;
         n -= DLS_RECORD_TAG;
         st = dls_session_open(&s->record, number, packet + DLS_HEAD_BYTES, packet + DLS_HEAD_BYTES,
@@ -19043,7 +19066,8 @@ DLS_API int32_t dls_peer_port_open(dls_peer *peer, const dls_port_desc *desc, ui
     int32_t i;
     for (i = 0; i < peer->desc.ports_max && peer->port[i].open; i++) {}
     if (i == peer->desc.ports_max || desc->mtu < DLS_MTU_LEAST || desc->mtu > 65535 ||
-        peer->leaving || desc->kind < DLS_PORT_PACKET || desc->kind > DLS_PORT_STREAM ||
+        peer->leaving || desc->kind < DLS_PORT_PACKET ||
+        desc->kind > (DLS_ENABLE_STREAMS ? DLS_PORT_STREAM : DLS_PORT_SERIAL) ||
         desc->bytes < DLS_PORT_BYTES(desc->kind, desc->mtu) ||
         (desc->mem == NULL && desc->kind != DLS_PORT_PACKET) ||
         (desc->call && (desc->rank < 0 || desc->rank >= peer->count || desc->rank == peer->me ||
@@ -19144,7 +19168,7 @@ DLSI_FN dls_status dlsi_stream_take(dls_peer *p, int32_t port, uint64_t now) {
     dls_status st = DLS_OK;
     while (st == DLS_OK && !t->done && t->body_left == 0 && t->in_used - at >= 4) {
         const size_t n = dlsi_load32(t->in + at), have = t->in_used - at - 4;
-        const bool clear = t->ses >= 0 && p->ses[t->ses].clear;
+        const bool clear = t->ses >= 0 && dlsi_ses_clear(&p->ses[t->ses]);
         if (n == 0 || n > (clear ? DLSI_CLEAR_CHUNK + 17 : (size_t)t->desc.mtu))
             return DLS_E_FORMAT;
         if (have < (n > (size_t)t->desc.mtu ? 17 : n)) break;
@@ -19164,7 +19188,7 @@ DLS_API void *dls_peer_rx_span(dls_peer *peer, int32_t port, size_t *size) {
     dlsi_port *t = &peer->port[port];
     dlsi_op *o;
     *size = 0;
-    if (!dlsi_port_valid(peer, port) || t->done || t->desc.kind != DLS_PORT_STREAM) return NULL;
+    if (!dlsi_port_valid(peer, port) || t->done || !dlsi_port_streams(t)) return NULL;
     *size = (size_t)t->desc.mtu + 4 - t->in_used;
     if (t->body_left == 0) return t->in + t->in_used;
     o = dlsi_stream_target(peer, t);
@@ -19196,8 +19220,9 @@ DLS_API dls_status dls_peer_rx(dls_peer *peer, int32_t port, const void *bytes, 
     dls_status st = DLS_OK;
     size_t at = 0, size;
     if (!dlsi_port_valid(peer, port)) return DLS_E_ARG;
+    if (t->desc.kind == DLS_PORT_PACKET) return DLS_OK;
     while (at < n && st == DLS_OK) {
-        if (t->desc.kind == DLS_PORT_SERIAL) {
+        if (!dlsi_port_streams(t)) {
             const size_t packet = dls_cobs_read(&t->cobs, from + at, n - at, &size);
             at += size;
             if (packet > 0) (void)dlsi_peer_packet(peer, port, -1, NULL, t->in, packet, now);
@@ -19246,7 +19271,7 @@ DLSI_FN void dlsi_bytes_next(dls_peer *p, int32_t port, uint64_t now) {
     size_t n;
     t->out_at = t->out_used = 0;
     if (t->ses < 0) return;
-    if (t->desc.kind == DLS_PORT_SERIAL) {
+    if (!dlsi_port_streams(t)) {
         const size_t room = DLS_COBS_BYTES((size_t)t->desc.mtu);
         unsigned char *raw = t->out + room - (size_t)t->desc.mtu;
         n = dlsi_ses_packet(p, t->ses, raw, (size_t)t->desc.mtu, now);
@@ -19257,7 +19282,8 @@ DLSI_FN void dlsi_bytes_next(dls_peer *p, int32_t port, uint64_t now) {
     if (n > 0) {
         dlsi_store32(t->out, (uint32_t)n);
         t->out_used = n + 4;
-    } else if (t->ses >= 0 && p->ses[t->ses].clear && p->ses[t->ses].state == DLSI_SES_UP) {
+    } else if (t->ses >= 0 && dlsi_ses_clear(&p->ses[t->ses]) &&
+               p->ses[t->ses].state == DLSI_SES_UP) {
         dlsi_stream_chunk(p, t, now);
     }
 }
@@ -19276,7 +19302,7 @@ DLS_API const void *dls_peer_tx_span(dls_peer *peer, int32_t port, size_t *size,
         *size = t->out_used - t->out_at;
         return t->out + t->out_at;
     }
-    if (t->chunk_left == 0) return NULL;
+    if (!DLS_ENABLE_STREAMS || t->chunk_left == 0) return NULL;
     if (t->tx_op < 0) { /* the receiver wants it no more: the rest of the chunk is anything */
         *size = dlsi_min_size(t->chunk_left, (size_t)t->desc.mtu);
         memset(t->out, 0, *size);
@@ -19300,7 +19326,7 @@ DLS_API void dls_peer_tx_done(dls_peer *peer, int32_t port, size_t n, uint64_t n
         return;
     }
     t->chunk_left -= n;
-    if (!dlsi_stream_sending(peer, t)) return;
+    if (!DLS_ENABLE_STREAMS || !dlsi_stream_sending(peer, t)) return;
     peer->op[t->tx_op].next += (uint32_t)n;
     dlsi_op_sent(&peer->op[t->tx_op], (uint32_t)n);
 }
@@ -19334,7 +19360,8 @@ DLS_API size_t dls_peer_tx_packet(dls_peer *peer, int32_t port, dls_addr *to, vo
 /* slept: time in which nobody looked, which is no silence of the peer's. */
 DLSI_FN void dlsi_ses_tick(dls_peer *p, int32_t i, uint64_t slept, uint64_t now) {
     dlsi_ses *s = &p->ses[i];
-    const uint64_t hb = p->desc.heartbeat_us, patience = s->lossy ? 4 * hb : p->desc.timeout_us;
+    const uint64_t hb = p->desc.heartbeat_us,
+                   patience = dlsi_ses_lossy(s) ? 4 * hb : p->desc.timeout_us;
     if (s->state == DLSI_SES_FREE) return;
     s->heard = dlsi_min_u64(now, dlsi_later(s->heard, slept));
     s->spoke = dlsi_min_u64(now, s->spoke); /* where the clock jumped back: start over */
@@ -19345,7 +19372,7 @@ DLSI_FN void dlsi_ses_tick(dls_peer *p, int32_t i, uint64_t slept, uint64_t now)
         return;
     }
     if (s->state == DLSI_SES_LEAVING &&
-        (now - s->since > hb || (s->control_used == 0 && s->lossy))) {
+        (now - s->since > hb || (s->control_used == 0 && dlsi_ses_lossy(s)))) {
         dlsi_ses_end(p, i, DLS_OK);
         return;
     }
@@ -19358,7 +19385,7 @@ DLSI_FN void dlsi_ses_tick(dls_peer *p, int32_t i, uint64_t slept, uint64_t now)
         return;
     }
     if (s->state < DLSI_SES_UP) return;
-    if (s->lossy) dls_flow_tick(&s->flow, now);
+    if (dlsi_ses_lossy(s)) dls_flow_tick(&s->flow, now);
     if (now - s->spoke >= hb) s->ping = true;
 }
 /* A device that may be called and is not up, nor on the way to it. */
@@ -19401,7 +19428,7 @@ DLSI_FN void dlsi_ports_tick(dls_peer *p, uint64_t now) {
         dlsi_port *t = &p->port[i];
         if (!t->open || t->ses >= 0) continue;
         t->since = dlsi_min_u64(t->since, now);
-        if (t->desc.kind == DLS_PORT_STREAM && now - t->since > p->desc.timeout_us)
+        if (dlsi_port_streams(t) && now - t->since > p->desc.timeout_us)
             t->done = true; /* a stranger who says nothing */
         if (dlsi_port_calls(p, t) && dlsi_member_due(p, &p->member[t->desc.rank], now))
             (void)dlsi_ses_make(p, DLSI_SES_CALLING, t->desc.rank, i, -1, now);
@@ -19430,7 +19457,7 @@ DLS_API void dls_peer_tick(dls_peer *peer, uint64_t now) {
     if (peer->leaving) return;
     dlsi_ports_tick(peer, now);
     for (i = 0; i < peer->count; i++) dlsi_member_call(peer, i, now);
-    if (peer->desc.gateway) dlsi_routes_tick(peer);
+    if (dlsi_peer_gateway(peer)) dlsi_routes_tick(peer);
     dlsi_views_tick(peer, now);
 }
 /* Whether a session can write nothing before something else has gone out. */
@@ -19446,12 +19473,12 @@ DLSI_FN uint64_t dlsi_ses_deadline(const dls_peer *p, const dlsi_ses *s) {
     if (s->full) return 0;
     if (s->state == DLSI_SES_CALLING) return blocked && !dlsi_ses_called(s) ? soon : s->again;
     if (s->state == DLSI_SES_LEAVING)
-        soon = s->lossy && s->control_used == 0 ? 0 : dlsi_later(s->since, hb + 1);
+        soon = dlsi_ses_lossy(s) && s->control_used == 0 ? 0 : dlsi_later(s->since, hb + 1);
     soon = dlsi_min_u64(soon, dlsi_later(s->heard, p->desc.timeout_us + 1));
     /* seen: lest a late tick takes the wait for sleep */
     soon =
         dlsi_min_u64(soon, dlsi_later(s->state < DLSI_SES_UP || s->ping ? p->seen : s->spoke, hb));
-    if (s->state >= DLSI_SES_UP && s->lossy && !blocked)
+    if (s->state >= DLSI_SES_UP && dlsi_ses_lossy(s) && !blocked)
         soon = dlsi_min_u64(soon, dls_flow_deadline(&s->flow));
     return soon;
 }
@@ -19465,7 +19492,7 @@ DLS_API uint64_t dls_peer_deadline(const dls_peer *peer) {
     for (i = 0; i < peer->desc.ports_max; i++) {
         const dlsi_port *t = &peer->port[i];
         if (dlsi_port_calls(peer, t)) soon = dlsi_min_u64(soon, peer->member[t->desc.rank].again);
-        if (t->open && t->ses < 0 && t->desc.kind == DLS_PORT_STREAM && !t->done)
+        if (t->open && t->ses < 0 && dlsi_port_streams(t) && !t->done)
             soon = dlsi_min_u64(soon, dlsi_later(t->since, peer->desc.timeout_us + 1));
     }
     for (i = 0; i < peer->count; i++) {
@@ -19473,7 +19500,7 @@ DLS_API uint64_t dls_peer_deadline(const dls_peer *peer) {
         if ((m->call_port >= 0 || m->route >= 0) && dlsi_member_callable(peer, i))
             soon = dlsi_min_u64(soon, m->again);
     }
-    if (peer->desc.gateway && peer->routes_due) return 0;
+    if (dlsi_peer_gateway(peer) && peer->routes_due) return 0;
     return dlsi_min_u64(soon, dlsi_views_deadline(peer));
 }
 

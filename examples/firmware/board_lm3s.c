@@ -8,9 +8,9 @@
 void board_init(void) {
     SYSTICK(4) = 0xFFFFFFu;
     SYSTICK(8) = 0;
-    SYSTICK(0) = 5;       /* on, by the processor's clock, no interrupt */
-    UART(0x2C) = 0x70;    /* 8 bits, buffers on */
-    UART(0x30) = 0x301;   /* on, both ways */
+    SYSTICK(0) = 5;     /* on, by the processor's clock, no interrupt */
+    UART(0x2C) = 0x70;  /* 8 bits, buffers on */
+    UART(0x30) = 0x301; /* on, both ways */
 }
 /* Counts what SysTick has counted down since the last call: one a second is often enough. */
 uint64_t board_now_us(void) {
@@ -23,7 +23,8 @@ uint64_t board_now_us(void) {
 }
 size_t board_read(void *to, size_t most) {
     size_t n = 0;
-    while (n < most && (UART(0x18) & 0x10u) == 0) ((unsigned char *)to)[n++] = (unsigned char)UART(0);
+    while (n < most && (UART(0x18) & 0x10u) == 0)
+        ((unsigned char *)to)[n++] = (unsigned char)UART(0);
     return n;
 }
 size_t board_write(const void *from, size_t bytes) {

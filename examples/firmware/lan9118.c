@@ -31,7 +31,7 @@ bool eth_open(uint8_t *mac6) {
     high = mac_read(2);
     memcpy(mac6, &low, 4);
     memcpy(mac6 + 4, &high, 2);
-    TX_CFG = 2; /* on */
+    TX_CFG = 2;     /* on */
     MAC_DATA = 0xC; /* receive, transmit */
     MAC_COMMAND = 0x80000001u;
     while ((MAC_COMMAND & 0x80000000u) != 0) {}

@@ -10,9 +10,7 @@
 
 static uint8_t frame[1520], mac[6];
 static const uint8_t ip[4] = {10, 0, 2, 15}; /* what QEMU's network calls its guest */
-static struct {
-    uint8_t ip[4], mac[6];
-} neighbour[NEIGHBOURS];
+static struct { uint8_t ip[4], mac[6]; } neighbour[NEIGHBOURS];
 static int32_t port;
 static uint32_t turn;
 

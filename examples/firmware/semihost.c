@@ -23,8 +23,8 @@ int board_random(void *to, size_t bytes) {
     argument[0] = file;
     argument[1] = (uintptr_t)to;
     argument[2] = bytes;
-    left = semihost(0x06, argument);   /* SYS_READ: bytes not read */
-    (void)semihost(0x02, argument); /* SYS_CLOSE */
+    left = semihost(0x06, argument); /* SYS_READ: bytes not read */
+    (void)semihost(0x02, argument);  /* SYS_CLOSE */
     return left == 0 ? 0 : -1;
 }
 

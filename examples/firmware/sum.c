@@ -49,8 +49,8 @@ bool sum_poll(sum *s, uint64_t now) {
         memset(s->total, 0, sizeof s->total);
         sum_add(s->total, s->id, s->round);
         /* an error: not all members have found one another yet */
-        s->under_way = dls_coll_allreduce(&s->coll, s->total, SUM_COUNT, DLS_REDUCE_SUM_I32) ==
-                       DLS_OK;
+        s->under_way =
+            dls_coll_allreduce(&s->coll, s->total, SUM_COUNT, DLS_REDUCE_SUM_I32) == DLS_OK;
         if (!s->under_way) s->next = now + PAUSE_US;
         return false;
     }

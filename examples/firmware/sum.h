@@ -15,7 +15,7 @@ typedef struct sum {
     uint32_t view;  /* number of the view at work, 0: none yet */
     uint32_t round; /* rounds of this view so far */
     bool under_way;
-    uint64_t next;  /* when the next round may begin */
+    uint64_t next; /* when the next round may begin */
     int32_t total[SUM_COUNT];
     uint64_t staging[64]; /* dls_coll_size(SUM_MEMBERS, sizeof total) bytes or more */
 } sum;

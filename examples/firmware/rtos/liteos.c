@@ -14,11 +14,11 @@ VOID peer_task_wake(VOID);
 static UINT32 bytes_came;
 
 static VOID *run(UINT32 unused) {
-    (VOID)unused;
+    (VOID) unused;
     peer_open();
     for (;;) {
         peer_turn();
-        (VOID)LOS_SemPend(bytes_came, LOS_MS2Tick(peer_sleep_ms()));
+        (VOID) LOS_SemPend(bytes_came, LOS_MS2Tick(peer_sleep_ms()));
     }
     return NULL;
 }
@@ -38,4 +38,4 @@ UINT32 peer_task_start(VOID) {
 }
 
 /* For the interrupt of the UART or the Ethernet, once bytes are there. */
-VOID peer_task_wake(VOID) { (VOID)LOS_SemPost(bytes_came); }
+VOID peer_task_wake(VOID) { (VOID) LOS_SemPost(bytes_came); }
