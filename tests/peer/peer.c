@@ -32,6 +32,10 @@ static void test_free(void *p) {
 
 #include "peer/lines.c"
 
+#include "peer/hostile.c"
+
+#include "peer/views.c"
+
 #include "peer/coll.c"
 
 #include "peer/job.c"
@@ -43,6 +47,8 @@ int main(int argc, char **argv) {
     alarm(280); /* a hang is a crash that says so */
     lossy_tests();
     lines_tests();
+    hostile_tests();
+    views_tests();
     coll_tests();
     job_tests();
     node_tests();
