@@ -102,7 +102,10 @@ static void test_hostile_rules(void) {
             dlsi_store32(bytes + 5, row == 0 ? 95 : 0xFFFFFFF0u);
             forge(&w, 1, 0, bytes, 19);
             break;
-        case 2: bytes[0] = 77; forge(&w, 1, 0, bytes, 3); break;
+        case 2:
+            bytes[0] = 77;
+            forge(&w, 1, 0, bytes, 3);
+            break;
         case 3:
             for (i = 0; i < 9; i++) {
                 bytes[0] = (unsigned char)i;

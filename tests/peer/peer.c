@@ -28,6 +28,10 @@ static void test_free(void *p) {
 
 #include "peer/net.h"
 
+#include "peer/wire.c"
+
+#include "peer/engine.c"
+
 #include "peer/lossy.c"
 
 #include "peer/lines.c"
@@ -45,6 +49,8 @@ static void test_free(void *p) {
 int main(int argc, char **argv) {
     test_start("peer", argc, argv);
     alarm(280); /* a hang is a crash that says so */
+    wire_tests();
+    engine_tests();
     lossy_tests();
     lines_tests();
     hostile_tests();
