@@ -17220,6 +17220,9 @@ DLSI_FN dls_status dlsi_peer_packet(dls_peer *p, int32_t port, int32_t via, cons
 DLSI_FN dls_peer_desc dlsi_peer_desc(const dls_peer_desc *desc) {
     dls_peer_desc d = *desc;
     if (d.roster != NULL) d.size = d.roster->count;
+    if (d.size < 1 || d.size > 1024) d.size = 0; /* refused soon; sums below must not overflow */
+    d.devices_max = dlsi_min_i32(d.devices_max, 1025);
+    d.sessions_max = dlsi_min_i32(d.sessions_max, (int32_t)DLSI_SES_MAX + 1);
     d.devices_max = dlsi_or(d.devices_max, d.size);
     d.sessions_max = dlsi_or(d.sessions_max, d.size + 4);
     d.ports_max = dlsi_or(d.ports_max, d.sessions_max + 4);

@@ -35,7 +35,8 @@ static void air_traffic(uint64_t seed, int32_t n, const net_keys *keys, int32_t 
 }
 static void test_lossy_plain(void) {
     uint64_t seed;
-    for (seed = 1; seed <= 30; seed++) air_traffic(seed, 2 + (int32_t)(seed & 1), NULL, (int32_t)(seed % 3));
+    for (seed = 1; seed <= 30; seed++)
+        air_traffic(seed, 2 + (int32_t)(seed & 1), NULL, (int32_t)(seed % 3));
 }
 static void test_lossy_keyed(void) {
     static net_keys k;

@@ -28,9 +28,17 @@ static void test_free(void *p) {
 
 #include "peer/net.h"
 
+#include "peer/wire.c"
+
+#include "peer/engine.c"
+
 #include "peer/lossy.c"
 
 #include "peer/lines.c"
+
+#include "peer/hostile.c"
+
+#include "peer/views.c"
 
 #include "peer/coll.c"
 
@@ -41,8 +49,12 @@ static void test_free(void *p) {
 int main(int argc, char **argv) {
     test_start("peer", argc, argv);
     alarm(280); /* a hang is a crash that says so */
+    wire_tests();
+    engine_tests();
     lossy_tests();
     lines_tests();
+    hostile_tests();
+    views_tests();
     coll_tests();
     job_tests();
     node_tests();
