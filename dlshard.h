@@ -20403,6 +20403,8 @@ DLSI_FN dls_status dlsi_find_note(dls_find *f, const dls_announce *a, const dls_
     h->note_at = now;
     h->note_from = *from;
     if (what != DLS_E_AUTH) h->epoch = a->epoch;
+    /* What anybody can make up is no news of a device that was heard rightly. */
+    if (h->any && what != DLS_E_STATE && what != DLS_E_REFUSED) return what;
     if (h->told != (uint8_t)what || now - h->told_at > DLSI_FIND_TOLD || now < h->told_at)
         h->tell = true;
     return what;
@@ -22695,7 +22697,7 @@ DLSI_FN void dlsi_host_say(dls_host *h, const dls_peer_event *e, dlsi_text *t) {
         dlsi_text_str(t, " ");
         dlsi_text_str(t, dls_peer_name(h->peer, e->rank));
     }
-    if (e->type != DLS_PEER_LOST) return;
+    if (e->type != DLS_PEER_LOST || e->status == DLS_OK) return;
     dlsi_text_str(t, ": ");
     dlsi_text_str(t, dls_status_text(e->status));
 }
