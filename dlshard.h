@@ -1878,7 +1878,7 @@ typedef struct dls_flow {
     uint32_t srtt, rttvar, latest, min_rtt, min_next, min_at, near, near_before;
     uint32_t round, recovery, w_max, epoch, epoch_k, reno;
     uint32_t undo_window, undo_seq, run_first, run_last;
-    uint32_t pace, last_sent, loss_at, round_at, round_bytes, rate;
+    uint32_t pace, last_sent, loss_at;
     uint32_t max_ack_delay, ack_at, got_at;
     uint16_t round_lost, round_acked, acked, lost, spurious, reorder;
     uint16_t run[DLS_FLOW_RUNS], gap[DLS_FLOW_RUNS]; /* received: packets, missing before them */
@@ -1889,7 +1889,7 @@ typedef struct dls_flow {
 typedef struct dls_flow_stats {
     uint32_t srtt_us, min_rtt_us; /* 0: not measured yet */
     uint32_t window_bytes, in_flight_bytes;
-    uint32_t rate_bytes;          /* delivered per second, over the last round trips */
+    uint32_t rate_bytes; /* per second, roughly: most in flight in a round trip, by its time */
     uint32_t pto_count, spurious; /* timeouts since the last ack; losses that were none */
 } dls_flow_stats;
 
@@ -14398,8 +14398,9 @@ DLSI_FN void dlsi_xor(unsigned char *to, const unsigned char *a, const unsigned 
     while (bytes-- > 0) *to++ = (unsigned char)(*a++ ^ *b++);
 }
 
-/* h = (h + block + 2^128) r mod 2^130 - 5 for each block; h stays below 2^131. The RFC's r has the
-   low two bits of each 32-bit word but the first clear, so 5 r / 4 is exact where it is used. */
+/* h = (h + block + 2^128) r mod p = 2^130 - 5 for each block; h stays below 2^130 + 2^128, so below
+   2 p. The RFC's r has the low two bits of each 32-bit word but the first clear, so 5 r / 4 is
+   exact where it is used. */
 #define DLSI_POLY_LIMBS (128 / DLSI_LIMB_BITS)
 typedef struct dlsi_poly {
     dlsi_limb h[DLSI_POLY_LIMBS + 1], r[DLSI_POLY_LIMBS], pad[DLSI_POLY_LIMBS];
@@ -14976,7 +14977,7 @@ DLSI_FN void dlsi_poly_final(dlsi_poly *p, size_t ad_bytes, size_t bytes, unsign
     dlsi_store64(sizes, ad_bytes);
     dlsi_store64(sizes + 8, bytes);
     dlsi_poly_blocks(p, sizes, 1);
-    memcpy(g, p->h, sizeof g); /* twice: h may be nearly 2^131 */
+    memcpy(g, p->h, sizeof g); /* h + 5 shows whether h is p or more */
     (void)dlsi_long_add_limb(g, N + 1, 5);
     (void)dlsi_long_add_limb(p->h, N + 1, 5 * (g[N] >> 2));
     (void)dlsi_long_add(p->h, p->h, p->pad, N);
@@ -16560,11 +16561,7 @@ DLS_API void dls_flow_sent(dls_flow *f, uint64_t pn, uint32_t bytes, bool elicit
     e->time = f->last_sent = f->clock;
     e->bytes = (uint16_t)bytes;
     e->state = DLSI_SENT_OUT;
-    if (f->in_flight == 0) { /* after a rest */
-        f->round_at = f->clock;
-        f->round_bytes = 0;
-        f->flags &= (uint8_t)~DLSI_FLOW_EPOCH;
-    }
+    if (f->in_flight == 0) f->flags &= (uint8_t)~DLSI_FLOW_EPOCH; /* after a rest */
     f->head++;
     f->in_flight += bytes;
     f->peak = dlsi_max_u32(f->peak, f->in_flight);
@@ -16744,7 +16741,9 @@ DLSI_FN uint32_t dlsi_flow_pto_at(const dls_flow *f) {
    - Over 1/5 of 32 packets lost: back off whatever the delay says, the queue is too short to see.
    - A window that makes no queue grows by 1/16 a round trip: whatever cut it was wrong.
    - Beside CUBIC's curve the window grows by a packet a round trip, not 0.53: paced packets meet
-     full queues in more round trips than a TCP's bursts do. */
+     full queues in more round trips than a TCP's bursts do.
+   Limit: jitter over a tenth of the round trip passes for a queue; random losses then cost what
+   they cost a TCP. Alone and without loss the queue is filled, as by CUBIC. */
 
 /* Window of CUBIC `ms` after the last backoff. */
 DLSI_FN uint32_t dlsi_flow_cubic(const dls_flow *f, uint32_t ms) {
@@ -16955,7 +16954,6 @@ DLSI_FN void dlsi_flow_acked(dls_flow *f, dlsi_ack *a, uint32_t seq) {
         f->lost--;
     else {
         f->in_flight -= e->bytes;
-        f->round_bytes += e->bytes;
         if (f->round_acked < 65535) f->round_acked++;
         if ((seq - f->recovery) >> 31 == 0) a->bytes += e->bytes;
         if (!a->any || (seq - a->newest) >> 31 == 0) a->newest = seq;
@@ -16989,7 +16987,6 @@ DLSI_FN const unsigned char *dlsi_flow_runs(dls_flow *f, dlsi_ack *a, const unsi
 }
 /* A round trip ends when the first packet sent in it is acked. */
 DLSI_FN void dlsi_flow_round(dls_flow *f, uint32_t newest) {
-    const uint32_t time = f->clock - f->round_at;
     if ((newest - f->round) >> 31 != 0) return;
     f->round = f->head;
     f->peak_before = f->peak;
@@ -16999,12 +16996,6 @@ DLSI_FN void dlsi_flow_round(dls_flow *f, uint32_t newest) {
     f->samples = 0;
     if (f->round_lost + f->round_acked >= 32) f->round_lost = f->round_acked = 0;
     if ((f->oldest - f->recovery) >> 31 == 0) f->recovery = f->oldest; /* 2^31 packets on, too */
-    if (time >= 10000) {
-        const uint32_t rate = dlsi_scale(f->round_bytes, 1000000, time);
-        f->rate = f->rate == 0 ? rate : f->rate - f->rate / 4 + rate / 4;
-        f->round_bytes = 0;
-        f->round_at = f->clock;
-    }
 }
 DLS_API dls_status dls_flow_ack_read(dls_flow *f, const void *from, size_t bytes, size_t *used,
                                      uint64_t now) {
@@ -17064,11 +17055,12 @@ DLS_API bool dls_flow_next_lost(dls_flow *f, uint32_t *ref4) {
 }
 DLS_API void dls_flow_report(const dls_flow *f, dls_flow_stats *to) {
     const bool measured = f->min_rtt != UINT32_MAX;
+    const uint32_t peak = dlsi_max_u32(f->peak, f->peak_before);
     to->srtt_us = measured ? f->srtt : 0;
     to->min_rtt_us = measured ? f->min_rtt : 0;
     to->window_bytes = f->window;
     to->in_flight_bytes = f->in_flight;
-    to->rate_bytes = f->rate;
+    to->rate_bytes = measured ? dlsi_scale(peak, 1000000, f->srtt) : 0;
     to->pto_count = f->pto_count;
     to->spurious = f->spurious;
 }
@@ -17088,9 +17080,10 @@ DLS_API void dls_flow_report(const dls_flow *f, dls_flow_stats *to) {
 #define DLSI_RELAY_BYTES 34  /* a packet in a RELAY frame is shorter than the one around it */
 #define DLSI_RELAY_LEAST 128 /* packets to those whose way back is not known yet */
 #define DLSI_NOBODY 0xFFFFFFFFu
-#define DLSI_SES_MAX 2048u /* an index is the session's number and how often it was used */
-#define DLSI_CALLS_MAX 10  /* unanswered INITs before a session is given up */
-#define DLSI_CLEAR_CHUNK 1048576u
+#define DLSI_SES_MAX 2048u        /* an index is the session's number and how often it was used */
+#define DLSI_CALLS_MAX 10         /* unanswered INITs before a session is given up */
+#define DLSI_CLEAR_CHUNK 1048576u /* longest plain chunk on a stream */
+#define DLSI_CLEAR_LEAST 8192u    /* one that is worth writing without a copy */
 #define DLSI_NEVER ((uint64_t)1 << 60) /* us; sums of a few do not overflow */
 
 enum { DLSI_OP_FREE = 0, DLSI_OP_SEND, DLSI_OP_RECV };
@@ -17138,17 +17131,14 @@ typedef struct dlsi_hand { /* a handshake we began */
     unsigned char mac1[16];
 } dlsi_hand;
 
-enum { DLSI_RX_LENGTH = 0, DLSI_RX_PEEK, DLSI_RX_REST, DLSI_RX_BODY };
 typedef struct dlsi_port {
     dls_port_desc desc;
     dls_cobs cobs;
     unsigned char *in, *out;
-    size_t in_used, in_need, body_left, out_at, out_used, chunk_left;
-    unsigned char length[4];
+    size_t in_used, body_left, out_at, out_used, chunk_left;
     uint64_t since;
     int32_t ses, rx_op, tx_op; /* rx_op: -1 while a body is thrown away */
     uint32_t turn, rx_at, rx_want, tx_order;
-    uint8_t rx;
     bool open, done;
 } dlsi_port;
 
@@ -17681,10 +17671,13 @@ DLSI_FN void dlsi_ses_end(dls_peer *p, int32_t i, dls_status why) {
     }
     for (k = 0; k < p->desc.sessions_max; k++)
         if (p->ses[k].state != DLSI_SES_FREE && p->ses[k].via == i) dlsi_ses_end(p, k, why);
-    for (k = 0; k < p->count; k++)
-        if (p->member[k].route == i) p->member[k].route = -1;
+    for (k = 0; k < p->count; k++) {
+        if (p->member[k].route != i) continue;
+        p->member[k].route = -1;
+        p->routes_due = true;
+    }
     dlsi_relay_drop(p, i);
-    p->routes_due = true;
+    if (s->hello) p->routes_due = true;
     if (why != DLS_OK) p->member[rank].status = (uint8_t)why;
     if (p->member[rank].ses != i) return;
     p->member[rank].ses = -1;
@@ -17794,8 +17787,12 @@ DLSI_FN size_t dlsi_init_write(dls_peer *p, const dlsi_ses *s, dls_noise *noise,
     if (s->cookie) dls_mac2(to + 92, s->cookie16, to, 92);
     return DLS_INIT_BYTES;
 }
+/* Whether a session has called as often as it may; streams lose nothing. */
+DLSI_FN bool dlsi_ses_called(const dlsi_ses *s) {
+    return s->calls >= (dlsi_ses_lossy(s) ? DLSI_CALLS_MAX : 1);
+}
 /* How long to wait for the answer to an INIT: longer each time, since each makes the answers to
-   those before it worthless. Streams lose nothing. */
+   those before it worthless. */
 DLSI_FN uint64_t dlsi_ses_patience(dls_peer *p, const dlsi_ses *s) {
     if (!dlsi_ses_lossy(s)) return p->desc.timeout_us;
     return dlsi_peer_jitter(p, (p->desc.heartbeat_us + 1) / 2 << (s->calls < 4 ? s->calls / 2 : 2));
@@ -17805,12 +17802,7 @@ DLSI_FN size_t dlsi_ses_call(dls_peer *p, int32_t i, unsigned char *to, uint64_t
     dlsi_ses *s = &p->ses[i];
     size_t n = 0;
     int32_t k;
-    if (now < s->again) return 0;
-    if (s->calls >= (dlsi_ses_lossy(s) ? DLSI_CALLS_MAX : 1)) {
-        p->member[s->rank].again = now + dlsi_peer_jitter(p, p->desc.heartbeat_us);
-        dlsi_ses_end(p, i, DLS_E_TIMEOUT);
-        return 0;
-    }
+    if (now < s->again || dlsi_ses_called(s)) return 0;
     s->pattern = dlsi_peer_pattern(p, s->rank);
     s->again = dlsi_later(now, dlsi_ses_patience(p, s));
     s->calls++;
@@ -18111,15 +18103,20 @@ DLSI_FN void dlsi_ses_lost(dls_peer *p, dlsi_ses *s) {
     }
     (void)p;
 }
-/* What ends a packet: bytes of a send or a packet for others, in turn. Plain chunks on a stream
-   have packets of their own, see dlsi_stream_chunk. */
+/* Whether the next bytes to send go into a packet with others. Long plain ones on a stream have
+   packets of their own, see dlsi_stream_chunk. */
+DLSI_FN bool dlsi_ses_packs(const dls_peer *p, const dlsi_ses *s) {
+    const int32_t i = dlsi_ses_clear(s) ? dlsi_ses_next_op(p, s) : -1;
+    return !dlsi_ses_clear(s) || (i >= 0 && p->op[i].bytes - p->op[i].next <= DLSI_CLEAR_LEAST);
+}
+/* What ends a packet: bytes of a send or a packet for others, in turn. */
 DLSI_FN size_t dlsi_ses_put_rest(dls_peer *p, int32_t i, unsigned char *to, size_t max,
                                  uint32_t *ref, uint64_t now) {
     dlsi_ses *s = &p->ses[i];
     size_t n = 0;
     s->turn = !s->turn;
     if (s->turn) n = dlsi_relay_put(p, i, to, max, now);
-    if (n == 0 && !dlsi_ses_clear(s)) n = dlsi_ses_put_op(p, s, to, max, ref);
+    if (n == 0 && dlsi_ses_packs(p, s)) n = dlsi_ses_put_op(p, s, to, max, ref);
     if (n == 0 && !s->turn) n = dlsi_relay_put(p, i, to, max, now);
     return n;
 }
@@ -18291,27 +18288,39 @@ DLSI_FN bool dlsi_routes_say(dls_peer *p, int32_t i) {
     p->ses[i].routes_sum = dls_crc32c(1, to, n);
     return true;
 }
+/* One entry of ROUTES; own: longest packet to pass on over this session. True: it changes whom we can
+   reach, or how, which neighbours must hear of. */
+DLSI_FN bool dlsi_route_take(dls_peer *p, int32_t i, const unsigned char *entry, uint32_t own) {
+    const int32_t rank = dls_peer_rank_of(p, dlsi_load32(entry));
+    const uint16_t mtu = (uint16_t)dlsi_min_u32(dlsi_load16(entry + 5), own);
+    const uint8_t hops = entry[4];
+    dlsi_member *m;
+    if (rank < 0 || rank == p->me || hops == 0 || hops >= DLSI_HOPS || mtu < DLS_INIT_BYTES)
+        return false;
+    m = &p->member[rank];
+    if (m->route == i ? m->hops == hops && m->route_mtu == mtu : m->route >= 0 && m->hops <= hops)
+        return false;
+    m->route = i;
+    m->hops = hops;
+    m->route_mtu = mtu;
+    return true;
+}
 DLSI_FN void dlsi_routes_take(dls_peer *p, int32_t i, const unsigned char *list, size_t n) {
     const uint32_t own = (uint32_t)(p->port[p->ses[i].port].desc.mtu - DLSI_RELAY_BYTES);
     size_t at;
     int32_t k;
-    if (p->ses[i].via >= 0) return; /* gateways tell their neighbours only */
-    for (k = 0; k < p->count; k++)
-        if (p->member[k].route == i) p->member[k].route = -1;
-    for (at = 0; at + 7 <= n; at += 7) {
-        dlsi_member *m;
-        const uint32_t mtu = dlsi_load16(list + at + 5);
-        k = dls_peer_rank_of(p, dlsi_load32(list + at));
-        if (k < 0 || k == p->me || list[at + 4] == 0 || list[at + 4] >= DLSI_HOPS) continue;
-        if (dlsi_min_u32(mtu, own) < DLS_INIT_BYTES) continue;
-        m = &p->member[k];
-        if (m->route >= 0 && m->hops <= list[at + 4]) continue;
-        m->route = i;
-        m->hops = list[at + 4];
-        m->route_mtu = (uint16_t)dlsi_min_u32(mtu, own);
+    if (p->ses[i].via >= 0) return;  /* gateways tell their neighbours only */
+    for (k = 0; k < p->count; k++) { /* what it tells no more */
+        if (p->member[k].route != i) continue;
+        for (at = 0; at + 7 <= n && dlsi_load32(list + at) != p->member[k].device.id; at += 7) {}
+        if (at + 7 <= n) continue;
+        p->member[k].route = -1;
+        p->routes_due = true;
     }
-    p->routes_due = true;
+    for (at = 0; at + 7 <= n; at += 7)
+        if (dlsi_route_take(p, i, list + at, own)) p->routes_due = true;
 }
+
 /* ---- Views ---- */
 
 enum { DLSI_VIEW_PROPOSED = 1, DLSI_VIEW_ACCEPTED, DLSI_VIEW_DECIDED };
@@ -19111,71 +19120,13 @@ DLS_API void dls_peer_call(dls_peer *peer, int32_t rank, int32_t port, const dls
     m->again = now;
 }
 
-/* What a stream's next packet is: read its length, then perhaps the head of a plain chunk, whose
-   body goes straight to the memory it is meant for. */
-DLSI_FN void dlsi_stream_begin(dlsi_port *t) {
-    t->rx = DLSI_RX_LENGTH;
-    t->in_used = 0;
-    t->in_need = 4;
-}
-DLSI_FN dls_status dlsi_stream_length(dls_peer *p, dlsi_port *t) {
-    const uint32_t n = dlsi_load32(t->length);
-    const bool clear =
-        t->ses >= 0 && dlsi_ses_clear(&p->ses[t->ses]) && p->ses[t->ses].state >= DLSI_SES_HALF;
-    if (n == 0 || n > (clear ? DLSI_CLEAR_CHUNK + 17 : (uint32_t)t->desc.mtu)) return DLS_E_FORMAT;
-    t->rx = clear && n > 17 ? DLSI_RX_PEEK : DLSI_RX_REST;
-    t->in_used = 0;
-    t->in_need = t->rx == DLSI_RX_PEEK ? 17 : n;
-    t->body_left = n;
-    return DLS_OK;
-}
-DLSI_FN dls_status dlsi_stream_peek(dls_peer *p, dlsi_port *t, uint64_t now) {
-    dlsi_ses *s = &p->ses[t->ses];
-    dls_data_head h;
-    dls_frame f;
-    dlsi_op *o;
-    size_t used;
-    const size_t n = t->body_left;
-    if (dls_data_head_read(&h, t->in, 17) != DLS_OK || h.index != s->index ||
-        dls_frame_read(&f, t->in + DLS_HEAD_BYTES, 9, &used) != DLS_OK ||
-        f.kind != DLS_FRAME_CHUNK) {
-        if (n > (size_t)t->desc.mtu) return DLS_E_FORMAT;
-        t->rx = DLSI_RX_REST;
-        t->in_need = n;
-        return DLS_OK;
-    }
-    if (s->state == DLSI_SES_HALF) dlsi_ses_up(p, t->ses, now);
-    o = dlsi_op_wanted(p, s->rank, f.a);
-    t->rx = DLSI_RX_BODY;
-    t->body_left = n - 17;
-    t->rx_op = o != NULL ? (int32_t)(o - p->op) : -1;
-    t->rx_at = f.b;
-    if (o != NULL && (f.b > o->bytes || t->body_left > o->bytes - f.b)) return DLS_E_FORMAT;
-    t->rx_want = f.a;
-    return DLS_OK;
-}
 /* The receive whose memory a body goes to; NULL: it ended meanwhile. */
 DLSI_FN dlsi_op *dlsi_stream_target(dls_peer *p, const dlsi_port *t) {
     dlsi_op *o =
         t->rx_op >= 0 && t->ses >= 0 ? dlsi_op_wanted(p, p->ses[t->ses].rank, t->rx_want) : NULL;
     return o != NULL && o == &p->op[t->rx_op] ? o : NULL;
 }
-DLS_API void *dls_peer_rx_span(dls_peer *peer, int32_t port, size_t *size) {
-    dlsi_port *t = &peer->port[port];
-    *size = 0;
-    if (!dlsi_port_valid(peer, port) || t->done || !dlsi_port_streams(t)) return NULL;
-    if (t->in_need == 0) dlsi_stream_begin(t);
-    if (t->rx == DLSI_RX_BODY) {
-        dlsi_op *o = dlsi_stream_target(peer, t);
-        *size = t->body_left;
-        if (o != NULL) return o->data + t->rx_at;
-        *size = dlsi_min_size(t->body_left, (size_t)t->desc.mtu);
-        return t->in; /* nobody wants it any more */
-    }
-    *size = t->in_need - t->in_used;
-    return (t->rx == DLSI_RX_LENGTH ? t->length : t->in) + t->in_used;
-}
-DLSI_FN dls_status dlsi_stream_body(dls_peer *p, dlsi_port *t, size_t n, uint64_t now) {
+DLSI_FN void dlsi_stream_body(dls_peer *p, dlsi_port *t, size_t n, uint64_t now) {
     dlsi_op *o = dlsi_stream_target(p, t);
     t->body_left -= n;
     if (o != NULL) {
@@ -19184,24 +19135,79 @@ DLSI_FN dls_status dlsi_stream_body(dls_peer *p, dlsi_port *t, size_t n, uint64_
     }
     t->rx_at += (uint32_t)n;
     if (t->ses >= 0) p->ses[t->ses].heard = now;
-    if (t->body_left == 0) dlsi_stream_begin(t);
+}
+/* A plain chunk of n bytes, longer than the buffer, of which `have` from `packet` on are here: the
+   rest of its body will go straight to the memory it is meant for. */
+DLSI_FN dls_status dlsi_stream_long(dls_peer *p, dlsi_port *t, const unsigned char *packet,
+                                    size_t n, size_t have, uint64_t now) {
+    dlsi_ses *s = &p->ses[t->ses];
+    dls_data_head h;
+    dls_frame f;
+    dlsi_op *o;
+    size_t used;
+    if (dls_data_head_read(&h, packet, 17) != DLS_OK || h.index != s->index ||
+        dls_frame_read(&f, packet + DLS_HEAD_BYTES, 9, &used) != DLS_OK ||
+        f.kind != DLS_FRAME_CHUNK)
+        return DLS_E_FORMAT;
+    if (s->state == DLSI_SES_HALF) dlsi_ses_up(p, t->ses, now);
+    o = dlsi_op_wanted(p, s->rank, f.a);
+    t->body_left = n - 17;
+    t->rx_op = o != NULL ? (int32_t)(o - p->op) : -1;
+    t->rx_at = f.b;
+    t->rx_want = f.a;
+    if (o != NULL && (f.b > o->bytes || t->body_left > o->bytes - f.b)) return DLS_E_FORMAT;
+    have -= 17;
+    if (o != NULL && have > 0) memcpy(o->data + f.b, packet + 17, have);
+    if (have > 0) dlsi_stream_body(p, t, have, now);
     return DLS_OK;
 }
-DLSI_FN dls_status dlsi_stream_done(dls_peer *p, int32_t port, uint64_t now) {
+/* Takes the packets that are whole off the front of the buffer. */
+DLSI_FN dls_status dlsi_stream_take(dls_peer *p, int32_t port, uint64_t now) {
     dlsi_port *t = &p->port[port];
-    const size_t n = t->in_used;
-    if (t->rx == DLSI_RX_LENGTH) return dlsi_stream_length(p, t);
-    if (t->rx == DLSI_RX_PEEK) return dlsi_stream_peek(p, t, now);
-    dlsi_stream_begin(t);
-    return dlsi_peer_packet(p, port, -1, NULL, t->in, n, now);
+    size_t at = 0;
+    dls_status st = DLS_OK;
+    while (st == DLS_OK && !t->done && t->body_left == 0 && t->in_used - at >= 4) {
+        const size_t n = dlsi_load32(t->in + at), have = t->in_used - at - 4;
+        const bool clear = t->ses >= 0 && dlsi_ses_clear(&p->ses[t->ses]);
+        if (n == 0 || n > (clear ? DLSI_CLEAR_CHUNK + 17 : (size_t)t->desc.mtu))
+            return DLS_E_FORMAT;
+        if (have < (n > (size_t)t->desc.mtu ? 17 : n)) break;
+        if (n > (size_t)t->desc.mtu) {
+            st = dlsi_stream_long(p, t, t->in + at + 4, n, have, now);
+            at = t->in_used;
+        } else {
+            st = dlsi_peer_packet(p, port, -1, NULL, t->in + at + 4, n, now);
+            at += 4 + n;
+        }
+    }
+    t->in_used -= at;
+    memmove(t->in, t->in + at, t->in_used);
+    return st;
+}
+DLS_API void *dls_peer_rx_span(dls_peer *peer, int32_t port, size_t *size) {
+    dlsi_port *t = &peer->port[port];
+    dlsi_op *o;
+    *size = 0;
+    if (!dlsi_port_valid(peer, port) || t->done || !dlsi_port_streams(t)) return NULL;
+    *size = (size_t)t->desc.mtu + 4 - t->in_used;
+    if (t->body_left == 0) return t->in + t->in_used;
+    o = dlsi_stream_target(peer, t);
+    if (o == NULL)
+        *size = dlsi_min_size(*size, t->body_left); /* nobody wants it any more */
+    else
+        *size = t->body_left;
+    return o == NULL ? t->in : o->data + t->rx_at;
 }
 DLS_API dls_status dls_peer_rx_done(dls_peer *peer, int32_t port, size_t n, uint64_t now) {
     dlsi_port *t = &peer->port[port];
-    dls_status st = DLS_OK;
+    dls_status st;
     if (!dlsi_port_valid(peer, port) || t->done || n == 0) return DLS_OK;
-    if (t->rx == DLSI_RX_BODY) return dlsi_stream_body(peer, t, n, now);
+    if (t->body_left > 0) {
+        dlsi_stream_body(peer, t, n, now);
+        return DLS_OK;
+    }
     t->in_used += n;
-    if (t->in_used == t->in_need) st = dlsi_stream_done(peer, port, now);
+    st = dlsi_stream_take(peer, port, now);
     if (st == DLS_OK) return DLS_OK;
     if (t->ses >= 0) dlsi_ses_end(peer, t->ses, st);
     t->done = true;
@@ -19370,7 +19376,10 @@ DLSI_FN void dlsi_ses_tick(dls_peer *p, int32_t i, uint64_t slept, uint64_t now)
         dlsi_ses_end(p, i, DLS_OK);
         return;
     }
-    if (s->state == DLSI_SES_CALLING) return;
+    if (s->state == DLSI_SES_CALLING) {
+        if (now >= s->again && dlsi_ses_called(s)) dlsi_ses_end(p, i, DLS_E_TIMEOUT);
+        return;
+    }
     if (now - s->heard > p->desc.timeout_us) {
         dlsi_ses_end(p, i, DLS_E_TIMEOUT);
         return;
@@ -19462,7 +19471,7 @@ DLSI_FN uint64_t dlsi_ses_deadline(const dls_peer *p, const dlsi_ses *s) {
     uint64_t soon = UINT64_MAX;
     if (s->state == DLSI_SES_FREE) return soon;
     if (s->full) return 0;
-    if (s->state == DLSI_SES_CALLING) return blocked ? soon : s->again;
+    if (s->state == DLSI_SES_CALLING) return blocked && !dlsi_ses_called(s) ? soon : s->again;
     if (s->state == DLSI_SES_LEAVING)
         soon = dlsi_ses_lossy(s) && s->control_used == 0 ? 0 : dlsi_later(s->since, hb + 1);
     soon = dlsi_min_u64(soon, dlsi_later(s->heard, p->desc.timeout_us + 1));
@@ -21155,6 +21164,7 @@ DLSI_FN bool dlsi_tcp_read(dls_tcp *t, dlsi_tcp_conn *c, uint64_t now) {
         if (n == 0) return false;
         if (n < 0) return dlsi_fd_later();
         if (dls_peer_rx_done(t->peer, c->port, (size_t)n, now) != DLS_OK) return false;
+        if ((size_t)n < size) return true; /* there is no more now */
     }
     return true;
 }

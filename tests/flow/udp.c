@@ -1,8 +1,8 @@
 /* Loss recovery over real UDP sockets; see udp.sh, which joins two namespaces by a shaped link.
    udp recv PORT [DELAY_MS]                    answers until killed; acks leave DELAY_MS late
    udp send ADDRESS PORT SECONDS MBIT LOSS     sends; prints goodput as a share of MBIT
-   Packets of both: 8 bytes counter, 1 byte flags (1: carries data, 2: an ack's body follows). LOSS is
-   the share of packets, data and acks, that their sender drops before the socket sees them. */
+   Packets of both: 8 bytes counter, 1 byte flags (1: carries data, 2: an ack's body follows). LOSS
+   is the share of packets, data and acks, that their sender drops before the socket sees them. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <poll.h>
@@ -38,8 +38,10 @@ static void wait_until(uint64_t at) {
     (void)ppoll(&p, 1, &t, NULL);
 }
 static void out(const unsigned char *packet, size_t n) {
-    if (dls_rng_uniform(&u.rng) < u.loss) u.dropped++;
-    else (void)sendto(u.fd, packet, n, 0, (struct sockaddr *)&u.to, sizeof u.to);
+    if (dls_rng_uniform(&u.rng) < u.loss)
+        u.dropped++;
+    else
+        (void)sendto(u.fd, packet, n, 0, (struct sockaddr *)&u.to, sizeof u.to);
 }
 static size_t head(unsigned char *p, int flags) {
     dlsi_store64(p, u.pn++);

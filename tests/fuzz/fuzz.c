@@ -262,9 +262,7 @@ static void fuzz_handshake(const uint8_t *at, size_t left) {
             if (i == 0 && value < p.wire_bytes) p.wire[value] ^= (unsigned char)(op >> 3);
             if (i == 1) p.wire_bytes = value;
             break;
-        default:
-            p.wire_bytes = value < left ? value : left;
-            memcpy(p.wire, at, p.wire_bytes);
+        default: p.wire_bytes = value < left ? value : left; memcpy(p.wire, at, p.wire_bytes);
         }
     }
     if (!dls_noise_done(&p.side[0]) || !dls_noise_done(&p.side[1])) return;
@@ -323,8 +321,10 @@ static void fuzz_records(const uint8_t *at, size_t left) {
                 r->tag[op / 8 % 16] ^= (unsigned char)(1u << value % 8);
             if (op < 64 && ctr == r->ctr) continue;
             must(dls_session_open(&b, ctr, back, op < 128 ? r->text : at,
-                                  op < 128 ? r->bytes : left < 16 ? left : 16, r->tag, at,
-                                  left) != DLS_OK);
+                                  op < 128    ? r->bytes
+                                  : left < 16 ? left
+                                              : 16,
+                                  r->tag, at, left) != DLS_OK);
             if (op >= 64 && op < 128) r->tag[op / 8 % 16] ^= (unsigned char)(1u << value % 8);
             before.forged = b.forged;
             must(memcmp(&before, &b, sizeof b) == 0);
@@ -342,8 +342,7 @@ static void fuzz_identity(const uint8_t *bytes, size_t size) {
     if (root[0] == 0) dls_ed25519_public(root, seed);
     if (dls_cert_read(&cert, bytes, size, NULL) == DLS_OK) {
         must(dls_cert_write(&cert, seed, out) == DLS_OK && memcmp(out, bytes, size - 64) == 0);
-        if (dls_cert_read(&cert, bytes, size, root) == DLS_OK)
-            must(memcmp(out, bytes, size) == 0);
+        if (dls_cert_read(&cert, bytes, size, root) == DLS_OK) must(memcmp(out, bytes, size) == 0);
     }
     if (dls_manifest_read(&manifest, bytes, size, NULL) == DLS_OK) {
         must(dls_manifest_write(&manifest, seed, out) == DLS_OK);
@@ -354,6 +353,54 @@ static void fuzz_identity(const uint8_t *bytes, size_t size) {
         must(dls_roster_write(&roster, seed, out, sizeof out) == DLS_OK);
         must(memcmp(out, bytes, size - 64) == 0);
         if (roster.count > 0) must(dls_roster_find(&roster, devices[0].id) == devices);
+    }
+}
+
+/* A serial line: what comes out fits, and comes out the same in one piece. */
+static void fuzz_cobs(const uint8_t *bytes, size_t size) {
+    static unsigned char mem[2][300];
+    dls_cobs c[2];
+    size_t at, part, taken, got[2] = {0, 0};
+    int k;
+    for (k = 0; k < 2; k++) {
+        dls_cobs_init(&c[k], mem[k], sizeof mem[k]);
+        for (at = 0; at < size; at += taken) {
+            part = k == 0 || size - at < 7 ? size - at : 7;
+            got[k] += dls_cobs_read(&c[k], bytes + at, part, &taken);
+            if (taken < 1 || taken > part || c[k].used > sizeof mem[k]) __builtin_trap();
+        }
+    }
+    if (got[0] != got[1] || c[0].bad != c[1].bad) __builtin_trap();
+}
+
+/* Acks, each with a byte of time and a byte of size before it, for a sender that goes on sending:
+   nothing is given back twice or unsent, bytes in flight are those of entries that are out. */
+static void fuzz_ack(const uint8_t *bytes, size_t size) {
+    static dls_sent ring[32];
+    static uint8_t given[65536];
+    dls_flow f;
+    uint64_t now = 0, pn = 0;
+    uint32_t ref[4] = {0, 0, 0, 0}, id = 0, flight = 0, i;
+    size_t used;
+    memset(given, 0, sizeof given);
+    if (dls_flow_init(&f, ring, 32, 100, now) != DLS_OK) return;
+    while (size >= 2 && id < 65000) {
+        const size_t n = bytes[1] < size - 2 ? bytes[1] : size - 2;
+        now += (uint64_t)bytes[0] * 500;
+        dls_flow_tick(&f, now);
+        while (dls_flow_room(&f, now) > 0) {
+            ref[0] = id++;
+            dls_flow_sent(&f, pn++, 100, true, ref, now);
+        }
+        dls_flow_sent(&f, pn++, 20, false, NULL, now);
+        if (dls_flow_ack_read(&f, bytes + 2, n, &used, now) == DLS_OK && used > n) __builtin_trap();
+        while (dls_flow_next_acked(&f, ref) || dls_flow_next_lost(&f, ref))
+            if (ref[0] >= id || given[ref[0]]++ != 0) __builtin_trap();
+        for (i = 0, flight = 0; i < 32; i++)
+            if (ring[i].state == DLSI_SENT_OUT) flight += ring[i].bytes;
+        if (flight != f.in_flight || f.window < 200) __builtin_trap();
+        bytes += 2 + n;
+        size -= 2 + n;
     }
 }
 
@@ -376,6 +423,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     case 8: fuzz_handshake(copy, size); break;
     case 9: fuzz_records(copy, size); break;
     case 10: fuzz_identity(copy, size); break;
+    case 11: fuzz_cobs(copy, size); break;
+    case 12: fuzz_ack(copy, size); break;
     default: fuzz_data("in", copy, size); break; /* in-images-...: not found, or by name */
     }
     free(copy);
@@ -396,8 +445,8 @@ static void seed(const char *dir, int which, const char *name, const void *bytes
 /* Scripts that go well, and what reads: from there on changes find the rest. */
 static void session_seeds(const char *dir) {
     static const unsigned char handshake[] = {0, 0, 12, 3, 0, 1, 9, 2, 0, 0, 40, 3, 0},
-                               records[] = {0, 9, 0, 3, 2, 1, 2, 0, 1, 130, 2, 2,
-                                            0, 5, 2, 3, 2, 2, 67, 1, 3, 1, 131, 4};
+                               records[] = {0, 9, 0, 3, 2, 1, 2,  0, 1, 130, 2,   2,
+                                            0, 5, 2, 3, 2, 2, 67, 1, 3, 1,   131, 4};
     unsigned char script[sizeof handshake], out[400], seed_bytes[32] = {0};
     dls_cert cert;
     dls_manifest manifest;
@@ -434,6 +483,8 @@ int main(int argc, char **argv) {
                                          36, 48,  72, 5, 0, 160, 28, 83, 71, 10,  0,  0,  0};
     static const unsigned char idx[] = {0, 0, 8, 3, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0,
                                         2, 1, 2, 3, 4, 0, 0, 8, 1, 0, 0, 0, 1, 7};
+    static const unsigned char ack[] = {20, 8,  9, 0, 0, 0, 5, 0, 1, 9, 20,
+                                        10, 18, 0, 0, 0, 5, 0, 2, 1, 2, 3};
     char npy[160];
     dls_net *net = dls_net_create(NULL);
     dls_val x;
@@ -485,6 +536,8 @@ int main(int argc, char **argv) {
     seed(argv[1], 5, "gzip", gzip, sizeof gzip);
     seed(argv[1], 6, "idx", idx, sizeof idx);
     session_seeds(argv[1]);
+    seed(argv[1], 20, "ack", ack, sizeof ack);
+    seed(argv[1], 19, "cobs", buf, dls_cobs_write(buf, sizeof buf, csv, sizeof csv));
     return 0;
 }
 #endif

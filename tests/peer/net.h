@@ -225,9 +225,9 @@ static int32_t net_drain_line(net *w, int32_t k, int32_t side) {
     unsigned char part[16];
     size_t size, n, at = 0;
     const void *from;
-    if (w->dead[i] || l->port[side] < 0 || l->free_at[side] > w->now) return 0;
+    if (w->dead[i] || l->port[side] < 0) return 0;
     from = dls_peer_tx_span(w->peer[i], l->port[side], &size, w->now);
-    if (size == 0) return 0;
+    if (size == 0 || l->free_at[side] > w->now) return 0;
     if (size > sizeof part) size = sizeof part;
     memcpy(part, from, size);
     dls_peer_tx_done(w->peer[i], l->port[side], size, w->now);

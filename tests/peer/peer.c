@@ -30,6 +30,8 @@ static void test_free(void *p) {
 
 #include "peer/lossy.c"
 
+#include "peer/lines.c"
+
 #include "peer/coll.c"
 
 #include "peer/job.c"
@@ -40,6 +42,7 @@ int main(int argc, char **argv) {
     test_start("peer", argc, argv);
     alarm(280); /* a hang is a crash that says so */
     lossy_tests();
+    lines_tests();
     coll_tests();
     job_tests();
     node_tests();
