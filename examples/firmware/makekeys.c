@@ -1,9 +1,10 @@
 /* cc -O1 makekeys.c -o build/makekeys -lpthread
-   makekeys new DIR GROUP NAME:ROLE...   a collective's keys and roster; ids 1, 2, ...; ROLE is coord,
-                                     member or small (no identity key, the least code)
+   makekeys new DIR GROUP NAME:ROLE...   a collective's keys and roster; ids 1, 2, ...; ROLE is
+                                         coord, member or small (no identity key, the least code)
    makekeys revoke DIR NAME TO           TO: the next roster, in which that device is revoked
-   makekeys c DIR NAME GATEWAY [ID@A.B.C.D:PORT]...   keys.c of a firmware, to standard output
-   Files of DIR, raw bytes: root.key (seed; keep it offline), root.pub, group.key, roster, NAME.key. */
+   makekeys c DIR NAME GATEWAY [ID@A.B.C.D:PORT]...   C for a firmware, to standard output
+   Files of DIR, raw bytes: root.key (the seed; keep it offline), root.pub, group.key, roster,
+   NAME.key. */
 #define DLSHARD_IMPLEMENTATION
 #include "../../dlshard.h"
 #include <stdio.h>

@@ -5,8 +5,8 @@
              TCP. A file DIR/NAME.roster that appears is installed; DIR/NAME.state is kept.
    host stamp                     each line of standard input, with the time after it
    host expect ROUNDS ID,ID,...   the last word of the line that all members of a sum must print
-   host stranger DIR PORT TO_ID MS     calls, once rightly but for the key, then with noise;
-                                       prints the bytes that came back
+   host stranger DIR PORT TO_ID MS [key]   calls rightly but for the group's key, and sends noise;
+             fails when a byte comes back. With "key" it has the key, and fails when none does
    host ports N                   N ports that were free a moment ago */
 #define DLSHARD_IMPLEMENTATION
 #include "dlshard.h"
@@ -283,7 +283,7 @@ static bool forget(void *user, const void *state, size_t bytes) {
     return bytes > 0;
 }
 /* A device of the roster, but with a group key of its own, and then anything at all. */
-static int stranger(unsigned port, uint32_t to_id, uint64_t ms) {
+static int stranger(unsigned port, uint32_t to_id, uint64_t ms, bool key) {
     const uint64_t end = dls_now_us() + ms * 1000;
     struct sockaddr_in a = loopback(port);
     unsigned char buf[1500];
@@ -293,11 +293,12 @@ static int stranger(unsigned port, uint32_t to_id, uint64_t ms) {
     dls_addr to = address(&a);
     dls_peer *p;
     size_t back = 0, sent = 0, right = 0;
-    name = "b";
+    name = "guest";
     if (get(name, ".key", secret, 32) != 32 ||
         dls_roster_read(&roster, device, 64, roster_bytes,
                         get("roster", "", roster_bytes, sizeof roster_bytes), NULL) != DLS_OK)
         give_up("keys");
+    if (key && get("group", ".key", psk, 32) != 32) give_up("keys");
     memset(&d, 0, sizeof d);
     d.roster = &roster;
     d.id = my_id(&roster);
@@ -332,7 +333,7 @@ static int stranger(unsigned port, uint32_t to_id, uint64_t ms) {
     }
     printf("sent %u packets, %u of them calls; back %u bytes\n", (unsigned)sent, (unsigned)right,
            (unsigned)back);
-    return right > 0 && back == 0 ? 0 : 1;
+    return right > 0 && (back == 0) == !key ? 0 : 1;
 }
 static int stamp(void) {
     char text[256];
@@ -359,9 +360,10 @@ int main(int argc, char **argv) {
     if (argc > 4 && strcmp(argv[1], "peer") == 0) return run(argc, argv);
     if (argc == 4 && strcmp(argv[1], "expect") == 0)
         return expect((uint32_t)atoi(argv[2]), argv[3]);
-    if (argc == 6 && strcmp(argv[1], "stranger") == 0) {
+    if (argc >= 6 && strcmp(argv[1], "stranger") == 0) {
         dir = argv[2];
-        return stranger((unsigned)atoi(argv[3]), (uint32_t)atoi(argv[4]), (uint64_t)atoi(argv[5]));
+        return stranger((unsigned)atoi(argv[3]), (uint32_t)atoi(argv[4]), (uint64_t)atoi(argv[5]),
+                        argc > 6);
     }
     if (argc == 2 && strcmp(argv[1], "stamp") == 0) return stamp();
     if (argc == 3 && strcmp(argv[1], "ports") == 0) return ports(atoi(argv[2]));

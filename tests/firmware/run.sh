@@ -135,7 +135,9 @@ six() {
 
     check "without the key: 0 bytes back from a host" "$out/host" stranger "$dir" "$1" 1 3000
     check "without the key: 0 bytes back from a Cortex-M4" "$out/host" stranger "$dir" "$6" 5 3000
-    tail -n 1 "$dir/an386.log" | grep -q FAULT && fail "the Cortex-M4 died"
+    check "with the key: both answer" \
+        sh -c "'$out/host' stranger '$dir' $1 1 500 key && '$out/host' stranger '$dir' $6 5 1500 key"
+    grep -q FAULT "$dir/an386.log" && fail "the Cortex-M4 died"
 
     program=$out/host runner=
     host guest "$7" 1@"$1" 2@"$2" 3@"$3" 4@"$4"

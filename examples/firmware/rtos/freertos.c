@@ -1,6 +1,6 @@
 /* freertos.c - the peer as a FreeRTOS task that sleeps until bytes come or its engine has work.
-   Build it with peer.c (-DPEER_RTOS), sum.c, dlshard.c, a link_*.c and your product's board_*(); static
-   allocation and direct-to-task notifications must be configured. */
+   Build it with peer.c (-DPEER_RTOS), sum.c, dlshard.c, a link_*.c and your product's board_*();
+   static allocation and direct-to-task notifications must be configured. */
 #include "FreeRTOS.h"
 #include "task.h"
 #include "../peer.h"
