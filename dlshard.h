@@ -39,11 +39,11 @@
      DLS_ENABLE_SOCKETS    TCP, UDP, serial drivers (POSIX)              0    1     1
      DLS_ENABLE_SIMD       AVX-512, AVX2, NEON kernels beside scalar     0    1     1
      DLS_ENABLE_TRAIN      backward, losses, optimisers, data            0    1     1
-     DLS_ENABLE_PEERS      wire, peer, coll, job, node                   0    1     1
+     DLS_ENABLE_PEERS      crypt, wire, chan, peer, coll, job, node      0    1     1
      DLS_ENABLE_SIGN       Ed25519 signatures                            0    1     1
      DLS_ENABLE_COORD      elections: may hold DLS_ROLE_COORD            0    1     1
-     DLS_ENABLE_STREAMS    ports of kind DLS_PORT_STREAM: TCP             0    1     1
-     DLS_ENABLE_GATEWAY    passing packets on between neighbours          0    1     1
+     DLS_ENABLE_STREAMS    ports of kind DLS_PORT_STREAM: TCP            0    1     1
+     DLS_ENABLE_GATEWAY    passing packets on between neighbours         0    1     1
      DLS_ENABLE_MESSAGES   texts of errors; without: the code alone      0    1     1
      DLS_ENABLE_STB_IMAGE  dls_image_load through the user's stb_image   0    0     0
    DLS_PROFILE is DLS_PROFILE_MCU, _NODE or _SERVER; default: NODE on an OS, MCU on bare metal.
@@ -59,10 +59,10 @@
      config  version, profile, toggles         crypt  ciphers, hashes, signatures
      base    status, errors, generator         wire   frames
      port    clock, threads, files             chan   sessions: Noise, records, loss recovery
-     tensor  dtype, shape, views               peer   engine without I/O: roster, messages
+     tensor  dtype, shape, views               peer   engine without I/O: sessions, views
      kern    kernels, scalar to AVX-512        coll   all-reduce
      par     thread pool, matrix product       job    data-parallel step, staged inference
-     op      one row per operation             link   drivers: TCP, UDP, serial
+     op      one row per operation             link   simulator, TCP, UDP, serial, key files
      net     graph builder, memory planner     node   the facade most users meet
      model   file format
 
@@ -105,6 +105,14 @@
 
      Each batch is cut in logical shards with fixed ids; gradients are summed exactly; so the
      weights are the same bits for one peer or three, whatever the shares.
+
+     Devices that trust each other by key, on any network and over serial lines, are dls_host (an
+     OS) or dls_peer alone (bare metal); examples/peer.c and examples/firmware are programs:
+
+       dls_host host; dls_host_desc lab = {0};
+       lab.key = "pc.key"; lab.roster = "lab.roster";
+       dls_host_open(&host, &lab, NULL);                 (finds the others on the LAN)
+       for (;;) dls_host_poll(&host, 100000, NULL, NULL, NULL, NULL);
 
      A custom op is one dls_op row: a shape rule, a forward and a backward function; see
      examples/03_custom_op.c. Firmware without heap: examples/04_static_memory.c.
