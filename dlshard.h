@@ -2333,8 +2333,8 @@ typedef struct dls_fd {
 } dls_fd;
 
 typedef struct dls_link {
-    /* Before waiting: what to wait for, up to fds_max entries; returns how many. May lower *until,
-       when serve must be called though nothing came. */
+    /* Before waiting: writes what goes at once, then says what to wait for, up to fds_max entries;
+       returns how many. May lower *until, when serve must be called though nothing came. */
     int32_t (*wait)(struct dls_link *link, dls_fd *fd, uint64_t now, uint64_t *until);
     /* After waiting, always: fd as wait left it, with got filled in. Reads what there is, feeds the
        engine, writes what it has. Must not block. */
@@ -21216,10 +21216,11 @@ DLSI_FN int32_t dlsi_tcp_wait(dls_link *link, dls_fd *fd, uint64_t now, uint64_t
     int32_t i, n = 0;
     dlsi_tcp_call_all(t, now, until);
     for (i = 0; i < t->conns; i++) {
-        const dlsi_tcp_conn *c = &t->conn[i];
+        dlsi_tcp_conn *c = &t->conn[i];
         size_t in = 0, out = 0;
         if (c->fd < 0) continue;
         if (c->port >= 0) {
+            (void)dlsi_tcp_write(t, c, now); /* needs no waiting; errors show in serve */
             (void)dls_peer_rx_span(t->peer, c->port, &in);
             (void)dls_peer_tx_span(t->peer, c->port, &out, now);
         }
@@ -21375,10 +21376,29 @@ DLSI_FN bool dlsi_udp_next(dls_udp *u, uint64_t now) {
     if (u->pending == 0) u->pending = dls_peer_tx_packet(u->peer, u->port, &u->to, u->out, now);
     return u->pending > 0;
 }
+DLSI_FN void dlsi_udp_write(dls_udp *u, uint64_t now) {
+    int32_t turn;
+    for (turn = 0; turn < DLSI_UDP_BATCH && dlsi_udp_next(u, now); turn++) {
+        dlsi_sockaddr os;
+        const socklen_t length = dlsi_addr_os(&u->to, u->v6, &os);
+        if (sendto(u->fd, u->out, u->pending, MSG_NOSIGNAL, &os.any, length) < 0) {
+            if (errno == EAGAIN || errno == EWOULDBLOCK) return;
+            if (errno == EINTR) continue;
+            if (errno == ENOBUFS || errno == ENOMEM) {
+                u->again = now + 1000;
+                return;
+            }
+        } /* any other error: this packet is lost, as packets may be */
+        u->pending = 0;
+    }
+}
 DLSI_FN int32_t dlsi_udp_wait(dls_link *link, dls_fd *fd, uint64_t now, uint64_t *until) {
     dls_udp *u = (dls_udp *)link;
-    const bool more = dlsi_udp_next(u, now), paused = now < u->again && u->again - now < 1000000u;
+    const bool paused = now < u->again && u->again - now < 1000000u;
+    bool more;
     if (u->fd < 0) return 0;
+    if (!paused) dlsi_udp_write(u, now); /* what can go at once needs no waiting */
+    more = dlsi_udp_next(u, now);
     if (paused) *until = dlsi_min_u64(*until, u->again);
     fd->fd = u->fd;
     fd->want = (uint8_t)(DLS_FD_READ | (more && !paused ? DLS_FD_WRITE : 0u));
@@ -21396,22 +21416,6 @@ DLSI_FN void dlsi_udp_read(dls_udp *u, uint64_t now) {
         dlsi_addr_from(&from, &os);
         if (u->peer->desc.psk == NULL && !u->plain && !dlsi_addr_loopback(&from)) continue;
         dls_peer_rx_packet(u->peer, u->port, &from, u->in, (size_t)n, now);
-    }
-}
-DLSI_FN void dlsi_udp_write(dls_udp *u, uint64_t now) {
-    int32_t turn;
-    for (turn = 0; turn < DLSI_UDP_BATCH && dlsi_udp_next(u, now); turn++) {
-        dlsi_sockaddr os;
-        const socklen_t length = dlsi_addr_os(&u->to, u->v6, &os);
-        if (sendto(u->fd, u->out, u->pending, MSG_NOSIGNAL, &os.any, length) < 0) {
-            if (errno == EAGAIN || errno == EWOULDBLOCK) return;
-            if (errno == EINTR) continue;
-            if (errno == ENOBUFS || errno == ENOMEM) {
-                u->again = now + 1000;
-                return;
-            }
-        } /* any other error: this packet is lost, as packets may be */
-        u->pending = 0;
     }
 }
 DLSI_FN void dlsi_udp_serve(dls_link *link, const dls_fd *fd, int32_t fds, uint64_t now) {
