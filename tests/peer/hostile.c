@@ -308,9 +308,11 @@ static void test_hostile_plain(void) {
     h.id = 20;
     h.group_or_index = 77;
     dls_init_head_write(&h, init);
+    dlsi_store32(init + 28, dls_crc32c(0, init, 28));
     CHECK_INT(say_to(&w, 0, init, sizeof init), 0);
     h.id = 1;
     dls_init_head_write(&h, init);
+    dlsi_store32(init + 28, dls_crc32c(0, init, 28));
     CHECK_INT(say_to(&w, 1, init, sizeof init), 0);
     net_air(&w, 1); /* a plain one answers */
     dls_peer_rx_packet(w.peer[1], w.air[1], &from, init, sizeof init, w.now);
