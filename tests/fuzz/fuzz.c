@@ -1,5 +1,7 @@
-/* One libFuzzer target for every decoder; the first byte of an input says which, see `targets`. Files
-   are read through the DLS_FS hooks from memory; random numbers are none, so that inputs do the same
+/* One libFuzzer target for every decoder; the first byte of an input says which, see `targets`.
+   Files
+   are read through the DLS_FS hooks from memory; random numbers are none, so that inputs do the
+   same
    each time. Inputs of interest stay in tests/build/fuzz/corpus. */
 #include <stddef.h>
 #include <stdint.h>
