@@ -1379,8 +1379,8 @@ DLS_API void dls_ed25519_sign(unsigned char *sig64, const void *msg, size_t byte
       4  u32 index by which I want to be addressed
       8  u32 my device id                     12  u32 INIT: group, RESP: index of the receiver
      16  Noise message of 48 bytes and 12 of payload    76  mac1, 16    92  mac2, 16    = 108 bytes
-   pattern: 1 KKpsk0, 3 NNpsk0, 0 none (plaintext, then the Noise message is the payload alone and
-   the macs are missing: 28 bytes). Prologue: bytes 0..3 with type 0, then group, the caller's id,
+   pattern: 1 KKpsk0, 3 NNpsk0, 0 none (plaintext: then the payload stands at 16, and CRC-32C of all
+   before it at 28, in place of Noise message and macs: 32 bytes). Prologue: bytes 0..3 with type 0, then group, the caller's id,
    the called one's id: u32 each. Payload: u32 sequence, u32 boot count, u32 epoch of my roster; the
    number boot << 32 | sequence must rise with each INIT of a device. mac1: keyed with the PSK, over
    all before it, checked before anything else is done; mac2: zeros, or by a cookie over all before.
@@ -1419,15 +1419,16 @@ DLS_API void dls_ed25519_sign(unsigned char *sig64, const void *msg, size_t byte
      7 ROSTER  u32 epoch, u32 bytes: I have this roster; want it by tag FFFFFFFE
      8 VOTE    u32 term, u32 term and u32 number of my view, u8 1: asking, 2: granting, 3: refusing;
                u8 1: only whether it would be granted
-     9 VIEW    u8 1: proposed, 2: accepted, 3: decided; u8 zero, u16 n, u32 term, u32 number,
-               u32 coordinator, n times u32 device, u32 boot count
+     9 VIEW    u8 1: proposed, 2: accepted, 3: decided; u8 zero, u16 members, u32 term, u32 number,
+               u32 coordinator, u16 first, then members from `first` on, as many as there are: u32
+               device, u32 boot count. One that is long comes in several messages
     10 AGAIN   u32 number: what was done together in that view failed though it stands; decide
                another, so that all begin anew at one point */
 
 #define DLS_WIRE_VERSION 1
 #define DLS_HEAD_BYTES 8   /* of DATA */
 #define DLS_INIT_BYTES 108 /* INIT and RESP */
-#define DLS_INIT_PLAIN 28
+#define DLS_INIT_PLAIN 32
 #define DLS_COOKIE_BYTES 64
 #define DLS_ANNOUNCE_BYTES 48
 #define DLS_NAME_BYTES 20
@@ -1473,7 +1474,7 @@ typedef struct dls_init_head {
 /* Pure. to: 16 bytes. */
 DLS_API void dls_init_head_write(const dls_init_head *head, void *to);
 /* Whether n bytes are an INIT or RESP of the size its pattern has. Errors: DLS_E_FORMAT,
-   DLS_E_VERSION. Pure. */
+   DLS_E_VERSION, DLS_E_CHECKSUM (of a plain one). Pure. */
 DLS_API dls_status dls_init_head_read(dls_init_head *head, const void *from, size_t n);
 
 typedef struct dls_data_head {
@@ -1530,10 +1531,10 @@ typedef struct dls_hello {
 DLS_API void dls_hello_write(const dls_hello *hello, void *to);
 DLS_API dls_status dls_hello_read(dls_hello *hello, const void *from, size_t n);
 
-/* Serial framing: COBS(packet, CRC-32C of it in 4 bytes little-endian) and a zero byte, which stands
-   nowhere else: after noise a receiver is in step again at the next zero. The CRC tells noise from
-   attack; whether a packet is genuine only its own tag says. (S. Cheshire, M. Baker: Consistent
-   Overhead Byte Stuffing, 1999.) */
+/* Serial framing: COBS(packet, CRC-32C of it in 4 bytes little-endian) and a zero byte, which
+   stands nowhere else: after noise a receiver is in step again at the next zero. The CRC tells
+   noise from attack; whether a packet is genuine only its own tag says. (S. Cheshire, M. Baker:
+   Consistent Overhead Byte Stuffing, 1999.) */
 #define DLS_COBS_BYTES(n) ((n) + 4 + ((n) + 4) / 254 + 2) /* most bytes on the line of n */
 
 /* Frames a packet of at least 1 byte. Returns the bytes written to `to`, which must not overlap
@@ -1567,8 +1568,8 @@ DLS_API size_t dls_cobs_read(dls_cobs *c, const void *bytes, size_t n, size_t *t
      DLS_NOISE_XXPSK3   48, 96, 64   first contact: identities go encrypted, proved by certificates
      DLS_NOISE_NNPSK0   48, 48       no identity keys: the pre-shared key is the device's own
    Payloads of first messages can be replayed and lack forward secrecy (XXPSK3's can be read and
-   forged by anybody), so they carry freshness, never commands. One dls_noise is one side of one handshake; it has one
-   owner at a time. */
+   forged by anybody), so they carry freshness, never commands. One dls_noise is one side of one
+   handshake; it has one owner at a time. */
 
 #define DLS_NOISE_MESSAGE_MOST 65535 /* bytes of a whole message */
 
@@ -1611,8 +1612,9 @@ DLS_API dls_status dls_noise_ephemeral(unsigned char *ephemeral32, const unsigne
    needs is NULL, or one it has no use for is given). */
 DLS_API dls_status dls_noise_init(dls_noise *n, const dls_noise_desc *desc);
 
-/* The next message, with payload, into out. The two must not overlap. Errors, each leaving n as it was: DLS_E_STATE (not our turn, or done), DLS_E_ARG (longer
-   than DLS_NOISE_MESSAGE_MOST), DLS_E_MEMORY (out_max), DLS_E_AUTH (their key was a weak one). */
+/* The next message, with payload, into out. The two must not overlap. Errors, each leaving n as it
+   was: DLS_E_STATE (not our turn, or done), DLS_E_ARG (longer than DLS_NOISE_MESSAGE_MOST),
+   DLS_E_MEMORY (out_max), DLS_E_AUTH (their key is a point of small order). */
 DLS_API dls_status dls_noise_write(dls_noise *n, const void *payload, size_t bytes, void *out,
                                    size_t out_max, size_t *out_bytes);
 
@@ -1630,7 +1632,8 @@ DLS_API bool dls_noise_done(const dls_noise *n);
    Whether it belongs to a member is for the caller to find out. Pure. */
 DLS_API const unsigned char *dls_noise_remote(const dls_noise *n);
 
-/* Hash of all that was said, 32 bytes, equal on both sides when done; NULL after the split. Pure. */
+/* Hash of all that was said, 32 bytes, the same on both sides when done; NULL after the split.
+   Pure. */
 DLS_API const unsigned char *dls_noise_hash(const dls_noise *n);
 
 /* The keys of the session, for dls_session_init(); wipes n. Errors: DLS_E_STATE (not done). */
@@ -1654,6 +1657,7 @@ typedef struct dls_session {
     uint32_t window[DLS_REPLAY_BITS / 32]; /* counters below top that were opened, a ring of bits */
 } dls_session;
 
+/* The keys are those of dls_noise_split(). */
 DLS_API void dls_session_init(dls_session *s, const unsigned char *send_key32,
                               const unsigned char *recv_key32);
 
@@ -1680,8 +1684,8 @@ DLS_API bool dls_session_stale(const dls_session *s);
 
 /* ---- Before the handshake: mac1, cookie, mac2 (WireGuard paper, 5.4.4 and 5.4.7) ----
    mac1 shows that the sender knows the group's key, before any work for it: strangers get no
-   answer. mac2 shows under load that it receives at its address. responder32: the responder's public
-   key where both know it (KKPSK0), else NULL. Compare with dls_equal(). */
+   answer. mac2 shows under load that it receives at its address. responder32: the responder's
+   public key where both know it (KKPSK0), else NULL. Compare with dls_equal(). */
 
 #define DLS_COOKIE_SEALED 44 /* nonce 12, cookie 16, tag 16 */
 
@@ -1701,6 +1705,7 @@ typedef struct dls_cookie {
     unsigned char secret[32];
 } dls_cookie;
 
+/* random32: of dls_random(). now_us: any clock. */
 DLS_API void dls_cookie_init(dls_cookie *c, const unsigned char *random32, uint64_t now_us);
 /* The cookie of a sender at this address (such as IP and port), both to give and to check mac2.
    No state per sender. now_us may jump; a jump back only lengthens the 120 s. */
@@ -1715,11 +1720,11 @@ DLS_API dls_status dls_cookie_open(unsigned char *cookie16, const unsigned char 
                                    const unsigned char *mac1_16, const unsigned char *psk32,
                                    const unsigned char *responder32);
 
-/* ---- Identity: certificates, rosters ----
+/* ---- Identity: certificates, rosters, manifests of models ----
    Signed by the collective's root key, offline; Ed25519 over a prefix and the BLAKE2s-256 of all
-   bytes before the signature. Little-endian, at fixed offsets. Signing, and reading with a root key,
-   need DLS_ENABLE_SIGN (else DLS_E_UNSUPPORTED); with root NULL nothing is verified, which is right
-   only for bytes that came inside a session with a coordinator.
+   bytes before the signature. Little-endian, at fixed offsets. Signing, and reading with a root
+   key, need DLS_ENABLE_SIGN (else DLS_E_UNSUPPORTED); with root NULL nothing is verified, which is
+   right only for bytes that came inside a session with a coordinator.
 
    Device, 54 bytes:  0 u32 id   4 u8 role   5 u8 flags   6 public key 32   38 name 16
    Certificate, 132:  0 u8 version 1   1 u8 role   2 u16 flags   4 u32 id   8 public key 32
@@ -1727,6 +1732,9 @@ DLS_API dls_status dls_cookie_open(unsigned char *cookie16, const unsigned char 
      prefix "dlshard/cert/v1"
    Roster:  0 u8 version 1   1 u8 0   2 u16 count   4 u32 group   8 u32 epoch   12 devices,
      ids rising   12 + 54 count  signature 64;  prefix "dlshard/roster/v1"
+   Manifest, 168:  0 u8 version 1   1 u8 chunk bits   2 u16 format   4 u32 group   8 model 16
+     24 u64 version   32 u64 bytes   40 root 32   72 base 32   104 signature 64
+     prefix "dlshard/manifest/v1"
    Names: printable ASCII, padded with at least one zero. Time is counted in epochs of rosters, for
    want of clocks: whoever keeps a roster refuses one of a lower epoch. */
 
@@ -1761,9 +1769,9 @@ typedef struct dls_roster {
     const dls_device *device; /* ids rising */
 } dls_roster;
 
-/* Signs into to, DLS_CERT_BYTES. Errors: DLS_E_ARG (unknown role or flag; name not printable, or not
-   zero-padded; a public key and SMALL, or neither; SMALL with COORD or DEPLOY, since whoever has the
-   group's key can pose as a SMALL device; epochs swapped), DLS_E_UNSUPPORTED. Pure. */
+/* Signs into to, DLS_CERT_BYTES. Errors: DLS_E_ARG (unknown role or flag; name not printable, or
+   not zero-padded; a public key and SMALL, or neither; SMALL with COORD or DEPLOY, since whoever
+   has the group's key can pose as a SMALL device; epochs swapped), DLS_E_UNSUPPORTED. Pure. */
 DLS_API dls_status dls_cert_write(const dls_cert *cert, const unsigned char *root_seed32,
                                   unsigned char *to);
 /* Errors: DLS_E_FORMAT (size, or what dls_cert_write() refuses), DLS_E_VERSION, DLS_E_AUTH (not
@@ -1773,8 +1781,8 @@ DLS_API dls_status dls_cert_read(dls_cert *cert, const void *from, size_t bytes,
 
 /* Bytes of a roster of count devices; 0 when count is out of range. Pure. */
 DLS_API size_t dls_roster_bytes(int32_t count);
-/* Signs into to, dls_roster_bytes() of it. Errors: DLS_E_ARG (a device as in dls_cert_write(), count
-   out of range, ids not rising), DLS_E_MEMORY (bytes), DLS_E_UNSUPPORTED. Pure. */
+/* Signs into to, dls_roster_bytes() of it. Errors: DLS_E_ARG (a device as in dls_cert_write();
+   count out of range; ids not rising), DLS_E_MEMORY (bytes), DLS_E_UNSUPPORTED. Pure. */
 DLS_API dls_status dls_roster_write(const dls_roster *roster, const unsigned char *root_seed32,
                                     void *to, size_t bytes);
 /* Reads into devices, to which roster->device then points. Errors as of dls_cert_read(), and
@@ -1788,6 +1796,38 @@ DLS_API const dls_device *dls_roster_find(const dls_roster *roster, uint32_t id)
 /* The pre-shared key of a SMALL device: BLAKE2s(group_psk; "dls-device", group, id). Pure. */
 DLS_API void dls_device_psk(unsigned char *psk32, const unsigned char *group_psk32, uint32_t group,
                             uint32_t id);
+
+/* What a model file must be, chunk by chunk, before any of it is stored. */
+#define DLS_MANIFEST_BYTES 168
+typedef struct dls_manifest {
+    uint32_t group, format, chunk_bits; /* chunks of 2^chunk_bits bytes, 10..20; the last shorter */
+    uint64_t version, bytes;            /* version only rises: whoever keeps a model sees to it */
+    uint8_t model[16], root[32];        /* root of the Merkle tree over the chunks */
+    uint8_t base[32];                   /* of a delta: the root of what it applies to; else zeros */
+} dls_manifest;
+
+/* Signs into to, DLS_MANIFEST_BYTES. Errors: DLS_E_ARG (chunk_bits, format over 65535, no bytes, or
+   2^31 chunks and more), DLS_E_UNSUPPORTED. Pure. */
+DLS_API dls_status dls_manifest_write(const dls_manifest *m, const unsigned char *root_seed32,
+                                      void *to);
+/* Errors as of dls_cert_read(). Pure. */
+DLS_API dls_status dls_manifest_read(dls_manifest *m, const void *from, size_t bytes,
+                                     const unsigned char *root_public32);
+/* Chunks of the model; valid manifests only. Pure. */
+DLS_API uint32_t dls_manifest_chunks(const dls_manifest *m);
+
+/* Hash of a chunk: a leaf of the tree, BLAKE2s(0, chunk). Pure. */
+DLS_API void dls_merkle_leaf(unsigned char *hash32, const void *chunk, size_t bytes);
+/* Turns the count (1 or more) hashes of chunks into their root, which stands first then: nodes are
+   BLAKE2s(1, left, right), a hash without a neighbour goes up as it is (the tree of RFC 9162).
+   path, 32 bytes each and at most 31, NULL: not wanted: gets the hashes that chunk `index` needs to
+   prove itself. Returns their number. Pure. */
+DLS_API uint32_t dls_merkle_root(unsigned char *hashes, uint32_t count, uint32_t index,
+                                 unsigned char *path);
+/* Whether this chunk is number `index` of the manifest's model. Errors: DLS_E_AUTH (it is not, or
+   path is not its own), DLS_E_FORMAT (index, size of chunk, number of hashes). Pure. */
+DLS_API dls_status dls_merkle_check(const dls_manifest *m, uint32_t index, const void *chunk,
+                                    size_t bytes, const unsigned char *path, uint32_t path_hashes);
 
 /* ---- Loss recovery ----
    Sans I/O, one per session of a lossy link: which packets arrived, which must be sent again, when
@@ -1827,7 +1867,7 @@ typedef struct dls_flow {
     uint32_t srtt, rttvar, latest, min_rtt, min_next, min_at, near, near_before;
     uint32_t round, recovery, w_max, epoch, epoch_k, reno;
     uint32_t undo_window, undo_seq, run_first, run_last;
-    uint32_t pace, last_sent, loss_at, round_at, round_bytes, rate;
+    uint32_t pace, last_sent, loss_at;
     uint32_t max_ack_delay, ack_at, got_at;
     uint16_t round_lost, round_acked, acked, lost, spurious, reorder;
     uint16_t run[DLS_FLOW_RUNS], gap[DLS_FLOW_RUNS]; /* received: packets, missing before them */
@@ -1838,7 +1878,7 @@ typedef struct dls_flow {
 typedef struct dls_flow_stats {
     uint32_t srtt_us, min_rtt_us; /* 0: not measured yet */
     uint32_t window_bytes, in_flight_bytes;
-    uint32_t rate_bytes;          /* delivered per second, over the last round trips */
+    uint32_t rate_bytes; /* per second, roughly: most in flight in a round trip, by its time */
     uint32_t pto_count, spurious; /* timeouts since the last ack; losses that were none */
 } dls_flow_stats;
 
@@ -1850,12 +1890,13 @@ DLS_API dls_status dls_flow_init(dls_flow *f, dls_sent *ring, int32_t ring_max, 
    and probes have their say. Owner. */
 DLS_API uint32_t dls_flow_room(dls_flow *f, uint64_t now);
 /* A packet went out. eliciting: it carries more than an ack, so it must be acked; only when
-   dls_flow_room allowed it, bytes 1..65535. ref4: 4 words, may be NULL when not eliciting. Owner. */
+   dls_flow_room allowed it, bytes 1..65535. ref4: 4 words, NULL when not eliciting. Owner. */
 DLS_API void dls_flow_sent(dls_flow *f, uint64_t pn, uint32_t bytes, bool eliciting,
                            const uint32_t *ref4, uint64_t now);
 /* A packet came in that had not come before. Owner. */
 DLS_API void dls_flow_received(dls_flow *f, uint64_t pn, bool eliciting, uint64_t now);
-/* Whether an ack should go out now: after ack_every packets, max_ack_delay, or out of order. Pure. */
+/* Whether an ack should go out now: after ack_every packets, max_ack_delay, or what came out of
+   order. Pure. */
 DLS_API bool dls_flow_ack_due(const dls_flow *f, uint64_t now);
 /* The body of an ack. Returns its size, at most max; 0: nothing received, or max is under 8. It may
    ride on any packet, also when it is not due. Owner. */
@@ -1870,7 +1911,7 @@ DLS_API bool dls_flow_next_acked(dls_flow *f, uint32_t *ref4);
 DLS_API bool dls_flow_next_lost(dls_flow *f, uint32_t *ref4);
 /* Time passes: losses by time, timeouts. Owner. */
 DLS_API void dls_flow_tick(dls_flow *f, uint64_t now);
-/* Whether something must be sent though there be nothing to say: a timeout asks for an ack. Pure. */
+/* Whether something must be sent, though there be nothing to say: a timeout wants an ack. Pure. */
 DLS_API bool dls_flow_probe(const dls_flow *f);
 /* When a call is due: dls_flow_tick, an ack, or dls_flow_room after 0. UINT64_MAX: none. Pure. */
 DLS_API uint64_t dls_flow_deadline(const dls_flow *f);
@@ -1910,7 +1951,8 @@ typedef struct dls_peer_desc {
     int32_t ports_max;           /* 0: sessions_max + 4 */
     int32_t ops_max;             /* sends and receives under way at once; 0: 32, MCU 8 */
     int32_t window;              /* packets in flight on a lossy link, power of 2; 0: 512, MCU 8 */
-    int32_t control_bytes;       /* control messages waiting per session; 0: 2048, MCU 256 */
+    int32_t control_bytes;       /* control messages waiting per session; 0: 2048 (MCU 256) and 8
+                                    per device */
     int32_t relay_bytes;         /* packets a gateway holds; 0: 65536 with gateway */
     uint64_t heartbeat_us;       /* 0: 200 ms */
     uint64_t timeout_us;         /* silence after which a peer is lost; 0: 2 s */
@@ -1922,8 +1964,10 @@ typedef struct dls_peer_desc {
 
 /* Bytes an engine needs; 0 when the desc is out of range. Pure. */
 DLS_API size_t dls_peer_size(const dls_peer_desc *desc);
-/* Errors: DLS_E_ARG (limits; a coordinator without store; a key that is missing), DLS_E_NOT_FOUND
-   (id is not in the roster), DLS_E_MEMORY, DLS_E_FORMAT (stored), DLS_E_REFUSED (I am revoked). */
+/* Errors: DLS_E_ARG (limits; a coordinator without store; a key that is missing, or given without
+   roster), DLS_E_NOT_FOUND (id is not in the roster), DLS_E_MISMATCH (the roster has another key
+   for me), DLS_E_MEMORY, DLS_E_FORMAT (stored), DLS_E_REFUSED (I am revoked), DLS_E_IO (no random
+   numbers). */
 DLS_API dls_status dls_peer_init(dls_peer **peer, const dls_peer_desc *desc, void *mem,
                                  size_t bytes);
 /* Wipes keys. */
@@ -1942,9 +1986,10 @@ typedef struct dls_addr {
     uint8_t size, bytes[19];
 } dls_addr;
 
+#define DLS_MTU_LEAST 128
 typedef struct dls_port_desc {
     dls_port_kind kind;
-    int32_t mtu;  /* longest packet, bytes: 64..65535 */
+    int32_t mtu;  /* longest packet, bytes: DLS_MTU_LEAST..65535 */
     bool plain;   /* sessions without keys may open here: loopback, or a wire you trust */
     bool call;    /* SERIAL, STREAM: open a session with `rank`; else wait to be called */
     int32_t rank; /* whom */
@@ -1954,7 +1999,8 @@ typedef struct dls_port_desc {
 #define DLS_PORT_BYTES(kind, mtu)                                                                  \
     ((kind) == DLS_PORT_PACKET ? (size_t)0 : 2 * DLS_COBS_BYTES((size_t)(mtu)) + 8)
 
-/* Returns the port's number, -1 when ports_max are open or the desc is out of range. */
+/* Returns the port's number, -1 when ports_max are open, no session is free for the call, or the
+   desc is out of range. */
 DLS_API int32_t dls_peer_port_open(dls_peer *peer, const dls_port_desc *desc, uint64_t now);
 /* The link broke or was closed: sessions over it are lost. */
 DLS_API void dls_peer_port_close(dls_peer *peer, int32_t port, uint64_t now);
@@ -2038,7 +2084,8 @@ DLS_API void dls_peer_view_again(dls_peer *peer);
    DLS_E_STATE (an older one), DLS_E_AUTH, DLS_E_FORMAT, DLS_E_LIMIT (devices_max), DLS_E_REFUSED (I
    am revoked). */
 DLS_API dls_status dls_peer_roster(dls_peer *peer, const void *bytes, size_t count, uint64_t now);
-/* Where newer rosters from peers are kept; without, none is fetched. */
+/* Where the next newer roster from a peer is kept; without, none is fetched. Once one stands there
+   (DLS_PEER_ROSTER), give other memory for the one after it. */
 DLS_API void dls_peer_roster_space(dls_peer *peer, void *mem, size_t bytes);
 
 /* ---- Messages: memory to memory, matched by rank and tag, in order per rank and tag ---- */
@@ -2654,8 +2701,15 @@ DLS_API dls_status dls_node_infer(dls_node *node, dls_net *net, const dls_data *
 #endif
 #if defined(__GNUC__) && !DLSI_SMALL
 #define DLSI_PREFETCH(p) __builtin_prefetch(p) /* where the processor's own guess comes too late */
+#define DLSI_PREFETCH_L2(p) __builtin_prefetch(p, 0, 2)
 #else
 #define DLSI_PREFETCH(p) ((void)0)
+#define DLSI_PREFETCH_L2(p) ((void)(p))
+#endif
+#if defined(__GNUC__)
+#define DLSI_OPAQUE(p) __asm__("" : "+r"(p)) /* the compiler forgets how p was made */
+#else
+#define DLSI_OPAQUE(p) ((void)0)
 #endif
 #define DLSI_FN static DLSI_UNUSED
 #define DLSI_ZERO(object) memset(&(object), 0, sizeof(object))
@@ -3386,16 +3440,20 @@ typedef struct dlsi_seg {
 } dlsi_seg;
 typedef struct dlsi_tile {
     const dls_real *a, *b;
-    dls_real *c;
+    dls_real *c, *fill; /* fill: where rows of B are copied to, close together; see tile_fill */
     const dlsi_seg *seg;
     const dls_real *bias; /* one per column, or NULL */
     const dls_real *res;  /* added to C after bias, laid out as C; or NULL */
     ptrdiff_t a_step;     /* between rows of A (k contiguous), or between k (rows contiguous) */
     ptrdiff_t b_step;     /* between k */
     ptrdiff_t ldc;
+    ptrdiff_t a_run; /* from A of a tile to A of the next */
+    ptrdiff_t ahead; /* of A of the next that is fetched each k; or 0 */
     int32_t segs, k, cols;
+    int32_t runs;    /* tiles of mr rows, one below the other; 0 is 1 */
     bool cont;       /* go on from C instead of 0 */
     bool last;       /* bias, res and clamp now */
+    bool clamps;     /* lo or hi is finite */
     dls_real lo, hi; /* clamp */
 } dlsi_tile;
 
@@ -3530,6 +3588,11 @@ DLSI_INLINE bool dlsi_act_clamp(dls_act act, dls_real *lo, dls_real *hi) {
     return act == DLS_ACT_NONE || act == DLS_ACT_RELU || act == DLS_ACT_RELU6;
 }
 
+DLSI_INLINE bool dlsi_clamps(dls_real lo, dls_real hi) { /* or both are infinite */
+    const dls_real huge = (dls_real)dlsi_bits_float(0x7F800000u);
+    return lo > -huge || hi < huge;
+}
+
 /* First output whose tap r lies inside x, and one past the last: i s + r d - p in [0, size). */
 DLSI_INLINE void dlsi_tap_range(int32_t size, int32_t out, int32_t r, int32_t s, int32_t d,
                                 int32_t p, int32_t *first, int32_t *end) {
@@ -3555,17 +3618,32 @@ DLSI_INLINE void dlsi_taps_inside(int32_t size, int32_t taps, int32_t i, int32_t
 /* Whether B is read where it is: in scalar code, or when too few rows of A would pay for packing.
    */
 DLSI_INLINE bool dlsi_gemm_direct(const dlsi_gemm *g, int32_t vw, int32_t mr) {
-    return !g->b_packed && g->b_col == 1 && (vw == 1 || (g->m <= mr && g->n % vw == 0));
+    const bool whole = g->n % vw == 0 || (vw == 16 && g->n < vw);
+    const bool near = g->n <= 2 * vw && g->b_k <= 4 * vw;
+    return !g->b_packed && g->b_col == 1 && (vw == 1 || (whole && g->m <= (near ? 5 * mr : mr)));
 }
 /* Whether A is copied, a block at a time: rows far apart, or at a stride that cache sets share.
    When sizes are asked before A is known, its strides are 0: assume so. */
 DLSI_INLINE bool dlsi_gemm_copies(const dlsi_gemm *g, int32_t vw, int32_t mr, int32_t nr) {
     if (vw == 1 || g->n <= nr) return false;
-    return g->a_k == 0 || (g->a_k != 1 ? g->a_k > 2 * mr : g->a_row % 512 == 0);
+    return g->a_k == 0 || (g->a_k != 1 ? g->a_k > 2 * mr : g->a_row % 1024 == 0);
+}
+/* Whether rows of A are so few that tiles are eight vectors wide. */
+DLSI_INLINE bool dlsi_gemm_wide(const dlsi_gemm *g, int32_t vw, int32_t wide_rows) {
+    return vw > 1 && g->a_k == 1 && g->m <= wide_rows;
+}
+/* Columns of B that are packed at once, then met by all rows of A at hand. */
+DLSI_INLINE int32_t dlsi_gemm_step(const dlsi_gemm *g, int32_t vw, int32_t wide_rows, int32_t nr) {
+    return vw == 1 ? DLSI_NC : dlsi_gemm_wide(g, vw, wide_rows) ? 8 * vw : nr;
+}
+/* Whether all rows of A are one block, so that a panel of B is packed, met once and forgotten. */
+DLSI_INLINE bool dlsi_gemm_once(const dlsi_gemm *g, int32_t vw, int32_t mr) {
+    return vw > 1 && g->m <= (DLSI_PANELS - 1) * mr; /* tiles may be one more than m / mr */
 }
 /* Reals of work for one block of B, packed. */
 DLSI_INLINE size_t dlsi_gemm_pack_reals(const dlsi_gemm *g, int32_t vw, int32_t mr, int32_t nr) {
-    const int32_t nc = dlsi_min_i32(g->n, DLSI_NC), kc = dlsi_min_i32(g->k, DLSI_KC);
+    const int32_t nc = dlsi_min_i32(g->n, dlsi_gemm_once(g, vw, mr) ? 8 * vw : DLSI_NC);
+    const int32_t kc = dlsi_min_i32(g->k, DLSI_KC);
     if (g->b_packed || dlsi_gemm_direct(g, vw, mr)) return 0;
     return (size_t)(dlsi_ceil_div(nc, nr) * nr) * (size_t)kc;
 }
@@ -3974,61 +4052,119 @@ DLSI_KFN dls_real DLSI_V(dot)(const dls_real *a, const dls_real *b, size_t n) {
 
 /* ---- Matrix product ---- */
 
-/* The tile. a_cols: rows of A are contiguous for one k; else k is contiguous for one row.
-   After inlining with constant mr, nv the accumulators are registers. */
-DLSI_KINLINE void DLSI_V(tile)(const int mr, const int nv, const bool a_cols, const dlsi_tile *t) {
-    DLSI_VF acc[DLSI_MR][DLSI_NV], bv[DLSI_NV], av;
+#define DLSI_RUNS (DLSI_VW == 16)
+#define DLSI_NARROW (DLSI_VW == 16) /* rows of B may end with its columns; masks cost nothing */
+#define DLSI_FAR 64                 /* products, while which rows of C come from memory */
+#define DLSI_FILL_AHEAD 16          /* rows of B, which may come from memory */
+#if DLSI_VW > 1
+#define DLSI_KEPT volatile
+#else
+#define DLSI_KEPT
+#endif
+/* One segment's products. The pointers come anew from the tile, lest compilers keep them. */
+DLSI_KINLINE void DLSI_V(tile_sums)(const int mr, const int nv, const bool a_cols, const bool fill,
+                                    const dlsi_tile *t, const dls_real *DLSI_RESTRICT a,
+                                    const dls_real *DLSI_RESTRICT b,
+                                    DLSI_VF (*DLSI_RESTRICT acc)[DLSI_NV]) {
     const int tail = t->cols - (nv - 1) * DLSI_VW;
-    const ptrdiff_t a_step = t->a_step, b_step = t->b_step;
-    int i, j, e;
-    int32_t s, p;
-    dls_real *c;
-    DLSI_UNROLL for (i = 0; i < mr; i++) {
-        DLSI_UNROLL for (j = 0; j < nv; j++) {
-            c = t->c + i * t->ldc + j * DLSI_VW;
-            acc[i][j] = DLSI_SET(0.0f);
-            if (t->cont) acc[i][j] = j == nv - 1 ? DLSI_LDN(c, tail) : DLSI_LD(c);
-        }
+    const ptrdiff_t a_step = t->a_step, b_step = t->b_step, ahead = t->ahead;
+    const bool mask = a_cols || (nv == 1 && DLSI_NARROW);
+    const bool rows = DLSI_VW > 1 && !a_cols; /* one pointer for three of them, lest they spill */
+    const dls_real *row[(DLSI_MR + 2) / 3], *next = a + t->a_run;
+    dls_real *to = fill ? t->fill : NULL;
+    DLSI_VF bv[DLSI_NV], av;
+    int32_t p;
+    int i, j;
+    DLSI_UNROLL for (i = 0; rows && i < mr; i += 3) {
+        row[i / 3] = a + i * a_step;
+        DLSI_OPAQUE(row[i / 3]);
     }
-    for (s = 0; s < t->segs; s++) {
-        const dls_real *DLSI_RESTRICT a = t->a + t->seg[s].a, *DLSI_RESTRICT b = t->b + t->seg[s].b;
-        p = t->k;
-        if (DLSI_VW > 1 && nv == 1 && !a_cols) { /* else rows' addresses cost more than sums */
-            for (; p >= 4; p -= 4, a += 4, b += 4 * b_step) {
-                DLSI_UNROLL for (e = 0; e < 4; e++) {
-                    bv[0] = DLSI_LD(b + e * b_step);
-                    DLSI_UNROLL for (i = 0; i < mr; i++) acc[i][0] =
-                        DLSI_FMA(DLSI_SET(a[i * a_step + e]), bv[0], acc[i][0]);
+    for (p = t->k; p > 0; p--) {
+        DLSI_UNROLL for (j = 0; j < nv; j++) {
+            bv[j] =
+                mask && j == nv - 1 ? DLSI_LDN(b + j * DLSI_VW, tail) : DLSI_LD(b + j * DLSI_VW);
+            if (fill) {
+                DLSI_PREFETCH(b + DLSI_FILL_AHEAD * b_step + j * DLSI_VW);
+                DLSI_ST(to + j * DLSI_VW, bv[j]);
+            }
+        }
+        DLSI_UNROLL for (i = 0; i < mr; i++) {
+            av = DLSI_SET(a_cols ? a[i] : rows ? row[i / 3][i % 3 * a_step] : a[i * a_step]);
+            DLSI_UNROLL for (j = 0; j < nv; j++) acc[i][j] = DLSI_FMA(av, bv[j], acc[i][j]);
+        }
+        if (rows && !fill) {
+            DLSI_PREFETCH_L2(next);
+            next += ahead;
+        }
+        a += a_cols ? a_step : 1;
+        DLSI_UNROLL for (i = 0; rows && i < mr; i += 3) row[i / 3]++;
+        b += b_step;
+        if (fill) to += DLSI_NR;
+    }
+}
+/* The tile, and those below it: `runs` tiles against the same columns of B. a_cols: rows of A are
+   contiguous for one k; else k is contiguous for one row. fill: rows of B are copied on the way.
+   After inlining with constant mr, nv the accumulators are registers. */
+DLSI_KINLINE void DLSI_V(tile)(const int mr, const int nv, const bool a_cols, const bool fill,
+                               const dlsi_tile *t) {
+    /* Kept in memory: compilers may choose vector registers, where these wait for the sums. */
+    const dlsi_tile *DLSI_KEPT kept = t;
+    DLSI_KEPT ptrdiff_t a_at = 0, c_at = 0;
+    DLSI_KEPT int32_t run = 0, s;
+    DLSI_VF acc[DLSI_MR][DLSI_NV], bias;
+    const int tail = t->cols - (nv - 1) * DLSI_VW;
+    int i, j;
+    do {
+        dls_real *c = t->c + c_at;
+        DLSI_UNROLL for (i = 0; i < mr; i++) {
+            DLSI_UNROLL for (j = 0; j < nv; j++) acc[i][j] = DLSI_SET(0.0f);
+        }
+        if (t->cont) {
+            DLSI_UNROLL for (i = 0; i < mr; i++) {
+                DLSI_UNROLL for (j = 0; j < nv; j++) {
+                    const dls_real *from = c + i * t->ldc + j * DLSI_VW;
+                    acc[i][j] = j == nv - 1 ? DLSI_LDN(from, tail) : DLSI_LD(from);
                 }
             }
         }
-        for (; p > 0; p--) {
-            DLSI_UNROLL for (j = 0; j < nv; j++) bv[j] =
-                a_cols && j == nv - 1 ? DLSI_LDN(b + j * DLSI_VW, tail) : DLSI_LD(b + j * DLSI_VW);
+        if (DLSI_RUNS && t->k >= DLSI_FAR) {
             DLSI_UNROLL for (i = 0; i < mr; i++) {
-                av = DLSI_SET(a_cols ? a[i] : a[i * a_step]);
-                DLSI_UNROLL for (j = 0; j < nv; j++) acc[i][j] = DLSI_FMA(av, bv[j], acc[i][j]);
+                DLSI_UNROLL for (j = 0; j < nv; j++)
+                    DLSI_PREFETCH(c + (mr + i) * t->ldc + j * DLSI_VW);
             }
-            a += a_cols ? a_step : 1;
-            b += b_step;
         }
-    }
-    DLSI_UNROLL for (i = 0; i < mr; i++) {
-        DLSI_UNROLL for (j = 0; j < nv; j++) {
-            const int n = j == nv - 1 ? tail : DLSI_VW;
-            DLSI_VF v = acc[i][j];
-            c = t->c + i * t->ldc + j * DLSI_VW;
-            if (t->last) {
-                if (t->bias != NULL) v = v + DLSI_LDN(t->bias + j * DLSI_VW, n);
-                if (t->res != NULL) v = v + DLSI_LDN(t->res + i * t->ldc + j * DLSI_VW, n);
-                v = DLSI_MIN(DLSI_SET(t->hi), DLSI_MAX(DLSI_SET(t->lo), v));
+        for (s = 0; s < t->segs; s = s + 1) {
+            const dlsi_seg *seg = t->seg + s;
+            DLSI_V(tile_sums)(mr, nv, a_cols, fill, t, t->a + a_at + seg->a, t->b + seg->b, acc);
+            t = kept;
+        }
+        c = t->c + c_at;
+        if (t->last && (t->bias != NULL || t->res != NULL || t->clamps)) {
+            const dls_real *res = t->res != NULL ? t->res + c_at : NULL;
+            DLSI_UNROLL for (j = 0; j < nv; j++) {
+                const int n = j == nv - 1 ? tail : DLSI_VW;
+                bias = t->bias != NULL ? DLSI_LDN(t->bias + j * DLSI_VW, n) : DLSI_SET(-0.0f);
+                DLSI_UNROLL for (i = 0; i < mr; i++) {
+                    acc[i][j] = acc[i][j] + bias;
+                    if (res != NULL)
+                        acc[i][j] = acc[i][j] + DLSI_LDN(res + i * t->ldc + j * DLSI_VW, n);
+                    acc[i][j] = DLSI_MIN(DLSI_SET(t->hi), DLSI_MAX(DLSI_SET(t->lo), acc[i][j]));
+                }
             }
-            if (j == nv - 1)
-                DLSI_STN(c, v, n);
-            else
-                DLSI_ST(c, v);
         }
-    }
+        DLSI_UNROLL for (i = 0; i < mr; i++) {
+            DLSI_UNROLL for (j = 0; j < nv; j++) {
+                dls_real *into = c + i * t->ldc + j * DLSI_VW;
+                if (j == nv - 1)
+                    DLSI_STN(into, acc[i][j], tail);
+                else
+                    DLSI_ST(into, acc[i][j]);
+            }
+        }
+        a_at = a_at + t->a_run;
+        c_at = c_at + mr * t->ldc;
+        run = run + 1;
+    } while (DLSI_RUNS && !fill && run < t->runs);
 }
 /* Few rows: eight vectors of columns at once, lest sums wait for themselves. group: from a panel of
    B to the next. */
@@ -4072,10 +4208,10 @@ DLSI_KFN void DLSI_V(tile_wides)(int32_t mr, const dlsi_tile *t, ptrdiff_t group
 }
 #define DLSI_TILE(mr, nv)                                                                          \
     DLSI_KFN void DLSI_V(tile_rows_##mr##_##nv)(const dlsi_tile *t) {                              \
-        DLSI_V(tile)(mr, nv, false, t);                                                            \
+        DLSI_V(tile)(mr, nv, false, false, t);                                                     \
     }                                                                                              \
     DLSI_KFN void DLSI_V(tile_cols_##mr##_##nv)(const dlsi_tile *t) {                              \
-        DLSI_V(tile)(mr, nv, true, t);                                                             \
+        DLSI_V(tile)(mr, nv, true, false, t);                                                      \
     }
 #define DLSI_TILE_CASE(way, mr, nv)                                                                \
     case mr * 8 + nv: DLSI_V(tile_##way##_##mr##_##nv)(t); break;
@@ -4114,6 +4250,11 @@ DLSI_KFN void DLSI_V(tile_rows)(int32_t mr, int32_t nv, const dlsi_tile *t) {
 }
 DLSI_KFN void DLSI_V(tile_cols)(int32_t mr, int32_t nv, const dlsi_tile *t) {
     switch (mr * 8 + nv) { DLSI_TILES(DLSI_TILE_CASE, cols) default : break; }
+}
+/* A whole tile whose rows of B, where they lie, are packed on the way. */
+DLSI_KFN void DLSI_V(tile_fill)(bool a_cols, const dlsi_tile *t) {
+    if (DLSI_FAST && a_cols) DLSI_V(tile)(DLSI_MR, DLSI_NV, true, true, t);
+    if (DLSI_FAST && !a_cols) DLSI_V(tile)(DLSI_MR, DLSI_NV, false, true, t);
 }
 /* Rows of the next tile when `left` remain: balanced, so that no thin tile is left over. There are
    no tiles of 9, 11 and 13 rows, to be quick to compile. */
@@ -4192,16 +4333,18 @@ DLSI_KFN void DLSI_V(copy_a)(const dlsi_gemm *g, const dls_real *a, const int32_
     }
 }
 
-/* A block of B in panels, or where it lies. */
+/* Columns of B in panels, or where they lie. */
 typedef struct DLSI_V(block) {
     const dls_real *panels; /* NULL: direct */
+    dls_real *fill;         /* the first tile is to make the panel; or NULL */
     ptrdiff_t panel;
     int32_t j, n, p, k; /* columns [j, j + n), products [p, p + k) */
 } DLSI_V(block);
 
-/* Rows of A from i0, panel by panel, against a block of B. */
+/* Rows of A from i0, panel by panel, against columns of B. */
 DLSI_KFN void DLSI_V(gemm_rows)(const dlsi_gemm *g, const DLSI_V(block) * b, int32_t i0,
-                                const int32_t *first, int32_t panels, const dls_real *a_copy) {
+                                const int32_t *first, int32_t panels, const dls_real *copy) {
+    const dls_real *a_copy = DLSI_VW > 1 ? copy : NULL; /* never in scalar code */
     const bool cols_of_a = g->a_k != 1;
     const bool onto = g->res == g->c && g->k > DLSI_KC; /* partial sums will overwrite the addend */
     const dlsi_seg whole = {0, 0};
@@ -4216,26 +4359,48 @@ DLSI_KFN void DLSI_V(gemm_rows)(const dlsi_gemm *g, const DLSI_V(block) * b, int
     t.last = b->p + b->k == g->k;
     t.lo = g->lo;
     t.hi = g->hi;
+    t.clamps = DLSI_VW == 1 || dlsi_clamps(t.lo, t.hi);
     t.a_step = cols_of_a ? g->a_k : g->a_row;
     if (a_copy != NULL) t.a_step = cols_of_a ? DLSI_MR : DLSI_KC + DLSI_VW;
     t.b_step = b->panels == NULL ? g->b_k : DLSI_NR;
-    for (i = 0; i < panels; i++) {
-        const int32_t row = i0 + first[i], mr = first[i + 1] - first[i];
-        const bool wide = DLSI_VW > 1 && !cols_of_a && mr <= DLSI_WIDE_ROWS;
-        t.a = g->a + row * g->a_row + b->p * g->a_k;
-        if (a_copy != NULL)
-            t.a = a_copy + (cols_of_a ? i * ((ptrdiff_t)b->k * DLSI_MR + DLSI_VW)
-                                      : (ptrdiff_t)first[i] * (DLSI_KC + DLSI_VW));
-        for (j = 0; j < b->n; j += t.cols) {
+    for (j = 0; j < b->n; j += t.cols) {
+        const bool wide = dlsi_gemm_wide(g, DLSI_VW, DLSI_WIDE_ROWS) && b->n - j >= 8 * DLSI_VW;
+        const bool runs = DLSI_RUNS && !wide;
+        nv = DLSI_V(tile_n)(b->n - j, &t.cols);
+        t.b = b->panels == NULL ? g->b + b->p * g->b_k + b->j + j
+                                : b->panels + j / DLSI_NR * b->panel + j % DLSI_NR;
+        t.bias = g->bias != NULL ? g->bias + b->j + j : NULL;
+        if (wide) t.cols = 8 * DLSI_VW;
+        for (i = 0; i < panels; i += t.runs) {
+            const int32_t row = i0 + first[i], mr = first[i + 1] - first[i];
             const ptrdiff_t at = row * g->ldc + b->j + j;
-            nv = DLSI_V(tile_n)(b->n - j, &t.cols);
-            t.b = b->panels == NULL ? g->b + b->p * g->b_k + b->j + j
-                                    : b->panels + j / DLSI_NR * b->panel + j % DLSI_NR;
+            t.a = g->a + row * g->a_row + b->p * g->a_k;
+            if (a_copy != NULL)
+                t.a = a_copy + (cols_of_a ? i * ((ptrdiff_t)b->k * DLSI_MR + DLSI_VW)
+                                          : (ptrdiff_t)first[i] * (DLSI_KC + DLSI_VW));
             t.c = g->c + at;
-            t.bias = g->bias != NULL ? g->bias + b->j + j : NULL;
             t.res = g->res != NULL && !onto ? g->res + at : NULL;
-            if (wide && b->n - j >= 8 * DLSI_VW) {
-                t.cols = 8 * DLSI_VW;
+            t.runs = 1;
+            while (runs && i + t.runs < panels && first[i + t.runs + 1] - first[i + t.runs] == mr)
+                t.runs++;
+            if (DLSI_VW > 1) {
+                const bool dense = g->a_k == 1 && g->a_row * 7 <= b->k * 8;
+                t.a_run = mr * g->a_row;
+                t.ahead = a_copy == NULL && dense && b->j + j == 0 ? 16 : 0;
+            }
+            if (a_copy != NULL)
+                t.a_run =
+                    cols_of_a ? (ptrdiff_t)b->k * DLSI_MR + DLSI_VW : mr * (DLSI_KC + DLSI_VW);
+            if (DLSI_FAST && i == 0 && b->fill != NULL) {
+                const dls_real *panel = t.b;
+                t.b = g->b + b->p * g->b_k + b->j;
+                t.b_step = g->b_k;
+                t.fill = b->fill;
+                t.runs = 1;
+                DLSI_V(tile_fill)(cols_of_a, &t);
+                t.b = panel;
+                t.b_step = DLSI_NR;
+            } else if (wide) {
                 DLSI_V(tile_wides)(mr, &t, b->panels == NULL ? DLSI_NR : b->panel);
             } else if (cols_of_a) {
                 DLSI_V(tile_cols)(mr, nv, &t);
@@ -4245,33 +4410,49 @@ DLSI_KFN void DLSI_V(gemm_rows)(const dlsi_gemm *g, const DLSI_V(block) * b, int
         }
     }
 }
-DLSI_KFN void DLSI_V(gemm)(const dlsi_gemm *g, dls_real *work) {
-    const bool direct = dlsi_gemm_direct(g, DLSI_VW, DLSI_MR);
-    dls_real *a_copy = work + dlsi_gemm_pack_reals(g, DLSI_VW, DLSI_MR, DLSI_NR);
+/* Rows of A, as many as stay in the second-level cache, meet B panel by panel. */
+DLSI_KFN void DLSI_V(gemm_block)(const dlsi_gemm *g, DLSI_V(block) b, int32_t end, dls_real *work) {
+    const bool packs = !g->b_packed && !dlsi_gemm_direct(g, DLSI_VW, DLSI_MR);
+    const bool once = dlsi_gemm_once(g, DLSI_VW, DLSI_MR);
+    const bool fills = packs && DLSI_FAST && g->b_col == 1 && g->m >= 2 * DLSI_MR;
+    const int32_t j0 = b.j, step = dlsi_gemm_step(g, DLSI_VW, DLSI_WIDE_ROWS, DLSI_NR);
+    dls_real *a_copy = work + dlsi_gemm_pack_reals(g, DLSI_VW, DLSI_MR, DLSI_NR), *to;
     int32_t first[DLSI_PANELS + 1], i, n, panels;
-    DLSI_V(block) b;
-    DLSI_ZERO(b);
     if (!dlsi_gemm_copies(g, DLSI_VW, DLSI_MR, DLSI_NR)) a_copy = NULL;
-    for (b.j = 0; b.j < g->n; b.j += b.n) {
-        b.n = dlsi_min_i32(DLSI_NC, g->n - b.j);
+    for (i = 0; i < g->m; i += n) {
+        n = dlsi_min_i32(DLSI_PANELS * DLSI_MR, g->m - i);
+        for (panels = 0, first[0] = 0; panels < DLSI_PANELS && first[panels] < n; panels++)
+            first[panels + 1] =
+                first[panels] +
+                (fills && i == 0 && panels == 0 ? DLSI_MR : DLSI_V(tile_m)(n - first[panels]));
+        n = first[panels]; /* fewer when scalar code ends in panels of one row */
+        if (a_copy != NULL)
+            DLSI_V(copy_a)(g, g->a + i * g->a_row + b.p * g->a_k, first, panels, b.k, a_copy);
+        for (b.j = j0; b.j < end; b.j += b.n) {
+            b.n = dlsi_min_i32(step, end - b.j);
+            b.fill = NULL;
+            to = once ? work : work + (b.j - j0) / DLSI_NR * b.panel;
+            if (g->b_packed) b.panels = g->b + b.j / DLSI_NR * b.panel + (ptrdiff_t)b.p * DLSI_NR;
+            if (packs) b.panels = to;
+            if (fills && i == 0 && b.n == DLSI_NR)
+                b.fill = to;
+            else if (packs && i == 0)
+                DLSI_V(pack)
+            (g->b + b.p * g->b_k + b.j * g->b_col, g->b_k, g->b_col, b.k, b.n, to, b.panel);
+            DLSI_V(gemm_rows)(g, &b, i, first, panels, a_copy);
+        }
+    }
+}
+DLSI_KFN void DLSI_V(gemm)(const dlsi_gemm *g, dls_real *work) {
+    DLSI_V(block) b;
+    int32_t end;
+    DLSI_ZERO(b);
+    for (b.j = 0; b.j < g->n; b.j = end) {
+        end = dlsi_min_i32(b.j + DLSI_NC, g->n);
         for (b.p = 0; b.p < g->k; b.p += b.k) {
-            const dls_real *from = g->b + b.p * g->b_k + b.j * g->b_col;
             b.k = dlsi_min_i32(DLSI_KC, g->k - b.p);
             b.panel = (ptrdiff_t)(g->b_packed ? g->k : b.k) * DLSI_NR;
-            b.panels = direct ? NULL : work;
-            if (g->b_packed)
-                b.panels = g->b + b.j / DLSI_NR * b.panel + (ptrdiff_t)b.p * DLSI_NR;
-            else if (!direct)
-                DLSI_V(pack)(from, g->b_k, g->b_col, b.k, b.n, work, b.panel);
-            for (i = 0; i < g->m; i += n) {
-                n = dlsi_min_i32(DLSI_PANELS * DLSI_MR, g->m - i);
-                for (panels = 0, first[0] = 0; panels < DLSI_PANELS && first[panels] < n; panels++)
-                    first[panels + 1] = first[panels] + DLSI_V(tile_m)(n - first[panels]);
-                n = first[panels]; /* fewer when scalar code ends in panels of one row */
-                from = g->a + i * g->a_row + b.p * g->a_k;
-                if (a_copy != NULL) DLSI_V(copy_a)(g, from, first, panels, b.k, a_copy);
-                DLSI_V(gemm_rows)(g, &b, i, first, panels, a_copy);
-            }
+            DLSI_V(gemm_block)(g, b, end, work);
         }
     }
 }
@@ -4348,6 +4529,7 @@ DLSI_KFN void DLSI_V(corr)(const dlsi_corr *g, int32_t y0, int32_t y1, int32_t p
     t.a = g->x;
     t.lo = g->lo;
     t.hi = g->hi;
+    t.clamps = DLSI_VW == 1 || dlsi_clamps(t.lo, t.hi);
     t.b_step = g->b_k;
     dlsi_tap_range(g->w, g->ow, 0, g->sw, g->dw, g->pl, &inner0, &unused);
     dlsi_tap_range(g->w, g->ow, g->kw - 1, g->sw, g->dw, g->pl, &unused, &inner1);
@@ -5440,6 +5622,11 @@ static const dlsi_kern DLSI_V(kern) = {DLSI_VW,
 #undef DLSI_TILES_MAKE
 #undef DLSI_DWX
 #undef DLSI_ROWS4
+#undef DLSI_RUNS
+#undef DLSI_FAR
+#undef DLSI_FILL_AHEAD
+#undef DLSI_NARROW
+#undef DLSI_KEPT
 #undef DLSI_WIDE_ROWS
 #undef DLSI_ACT_CASE
 #undef DLSI_ACT_GRAD_CASE
@@ -5809,20 +5996,24 @@ typedef struct dlsi_gemm_job {
     dls_real *packed; /* B in panels, packed by all threads first; or NULL */
     dls_real *scratch;
     size_t scratch_reals; /* per thread */
-    int32_t rows, cols;   /* of a task */
-    int32_t col_tasks;
+    int32_t row_tasks, col_tasks;
     dls_ready_fn ready;
     void *ready_user;
 } dlsi_gemm_job;
 
-/* Whether all threads pack B together before they multiply. */
+#define DLSI_ROWS_ALONE 64 /* of A, for which a thread may pack all of B by itself */
+
+/* Where part i of n things in `parts` begins. */
+DLSI_INLINE int32_t dlsi_part(int32_t n, int32_t i, int32_t parts) {
+    return n / parts * i + dlsi_min_i32(i, n % parts);
+}
+/* Whether threads that share out rows of A may pack B together before they multiply. */
 DLSI_INLINE bool dlsi_gemm_shares(const dls_cx *cx, const dlsi_gemm *g) {
     return DLSI_K_VW(cx) > 1 && !g->b_packed && !dlsi_gemm_direct(g, DLSI_K_VW(cx), DLSI_K_MR(cx));
 }
 DLSI_FN size_t dlsi_gemm_shared_reals(const dls_cx *cx, const dlsi_gemm *g) {
     const int32_t nr = DLSI_K_NR(cx);
-    if (!dlsi_gemm_shares(cx, g)) return 0;
-    return (size_t)(dlsi_ceil_div(g->n, nr) * nr) * (size_t)g->k;
+    return dlsi_round_up((size_t)(dlsi_ceil_div(g->n, nr) * nr) * (size_t)g->k, 16);
 }
 /* Scratch of one thread that multiplies by itself. */
 DLSI_FN size_t dlsi_gemm_thread_reals(const dls_cx *cx, const dlsi_gemm *g) {
@@ -5834,10 +6025,12 @@ DLSI_FN size_t dlsi_gemm_thread_reals(const dls_cx *cx, const dlsi_gemm *g) {
 }
 DLSI_FN size_t dlsi_gemm_work(const dls_cx *cx, const dlsi_gemm *g) {
     const size_t threads = (size_t)dls_pool_threads(cx->pool);
+    const size_t alone = threads * dlsi_gemm_thread_reals(cx, g);
     dlsi_gemm own = *g;
-    own.b_packed = own.b_packed || dlsi_gemm_shares(cx, g);
-    return (dlsi_round_up(dlsi_gemm_shared_reals(cx, g), 16) +
-            threads * dlsi_gemm_thread_reals(cx, &own)) *
+    own.b_packed = true;
+    if (!dlsi_gemm_shares(cx, g)) return alone * sizeof(dls_real);
+    return dlsi_max_size(alone, dlsi_gemm_shared_reals(cx, g) +
+                                    threads * dlsi_gemm_thread_reals(cx, &own)) *
            sizeof(dls_real);
 }
 DLSI_FN void dlsi_gemm_pack_span(const void *arg, size_t first, size_t count, int32_t thread) {
@@ -5852,10 +6045,16 @@ DLSI_FN void dlsi_gemm_pack_span(const void *arg, size_t first, size_t count, in
 }
 DLSI_FN void dlsi_gemm_task(void *arg, int32_t task, int32_t thread) {
     const dlsi_gemm_job *job = (const dlsi_gemm_job *)arg;
-    const int32_t i = task / job->col_tasks * job->rows, j = task % job->col_tasks * job->cols;
+    const int32_t row = task / job->col_tasks, i = dlsi_part(job->g.m, row, job->row_tasks);
+    int32_t j = 0;
     dlsi_gemm g = job->g;
-    g.m = dlsi_min_i32(job->rows, g.m - i);
-    g.n = dlsi_min_i32(job->cols, g.n - j);
+    g.m = dlsi_part(g.m, row + 1, job->row_tasks) - i;
+    if (DLS_ENABLE_THREADS) {
+        const int32_t nr = DLSI_K_NR(job->cx), panels = dlsi_ceil_div(g.n, nr);
+        const int32_t col = task % job->col_tasks;
+        j = nr * dlsi_part(panels, col, job->col_tasks);
+        g.n = dlsi_min_i32(nr * dlsi_part(panels, col + 1, job->col_tasks), g.n) - j;
+    }
     g.a += i * g.a_row;
     g.c += i * g.ldc + j;
     if (g.bias != NULL) g.bias += j;
@@ -5871,39 +6070,45 @@ DLSI_FN void dlsi_gemm_task(void *arg, int32_t task, int32_t thread) {
     DLSI_K(job->cx, gemm, &g, job->scratch + (size_t)thread * job->scratch_reals);
     if (job->ready != NULL && g.m > 0) job->ready(job->ready_user, g.c, (size_t)g.m * (size_t)g.n);
 }
+/* How C is split: by columns, so that each thread packs its own of B; by rows where columns are few
+   or do not come out even, or A has far more rows. */
+DLSI_FN void dlsi_gemm_split(dlsi_gemm_job *job) {
+    const int32_t threads = dls_pool_threads(job->cx->pool), m = job->g.m, n = job->g.n;
+    const int32_t panels = dlsi_ceil_div(n, DLSI_K_NR(job->cx));
+    const int32_t uneven = dlsi_ceil_div(panels, threads) * threads - panels;
+    job->row_tasks = job->col_tasks = 1;
+    if (job->ready != NULL) { /* 128 KB each, still in the cache when ready looks at them */
+        job->row_tasks = dlsi_ceil_div(m, dlsi_max_i32(DLSI_K_MR(job->cx), 32768 / n));
+    } else if (threads > 1 && (m < 2 * threads || (uneven * 8 <= panels && m < 4 * n))) {
+        job->col_tasks = dlsi_min_i32(panels, panels >= 4 * threads ? 2 * threads : threads);
+    } else if (threads > 1) {
+        const int32_t most = dlsi_min_i32(4, m / (threads * DLSI_ROWS_ALONE));
+        job->row_tasks = threads * dlsi_max_i32(1, most);
+    }
+}
 /* The product, split over the pool. work: dlsi_gemm_work() bytes. ready (may be NULL) is told of
    every piece of C when it is done; C must then be packed. */
 DLSI_FN void dlsi_gemm_run(const dls_cx *cx, const dlsi_gemm *g, void *work, dls_ready_fn ready,
                            void *ready_user) {
-    const int32_t threads = dls_pool_threads(cx->pool), mr = DLSI_K_MR(cx), nr = DLSI_K_NR(cx);
     dlsi_gemm_job job;
     dlsi_gemm own = *g;
-    int32_t row_tasks;
     job.cx = cx;
     job.g = *g;
     job.packed = NULL;
     job.scratch = (dls_real *)work;
     job.ready = ready;
     job.ready_user = ready_user;
-    if (dlsi_gemm_shares(cx, g)) {
+    dlsi_gemm_split(&job);
+    if (dlsi_gemm_shares(cx, g) && job.row_tasks > 1 &&
+        (ready != NULL || g->m < job.row_tasks * DLSI_ROWS_ALONE)) {
         job.packed = (dls_real *)work;
-        job.scratch += dlsi_round_up(dlsi_gemm_shared_reals(cx, g), 16);
-        dlsi_par_spans(cx, (size_t)dlsi_ceil_div(g->n, nr), 1, dlsi_gemm_pack_span, &job);
+        job.scratch += dlsi_gemm_shared_reals(cx, g);
+        dlsi_par_spans(cx, (size_t)dlsi_ceil_div(g->n, DLSI_K_NR(cx)), 1, dlsi_gemm_pack_span,
+                       &job);
         own.b_packed = true;
     }
     job.scratch_reals = dlsi_gemm_thread_reals(cx, &own);
-    job.rows = g->m;
-    job.cols = dlsi_ceil_div(g->n, nr) * nr;
-    if (ready != NULL) { /* pieces of about 128 KB, still in the cache when ready looks at them */
-        job.rows = dlsi_max_i32(mr, 32768 / g->n / mr * mr);
-    } else if (threads > 1 && g->n >= 2 * threads * nr && g->m < 4 * g->n) {
-        job.cols = dlsi_ceil_div(dlsi_ceil_div(g->n, nr), 2 * threads) * nr;
-    } else if (threads > 1) {
-        job.rows = dlsi_max_i32(mr, dlsi_ceil_div(dlsi_ceil_div(g->m, mr), 4 * threads) * mr);
-    }
-    row_tasks = dlsi_ceil_div(g->m, dlsi_min_i32(job.rows, g->m));
-    job.col_tasks = dlsi_ceil_div(g->n, job.cols);
-    dls_parallel_for(cx->pool, row_tasks * job.col_tasks, dlsi_gemm_task, &job);
+    dls_parallel_for(cx->pool, job.row_tasks * job.col_tasks, dlsi_gemm_task, &job);
 }
 
 DLSI_FN void dlsi_gemm_from_desc(const dls_gemm_desc *d, dlsi_gemm *g) {
@@ -13843,6 +14048,11 @@ DLSI_INLINE dlsi_limb dlsi_hide(dlsi_limb x) { return x; }
 /* All ones for 1, zero for 0. */
 DLSI_INLINE dlsi_limb dlsi_mask(dlsi_limb bit) { return dlsi_hide((dlsi_limb)(0 - bit)); }
 
+/* A bool that may be branched on although it comes from secrets; tests/crypto/ct.c marks it. */
+#ifndef DLSI_PUBLIC
+#define DLSI_PUBLIC(verdict) (verdict)
+#endif
+
 #ifndef DLS_MEMZERO
 #if defined(__GNUC__)
 DLSI_FN void dlsi_memzero(void *mem, size_t bytes) {
@@ -13871,15 +14081,31 @@ DLS_API bool dls_equal(const void *a, const void *b, size_t bytes) {
 
 /* ---- Long numbers ---- */
 
-/* r += a w, n limbs of both; returns the limb above. */
+/* r += a w + carry; returns the limb above. */
+#if DLSI_LIMB_BITS == 32 && defined(__GNUC__) && defined(__ARM_FEATURE_DSP)
+DLSI_INLINE dlsi_limb dlsi_mac(dlsi_limb *r, dlsi_limb a, dlsi_limb w, dlsi_limb carry) {
+    dlsi_limb low = *r; /* gcc 12 does not find this instruction by itself */
+    __asm__("umaal %0, %1, %2, %3" : "+r"(low), "+r"(carry) : "r"(a), "r"(w));
+    *r = low;
+    return carry;
+}
+#else
+DLSI_INLINE dlsi_limb dlsi_mac(dlsi_limb *r, dlsi_limb a, dlsi_limb w, dlsi_limb carry) {
+    const dlsi_wide t = (dlsi_wide)a * w + *r + carry;
+    *r = (dlsi_limb)t;
+    return (dlsi_limb)(t >> DLSI_LIMB_BITS);
+}
+#endif
+/* r += a w, n limbs of both, a multiple of 4; returns the limb above. */
 DLSI_INLINE dlsi_limb dlsi_row(dlsi_limb *r, const dlsi_limb *a, int n, dlsi_limb w) {
     dlsi_limb carry = 0;
     int i;
     DLSI_UNROLL
-    for (i = 0; i < n; i++) {
-        const dlsi_wide t = (dlsi_wide)a[i] * w + r[i] + carry;
-        r[i] = (dlsi_limb)t;
-        carry = (dlsi_limb)(t >> DLSI_LIMB_BITS);
+    for (i = 0; i < n; i += 4) {
+        carry = dlsi_mac(r + i, a[i], w, carry);
+        carry = dlsi_mac(r + i + 1, a[i + 1], w, carry);
+        carry = dlsi_mac(r + i + 2, a[i + 2], w, carry);
+        carry = dlsi_mac(r + i + 3, a[i + 3], w, carry);
     }
     return carry;
 }
@@ -14085,7 +14311,7 @@ DLS_API dls_status dls_x25519(unsigned char *out32, const unsigned char *secret3
                               const unsigned char *public32) {
     static const unsigned char zero[32] = {0};
     DLS_X25519(out32, secret32, public32);
-    return dls_equal(out32, zero, 32) ? DLS_E_AUTH : DLS_OK;
+    return DLSI_PUBLIC(dls_equal(out32, zero, 32)) ? DLS_E_AUTH : DLS_OK;
 }
 DLS_API void dls_x25519_public(unsigned char *public32, const unsigned char *secret32) {
     static const unsigned char base[32] = {9};
@@ -14094,46 +14320,36 @@ DLS_API void dls_x25519_public(unsigned char *public32, const unsigned char *sec
 
 /* ---- ChaCha20-Poly1305 ---- */
 
-/* Ten double rounds. Column rounds take words i, i + 4, i + 8, i + 12, diagonal rounds one more to
-   the right in each row. */
-DLSI_INLINE void dlsi_chacha_quarter(uint32_t *x, int a, int b, int c, int d) {
-    x[a] += x[b];
-    x[d] ^= x[a];
-    x[d] = x[d] << 16 | x[d] >> 16;
-    x[c] += x[d];
-    x[b] ^= x[c];
-    x[b] = x[b] << 12 | x[b] >> 20;
-    x[a] += x[b];
-    x[d] ^= x[a];
-    x[d] = x[d] << 8 | x[d] >> 24;
-    x[c] += x[d];
-    x[b] ^= x[c];
-    x[b] = x[b] << 7 | x[b] >> 25;
-}
-#if DLSI_SMALL
-DLSI_FN void dlsi_chacha_rounds(uint32_t *x) {
-    int i;
-    for (i = 0; i < 80; i++) {
-        const int right = i >> 2 & 1;
-        dlsi_chacha_quarter(x, i & 3, 4 + ((i + right) & 3), 8 + ((i + 2 * right) & 3),
-                            12 + ((i + 3 * right) & 3));
+/* Ten double rounds of columns and diagonals on 16 words or vectors of words; ROT##n turns left by
+   n bits. */
+#define DLSI_CHACHA_QUARTER(x, a, b, c, d, ROT)                                                    \
+    x[a] += x[b];                                                                                  \
+    x[d] ^= x[a];                                                                                  \
+    x[d] = ROT##16(x[d]);                                                                          \
+    x[c] += x[d];                                                                                  \
+    x[b] ^= x[c];                                                                                  \
+    x[b] = ROT##12(x[b]);                                                                          \
+    x[a] += x[b];                                                                                  \
+    x[d] ^= x[a];                                                                                  \
+    x[d] = ROT##8(x[d]);                                                                           \
+    x[c] += x[d];                                                                                  \
+    x[b] ^= x[c];                                                                                  \
+    x[b] = ROT##7(x[b])
+#define DLSI_CHACHA_TEN(x, ROT)                                                                    \
+    for (i = 0; i < 10; i++) {                                                                     \
+        DLSI_CHACHA_QUARTER(x, 0, 4, 8, 12, ROT);                                                  \
+        DLSI_CHACHA_QUARTER(x, 1, 5, 9, 13, ROT);                                                  \
+        DLSI_CHACHA_QUARTER(x, 2, 6, 10, 14, ROT);                                                 \
+        DLSI_CHACHA_QUARTER(x, 3, 7, 11, 15, ROT);                                                 \
+        DLSI_CHACHA_QUARTER(x, 0, 5, 10, 15, ROT);                                                 \
+        DLSI_CHACHA_QUARTER(x, 1, 6, 11, 12, ROT);                                                 \
+        DLSI_CHACHA_QUARTER(x, 2, 7, 8, 13, ROT);                                                  \
+        DLSI_CHACHA_QUARTER(x, 3, 4, 9, 14, ROT);                                                  \
     }
-}
-#else
-DLSI_FN void dlsi_chacha_rounds(uint32_t *x) {
-    int i;
-    for (i = 0; i < 10; i++) {
-        dlsi_chacha_quarter(x, 0, 4, 8, 12);
-        dlsi_chacha_quarter(x, 1, 5, 9, 13);
-        dlsi_chacha_quarter(x, 2, 6, 10, 14);
-        dlsi_chacha_quarter(x, 3, 7, 11, 15);
-        dlsi_chacha_quarter(x, 0, 5, 10, 15);
-        dlsi_chacha_quarter(x, 1, 6, 11, 12);
-        dlsi_chacha_quarter(x, 2, 7, 8, 13);
-        dlsi_chacha_quarter(x, 3, 4, 9, 14);
-    }
-}
-#endif
+#define DLSI_ROL_16(v) ((v) << 16 | (v) >> 16)
+#define DLSI_ROL_12(v) ((v) << 12 | (v) >> 20)
+#define DLSI_ROL_8(v) ((v) << 8 | (v) >> 24)
+#define DLSI_ROL_7(v) ((v) << 7 | (v) >> 25)
 
 /* RFC 8439 2.3: constants, key, counter 0, nonce. */
 DLSI_FN void dlsi_chacha_init(uint32_t *state, const unsigned char *nonce12,
@@ -14152,27 +14368,23 @@ DLSI_FN void dlsi_chacha_block(uint32_t *state, unsigned char *to64) {
     uint32_t x[16];
     int i;
     memcpy(x, state, sizeof x);
-    dlsi_chacha_rounds(x);
+    DLSI_CHACHA_TEN(x, DLSI_ROL_)
     for (i = 0; i < 16; i++) dlsi_store32(to64 + 4 * i, x[i] + state[i]);
     state[12]++;
 }
 DLSI_FN void dlsi_xor(unsigned char *to, const unsigned char *a, const unsigned char *b,
                       size_t bytes) {
-    size_t i;
-    for (i = 0; i < bytes; i++) to[i] = (unsigned char)(a[i] ^ b[i]);
-}
-DLSI_FN void dlsi_chacha_xor(uint32_t *state, unsigned char *to, const unsigned char *from,
-                             size_t bytes) {
-    unsigned char key[64];
-    while (bytes > 0) {
-        const size_t n = dlsi_min_size(bytes, sizeof key);
-        dlsi_chacha_block(state, key);
-        dlsi_xor(to, from, key, n);
-        to += n;
-        from += n;
-        bytes -= n;
+    dlsi_limb x, y;
+    for (; bytes >= sizeof x; bytes -= sizeof x) {
+        memcpy(&x, a, sizeof x);
+        memcpy(&y, b, sizeof y);
+        x ^= y;
+        memcpy(to, &x, sizeof x);
+        to += sizeof x;
+        a += sizeof x;
+        b += sizeof x;
     }
-    DLSI_WIPE(key);
+    while (bytes-- > 0) *to++ = (unsigned char)(*a++ ^ *b++);
 }
 
 /* h = (h + block + 2^128) r mod 2^130 - 5 for each block; h stays below 2^131. The RFC's r has the
@@ -14237,10 +14449,509 @@ DLSI_FN void dlsi_poly_blocks(dlsi_poly *p, const unsigned char *from, size_t bl
     }
 }
 #endif
+
+/* ---- ChaCha20-Poly1305, vectors ----
+   ChaCha20: word i of as many blocks as a vector has lanes stands in vector i; after the rounds
+   each four words of four blocks are turned over. Poly1305: each lane takes every n-th block and
+   multiplies by r^n; the last product is by r^n .. r^1, one power a lane, and lanes are added. */
+
+typedef enum dlsi_cipher { /* what this processor has; a later one has all before it */
+                           DLSI_CIPHER_SCALAR,
+                           DLSI_CIPHER_NEON,
+                           DLSI_CIPHER_AVX2,
+                           DLSI_CIPHER_AVX512,
+                           DLSI_CIPHER_IFMA
+} dlsi_cipher;
+#define DLSI_CIPHER_X86 (DLSI_X86 && DLSI_LIMB_BITS == 64)
+#define DLSI_CIPHER_HEAD                                                                           \
+    (DLSI_CIPHER_X86 ? 1024 : DLSI_NEON ? 256 : 64) /* bytes of the widest batch */
+
+#if DLSI_CIPHER_X86
+/* h from its first word and what stands above, which may exceed 2^66. */
+DLSI_FN void dlsi_poly_join(dlsi_poly *p, dlsi_wide above) {
+    p->h[1] = (uint64_t)above;
+    p->h[2] = (uint64_t)(above >> 64) & 3;
+    (void)dlsi_long_add_limb(p->h, 3, 5 * (uint64_t)(above >> 66));
+}
+#endif
+
+#if DLSI_CIPHER_X86
+#define DLSI_AVX2_FN __attribute__((target("avx2")))
+#define DLSI_AVX512_FN __attribute__((target("avx512f")))
+#define DLSI_IFMA_FN __attribute__((target("avx512f,avx512ifma")))
+
+/* The compiler's runtime asked cpuid at start; asking again costs 4 us in a virtual machine. */
+DLSI_FN dlsi_cipher dlsi_cipher_best(void) {
+    if (__builtin_cpu_supports("avx512f"))
+        return __builtin_cpu_supports("avx512ifma") ? DLSI_CIPHER_IFMA : DLSI_CIPHER_AVX512;
+    return __builtin_cpu_supports("avx2") ? DLSI_CIPHER_AVX2 : DLSI_CIPHER_SCALAR;
+}
+
+typedef uint32_t dlsi_u32x8 __attribute__((vector_size(32)));
+typedef uint32_t dlsi_u32x16 __attribute__((vector_size(64)));
+
+#define DLSI_ROL8X(v, order) ((dlsi_u32x8)_mm256_shuffle_epi8((__m256i)(v), order))
+#define DLSI_ROL8_16(v) DLSI_ROL8X(v, by16)
+#define DLSI_ROL8_12(v) ((v) << 12 | (v) >> 20)
+#define DLSI_ROL8_8(v) DLSI_ROL8X(v, by8)
+#define DLSI_ROL8_7(v) ((v) << 7 | (v) >> 25)
+#define DLSI_ROL16_16(v) ((dlsi_u32x16)_mm512_rol_epi32((__m512i)(v), 16))
+#define DLSI_ROL16_12(v) ((dlsi_u32x16)_mm512_rol_epi32((__m512i)(v), 12))
+#define DLSI_ROL16_8(v) ((dlsi_u32x16)_mm512_rol_epi32((__m512i)(v), 8))
+#define DLSI_ROL16_7(v) ((dlsi_u32x16)_mm512_rol_epi32((__m512i)(v), 7))
+
+/* Words 4 i .. 4 i + 3 of four blocks a 128-bit lane, turned over. */
+DLSI_INLINE DLSI_AVX2_FN void dlsi_turn_avx2(__m256i *x) {
+    const __m256i a = _mm256_unpacklo_epi32(x[0], x[1]), b = _mm256_unpacklo_epi32(x[2], x[3]);
+    const __m256i c = _mm256_unpackhi_epi32(x[0], x[1]), d = _mm256_unpackhi_epi32(x[2], x[3]);
+    x[0] = _mm256_unpacklo_epi64(a, b);
+    x[1] = _mm256_unpackhi_epi64(a, b);
+    x[2] = _mm256_unpacklo_epi64(c, d);
+    x[3] = _mm256_unpackhi_epi64(c, d);
+}
+DLSI_INLINE DLSI_AVX2_FN void dlsi_xor_avx2(unsigned char *to, const unsigned char *from,
+                                            __m256i key) {
+    const __m256i x = _mm256_loadu_si256((const __m256i *)(const void *)from);
+    _mm256_storeu_si256((__m256i *)(void *)to, _mm256_xor_si256(x, key));
+}
+/* 512 bytes of key stream from state on. */
+DLSI_AVX2_FN DLSI_FN void dlsi_chacha_avx2(const uint32_t *state, unsigned char *to,
+                                           const unsigned char *from) {
+    const __m256i by16 = _mm256_set_epi8(13, 12, 15, 14, 9, 8, 11, 10, 5, 4, 7, 6, 1, 0, 3, 2, 13,
+                                         12, 15, 14, 9, 8, 11, 10, 5, 4, 7, 6, 1, 0, 3, 2);
+    const __m256i by8 = _mm256_set_epi8(14, 13, 12, 15, 10, 9, 8, 11, 6, 5, 4, 7, 2, 1, 0, 3, 14,
+                                        13, 12, 15, 10, 9, 8, 11, 6, 5, 4, 7, 2, 1, 0, 3);
+    const dlsi_u32x8 lane = {0, 1, 2, 3, 4, 5, 6, 7};
+    dlsi_u32x8 x[16];
+    __m256i y[16];
+    int i, k;
+    DLSI_UNROLL
+    for (i = 0; i < 16; i++) x[i] = (dlsi_u32x8)_mm256_set1_epi32((int)state[i]);
+    x[12] += lane;
+    DLSI_CHACHA_TEN(x, DLSI_ROL8_)
+    DLSI_UNROLL
+    for (i = 0; i < 16; i++) y[i] = (__m256i)(x[i] + state[i]);
+    y[12] = _mm256_add_epi32(y[12], (__m256i)lane);
+    DLSI_UNROLL
+    for (i = 0; i < 16; i += 4) dlsi_turn_avx2(y + i);
+    DLSI_UNROLL
+    for (i = 0; i < 4; i++) {
+        DLSI_UNROLL
+        for (k = 0; k < 16; k += 8) {
+            dlsi_xor_avx2(to + 64 * i + 4 * k, from + 64 * i + 4 * k,
+                          _mm256_permute2x128_si256(y[k + i], y[k + 4 + i], 0x20));
+            dlsi_xor_avx2(to + 64 * i + 4 * k + 256, from + 64 * i + 4 * k + 256,
+                          _mm256_permute2x128_si256(y[k + i], y[k + 4 + i], 0x31));
+        }
+    }
+}
+
+DLSI_INLINE DLSI_AVX512_FN void dlsi_turn_avx512(__m512i *x) {
+    const __m512i a = _mm512_unpacklo_epi32(x[0], x[1]), b = _mm512_unpacklo_epi32(x[2], x[3]);
+    const __m512i c = _mm512_unpackhi_epi32(x[0], x[1]), d = _mm512_unpackhi_epi32(x[2], x[3]);
+    x[0] = _mm512_unpacklo_epi64(a, b);
+    x[1] = _mm512_unpackhi_epi64(a, b);
+    x[2] = _mm512_unpacklo_epi64(c, d);
+    x[3] = _mm512_unpackhi_epi64(c, d);
+}
+DLSI_INLINE DLSI_AVX512_FN void dlsi_xor_avx512(unsigned char *to, const unsigned char *from,
+                                                __m512i a, __m512i b, bool odd) {
+    const __m512i key = odd ? _mm512_shuffle_i32x4(a, b, 0xDD) : _mm512_shuffle_i32x4(a, b, 0x88);
+    _mm512_storeu_si512(to, _mm512_xor_si512(_mm512_loadu_si512(from), key));
+}
+/* 1024 bytes of key stream. */
+DLSI_AVX512_FN DLSI_FN void dlsi_chacha_avx512(const uint32_t *state, unsigned char *to,
+                                               const unsigned char *from) {
+    const dlsi_u32x16 lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    dlsi_u32x16 x[16];
+    __m512i y[16];
+    int i;
+    DLSI_UNROLL
+    for (i = 0; i < 16; i++) x[i] = (dlsi_u32x16)_mm512_set1_epi32((int)state[i]);
+    x[12] += lane;
+    DLSI_CHACHA_TEN(x, DLSI_ROL16_)
+    DLSI_UNROLL
+    for (i = 0; i < 16; i++) y[i] = (__m512i)(x[i] + state[i]);
+    y[12] = _mm512_add_epi32(y[12], (__m512i)lane);
+    DLSI_UNROLL
+    for (i = 0; i < 16; i += 4) dlsi_turn_avx512(y + i);
+    DLSI_UNROLL
+    for (i = 0; i < 4; i++) { /* y[4 g + i]: words 4 g .. of blocks i, 4 + i, 8 + i, 12 + i */
+        const __m512i a = _mm512_shuffle_i32x4(y[i], y[4 + i], 0x44);
+        const __m512i b = _mm512_shuffle_i32x4(y[8 + i], y[12 + i], 0x44);
+        const __m512i c = _mm512_shuffle_i32x4(y[i], y[4 + i], 0xEE);
+        const __m512i d = _mm512_shuffle_i32x4(y[8 + i], y[12 + i], 0xEE);
+        dlsi_xor_avx512(to + 64 * i, from + 64 * i, a, b, false);
+        dlsi_xor_avx512(to + 64 * i + 256, from + 64 * i + 256, a, b, true);
+        dlsi_xor_avx512(to + 64 * i + 512, from + 64 * i + 512, c, d, false);
+        dlsi_xor_avx512(to + 64 * i + 768, from + 64 * i + 768, c, d, true);
+    }
+}
+
+/* Poly1305 in limbs of 26 bits, four lanes. r5 is 5 r: what passes 2^130 comes back times 5. */
+typedef struct dlsi_poly26 {
+    __m256i r[5], r5[5];
+} dlsi_poly26;
+DLSI_INLINE DLSI_AVX2_FN void dlsi_poly26_set(dlsi_poly26 *p, const __m256i *r) {
+    int i;
+    DLSI_UNROLL
+    for (i = 0; i < 5; i++) {
+        p->r[i] = r[i];
+        p->r5[i] = _mm256_add_epi64(r[i], _mm256_slli_epi64(r[i], 2));
+    }
+}
+/* to += what of from exceeds bits, times 1 or 5. */
+DLSI_INLINE DLSI_AVX2_FN void dlsi_poly26_carry(__m256i *from, __m256i *to, bool five) {
+    const __m256i c = _mm256_srli_epi64(*from, 26);
+    *from = _mm256_and_si256(*from, _mm256_set1_epi64x(0x3FFFFFF));
+    *to = _mm256_add_epi64(*to, c);
+    if (five) *to = _mm256_add_epi64(*to, _mm256_slli_epi64(c, 2));
+}
+/* h = h r; limbs below 2^28 in, below 2^26 + 2^10 out. */
+DLSI_INLINE DLSI_AVX2_FN void dlsi_poly26_mul(__m256i *h, const dlsi_poly26 *p) {
+    __m256i d[5];
+    int i, k;
+    DLSI_UNROLL
+    for (k = 0; k < 5; k++) d[k] = _mm256_mul_epu32(h[0], p->r[k]);
+    DLSI_UNROLL
+    for (i = 1; i < 5; i++) {
+        DLSI_UNROLL
+        for (k = 0; k < 5; k++) {
+            const __m256i r = k >= i ? p->r[k - i] : p->r5[k - i + 5];
+            d[k] = _mm256_add_epi64(d[k], _mm256_mul_epu32(h[i], r));
+        }
+    }
+    dlsi_poly26_carry(&d[0], &d[1], false); /* two chains side by side */
+    dlsi_poly26_carry(&d[3], &d[4], false);
+    dlsi_poly26_carry(&d[1], &d[2], false);
+    dlsi_poly26_carry(&d[4], &d[0], true);
+    dlsi_poly26_carry(&d[2], &d[3], false);
+    dlsi_poly26_carry(&d[0], &d[1], false);
+    dlsi_poly26_carry(&d[3], &d[4], false);
+    DLSI_UNROLL
+    for (k = 0; k < 5; k++) h[k] = d[k];
+}
+/* h += four blocks; lanes take blocks 0, 2, 1, 3. */
+DLSI_INLINE DLSI_AVX2_FN void dlsi_poly26_add(__m256i *h, const unsigned char *from) {
+    const __m256i a = _mm256_loadu_si256((const __m256i *)(const void *)from);
+    const __m256i b = _mm256_loadu_si256((const __m256i *)(const void *)(from + 32));
+    const __m256i mask = _mm256_set1_epi64x(0x3FFFFFF), high = _mm256_set1_epi64x(1 << 24);
+    const __m256i lo = _mm256_unpacklo_epi64(a, b), hi = _mm256_unpackhi_epi64(a, b);
+    const __m256i mid = _mm256_or_si256(_mm256_srli_epi64(lo, 52), _mm256_slli_epi64(hi, 12));
+    h[0] = _mm256_add_epi64(h[0], _mm256_and_si256(lo, mask));
+    h[1] = _mm256_add_epi64(h[1], _mm256_and_si256(_mm256_srli_epi64(lo, 26), mask));
+    h[2] = _mm256_add_epi64(h[2], _mm256_and_si256(mid, mask));
+    h[3] = _mm256_add_epi64(h[3], _mm256_and_si256(_mm256_srli_epi64(hi, 14), mask));
+    h[4] = _mm256_add_epi64(h[4], _mm256_or_si256(_mm256_srli_epi64(hi, 40), high));
+}
+/* Limbs of a number of three words. */
+DLSI_FN void dlsi_poly26_split(uint64_t *limb, const uint64_t *h, uint64_t top) {
+    const uint64_t mask = 0x3FFFFFF;
+    limb[0] = h[0] & mask;
+    limb[1] = h[0] >> 26 & mask;
+    limb[2] = (h[0] >> 52 | h[1] << 12) & mask;
+    limb[3] = h[1] >> 14 & mask;
+    limb[4] = h[1] >> 40 | top << 24;
+}
+/* Powers of r: four, and one a lane. */
+DLSI_AVX2_FN DLSI_FN void dlsi_poly26_powers(dlsi_poly26 *four, dlsi_poly26 *lanes,
+                                             const uint64_t *r) {
+    __m256i r1[5], r2[5], a[5], b[5];
+    uint64_t limb[5];
+    int i;
+    dlsi_poly26_split(limb, r, 0);
+    for (i = 0; i < 5; i++) r2[i] = r1[i] = _mm256_set1_epi64x((long long)limb[i]);
+    dlsi_poly26_set(four, r1);
+    dlsi_poly26_mul(r2, four);
+    for (i = 0; i < 5; i++) {
+        const __m256i one = _mm256_set1_epi64x(i == 0);
+        a[i] = _mm256_blend_epi32(r1[i], r2[i], 0x0F); /* r^2 r^2 r r */
+        b[i] = _mm256_blend_epi32(one, r2[i], 0x33);   /* r^2 1 r^2 1 */
+    }
+    dlsi_poly26_set(four, r2);
+    dlsi_poly26_mul(r2, four);
+    dlsi_poly26_set(four, r2);
+    dlsi_poly26_set(lanes, b);
+    dlsi_poly26_mul(a, lanes);
+    dlsi_poly26_set(lanes, a);
+    DLSI_WIPE(limb);
+}
+/* As dlsi_poly_blocks; blocks: a multiple of 4, at least 4. */
+DLSI_AVX2_FN DLSI_FN void dlsi_poly_avx2(dlsi_poly *p, const unsigned char *from, size_t blocks) {
+    dlsi_poly26 four, lanes;
+    uint64_t limb[5], sum[4];
+    __m256i h[5];
+    dlsi_wide w;
+    int i;
+    dlsi_poly26_powers(&four, &lanes, p->r);
+    dlsi_poly26_split(limb, p->h, p->h[2]);
+    for (i = 0; i < 5; i++) h[i] = _mm256_set_epi64x(0, 0, 0, (long long)limb[i]);
+    dlsi_poly26_add(h, from);
+    for (blocks -= 4; blocks > 0; blocks -= 4) {
+        from += 64;
+        dlsi_poly26_mul(h, &four);
+        dlsi_poly26_add(h, from);
+    }
+    dlsi_poly26_mul(h, &lanes);
+    for (i = 0; i < 5; i++) {
+        _mm256_storeu_si256((__m256i *)(void *)sum, h[i]);
+        limb[i] = sum[0] + sum[1] + sum[2] + sum[3];
+    }
+    w = limb[0] + ((dlsi_wide)limb[1] << 26) + ((dlsi_wide)limb[2] << 52);
+    p->h[0] = (uint64_t)w;
+    w = (w >> 64) + ((dlsi_wide)limb[3] << 14) + ((dlsi_wide)limb[4] << 40);
+    dlsi_poly_join(p, w);
+    DLSI_WIPE(four);
+    DLSI_WIPE(lanes);
+}
+
+/* The same in limbs of 44, 44 and 42 bits, eight lanes; r20 is 20 r: limb 3 would be 2^132. */
+typedef struct dlsi_poly44 {
+    __m512i r[3], r20[3];
+} dlsi_poly44;
+DLSI_INLINE DLSI_IFMA_FN void dlsi_poly44_set(dlsi_poly44 *p, const __m512i *r) {
+    int i;
+    DLSI_UNROLL
+    for (i = 0; i < 3; i++) {
+        p->r[i] = r[i];
+        p->r20[i] = _mm512_slli_epi64(_mm512_add_epi64(r[i], _mm512_slli_epi64(r[i], 2)), 2);
+    }
+}
+/* The low and the high 52 bits of products, added up; limbs below 2^47. */
+DLSI_INLINE DLSI_IFMA_FN void dlsi_poly44_mac(__m512i *lo, __m512i *hi, const __m512i *h,
+                                              const dlsi_poly44 *p) {
+    int i, k;
+    DLSI_UNROLL
+    for (i = 0; i < 3; i++) {
+        DLSI_UNROLL
+        for (k = 0; k < 3; k++) {
+            const __m512i r = k >= i ? p->r[k - i] : p->r20[k - i + 3];
+            lo[k] = _mm512_madd52lo_epu64(lo[k], h[i], r);
+            hi[k] = _mm512_madd52hi_epu64(hi[k], h[i], r);
+        }
+    }
+}
+/* Sums to limbs: 2^52 is 2^8 of the next limb, and 5 2^10 of limb 0 after the last. */
+DLSI_INLINE DLSI_IFMA_FN void dlsi_poly44_carry(__m512i *h, const __m512i *lo, const __m512i *hi) {
+    const __m512i mask44 = _mm512_set1_epi64(0xFFFFFFFFFFF);
+    const __m512i mask42 = _mm512_set1_epi64(0x3FFFFFFFFFF);
+    __m512i a = lo[0], b = _mm512_add_epi64(lo[1], _mm512_slli_epi64(hi[0], 8)), c, over;
+    b = _mm512_add_epi64(b, _mm512_srli_epi64(a, 44));
+    c = _mm512_add_epi64(lo[2], _mm512_slli_epi64(hi[1], 8));
+    c = _mm512_add_epi64(c, _mm512_srli_epi64(b, 44));
+    over = _mm512_add_epi64(_mm512_srli_epi64(c, 42), _mm512_slli_epi64(hi[2], 10));
+    a = _mm512_add_epi64(_mm512_and_si512(a, mask44), over);
+    a = _mm512_add_epi64(a, _mm512_slli_epi64(over, 2));
+    h[0] = _mm512_and_si512(a, mask44);
+    h[1] = _mm512_add_epi64(_mm512_and_si512(b, mask44), _mm512_srli_epi64(a, 44));
+    h[2] = _mm512_and_si512(c, mask42);
+}
+DLSI_INLINE DLSI_IFMA_FN void dlsi_poly44_zero(__m512i *lo, __m512i *hi) {
+    lo[0] = lo[1] = lo[2] = hi[0] = hi[1] = hi[2] = _mm512_setzero_si512();
+}
+DLSI_INLINE DLSI_IFMA_FN void dlsi_poly44_mul(__m512i *h, const dlsi_poly44 *p) {
+    __m512i lo[3], hi[3];
+    dlsi_poly44_zero(lo, hi);
+    dlsi_poly44_mac(lo, hi, h, p);
+    dlsi_poly44_carry(h, lo, hi);
+}
+/* Eight blocks; lanes take 0, 4, 1, 5, 2, 6, 3, 7. */
+DLSI_INLINE DLSI_IFMA_FN void dlsi_poly44_load(__m512i *m, const unsigned char *from) {
+    const __m512i a = _mm512_loadu_si512(from), b = _mm512_loadu_si512(from + 64);
+    const __m512i lo = _mm512_unpacklo_epi64(a, b), hi = _mm512_unpackhi_epi64(a, b);
+    const __m512i mask = _mm512_set1_epi64(0xFFFFFFFFFFF);
+    const __m512i mid = _mm512_or_si512(_mm512_srli_epi64(lo, 44), _mm512_slli_epi64(hi, 20));
+    m[0] = _mm512_and_si512(lo, mask);
+    m[1] = _mm512_and_si512(mid, mask);
+    m[2] = _mm512_or_si512(_mm512_srli_epi64(hi, 24), _mm512_set1_epi64((long long)1 << 40));
+}
+DLSI_FN void dlsi_poly44_split(uint64_t *limb, const uint64_t *h, uint64_t top) {
+    const uint64_t mask = 0xFFFFFFFFFFF;
+    limb[0] = h[0] & mask;
+    limb[1] = (h[0] >> 44 | h[1] << 20) & mask;
+    limb[2] = h[1] >> 24 | top << 40;
+}
+/* Powers of r: 8, 16, and one a lane: r times r^1, r^2, r^4 by the bits of 7 3 6 2 5 1 4 0. */
+DLSI_IFMA_FN DLSI_FN void dlsi_poly44_powers(dlsi_poly44 *eight, dlsi_poly44 *sixteen,
+                                             dlsi_poly44 *lanes, const uint64_t *r) {
+    __m512i r1[3], power[3], a[3], b[3], c[3];
+    uint64_t limb[3];
+    int i;
+    dlsi_poly44_split(limb, r, 0);
+    for (i = 0; i < 3; i++) power[i] = r1[i] = _mm512_set1_epi64((long long)limb[i]);
+    dlsi_poly44_set(eight, power);
+    dlsi_poly44_mul(power, eight);
+    for (i = 0; i < 3; i++) {
+        a[i] = _mm512_mask_mov_epi64(r1[i], 0x33, power[i]);
+        b[i] = _mm512_mask_mov_epi64(_mm512_set1_epi64(i == 0), 0x0F, power[i]);
+    }
+    dlsi_poly44_set(eight, power);
+    dlsi_poly44_mul(power, eight);
+    for (i = 0; i < 3; i++) c[i] = _mm512_mask_mov_epi64(_mm512_set1_epi64(i == 0), 0x55, power[i]);
+    dlsi_poly44_set(eight, power);
+    dlsi_poly44_mul(power, eight);
+    dlsi_poly44_set(eight, power);
+    dlsi_poly44_mul(power, eight);
+    dlsi_poly44_set(sixteen, power);
+    dlsi_poly44_set(lanes, b);
+    dlsi_poly44_mul(a, lanes);
+    dlsi_poly44_set(lanes, c);
+    dlsi_poly44_mul(a, lanes);
+    dlsi_poly44_set(lanes, a);
+    DLSI_WIPE(limb);
+}
+/* As dlsi_poly_blocks; blocks: a multiple of 16, at least 16. */
+DLSI_IFMA_FN DLSI_FN void dlsi_poly_ifma(dlsi_poly *p, const unsigned char *from, size_t blocks) {
+    dlsi_poly44 eight, sixteen, lanes;
+    __m512i h[3], m[3], lo[3], hi[3];
+    uint64_t limb[3];
+    dlsi_wide w;
+    int i;
+    dlsi_poly44_powers(&eight, &sixteen, &lanes, p->r);
+    dlsi_poly44_split(limb, p->h, p->h[2]);
+    for (i = 0; i < 3; i++) h[i] = _mm512_maskz_set1_epi64(1, (long long)limb[i]);
+    for (; blocks > 0; blocks -= 16, from += 256) {
+        dlsi_poly44_zero(lo, hi);
+        dlsi_poly44_load(m, from);
+        for (i = 0; i < 3; i++) h[i] = _mm512_add_epi64(h[i], m[i]);
+        dlsi_poly44_load(m, from + 128);
+        if (blocks == 16) break;
+        dlsi_poly44_mac(lo, hi, m, &eight);
+        dlsi_poly44_mac(lo, hi, h, &sixteen);
+        dlsi_poly44_carry(h, lo, hi);
+    }
+    dlsi_poly44_mul(h, &eight);
+    for (i = 0; i < 3; i++) h[i] = _mm512_add_epi64(h[i], m[i]);
+    dlsi_poly44_mul(h, &lanes);
+    for (i = 0; i < 3; i++) limb[i] = (uint64_t)_mm512_reduce_add_epi64(h[i]);
+    w = limb[0] + ((dlsi_wide)limb[1] << 44);
+    p->h[0] = (uint64_t)w;
+    dlsi_poly_join(p, (w >> 64) + ((dlsi_wide)limb[2] << 24));
+    DLSI_WIPE(eight);
+    DLSI_WIPE(sixteen);
+    DLSI_WIPE(lanes);
+}
+#elif DLSI_NEON
+DLSI_FN dlsi_cipher dlsi_cipher_best(void) { return DLSI_CIPHER_NEON; }
+
+#define DLSI_ROL4(v, n) vsriq_n_u32(vshlq_n_u32(v, n), v, 32 - (n))
+#define DLSI_ROL4_16(v) vreinterpretq_u32_u16(vrev32q_u16(vreinterpretq_u16_u32(v)))
+#define DLSI_ROL4_12(v) DLSI_ROL4(v, 12)
+#define DLSI_ROL4_8(v) DLSI_ROL4(v, 8)
+#define DLSI_ROL4_7(v) DLSI_ROL4(v, 7)
+
+/* Words 4 i .. 4 i + 3 of four blocks, xored. */
+DLSI_INLINE void dlsi_xor_neon(unsigned char *to, const unsigned char *from, uint32x4_t key) {
+    vst1q_u8(to, veorq_u8(vld1q_u8(from), vreinterpretq_u8_u32(key)));
+}
+DLSI_INLINE void dlsi_turn_neon(unsigned char *to, const unsigned char *from, const uint32x4_t *x) {
+    const uint32x4x2_t a = vtrnq_u32(x[0], x[1]), b = vtrnq_u32(x[2], x[3]);
+    dlsi_xor_neon(to, from, vcombine_u32(vget_low_u32(a.val[0]), vget_low_u32(b.val[0])));
+    dlsi_xor_neon(to + 64, from + 64, vcombine_u32(vget_low_u32(a.val[1]), vget_low_u32(b.val[1])));
+    dlsi_xor_neon(to + 128, from + 128,
+                  vcombine_u32(vget_high_u32(a.val[0]), vget_high_u32(b.val[0])));
+    dlsi_xor_neon(to + 192, from + 192,
+                  vcombine_u32(vget_high_u32(a.val[1]), vget_high_u32(b.val[1])));
+}
+/* 256 bytes of key stream. Poly1305 stays with the 64-bit multiplier. */
+DLSI_FN void dlsi_chacha_neon(const uint32_t *state, unsigned char *to, const unsigned char *from) {
+    static const uint32_t lane[4] = {0, 1, 2, 3};
+    uint32x4_t x[16];
+    int i;
+    DLSI_UNROLL
+    for (i = 0; i < 16; i++) x[i] = vdupq_n_u32(state[i]);
+    x[12] = vaddq_u32(x[12], vld1q_u32(lane));
+    DLSI_CHACHA_TEN(x, DLSI_ROL4_)
+    DLSI_UNROLL
+    for (i = 0; i < 16; i++) x[i] = vaddq_u32(x[i], vdupq_n_u32(state[i]));
+    x[12] = vaddq_u32(x[12], vld1q_u32(lane));
+    DLSI_UNROLL
+    for (i = 0; i < 4; i++) dlsi_turn_neon(to + 16 * i, from + 16 * i, x + 4 * i);
+}
+#else
+DLSI_FN dlsi_cipher dlsi_cipher_best(void) { return DLSI_CIPHER_SCALAR; }
+#endif
+
+/* ---- ChaCha20-Poly1305, put together ---- */
+
+/* Bytes of a batch of key stream, the batch, and Poly1305's blocks, by what the processor has. */
+#if DLSI_CIPHER_X86
+DLSI_FN size_t dlsi_chacha_batch(dlsi_cipher cipher) {
+    return cipher >= DLSI_CIPHER_AVX512 ? 1024 : cipher == DLSI_CIPHER_AVX2 ? 512 : 64;
+}
+DLSI_FN void dlsi_chacha_wide(dlsi_cipher cipher, const uint32_t *state, unsigned char *to,
+                              const unsigned char *from) {
+    if (cipher >= DLSI_CIPHER_AVX512)
+        dlsi_chacha_avx512(state, to, from);
+    else
+        dlsi_chacha_avx2(state, to, from);
+}
+DLSI_FN void dlsi_poly_any(dlsi_cipher cipher, dlsi_poly *p, const unsigned char *from,
+                           size_t blocks) {
+    size_t n = 0;
+    if (cipher == DLSI_CIPHER_IFMA && blocks >= 32)
+        dlsi_poly_ifma(p, from, n = blocks & ~(size_t)15);
+    else if (cipher >= DLSI_CIPHER_AVX2 && blocks >= 32)
+        dlsi_poly_avx2(p, from, n = blocks & ~(size_t)3);
+    dlsi_poly_blocks(p, from + 16 * n, blocks - n);
+}
+#else
+DLSI_FN size_t dlsi_chacha_batch(dlsi_cipher cipher) {
+    return cipher == DLSI_CIPHER_NEON ? 256 : 64;
+}
+DLSI_FN void dlsi_poly_any(dlsi_cipher cipher, dlsi_poly *p, const unsigned char *from,
+                           size_t blocks) {
+    (void)cipher;
+    dlsi_poly_blocks(p, from, blocks);
+}
+#if DLSI_NEON
+DLSI_FN void dlsi_chacha_wide(dlsi_cipher cipher, const uint32_t *state, unsigned char *to,
+                              const unsigned char *from) {
+    (void)cipher;
+    dlsi_chacha_neon(state, to, from);
+}
+#else
+DLSI_FN void dlsi_chacha_wide(dlsi_cipher cipher, const uint32_t *state, unsigned char *to,
+                              const unsigned char *from) {
+    (void)cipher;
+    (void)state;
+    (void)to;
+    (void)from;
+}
+#endif
+#endif
+
+/* The next bytes of key stream, xored. Only the last call may end inside a block. */
+DLSI_FN void dlsi_chacha_xor(dlsi_cipher cipher, uint32_t *state, unsigned char *to,
+                             const unsigned char *from, size_t bytes) {
+    const size_t batch = dlsi_chacha_batch(cipher);
+    unsigned char key[DLSI_CIPHER_HEAD];
+    size_t n;
+    for (; bytes > 0; bytes -= n, to += n, from += n) {
+        n = dlsi_min_size(bytes, batch);
+        if (n < 192) { /* three blocks are faster one by one */
+            n = dlsi_min_size(n, 64);
+            dlsi_chacha_block(state, key);
+            dlsi_xor(to, from, key, n);
+            continue;
+        }
+        if (n == batch) {
+            dlsi_chacha_wide(cipher, state, to, from);
+        } else {
+            memset(key, 0, batch);
+            dlsi_chacha_wide(cipher, state, key, key);
+            dlsi_xor(to, from, key, n);
+        }
+        state[12] += (uint32_t)(batch / 64);
+    }
+    DLSI_WIPE(key);
+}
+
 /* Bytes, padded with zeros to whole blocks, as the AEAD has it. */
-DLSI_FN void dlsi_poly_padded(dlsi_poly *p, const unsigned char *from, size_t bytes) {
+DLSI_FN void dlsi_poly_padded(dlsi_cipher cipher, dlsi_poly *p, const unsigned char *from,
+                              size_t bytes) {
     unsigned char last[16];
-    dlsi_poly_blocks(p, from, bytes / 16);
+    dlsi_poly_any(cipher, p, from, bytes / 16);
     if (bytes % 16 == 0) return;
     DLSI_ZERO(last);
     memcpy(last, from + bytes / 16 * 16, bytes % 16);
@@ -14263,50 +14974,78 @@ DLSI_FN void dlsi_poly_final(dlsi_poly *p, size_t ad_bytes, size_t bytes, unsign
 }
 
 #if !defined(DLS_AEAD_SEAL) || !defined(DLS_AEAD_OPEN)
-/* The first block keys Poly1305, the rest is key stream. */
-DLSI_FN void dlsi_aead_start(uint32_t *state, dlsi_poly *p, const void *ad, size_t ad_bytes,
-                             const unsigned char *nonce12, const unsigned char *key32) {
-    unsigned char key[64];
-    dlsi_chacha_init(state, nonce12, key32);
-    dlsi_chacha_block(state, key);
-    dlsi_poly_init(p, key);
-    DLSI_WIPE(key);
-    dlsi_poly_padded(p, (const unsigned char *)ad, ad_bytes);
-}
-DLSI_FN void dlsi_aead_seal(void *to, unsigned char *tag16, const void *from, size_t bytes,
-                            const void *ad, size_t ad_bytes, const unsigned char *nonce12,
-                            const unsigned char *key32) {
+/* Under way: the first block of key stream keys Poly1305, the rest of head is for the message. */
+typedef struct dlsi_aead {
     uint32_t state[16];
-    dlsi_poly p;
-    dlsi_aead_start(state, &p, ad, ad_bytes, nonce12, key32);
-    dlsi_chacha_xor(state, (unsigned char *)to, (const unsigned char *)from, bytes);
-    dlsi_poly_padded(&p, (const unsigned char *)to, bytes);
-    dlsi_poly_final(&p, ad_bytes, bytes, tag16);
-    DLSI_WIPE(state);
+    dlsi_poly poly;
+    dlsi_cipher cipher;
+    unsigned char head[DLSI_CIPHER_HEAD];
+} dlsi_aead;
+#define DLSI_AEAD_CHUNK 16384 /* sealed, then authenticated while it is in the first-level cache */
+
+DLSI_FN void dlsi_aead_start(dlsi_aead *a, size_t bytes, const void *ad, size_t ad_bytes,
+                             const unsigned char *nonce12, const unsigned char *key32) {
+    const size_t head = dlsi_min_size(dlsi_chacha_batch(a->cipher), dlsi_add(bytes, 64));
+    dlsi_chacha_init(a->state, nonce12, key32);
+    DLSI_ZERO(a->head);
+    dlsi_chacha_xor(a->cipher, a->state, a->head, a->head, head);
+    dlsi_poly_init(&a->poly, a->head);
+    dlsi_poly_padded(a->cipher, &a->poly, (const unsigned char *)ad, ad_bytes);
+}
+/* Encrypts or decrypts the message's start with what is left of head. Returns how many bytes. */
+DLSI_FN size_t dlsi_aead_head(dlsi_aead *a, unsigned char *to, const unsigned char *from,
+                              size_t bytes) {
+    const size_t n = dlsi_min_size(bytes, dlsi_chacha_batch(a->cipher) - 64);
+    dlsi_xor(to, from, a->head + 64, n);
+    return n;
+}
+DLSI_FN void dlsi_aead_seal_by(dlsi_cipher cipher, void *to, unsigned char *tag16, const void *from,
+                               size_t bytes, const void *ad, size_t ad_bytes,
+                               const unsigned char *nonce12, const unsigned char *key32) {
+    const unsigned char *p = (const unsigned char *)from;
+    unsigned char *q = (unsigned char *)to;
+    size_t left = bytes, n, done;
+    dlsi_aead a;
+    a.cipher = cipher;
+    dlsi_aead_start(&a, bytes, ad, ad_bytes, nonce12, key32);
+    done = dlsi_aead_head(&a, q, p, bytes);
+    for (; left > 0; left -= n, p += n, q += n, done = 0) {
+        n = dlsi_min_size(left, DLSI_AEAD_CHUNK);
+        dlsi_chacha_xor(cipher, a.state, q + done, p + done, n - done);
+        dlsi_poly_padded(cipher, &a.poly, q, n);
+    }
+    dlsi_poly_final(&a.poly, ad_bytes, bytes, tag16);
+    DLSI_WIPE(a);
 }
 /* Decrypts only what is authentic. */
-DLSI_FN int dlsi_aead_open(void *to, const void *from, size_t bytes, const unsigned char *tag16,
-                           const void *ad, size_t ad_bytes, const unsigned char *nonce12,
-                           const unsigned char *key32) {
-    unsigned char tag[16];
-    uint32_t state[16];
-    dlsi_poly p;
+DLSI_FN int dlsi_aead_open_by(dlsi_cipher cipher, void *to, const void *from, size_t bytes,
+                              const unsigned char *tag16, const void *ad, size_t ad_bytes,
+                              const unsigned char *nonce12, const unsigned char *key32) {
+    const unsigned char *p = (const unsigned char *)from;
+    unsigned char *q = (unsigned char *)to, tag[16];
+    dlsi_aead a;
     bool good;
-    dlsi_aead_start(state, &p, ad, ad_bytes, nonce12, key32);
-    dlsi_poly_padded(&p, (const unsigned char *)from, bytes);
-    dlsi_poly_final(&p, ad_bytes, bytes, tag);
-    good = dls_equal(tag, tag16, 16);
-    if (good) dlsi_chacha_xor(state, (unsigned char *)to, (const unsigned char *)from, bytes);
-    DLSI_WIPE(state);
+    a.cipher = cipher;
+    dlsi_aead_start(&a, bytes, ad, ad_bytes, nonce12, key32);
+    dlsi_poly_padded(cipher, &a.poly, p, bytes);
+    dlsi_poly_final(&a.poly, ad_bytes, bytes, tag);
+    good = DLSI_PUBLIC(dls_equal(tag, tag16, 16));
+    if (good) {
+        const size_t done = dlsi_aead_head(&a, q, p, bytes);
+        dlsi_chacha_xor(cipher, a.state, q + done, p + done, bytes - done);
+    }
+    DLSI_WIPE(a);
     DLSI_WIPE(tag); /* the right tag of a forged message is a secret */
     return good ? 0 : -1;
 }
 #endif
 #ifndef DLS_AEAD_SEAL
-#define DLS_AEAD_SEAL dlsi_aead_seal
+#define DLS_AEAD_SEAL(to, tag16, from, bytes, ad, ad_bytes, nonce12, key32)                        \
+    dlsi_aead_seal_by(dlsi_cipher_best(), to, tag16, from, bytes, ad, ad_bytes, nonce12, key32)
 #endif
 #ifndef DLS_AEAD_OPEN
-#define DLS_AEAD_OPEN dlsi_aead_open
+#define DLS_AEAD_OPEN(to, from, bytes, tag16, ad, ad_bytes, nonce12, key32)                        \
+    dlsi_aead_open_by(dlsi_cipher_best(), to, from, bytes, tag16, ad, ad_bytes, nonce12, key32)
 #endif
 DLS_API void dls_aead_seal(void *to, unsigned char *tag16, const void *from, size_t bytes,
                            const void *ad, size_t ad_bytes, const unsigned char *nonce12,
@@ -14515,18 +15254,15 @@ DLSI_FN void dlsi_sha512_compress(dlsi_sha512 *s) {
     for (i = 0; i < 80; i++) {
         const uint64_t w1 = w[(i + 1) & 15], w14 = w[(i + 14) & 15];
         const uint64_t s1 = dlsi_ror64(v[4], 14) ^ dlsi_ror64(v[4], 18) ^ dlsi_ror64(v[4], 41);
-        const uint64_t s0 = dlsi_ror64(v[0], 28) ^ dlsi_ror64(v[0], 34) ^ dlsi_ror64(v[0], 39);
+        uint64_t s0 = dlsi_ror64(v[0], 28) ^ dlsi_ror64(v[0], 34) ^ dlsi_ror64(v[0], 39);
         const uint64_t t =
             v[7] + s1 + ((v[4] & v[5]) ^ (~v[4] & v[6])) + dlsi_sha512_k[i] + w[i & 15];
         w[i & 15] += (dlsi_ror64(w1, 1) ^ dlsi_ror64(w1, 8) ^ w1 >> 7) + w[(i + 9) & 15] +
                      (dlsi_ror64(w14, 19) ^ dlsi_ror64(w14, 61) ^ w14 >> 6); /* for i + 16 */
-        v[7] = t + s0 + ((v[0] & v[1]) ^ (v[0] & v[2]) ^ (v[1] & v[2]));
         v[3] += t;
-        {
-            const uint64_t first = v[7];
-            memmove(v + 1, v, 7 * sizeof *v);
-            v[0] = first;
-        }
+        s0 += t + ((v[0] & v[1]) ^ (v[0] & v[2]) ^ (v[1] & v[2]));
+        memmove(v + 1, v, 7 * sizeof *v); /* a .. g are the next b .. h */
+        v[0] = s0;
     }
     for (i = 0; i < 8; i++) s->h[i] += v[i];
 }
@@ -14828,6 +15564,7 @@ DLS_API dls_status dls_init_head_read(dls_init_head *head, const void *from, siz
     if (p[1] != DLS_WIRE_VERSION) return DLS_E_VERSION;
     if (p[3] != 0 || p[2] > 3 || p[2] == 2 || n != (p[2] == 0 ? DLS_INIT_PLAIN : DLS_INIT_BYTES))
         return DLS_E_FORMAT;
+    if (p[2] == 0 && dls_crc32c(0, p, 28) != dlsi_load32(p + 28)) return DLS_E_CHECKSUM;
     head->type = p[0];
     head->pattern = p[2];
     head->index = dlsi_load32(p + 4);
@@ -14920,7 +15657,7 @@ DLS_API dls_status dls_frame_read(dls_frame *frame, const void *from, size_t n, 
 
 DLS_API dls_status dls_control_read(dls_control *control, const void *from, size_t n,
                                     size_t *used) {
-    static const uint8_t least[DLS_CONTROL_TYPES] = {0, DLS_HELLO_BYTES, 16, 5, 4, 0, 0, 8, 14, 16,
+    static const uint8_t least[DLS_CONTROL_TYPES] = {0, DLS_HELLO_BYTES, 16, 5, 4, 0, 0, 8, 14, 18,
                                                      4};
     const unsigned char *p = (const unsigned char *)from;
     if (n < 4 || dlsi_load16(p + 2) > n - 4) return DLS_E_FORMAT;
@@ -15029,8 +15766,8 @@ DLS_API size_t dls_cobs_read(dls_cobs *c, const void *bytes, size_t n, size_t *t
    >>chan.impl  deps: config base port crypt wire chan.api  */
 
 /* ---- Noise ----
-   A pattern is a row of tokens. A Diffie-Hellman token says whose static key it takes: 4, plus 1 for
-   the initiator's, plus 2 for the responder's; the other keys are ephemeral. */
+   A pattern is a row of tokens. A Diffie-Hellman token says whose static key it takes: 4, plus 1
+   for the initiator's, plus 2 for the responder's; the other keys are ephemeral. */
 
 enum { DLSI_T_END = 0, DLSI_T_E, DLSI_T_S, DLSI_T_PSK, DLSI_T_EE, DLSI_T_SE, DLSI_T_ES, DLSI_T_SS };
 typedef struct dlsi_noise_row {
@@ -15632,6 +16369,99 @@ DLS_API void dls_device_psk(unsigned char *psk32, const unsigned char *group_psk
     dls_hash(psk32, 32, group_psk32, 32, text, sizeof text);
 }
 
+DLSI_FN bool dlsi_manifest_valid(const dls_manifest *m) {
+    return m->chunk_bits >= 10 && m->chunk_bits <= 20 && m->format <= 65535 && m->bytes > 0 &&
+           (m->bytes - 1) >> m->chunk_bits < 0x7FFFFFFF;
+}
+DLS_API dls_status dls_manifest_write(const dls_manifest *m, const unsigned char *root_seed32,
+                                      void *to) {
+    unsigned char *p = (unsigned char *)to;
+    if (!dlsi_manifest_valid(m)) return DLS_E_ARG;
+    p[0] = 1;
+    p[1] = (unsigned char)m->chunk_bits;
+    dlsi_store16(p + 2, m->format);
+    dlsi_store32(p + 4, m->group);
+    memcpy(p + 8, m->model, 16);
+    dlsi_store64(p + 24, m->version);
+    dlsi_store64(p + 32, m->bytes);
+    memcpy(p + 40, m->root, 32);
+    memcpy(p + 72, m->base, 32);
+    return dlsi_identity_sign(p, DLS_MANIFEST_BYTES - DLSI_SIGNATURE, "dlshard/manifest/v1",
+                              root_seed32);
+}
+DLS_API dls_status dls_manifest_read(dls_manifest *m, const void *from, size_t bytes,
+                                     const unsigned char *root_public32) {
+    const unsigned char *p = (const unsigned char *)from;
+    dls_status status;
+    DLSI_ZERO(*m);
+    if (bytes != DLS_MANIFEST_BYTES) return DLS_E_FORMAT;
+    if (p[0] != 1) return DLS_E_VERSION;
+    status = dlsi_identity_verify(p, bytes - DLSI_SIGNATURE, "dlshard/manifest/v1", root_public32);
+    if (status != DLS_OK) return status;
+    m->chunk_bits = p[1];
+    m->format = dlsi_load16(p + 2);
+    m->group = dlsi_load32(p + 4);
+    memcpy(m->model, p + 8, 16);
+    m->version = dlsi_load64(p + 24);
+    m->bytes = dlsi_load64(p + 32);
+    memcpy(m->root, p + 40, 32);
+    memcpy(m->base, p + 72, 32);
+    return dlsi_manifest_valid(m) ? DLS_OK : DLS_E_FORMAT;
+}
+DLS_API uint32_t dls_manifest_chunks(const dls_manifest *m) {
+    return (uint32_t)((m->bytes - 1) >> m->chunk_bits) + 1;
+}
+
+DLSI_FN void dlsi_merkle_hash(unsigned char *hash32, unsigned char kind, const void *a,
+                              size_t a_bytes, const void *b, size_t b_bytes) {
+    dls_blake2s state;
+    dls_blake2s_init(&state, NULL, 0, 32);
+    dls_blake2s_update(&state, &kind, 1);
+    dls_blake2s_update(&state, a, a_bytes);
+    dls_blake2s_update(&state, b, b_bytes);
+    dls_blake2s_final(&state, hash32);
+}
+DLS_API void dls_merkle_leaf(unsigned char *hash32, const void *chunk, size_t bytes) {
+    dlsi_merkle_hash(hash32, 0, chunk, bytes, NULL, 0);
+}
+DLS_API uint32_t dls_merkle_root(unsigned char *hashes, uint32_t count, uint32_t index,
+                                 unsigned char *path) {
+    uint32_t found = 0;
+    for (; count > 1; count -= count / 2, index /= 2) {
+        const uint32_t beside = index ^ 1u;
+        uint32_t i;
+        if (path != NULL && beside < count)
+            memcpy(path + 32 * (size_t)found++, hashes + 32 * (size_t)beside, 32);
+        for (i = 0; i < count / 2; i++) {
+            const unsigned char *two = hashes + 64 * (size_t)i;
+            dlsi_merkle_hash(hashes + 32 * (size_t)i, 1, two, 32, two + 32, 32);
+        }
+        if (count % 2 != 0)
+            memmove(hashes + 32 * (size_t)(count / 2), hashes + 32 * (size_t)(count - 1), 32);
+    }
+    return found;
+}
+DLS_API dls_status dls_merkle_check(const dls_manifest *m, uint32_t index, const void *chunk,
+                                    size_t bytes, const unsigned char *path, uint32_t path_hashes) {
+    const uint64_t most = (uint64_t)1 << m->chunk_bits;
+    uint32_t count = dls_manifest_chunks(m), used = 0;
+    unsigned char hash[32];
+    if (index >= count || bytes != dlsi_min_u64(most, m->bytes - index * most)) return DLS_E_FORMAT;
+    dls_merkle_leaf(hash, chunk, bytes);
+    for (; count > 1; count -= count / 2, index /= 2) {
+        if ((index ^ 1u) >= count) continue;
+        if (used == path_hashes) return DLS_E_FORMAT;
+        if (index % 2 != 0)
+            dlsi_merkle_hash(hash, 1, path, 32, hash, 32);
+        else
+            dlsi_merkle_hash(hash, 1, hash, 32, path, 32);
+        path += 32;
+        used++;
+    }
+    if (used != path_hashes) return DLS_E_FORMAT;
+    return memcmp(hash, m->root, 32) == 0 ? DLS_OK : DLS_E_AUTH;
+}
+
 /* ---- Loss recovery ---- */
 /* Times are 32-bit microseconds of the flow's own clock, which never goes back; two of them are
    compared by the sign of their difference. Nothing outlives 18 minutes, see dls_flow_tick. */
@@ -15719,11 +16549,7 @@ DLS_API void dls_flow_sent(dls_flow *f, uint64_t pn, uint32_t bytes, bool elicit
     e->time = f->last_sent = f->clock;
     e->bytes = (uint16_t)bytes;
     e->state = DLSI_SENT_OUT;
-    if (f->in_flight == 0) { /* after a rest */
-        f->round_at = f->clock;
-        f->round_bytes = 0;
-        f->flags &= (uint8_t)~DLSI_FLOW_EPOCH;
-    }
+    if (f->in_flight == 0) f->flags &= (uint8_t)~DLSI_FLOW_EPOCH; /* after a rest */
     f->head++;
     f->in_flight += bytes;
     f->peak = dlsi_max_u32(f->peak, f->in_flight);
@@ -15894,12 +16720,18 @@ DLSI_FN uint32_t dlsi_flow_pto_at(const dls_flow *f) {
 
 /* ---- Loss recovery: congestion control ----
    CUBIC (RFC 9438), so that TCP beside us gets its share, with one change, H-TCP's adaptive backoff
-   (D. Leith, R. Shorten, 2004; Westwood sets the same window): a loss leaves of the window what fills
-   the pipe without its queue, window * least RTT / RTT now, and at least CUBIC's 0.7. A loss while
-   there is no queue is a radio's, not a router's: it costs nothing. With a long queue it costs what
-   it costs a TCP. RTT now is the least of a round trip, so that jitter passes for no queue. Two
-   guards: a round that loses over 1/8 of its packets backs off whatever the delay says (a queue too
-   short to measure); a window that makes no queue grows by 1/16 a round trip. */
+   (D. Leith, R. Shorten, 2004; Westwood sets the same window): a loss leaves of the window what
+   fills the pipe without its queue, window * least RTT / RTT now, and at least CUBIC's 0.7. A loss
+   while there is no queue is a radio's, not a router's, and costs nothing; with a long queue it
+   costs what it costs a TCP. RTT now is the least of a round trip, so that jitter passes for no
+   queue. Around that:
+   - No loss takes the window below 6 packets, where a round trip is too few packets to measure.
+   - Over 1/5 of 32 packets lost: back off whatever the delay says, the queue is too short to see.
+   - A window that makes no queue grows by 1/16 a round trip: whatever cut it was wrong.
+   - Beside CUBIC's curve the window grows by a packet a round trip, not 0.53: paced packets meet
+     full queues in more round trips than a TCP's bursts do.
+   Limit: jitter over a tenth of the round trip passes for a queue; random losses then cost what
+   they cost a TCP. Alone and without loss the queue is filled, as by CUBIC. */
 
 /* Window of CUBIC `ms` after the last backoff. */
 DLSI_FN uint32_t dlsi_flow_cubic(const dls_flow *f, uint32_t ms) {
@@ -15949,9 +16781,8 @@ DLSI_FN void dlsi_flow_grow(dls_flow *f, uint32_t bytes) {
         return;
     }
     if ((f->flags & DLSI_FLOW_EPOCH) == 0) dlsi_flow_epoch(f);
-    /* CUBIC's equal of a Reno with 0.53 packets a round trip, one above the old window */
     target = dlsi_scale(bytes, f->mtu, f->window);
-    f->reno += f->reno < f->w_max ? target - target * 15 / 32 : target;
+    f->reno += target;
     target = dlsi_flow_cubic(f, (f->clock - f->epoch + f->srtt) / 1000);
     target = dlsi_min_u32(dlsi_max_u32(target, f->reno), f->window + f->window / 2);
     if (queue <= f->min_rtt / 16) target = dlsi_max_u32(target, f->window + f->window / 16);
@@ -15960,15 +16791,17 @@ DLSI_FN void dlsi_flow_grow(dls_flow *f, uint32_t bytes) {
 }
 /* Packet seq is lost. What that says of the path; at most one backoff a round trip. */
 DLSI_FN void dlsi_flow_backoff(dls_flow *f, uint32_t seq) {
-    uint32_t keep = dlsi_scale(f->min_rtt, 256, dlsi_max_u32(f->min_rtt, dlsi_flow_near(f)));
+    const uint32_t near = dlsi_max_u32(f->min_rtt, dlsi_flow_near(f));
+    const bool heavy = f->round_lost >= 8 && f->round_lost > f->round_acked / 4;
+    uint32_t keep = dlsi_max_u32(dlsi_scale(f->window, f->min_rtt, near), 6 * f->mtu);
     if ((seq - f->recovery) >> 31 != 0) return;
-    if (f->round_lost >= 6 && f->round_lost > f->round_acked / 8) keep = 0;
-    if (keep > 240) return;
+    if (heavy) keep = 0;
+    if (keep > f->window - f->window / 16) return;
     f->undo_window = f->window;
     f->undo_seq = seq;
     /* fast convergence: who has less than before makes room for a newcomer */
     f->w_max = f->window < f->w_max ? dlsi_scale(f->window, 217, 256) : f->window;
-    dlsi_flow_bound(f, dlsi_scale(f->window, dlsi_max_u32(keep, DLSI_FLOW_KEEP), 256));
+    dlsi_flow_bound(f, dlsi_max_u32(keep, dlsi_scale(f->window, DLSI_FLOW_KEEP, 256)));
     f->threshold = f->window;
     f->recovery = f->head;
     f->flags &= (uint8_t)~DLSI_FLOW_EPOCH;
@@ -16038,7 +16871,7 @@ DLS_API void dls_flow_tick(dls_flow *f, uint64_t now) {
     if (f->pto_count < 255) f->pto_count++;
     f->last_sent = f->clock;
     f->probes = 2;
-    /* RFC 9002 sends new data or old; here the two oldest are handed out as lost to be the probes */
+    /* RFC 9002 sends new data or old; here the two oldest are given back as lost, to be probes */
     for (seq = f->oldest; seq != f->head; seq++) {
         const dls_sent *e = dlsi_flow_at(f, seq);
         if (e->state != DLSI_SENT_OUT) continue;
@@ -16109,7 +16942,6 @@ DLSI_FN void dlsi_flow_acked(dls_flow *f, dlsi_ack *a, uint32_t seq) {
         f->lost--;
     else {
         f->in_flight -= e->bytes;
-        f->round_bytes += e->bytes;
         if (f->round_acked < 65535) f->round_acked++;
         if ((seq - f->recovery) >> 31 == 0) a->bytes += e->bytes;
         if (!a->any || (seq - a->newest) >> 31 == 0) a->newest = seq;
@@ -16143,22 +16975,15 @@ DLSI_FN const unsigned char *dlsi_flow_runs(dls_flow *f, dlsi_ack *a, const unsi
 }
 /* A round trip ends when the first packet sent in it is acked. */
 DLSI_FN void dlsi_flow_round(dls_flow *f, uint32_t newest) {
-    const uint32_t time = f->clock - f->round_at;
     if ((newest - f->round) >> 31 != 0) return;
     f->round = f->head;
     f->peak_before = f->peak;
     f->peak = f->in_flight;
-    f->near_before = dlsi_flow_near(f);
+    f->near_before = f->near;
     f->near = UINT32_MAX;
     f->samples = 0;
-    f->round_lost = f->round_acked = 0;
+    if (f->round_lost + f->round_acked >= 32) f->round_lost = f->round_acked = 0;
     if ((f->oldest - f->recovery) >> 31 == 0) f->recovery = f->oldest; /* 2^31 packets on, too */
-    if (time >= 10000) {
-        const uint32_t rate = dlsi_scale(f->round_bytes, 1000000, time);
-        f->rate = f->rate == 0 ? rate : f->rate - f->rate / 4 + rate / 4;
-        f->round_bytes = 0;
-        f->round_at = f->clock;
-    }
 }
 DLS_API dls_status dls_flow_ack_read(dls_flow *f, const void *from, size_t bytes, size_t *used,
                                      uint64_t now) {
@@ -16218,11 +17043,12 @@ DLS_API bool dls_flow_next_lost(dls_flow *f, uint32_t *ref4) {
 }
 DLS_API void dls_flow_report(const dls_flow *f, dls_flow_stats *to) {
     const bool measured = f->min_rtt != UINT32_MAX;
+    const uint32_t peak = dlsi_max_u32(f->peak, f->peak_before);
     to->srtt_us = measured ? f->srtt : 0;
     to->min_rtt_us = measured ? f->min_rtt : 0;
     to->window_bytes = f->window;
     to->in_flight_bytes = f->in_flight;
-    to->rate_bytes = f->rate;
+    to->rate_bytes = measured ? dlsi_scale(peak, 1000000, f->srtt) : 0;
     to->pto_count = f->pto_count;
     to->spurious = f->spurious;
 }
@@ -16240,11 +17066,12 @@ DLS_API void dls_flow_report(const dls_flow *f, dls_flow_stats *to) {
 #define DLSI_TAG_ROSTER 0xFFFFFFFEu
 #define DLSI_HOPS 4
 #define DLSI_RELAY_BYTES 34  /* a packet in a RELAY frame is shorter than the one around it */
-#define DLSI_RELAY_LEAST 160 /* packets to those whose way back is not known yet */
+#define DLSI_RELAY_LEAST 128 /* packets to those whose way back is not known yet */
 #define DLSI_NOBODY 0xFFFFFFFFu
 #define DLSI_SES_MAX 2048u /* an index is the session's number and how often it was used */
 #define DLSI_CALLS_MAX 10  /* unanswered INITs before a session is given up */
 #define DLSI_CLEAR_CHUNK 1048576u
+#define DLSI_NEVER ((uint64_t)1 << 60) /* us; sums of a few do not overflow */
 
 enum { DLSI_OP_FREE = 0, DLSI_OP_SEND, DLSI_OP_RECV };
 /* matched, of a send: a want for it is here; of a receive: its WANT was sent. begun: its first
@@ -16272,14 +17099,17 @@ typedef struct dlsi_ses {
     unsigned char *control;
     uint64_t heard, spoke, again, since;
     uint32_t index, their_index, boot, epoch;
-    uint32_t routes;  /* sum of the ROUTES said last */
-    uint32_t lost[4]; /* ref of a packet to be made again, when has_lost */
+    uint32_t routes_sum; /* of the ROUTES said last */
+    uint32_t lost[4];    /* ref of a packet to be made again, when has_lost */
     int32_t rank, port, via, hand;
     uint16_t control_used, control_count, control_sent, control_first, control_expected;
     uint16_t wants, wants_max, calls; /* receives asked for and not begun; most that they keep */
     dls_addr addr;
     uint8_t state, pattern, answer; /* answer: bytes of a RESP that waits in control */
     bool lossy, clear, hello, ping, has_lost, cookie, turn;
+    bool shut;   /* its flow let nothing more out */
+    bool full;   /* something that must be said did not fit: the session is given up */
+    bool routes; /* the neighbour is to hear of our routes */
     unsigned char cookie16[16];
 } dlsi_ses;
 typedef struct dlsi_hand { /* a handshake we began */
@@ -16316,11 +17146,12 @@ typedef struct dlsi_member {
     bool vote;
 } dlsi_member;
 
+typedef struct dlsi_seat {
+    uint32_t id, boot;
+} dlsi_seat;
 typedef struct dlsi_view {
     uint32_t number, term, coordinator, count;
-    struct {
-        uint32_t id, boot;
-    } * member;
+    dlsi_seat *member;
 } dlsi_view;
 enum { DLSI_FOLLOW = 0, DLSI_ASK, DLSI_CANDIDATE, DLSI_LEAD };
 
@@ -16350,9 +17181,9 @@ struct dls_peer {
         dls_addr to;
         int32_t port; /* -1: none waits */
     } reply;
-    dlsi_view view, accepted; /* decided; last one I proposed or accepted */
-    uint64_t elect_at, settle_at, ticked;
-    uint32_t term, voted, leader, again; /* again: number of a view that must be replaced */
+    dlsi_view view, accepted, arriving; /* decided; last one I proposed or accepted; parts */
+    uint64_t elect_at, settle_at, seen; /* seen: the last tick */
+    uint32_t arrived, term, voted, leader, again; /* again: a view that must be replaced */
     uint8_t role, events, my_role;
     bool leaving, pending, routes_due, store_failed;
 };
@@ -16362,6 +17193,7 @@ DLSI_FN dls_status dlsi_views_open(dls_peer *p);
 DLSI_FN void dlsi_views_changed(dls_peer *p);
 DLSI_FN void dlsi_views_hello(dls_peer *p, int32_t rank);
 DLSI_FN size_t dlsi_relay_put(dls_peer *p, int32_t i, unsigned char *to, size_t max, uint64_t now);
+DLSI_FN void dlsi_relay_drop(dls_peer *p, int32_t i);
 DLSI_FN dls_status dlsi_peer_packet(dls_peer *p, int32_t port, int32_t via, const dls_addr *from,
                                     unsigned char *packet, size_t n, uint64_t now);
 
@@ -16375,10 +17207,13 @@ DLSI_FN dls_peer_desc dlsi_peer_desc(const dls_peer_desc *desc) {
     d.ports_max = dlsi_or(d.ports_max, d.sessions_max + 4);
     d.ops_max = dlsi_or(d.ops_max, DLSI_HOSTED ? 32 : 8);
     d.window = dlsi_or(d.window, DLSI_HOSTED ? 512 : 8);
-    d.control_bytes = dlsi_or(d.control_bytes, DLSI_HOSTED ? 2048 : 256);
+    if (d.control_bytes == 0) /* a view of all devices, and then some */
+        d.control_bytes = dlsi_min_i32((DLSI_HOSTED ? 2048 : 256) + 8 * d.devices_max, 65535);
     d.relay_bytes = dlsi_or(d.relay_bytes, d.gateway ? 65536 : 0);
     if (d.heartbeat_us == 0) d.heartbeat_us = 200000;
     if (d.timeout_us == 0) d.timeout_us = 2000000;
+    d.heartbeat_us = dlsi_min_u64(d.heartbeat_us, DLSI_NEVER);
+    d.timeout_us = dlsi_min_u64(d.timeout_us, DLSI_NEVER);
     return d;
 }
 DLSI_FN bool dlsi_peer_good(const dls_peer_desc *d) {
@@ -16386,7 +17221,7 @@ DLSI_FN bool dlsi_peer_good(const dls_peer_desc *d) {
     return d->size >= 1 && d->size <= 1024 && d->devices_max >= d->size && d->devices_max <= 1024 &&
            d->sessions_max >= 1 && d->sessions_max <= (int32_t)DLSI_SES_MAX && d->ports_max >= 1 &&
            d->ports_max <= 4096 && d->ops_max >= 1 && d->ops_max <= 65535 && d->window >= 4 &&
-           d->window <= 65536 && (d->window & (d->window - 1)) == 0 && d->control_bytes >= 128 &&
+           d->window <= 32768 && (d->window & (d->window - 1)) == 0 && d->control_bytes >= 128 &&
            d->control_bytes <= 65535 && d->relay_bytes >= 0 && d->relay_bytes <= 0x1000000;
 }
 DLSI_FN dls_peer *dlsi_peer_layout(dlsi_layout *l, const dls_peer_desc *d) {
@@ -16402,7 +17237,7 @@ DLSI_FN dls_peer *dlsi_peer_layout(dlsi_layout *l, const dls_peer_desc *d) {
     dlsi_hand *hand = (dlsi_hand *)dlsi_layout_take(l, (size_t)hands * sizeof *hand);
     dls_device *incoming = (dls_device *)dlsi_layout_take(l, devices * sizeof *incoming);
     int32_t *view_rank = (int32_t *)dlsi_layout_take(l, devices * sizeof *view_rank);
-    void *seen = dlsi_layout_take(l, devices * 8), *accepted = dlsi_layout_take(l, devices * 8);
+    void *views = dlsi_layout_take(l, devices * 8 * 3);
     unsigned char *state =
         (unsigned char *)dlsi_layout_take(l, d->store != NULL ? DLS_STATE_BYTES(devices) : 0);
     unsigned char *relay = (unsigned char *)dlsi_layout_take(l, (size_t)d->relay_bytes);
@@ -16421,8 +17256,9 @@ DLSI_FN dls_peer *dlsi_peer_layout(dlsi_layout *l, const dls_peer_desc *d) {
     p->hand = hand;
     p->incoming = incoming;
     p->view_rank = view_rank;
-    memcpy(&p->view.member, &seen, sizeof seen);
-    memcpy(&p->accepted.member, &accepted, sizeof accepted);
+    p->view.member = (dlsi_seat *)views;
+    p->accepted.member = p->view.member + devices;
+    p->arriving.member = p->accepted.member + devices;
     p->state = state;
     p->relay = relay;
     p->hands = hands;
@@ -16486,6 +17322,7 @@ DLSI_FN dls_status dlsi_peer_keys(dls_peer *p) {
     dls_status st;
     p->cookie.since = 0;
     if (d->psk == NULL) return DLS_OK;
+    if (d->roster == NULL) return DLS_E_ARG; /* whose keys? */
     memcpy(p->psk, d->psk, 32);
     if (d->root != NULL) memcpy(p->root, d->root, 32);
     if (d->secret != NULL) {
@@ -16494,7 +17331,7 @@ DLSI_FN dls_status dlsi_peer_keys(dls_peer *p) {
     } else if (!dlsi_peer_small(p, p->me)) {
         return DLS_E_ARG;
     }
-    if (!dlsi_peer_small(p, p->me) && p->desc.roster != NULL &&
+    if (!dlsi_peer_small(p, p->me) &&
         !dls_equal(p->public_key, p->member[p->me].device.public_key, 32))
         return DLS_E_MISMATCH; /* the roster has another key for me */
     st = dls_random(random, sizeof random);
@@ -16551,6 +17388,15 @@ DLS_API uint32_t dls_peer_id(const dls_peer *peer, int32_t rank) {
 
 /* ---- Control messages out ---- */
 
+/* Longest packet of a session. */
+DLSI_FN size_t dlsi_ses_mtu(const dls_peer *p, const dlsi_ses *s) {
+    const size_t own = (size_t)p->port[s->port].desc.mtu;
+    const dlsi_member *m = &p->member[s->rank];
+    if (s->via < 0) return own;
+    return dlsi_min_size(own - DLSI_RELAY_BYTES,
+                         m->route == s->via ? m->route_mtu : DLSI_RELAY_LEAST);
+}
+
 /* Queues one; false: the queue is full. */
 DLSI_FN bool dlsi_ses_say(dls_peer *p, dlsi_ses *s, dls_control_type type, const void *payload,
                           size_t bytes) {
@@ -16564,23 +17410,22 @@ DLSI_FN bool dlsi_ses_say(dls_peer *p, dlsi_ses *s, dls_control_type type, const
     s->control_count++;
     return true;
 }
+/* Queues one for which the other side would wait for ever. */
+DLSI_FN void dlsi_ses_tell(dls_peer *p, dlsi_ses *s, dls_control_type type, const void *payload,
+                           size_t bytes) {
+    if (!dlsi_ses_say(p, s, type, payload, bytes)) s->full = true;
+}
 /* Bytes of the first n messages of the queue. */
 DLSI_FN size_t dlsi_ses_control_at(const dlsi_ses *s, uint32_t n) {
     size_t at = 0;
     for (; n > 0; n--) at += 4 + dlsi_load16(s->control + at + 2);
     return at;
 }
-/* Messages before number `end` have arrived. */
-DLSI_FN void dlsi_ses_control_gone(dlsi_ses *s, uint32_t end) {
-    const uint16_t n = (uint16_t)(end - s->control_first);
-    size_t at;
-    if (n == 0 || n > s->control_sent) return;
-    at = dlsi_ses_control_at(s, n);
-    s->control_used = (uint16_t)(s->control_used - at);
-    memmove(s->control, s->control + at, s->control_used);
-    s->control_first = (uint16_t)(s->control_first + n);
-    s->control_count = (uint16_t)(s->control_count - n);
-    s->control_sent = (uint16_t)(s->control_sent - n);
+/* Longest payload of a control message that surely fits a packet, behind an ack. */
+DLSI_FN size_t dlsi_ses_message_most(const dls_peer *p, const dlsi_ses *s) {
+    return dlsi_min_size(dlsi_ses_mtu(p, s) -
+                             (DLS_HEAD_BYTES + DLS_RECORD_TAG + 2 + DLS_FLOW_ACK_BYTES + 5 + 4),
+                         (size_t)p->desc.control_bytes / 4);
 }
 DLSI_FN void dlsi_ses_say_hello(dls_peer *p, dlsi_ses *s) {
     unsigned char payload[DLS_HELLO_BYTES];
@@ -16612,7 +17457,7 @@ DLSI_FN void dlsi_op_refuse(dls_peer *p, int32_t rank, uint32_t want, dls_status
     unsigned char payload[5];
     dlsi_store32(payload, want);
     payload[4] = (unsigned char)why;
-    if (s != NULL) (void)dlsi_ses_say(p, s, DLS_CONTROL_REFUSE, payload, sizeof payload);
+    if (s != NULL) dlsi_ses_tell(p, s, DLS_CONTROL_REFUSE, payload, sizeof payload);
 }
 /* The oldest op of a rank and tag that is not matched yet, -1: none. */
 DLSI_FN int32_t dlsi_op_oldest(const dls_peer *p, int32_t kind, int32_t rank, uint32_t tag,
@@ -16666,6 +17511,19 @@ DLSI_FN void dlsi_op_ask(dls_peer *p, int32_t rank) {
         s->wants++;
     }
 }
+/* Messages before number `end` have arrived: room for receives that found none. */
+DLSI_FN void dlsi_ses_control_gone(dls_peer *p, dlsi_ses *s, uint32_t end) {
+    const uint16_t n = (uint16_t)(end - s->control_first);
+    size_t at;
+    if (n == 0 || n > s->control_sent) return;
+    at = dlsi_ses_control_at(s, n);
+    s->control_used = (uint16_t)(s->control_used - at);
+    memmove(s->control, s->control + at, s->control_used);
+    s->control_first = (uint16_t)(s->control_first + n);
+    s->control_count = (uint16_t)(s->control_count - n);
+    s->control_sent = (uint16_t)(s->control_sent - n);
+    dlsi_op_ask(p, s->rank);
+}
 /* A receive has begun, or never will: the peer keeps its want no longer. */
 DLSI_FN void dlsi_op_begun(dls_peer *p, dlsi_op *o) {
     dlsi_ses *s = dlsi_peer_ses(p, o->rank);
@@ -16678,8 +17536,10 @@ DLSI_FN void dlsi_op_begun(dls_peer *p, dlsi_op *o) {
 /* The receive that a chunk names, NULL: it is over. */
 DLSI_FN dlsi_op *dlsi_op_wanted(dls_peer *p, int32_t rank, uint32_t want) {
     dlsi_op *o = &p->op[(want & 0xFFFFu) % (uint32_t)p->desc.ops_max];
-    return o->kind == DLSI_OP_RECV && o->status < 0 && o->rank == rank && o->want == want ? o
-                                                                                          : NULL;
+    return o->kind == DLSI_OP_RECV && o->status < 0 && o->matched && o->rank == rank &&
+                   o->want == want
+               ? o
+               : NULL;
 }
 DLSI_FN dlsi_op *dlsi_op_sending(dls_peer *p, int32_t rank, uint32_t want) {
     int32_t i;
@@ -16785,14 +17645,17 @@ DLSI_FN void dlsi_ses_end(dls_peer *p, int32_t i, dls_status why) {
     dlsi_ses_drop_hand(p, s);
     if (s->via < 0 && p->port[s->port].ses == i) {
         p->port[s->port].ses = -1;
+        for (k = 0; k < p->desc.sessions_max; k++) /* the one it was to replace */
+            if (p->ses[k].state != DLSI_SES_FREE && p->ses[k].via < 0 && p->ses[k].port == s->port)
+                p->port[s->port].ses = k;
         p->port[s->port].done = p->port[s->port].desc.kind == DLS_PORT_STREAM;
     }
     for (k = 0; k < p->desc.sessions_max; k++)
         if (p->ses[k].state != DLSI_SES_FREE && p->ses[k].via == i) dlsi_ses_end(p, k, why);
     for (k = 0; k < p->count; k++)
         if (p->member[k].route == i) p->member[k].route = -1;
+    dlsi_relay_drop(p, i);
     p->routes_due = true;
-    if (rank < 0) return;
     if (why != DLS_OK) p->member[rank].status = (uint8_t)why;
     if (p->member[rank].ses != i) return;
     p->member[rank].ses = -1;
@@ -16800,14 +17663,6 @@ DLSI_FN void dlsi_ses_end(dls_peer *p, int32_t i, dls_status why) {
     if (s->hello) dlsi_peer_event_at(p, rank, why == DLS_OK ? DLS_PEER_LEFT : DLS_PEER_LOST);
     dlsi_peer_fail_ops(p, rank);
     dlsi_views_changed(p);
-}
-/* Longest packet of a session. */
-DLSI_FN size_t dlsi_ses_mtu(const dls_peer *p, const dlsi_ses *s) {
-    const size_t own = (size_t)p->port[s->port].desc.mtu;
-    const dlsi_member *m = &p->member[s->rank];
-    if (s->via < 0) return own;
-    return dlsi_min_size(own - DLSI_RELAY_BYTES,
-                         m->route == s->via ? m->route_mtu : DLSI_RELAY_LEAST);
 }
 /* Keys are agreed: the session replaces an older one. */
 DLSI_FN void dlsi_ses_up(dls_peer *p, int32_t i, uint64_t now) {
@@ -16900,6 +17755,7 @@ DLSI_FN size_t dlsi_init_write(dls_peer *p, const dlsi_ses *s, dls_noise *noise,
     dlsi_store32(payload + 8, p->epoch);
     if (noise == NULL) {
         memcpy(to + 16, payload, sizeof payload);
+        dlsi_store32(to + 28, dls_crc32c(0, to, 28));
         return DLS_INIT_PLAIN;
     }
     if (dls_noise_write(noise, payload, sizeof payload, to + 16, 60, &n) != DLS_OK || n != 60)
@@ -16909,19 +17765,25 @@ DLSI_FN size_t dlsi_init_write(dls_peer *p, const dlsi_ses *s, dls_noise *noise,
     if (s->cookie) dls_mac2(to + 92, s->cookie16, to, 92);
     return DLS_INIT_BYTES;
 }
+/* How long to wait for the answer to an INIT: longer each time, since each makes the answers to
+   those before it worthless. Streams lose nothing. */
+DLSI_FN uint64_t dlsi_ses_patience(dls_peer *p, const dlsi_ses *s) {
+    if (!s->lossy) return p->desc.timeout_us;
+    return dlsi_peer_jitter(p, (p->desc.heartbeat_us + 1) / 2 << (s->calls < 4 ? s->calls / 2 : 2));
+}
 /* The INIT of a session that calls, when it is time for one. */
 DLSI_FN size_t dlsi_ses_call(dls_peer *p, int32_t i, unsigned char *to, uint64_t now) {
     dlsi_ses *s = &p->ses[i];
     size_t n = 0;
     int32_t k;
     if (now < s->again) return 0;
-    if (s->calls >= DLSI_CALLS_MAX) {
+    if (s->calls >= (s->lossy ? DLSI_CALLS_MAX : 1)) {
         p->member[s->rank].again = now + dlsi_peer_jitter(p, p->desc.heartbeat_us);
         dlsi_ses_end(p, i, DLS_E_TIMEOUT);
         return 0;
     }
     s->pattern = dlsi_peer_pattern(p, s->rank);
-    s->again = now + dlsi_peer_jitter(p, p->desc.heartbeat_us / (s->calls < 2 ? 2 : 1));
+    s->again = dlsi_later(now, dlsi_ses_patience(p, s));
     s->calls++;
     if (s->pattern == 0) return dlsi_init_write(p, s, NULL, p->group, to);
     for (k = 0; s->hand < 0 && k < p->hands; k++)
@@ -17000,6 +17862,19 @@ DLSI_FN void dlsi_ses_keys(dlsi_ses *s, dls_noise *noise) {
     dls_wipe(mine, sizeof mine);
     dls_wipe(theirs, sizeof theirs);
 }
+/* The session that a plain call has opened already: an INIT that was sent again. Keyed ones never
+   match: their answers hold for one INIT alone. */
+DLSI_FN int32_t dlsi_init_again(const dls_peer *p, const dls_init_head *h, uint32_t boot,
+                                int32_t port, int32_t via) {
+    int32_t i;
+    for (i = 0; h->pattern == 0 && i < p->desc.sessions_max; i++) {
+        const dlsi_ses *s = &p->ses[i];
+        if (s->state >= DLSI_SES_HALF && p->member[s->rank].device.id == h->id &&
+            s->their_index == h->index && s->boot == boot && s->port == port && s->via == via)
+            return i;
+    }
+    return -1;
+}
 DLSI_FN dls_status dlsi_init_take(dls_peer *p, const unsigned char *packet, size_t n, int32_t port,
                                   int32_t via, const dls_addr *from, uint64_t now) {
     unsigned char payload[12];
@@ -17021,10 +17896,14 @@ DLSI_FN dls_status dlsi_init_take(dls_peer *p, const unsigned char *packet, size
     }
     if (st == DLS_OK && !dlsi_init_fresh(&p->member[rank], payload)) st = DLS_E_STATE;
     if (st != DLS_OK) return st;
-    while ((i = dlsi_ses_find(p, DLSI_SES_CALLING, rank)) >= 0 ||
-           (i = dlsi_ses_find(p, DLSI_SES_HALF, rank)) >= 0)
-        dlsi_ses_end(p, i, DLS_E_PEER);
-    i = dlsi_ses_make(p, DLSI_SES_HALF, rank, port, via, now);
+    i = dlsi_init_again(p, &h, dlsi_load32(payload + 4), port, via);
+    if (i >= 0 && p->ses[i].state != DLSI_SES_HALF) return DLS_E_STATE;
+    if (i < 0) {
+        while ((i = dlsi_ses_find(p, DLSI_SES_CALLING, rank)) >= 0 ||
+               (i = dlsi_ses_find(p, DLSI_SES_HALF, rank)) >= 0)
+            dlsi_ses_end(p, i, DLS_E_PEER);
+        i = dlsi_ses_make(p, DLSI_SES_HALF, rank, port, via, now);
+    }
     if (i < 0) return DLS_E_LIMIT;
     s = &p->ses[i];
     s->pattern = h.pattern;
@@ -17041,8 +17920,8 @@ DLSI_FN dlsi_ses *dlsi_ses_at(dls_peer *p, uint32_t index) {
     dlsi_ses *s = &p->ses[(index & 2047u) % (uint32_t)p->desc.sessions_max];
     return s->index == index && s->state != DLSI_SES_FREE ? s : NULL;
 }
-DLSI_FN dls_status dlsi_resp_take(dls_peer *p, const unsigned char *packet, size_t n,
-                                  uint64_t now) {
+DLSI_FN dls_status dlsi_resp_take(dls_peer *p, const unsigned char *packet, size_t n, int32_t port,
+                                  int32_t via, uint64_t now) {
     unsigned char payload[12], mac[16];
     dls_init_head h;
     dls_status st = dls_init_head_read(&h, packet, n);
@@ -17050,7 +17929,7 @@ DLSI_FN dls_status dlsi_resp_take(dls_peer *p, const unsigned char *packet, size
     size_t got = 0;
     if (st != DLS_OK) return st;
     if (s == NULL || s->state != DLSI_SES_CALLING || s->pattern != h.pattern || s->calls == 0 ||
-        p->member[s->rank].device.id != h.id)
+        s->port != port || s->via != via || p->member[s->rank].device.id != h.id)
         return DLS_E_STATE;
     memcpy(payload, packet + 16, sizeof payload);
     if (h.pattern != 0) {
@@ -17127,9 +18006,14 @@ DLSI_FN size_t dlsi_ses_put_control(dlsi_ses *s, unsigned char *to, size_t max, 
     s->control_sent = (uint16_t)(s->control_sent + n);
     return 5 + bytes;
 }
+/* Whether an ack that is not due yet may ride along: there is one, and something of our own that
+   need not fill the packet. Packets for others can't be cut, they go without. */
+DLSI_FN bool dlsi_ses_may_ack(const dls_peer *p, const dlsi_ses *s) {
+    return s->flow.ack_wait > 0 &&
+           (s->control_sent < s->control_count || s->has_lost || dlsi_ses_next_op(p, s) >= 0);
+}
 DLSI_FN size_t dlsi_ses_put_ack(dlsi_ses *s, unsigned char *to, size_t max, uint64_t now) {
     dls_frame f;
-    if (max < 16) return 0;
     DLSI_ZERO(f);
     f.kind = DLS_FRAME_ACK;
     f.bytes = dls_flow_ack_write(&s->flow, to + 2, dlsi_min_size(max - 2, 255), now);
@@ -17150,14 +18034,21 @@ DLSI_FN size_t dlsi_ses_put_chunk(const dlsi_op *o, uint32_t at, uint32_t n, uns
 }
 DLSI_FN size_t dlsi_ses_put_lost(dls_peer *p, dlsi_ses *s, unsigned char *to, size_t max,
                                  uint32_t *ref) {
-    const uint32_t i = (s->lost[1] & 0xFFFFu) - 1;
-    const dlsi_op *o = &p->op[i];
-    if (9 + (size_t)s->lost[3] > max) return 0;
-    s->has_lost = false;
-    if (o->kind != DLSI_OP_SEND || o->status >= 0 || (o->order & 0xFFFFu) != s->lost[1] >> 16)
-        return 0; /* it is over */
-    memcpy(ref + 1, s->lost + 1, 3 * sizeof *ref);
-    return dlsi_ses_put_chunk(o, s->lost[2], s->lost[3], to);
+    const dlsi_op *o = &p->op[(s->lost[1] & 0xFFFFu) - 1];
+    uint32_t n;
+    if (max <= 9) return 0;
+    if (o->kind != DLSI_OP_SEND || o->status >= 0 || (o->order & 0xFFFFu) != s->lost[1] >> 16) {
+        s->has_lost = false; /* it is over */
+        return 0;
+    }
+    n = (uint32_t)dlsi_min_size(s->lost[3], max - 9);
+    ref[1] = s->lost[1];
+    ref[2] = s->lost[2];
+    ref[3] = n;
+    s->lost[2] += n; /* what is in front now may leave less room than there was */
+    s->lost[3] -= n;
+    s->has_lost = s->lost[3] > 0;
+    return dlsi_ses_put_chunk(o, ref[2], n, to);
 }
 DLSI_FN size_t dlsi_ses_put_op(dls_peer *p, dlsi_ses *s, unsigned char *to, size_t max,
                                uint32_t *ref) {
@@ -17181,8 +18072,11 @@ DLSI_FN size_t dlsi_ses_put_op(dls_peer *p, dlsi_ses *s, unsigned char *to, size
 DLSI_FN void dlsi_ses_lost(dls_peer *p, dlsi_ses *s) {
     uint32_t ref[4];
     while (!s->has_lost && dls_flow_next_lost(&s->flow, ref)) {
-        const uint16_t back = (uint16_t)((ref[0] & 0xFFFFu) - s->control_first);
-        if (ref[0] >> 16 != 0 && back < s->control_sent) s->control_sent = back;
+        /* its first and the one after its last, from the first that has not arrived */
+        int16_t first = (int16_t)(uint16_t)((ref[0] & 0xFFFFu) - s->control_first);
+        const int16_t end = (int16_t)(uint16_t)((uint16_t)first + (ref[0] >> 16));
+        if (first < 0) first = 0;
+        if (first < end && first < (int32_t)s->control_sent) s->control_sent = (uint16_t)first;
         s->has_lost = ref[1] != 0;
         memcpy(s->lost, ref, sizeof ref);
     }
@@ -17200,36 +18094,31 @@ DLSI_FN size_t dlsi_ses_put_rest(dls_peer *p, int32_t i, unsigned char *to, size
     if (n == 0 && !s->turn) n = dlsi_relay_put(p, i, to, max, now);
     return n;
 }
-/* Whether a packet would carry more than an ack: then one may ride along. */
-DLSI_FN bool dlsi_ses_has_more(const dls_peer *p, int32_t i) {
-    const dlsi_ses *s = &p->ses[i];
-    return s->ping || s->has_lost || s->control_sent < s->control_count ||
-           dlsi_ses_next_op(p, s) >= 0;
-}
 /* Frames of one packet; *elicits: more than an ack. 0: nothing to say now. */
 DLSI_FN size_t dlsi_ses_frames(dls_peer *p, int32_t i, unsigned char *to, size_t max, bool *elicits,
                                uint32_t *ref, uint64_t now) {
     dlsi_ses *s = &p->ses[i];
     size_t n = 0, ack = 0;
-    bool room = true, due = false;
+    bool room = true;
     memset(ref, 0, 4 * sizeof *ref);
     if (s->lossy) {
         dlsi_ses_lost(p, s);
         room = dls_flow_room(&s->flow, now) > 0;
-        due = dls_flow_ack_due(&s->flow, now);
-        if (due || (room && dlsi_ses_has_more(p, i))) ack = dlsi_ses_put_ack(s, to, max, now);
+        s->shut = !room;
+        if (dls_flow_ack_due(&s->flow, now) || (room && dlsi_ses_may_ack(p, s)))
+            ack = dlsi_ses_put_ack(s, to, max / 4, now);
     }
     n = ack;
     if (room) {
         n += dlsi_ses_put_control(s, to + n, max - n, ref);
         if (s->has_lost) n += dlsi_ses_put_lost(p, s, to + n, max - n, ref);
-        if (!s->has_lost && ref[1] == 0) n += dlsi_ses_put_rest(p, i, to + n, max - n, ref, now);
+        if (ref[1] == 0 && !s->has_lost) n += dlsi_ses_put_rest(p, i, to + n, max - n, ref, now);
         if (n == ack && (s->ping || (s->lossy && dls_flow_probe(&s->flow))))
             to[n++] = DLS_FRAME_PING;
     }
     *elicits = n > ack;
     if (n > ack) s->ping = false;
-    return n > ack || due ? n : 0;
+    return n;
 }
 /* A whole packet of a session, at most max bytes; 0: none now. */
 DLSI_FN size_t dlsi_ses_packet(dls_peer *p, int32_t i, unsigned char *to, size_t max,
@@ -17266,7 +18155,7 @@ DLSI_FN size_t dlsi_ses_packet(dls_peer *p, int32_t i, unsigned char *to, size_t
     if (s->lossy)
         dls_flow_sent(&s->flow, number, (uint32_t)n, elicits, ref, now);
     else if (ref[0] != 0)
-        dlsi_ses_control_gone(s, (ref[0] & 0xFFFFu) + (ref[0] >> 16));
+        dlsi_ses_control_gone(p, s, (ref[0] & 0xFFFFu) + (ref[0] >> 16));
     if (elicits) s->spoke = now;
     return n;
 }
@@ -17282,6 +18171,19 @@ DLSI_FN size_t dlsi_relay_head(unsigned char *to, uint32_t hops, uint32_t from, 
     f.b = whom;
     dls_frame_write(&f, to);
     return 10;
+}
+/* Packets that wait for a session which is over. */
+DLSI_FN void dlsi_relay_drop(dls_peer *p, int32_t i) {
+    int32_t at = 0;
+    while (at < p->relay_used) {
+        const int32_t size = 4 + (int32_t)dlsi_load16(p->relay + at);
+        if ((int32_t)dlsi_load16(p->relay + at + 2) != i) {
+            at += size;
+            continue;
+        }
+        p->relay_used -= size;
+        memmove(p->relay + at, p->relay + at + size, (size_t)(p->relay_used - at));
+    }
 }
 /* One packet for others behind this session: one that was passed to us, or one of a session whose
    way it is. */
@@ -17323,14 +18225,16 @@ DLSI_FN void dlsi_relay_take(dls_peer *p, int32_t i, const dls_frame *f, unsigne
     next = p->member[rank].ses >= 0 && p->ses[p->member[rank].ses].via < 0 ? p->member[rank].ses
                                                                            : p->member[rank].route;
     if (next < 0 || next == i || p->relay_used + need > p->desc.relay_bytes) return;
+    if (f->bytes + DLSI_RELAY_BYTES > (size_t)p->port[p->ses[next].port].desc.mtu) return;
     dlsi_store16(p->relay + p->relay_used, (uint32_t)(need - 4));
     dlsi_store16(p->relay + p->relay_used + 2, (uint32_t)next);
     (void)dlsi_relay_head(p->relay + p->relay_used + 4, f->hops - 1u, f->a, f->b);
     memcpy(p->relay + p->relay_used + 14, body, f->bytes);
     p->relay_used += need;
 }
-/* Tells a neighbour whom I can pass packets on to: not itself, not those it told me of. */
-DLSI_FN void dlsi_routes_say(dls_peer *p, int32_t i) {
+/* Tells a neighbour whom I can pass packets on to: not itself, not those it told me of. False: its
+   queue has no room now. */
+DLSI_FN bool dlsi_routes_say(dls_peer *p, int32_t i) {
     unsigned char *to = p->ses[i].control + p->ses[i].control_used + 4;
     const size_t room = (size_t)p->desc.control_bytes - p->ses[i].control_used;
     size_t n = 0;
@@ -17343,22 +18247,25 @@ DLSI_FN void dlsi_routes_say(dls_peer *p, int32_t i) {
             : m->route >= 0 && m->route_mtu > DLSI_RELAY_BYTES
                 ? m->route_mtu - (uint32_t)DLSI_RELAY_BYTES
                 : 0;
-        if (k == p->me || k == p->ses[i].rank || mtu < DLS_INIT_BYTES) continue;
+        if (k == p->me || k == p->ses[i].rank || mtu < DLS_MTU_LEAST) continue;
         if (!direct && (m->route == i || m->hops + 1 >= DLSI_HOPS)) continue;
-        if (n + 7 + 4 > room || n + 64 > (size_t)p->port[p->ses[i].port].desc.mtu) break;
+        if (n + 7 > dlsi_ses_message_most(p, &p->ses[i])) break;
+        if (n + 7 + 4 > room) return false;
         dlsi_store32(to + n, m->device.id);
         to[n + 4] = direct ? 1 : (unsigned char)(m->hops + 1);
         dlsi_store16(to + n + 5, dlsi_min_u32(mtu, 65535));
         n += 7;
     }
-    if (dls_crc32c(1, to, n) == p->ses[i].routes) return; /* as it knows */
-    if (dlsi_ses_say(p, &p->ses[i], DLS_CONTROL_ROUTES, to, n))
-        p->ses[i].routes = dls_crc32c(1, to, n);
+    if (dls_crc32c(1, to, n) == p->ses[i].routes_sum) return true; /* as it knows */
+    if (!dlsi_ses_say(p, &p->ses[i], DLS_CONTROL_ROUTES, to, n)) return false;
+    p->ses[i].routes_sum = dls_crc32c(1, to, n);
+    return true;
 }
 DLSI_FN void dlsi_routes_take(dls_peer *p, int32_t i, const unsigned char *list, size_t n) {
     const uint32_t own = (uint32_t)(p->port[p->ses[i].port].desc.mtu - DLSI_RELAY_BYTES);
     size_t at;
     int32_t k;
+    if (p->ses[i].via >= 0) return; /* gateways tell their neighbours only */
     for (k = 0; k < p->count; k++)
         if (p->member[k].route == i) p->member[k].route = -1;
     for (at = 0; at + 7 <= n; at += 7) {
@@ -17366,6 +18273,7 @@ DLSI_FN void dlsi_routes_take(dls_peer *p, int32_t i, const unsigned char *list,
         const uint32_t mtu = dlsi_load16(list + at + 5);
         k = dls_peer_rank_of(p, dlsi_load32(list + at));
         if (k < 0 || k == p->me || list[at + 4] == 0 || list[at + 4] >= DLSI_HOPS) continue;
+        if (dlsi_min_u32(mtu, own) < DLS_INIT_BYTES) continue;
         m = &p->member[k];
         if (m->route >= 0 && m->hops <= list[at + 4]) continue;
         m->route = i;
@@ -17376,20 +18284,35 @@ DLSI_FN void dlsi_routes_take(dls_peer *p, int32_t i, const unsigned char *list,
 }
 /* ---- Views ---- */
 
-DLSI_FN bool dlsi_view_room(const dls_peer *p, const unsigned char *payload, size_t bytes) {
-    const uint32_t n = dlsi_load16(payload + 2);
-    return bytes >= 16 + 8 * (size_t)n && n <= (uint32_t)p->desc.devices_max;
-}
-DLSI_FN void dlsi_view_read(dlsi_view *v, const unsigned char *payload) {
+enum { DLSI_VIEW_PROPOSED = 1, DLSI_VIEW_ACCEPTED, DLSI_VIEW_DECIDED };
+
+/* Takes a part of a view. Several coordinators may be telling views at once: parts of the same one
+   are the same, and of two the later counts. DLS_OK and *whole when it is complete. */
+DLSI_FN dls_status dlsi_view_part(dls_peer *p, const unsigned char *v, size_t bytes, bool *whole) {
+    dlsi_view *a = &p->arriving;
+    const uint32_t count = dlsi_load16(v + 2), first = dlsi_load16(v + 16);
+    const uint32_t n = (uint32_t)((bytes - 18) / 8), number = dlsi_load32(v + 8);
+    const bool same = number == a->number && dlsi_load32(v + 4) == a->term && count == a->count;
     uint32_t i;
-    v->count = dlsi_load16(payload + 2);
-    v->term = dlsi_load32(payload + 4);
-    v->number = dlsi_load32(payload + 8);
-    v->coordinator = dlsi_load32(payload + 12);
-    for (i = 0; i < v->count; i++) {
-        v->member[i].id = dlsi_load32(payload + 16 + 8 * i);
-        v->member[i].boot = dlsi_load32(payload + 20 + 8 * i);
+    *whole = false;
+    if (count > (uint32_t)p->desc.devices_max || first > count || n > count - first)
+        return DLS_E_FORMAT;
+    if (first == 0 && (same || p->arrived == a->count || number > a->number)) {
+        a->count = count;
+        a->term = dlsi_load32(v + 4);
+        a->number = number;
+        a->coordinator = dlsi_load32(v + 12);
+        p->arrived = 0;
+    } else if (!same || first != p->arrived) {
+        return DLS_OK;
     }
+    for (i = 0; i < n; i++) {
+        a->member[first + i].id = dlsi_load32(v + 18 + 8 * i);
+        a->member[first + i].boot = dlsi_load32(v + 22 + 8 * i);
+    }
+    p->arrived = first + n;
+    *whole = p->arrived == count;
+    return DLS_OK;
 }
 DLSI_FN void dlsi_view_copy(dlsi_view *to, const dlsi_view *from) {
     to->number = from->number;
@@ -17398,8 +18321,8 @@ DLSI_FN void dlsi_view_copy(dlsi_view *to, const dlsi_view *from) {
     to->count = from->count;
     memcpy(to->member, from->member, from->count * sizeof *to->member);
 }
-DLSI_FN void dlsi_view_adopt(dls_peer *p, const unsigned char *payload) {
-    dlsi_view_read(&p->view, payload);
+DLSI_FN void dlsi_view_adopt(dls_peer *p) {
+    dlsi_view_copy(&p->view, &p->arriving);
     p->events |= 1u << 0;
 }
 DLS_API void dls_peer_view(const dls_peer *peer, dls_view *view) {
@@ -17437,7 +18360,6 @@ DLS_API void dls_peer_view_again(dls_peer *peer) {
 /* Elections and decisions among devices with DLS_ROLE_COORD. What a voter has promised or accepted
    is stored before anybody hears of it. */
 enum { DLSI_VOTE_ASK = 1, DLSI_VOTE_YES, DLSI_VOTE_NO };
-enum { DLSI_VIEW_PROPOSED = 1, DLSI_VIEW_ACCEPTED, DLSI_VIEW_DECIDED };
 
 DLSI_FN bool dlsi_is_coord(const dls_peer *p, int32_t rank) {
     const dls_device *d = &p->member[rank].device;
@@ -17508,21 +18430,31 @@ DLSI_FN dls_status dlsi_views_open(dls_peer *p) {
 DLSI_FN void dlsi_view_say(dls_peer *p, int32_t rank, int32_t phase, const dlsi_view *v) {
     dlsi_ses *s = dlsi_peer_ses(p, rank);
     unsigned char *to;
-    const size_t bytes = 16 + (phase == DLSI_VIEW_ACCEPTED ? 0 : 8 * (size_t)v->count);
-    uint32_t i;
-    if (s == NULL || s->control_used + 4 + bytes > (size_t)p->desc.control_bytes) return;
-    to = s->control + s->control_used + 4;
-    to[0] = (unsigned char)phase;
-    to[1] = 0;
-    dlsi_store16(to + 2, phase == DLSI_VIEW_ACCEPTED ? 0 : v->count);
-    dlsi_store32(to + 4, v->term);
-    dlsi_store32(to + 8, v->number);
-    dlsi_store32(to + 12, v->coordinator);
-    for (i = 0; 16 + 8 * (size_t)i < bytes; i++) {
-        dlsi_store32(to + 16 + 8 * i, v->member[i].id);
-        dlsi_store32(to + 20 + 8 * i, v->member[i].boot);
-    }
-    (void)dlsi_ses_say(p, s, DLS_CONTROL_VIEW, to, bytes);
+    uint32_t first = 0, n, i;
+    if (s == NULL || s->answer > 0) return;
+    do { /* in parts that fit a packet */
+        const size_t room = dlsi_ses_message_most(p, s);
+        if (s->control_used + 4 + room > (size_t)p->desc.control_bytes) {
+            s->full = true;
+            return;
+        }
+        n = phase == DLSI_VIEW_ACCEPTED ? 0 : v->count - first;
+        n = dlsi_min_u32(n, (uint32_t)((room - 18) / 8));
+        to = s->control + s->control_used + 4;
+        to[0] = (unsigned char)phase;
+        to[1] = 0;
+        dlsi_store16(to + 2, phase == DLSI_VIEW_ACCEPTED ? 0 : v->count);
+        dlsi_store32(to + 4, v->term);
+        dlsi_store32(to + 8, v->number);
+        dlsi_store32(to + 12, v->coordinator);
+        dlsi_store16(to + 16, first);
+        for (i = 0; i < n; i++) {
+            dlsi_store32(to + 18 + 8 * i, v->member[first + i].id);
+            dlsi_store32(to + 22 + 8 * i, v->member[first + i].boot);
+        }
+        (void)dlsi_ses_say(p, s, DLS_CONTROL_VIEW, to, 18 + 8 * (size_t)n);
+        first += n;
+    } while (phase != DLSI_VIEW_ACCEPTED && first < v->count);
 }
 DLSI_FN void dlsi_vote_say(dls_peer *p, int32_t rank, int32_t kind, bool only, uint32_t term) {
     dlsi_ses *s = dlsi_peer_ses(p, rank);
@@ -17543,20 +18475,36 @@ DLSI_FN void dlsi_view_decide(dls_peer *p) {
     for (i = 0; i < p->count; i++)
         if (i != p->me) dlsi_view_say(p, i, DLSI_VIEW_DECIDED, &p->view);
 }
+DLSI_FN uint32_t dlsi_member_boot(const dls_peer *p, int32_t rank) {
+    return rank == p->me ? p->desc.boot : p->ses[p->member[rank].ses].boot;
+}
+/* Place of the first member of a view whose id is not below this one. */
+DLSI_FN uint32_t dlsi_view_place(const dlsi_view *v, uint32_t id) {
+    uint32_t low = 0, high = v->count;
+    while (low < high) {
+        const uint32_t mid = low + (high - low) / 2;
+        if (v->member[mid].id < id)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low;
+}
 DLSI_FN bool dlsi_view_is_current(const dls_peer *p) {
+    const dlsi_view *v = &p->view;
     int32_t i;
-    uint32_t n = 0;
-    if (p->view.term != p->term || p->view.number != p->accepted.number ||
-        p->again == p->view.number)
+    uint32_t n = 0, at;
+    if (v->term != p->term || v->number != p->accepted.number || p->again == v->number)
         return false;
     for (i = 0; i < p->count; i++) {
         if (!dlsi_member_ready(p, i)) continue;
-        if (n >= p->view.count || p->view.member[n].id != p->member[i].device.id ||
-            p->view.member[n].boot != (i == p->me ? p->desc.boot : p->ses[p->member[i].ses].boot))
+        at = dlsi_view_place(v, p->member[i].device.id);
+        if (at == v->count || v->member[at].id != p->member[i].device.id ||
+            v->member[at].boot != dlsi_member_boot(p, i))
             return false;
         n++;
     }
-    return n == p->view.count;
+    return n == v->count;
 }
 DLSI_FN void dlsi_view_propose(dls_peer *p) {
     dlsi_view *v = &p->accepted;
@@ -17566,9 +18514,12 @@ DLSI_FN void dlsi_view_propose(dls_peer *p) {
     v->coordinator = p->member[p->me].device.id;
     v->count = 0;
     for (i = 0; i < p->count; i++) {
+        uint32_t at;
         if (!dlsi_member_ready(p, i)) continue;
-        v->member[v->count].id = p->member[i].device.id;
-        v->member[v->count++].boot = i == p->me ? p->desc.boot : p->ses[p->member[i].ses].boot;
+        at = dlsi_view_place(v, p->member[i].device.id); /* newcomers of a roster stand last */
+        memmove(&v->member[at + 1], &v->member[at], (v->count++ - at) * sizeof *v->member);
+        v->member[at].id = p->member[i].device.id;
+        v->member[at].boot = dlsi_member_boot(p, i);
     }
     if (!dlsi_views_store(p)) return;
     dlsi_votes_clear(p);
@@ -17663,30 +18614,29 @@ DLSI_FN void dlsi_vote_take(dls_peer *p, int32_t rank, const unsigned char *v) {
         (void)dlsi_views_store(p);
     }
 }
-DLSI_FN void dlsi_view_take(dls_peer *p, int32_t rank, const unsigned char *v) {
-    const uint32_t term = dlsi_load32(v + 4), number = dlsi_load32(v + 8);
-    const bool voter = dlsi_is_coord(p, p->me) && !p->store_failed;
-    const bool newer =
-        term > p->accepted.term || (term == p->accepted.term && number >= p->accepted.number);
-    if (!dlsi_is_coord(p, rank)) return;
-    if (v[0] == DLSI_VIEW_ACCEPTED) {
-        if (p->role != DLSI_LEAD || !p->pending || term != p->term || number != p->accepted.number)
-            return;
-        p->member[rank].vote = true;
-        if (dlsi_votes(p) >= dlsi_majority(p)) dlsi_view_decide(p);
+DLSI_FN void dlsi_view_accepted(dls_peer *p, int32_t rank, uint32_t term, uint32_t number) {
+    if (p->role != DLSI_LEAD || !p->pending || term != p->term || number != p->accepted.number)
         return;
-    }
-    if (voter && term >= p->term && newer) {
-        if (term > p->term) p->voted = DLSI_NOBODY;
-        p->term = term;
+    p->member[rank].vote = true;
+    if (dlsi_votes(p) >= dlsi_majority(p)) dlsi_view_decide(p);
+}
+/* A view arrived, proposed or decided, in p->arriving. */
+DLSI_FN void dlsi_view_take(dls_peer *p, int32_t rank, int32_t phase) {
+    const dlsi_view *v = &p->arriving;
+    const bool voter = dlsi_is_coord(p, p->me) && !p->store_failed;
+    const bool newer = v->term > p->accepted.term ||
+                       (v->term == p->accepted.term && v->number >= p->accepted.number);
+    if (voter && v->term >= p->term && newer) {
+        if (v->term > p->term) p->voted = DLSI_NOBODY;
+        p->term = v->term;
         dlsi_follow(p, p->member[rank].device.id);
-        dlsi_view_read(&p->accepted, v);
+        dlsi_view_copy(&p->accepted, v);
         if (!dlsi_views_store(p)) return;
-        if (v[0] == DLSI_VIEW_PROPOSED) dlsi_view_say(p, rank, DLSI_VIEW_ACCEPTED, &p->accepted);
-    }
-    if (voter && v[0] == DLSI_VIEW_PROPOSED && term < p->term)
+        if (phase == DLSI_VIEW_PROPOSED) dlsi_view_say(p, rank, DLSI_VIEW_ACCEPTED, v);
+    } else if (voter && phase == DLSI_VIEW_PROPOSED && v->term < p->term) {
         dlsi_vote_say(p, rank, DLSI_VOTE_NO, false, p->term); /* it leads no more */
-    if (v[0] == DLSI_VIEW_DECIDED && number > p->view.number) dlsi_view_adopt(p, v);
+    }
+    if (phase == DLSI_VIEW_DECIDED && v->number > p->view.number) dlsi_view_adopt(p);
 }
 /* A session came or went: the leader waits a little for others, then decides anew. */
 DLSI_FN void dlsi_views_changed(dls_peer *p) { p->settle_at = 0; }
@@ -17729,10 +18679,15 @@ DLSI_FN void dlsi_views_hello(dls_peer *p, int32_t rank) {
     (void)p;
     (void)rank;
 }
-DLSI_FN void dlsi_view_take(dls_peer *p, int32_t rank, const unsigned char *v) {
-    if ((p->member[rank].device.role & DLS_ROLE_COORD) != 0 && v[0] == 3 &&
-        dlsi_load32(v + 8) > p->view.number)
-        dlsi_view_adopt(p, v);
+DLSI_FN void dlsi_view_accepted(dls_peer *p, int32_t rank, uint32_t term, uint32_t number) {
+    (void)p;
+    (void)rank;
+    (void)term;
+    (void)number;
+}
+DLSI_FN void dlsi_view_take(dls_peer *p, int32_t rank, int32_t phase) {
+    (void)rank;
+    if (phase == DLSI_VIEW_DECIDED && p->arriving.number > p->view.number) dlsi_view_adopt(p);
 }
 DLSI_FN void dlsi_vote_take(dls_peer *p, int32_t rank, const unsigned char *v) {
     (void)p;
@@ -17757,7 +18712,7 @@ DLSI_FN void dlsi_roster_offer(dls_peer *p, int32_t rank) {
     if (s == NULL || p->roster == NULL || s->epoch >= p->epoch) return;
     dlsi_store32(to, p->epoch);
     dlsi_store32(to + 4, (uint32_t)p->roster_bytes);
-    (void)dlsi_ses_say(p, s, DLS_CONTROL_ROSTER, to, sizeof to);
+    dlsi_ses_tell(p, s, DLS_CONTROL_ROSTER, to, sizeof to);
 }
 /* Makes the table that of a roster; devices keep their ranks. Those gone are as revoked. */
 DLSI_FN dls_status dlsi_roster_merge(dls_peer *p, const dls_roster *r) {
@@ -17816,6 +18771,8 @@ DLS_API dls_status dls_peer_roster(dls_peer *peer, const void *bytes, size_t cou
     return st;
 }
 DLS_API void dls_peer_roster_space(dls_peer *peer, void *mem, size_t bytes) {
+    if (peer->roster_op >= 0) dls_peer_op_drop(peer, peer->roster_op); /* into the old memory */
+    peer->roster_op = -1;
     peer->roster_space = (unsigned char *)mem;
     peer->roster_room = bytes;
 }
@@ -17872,8 +18829,13 @@ DLSI_FN dls_status dlsi_want_take(dls_peer *p, int32_t rank, const unsigned char
     w->order = p->order++;
     w->rank = rank;
     if (w->tag == DLSI_TAG_ROSTER && p->roster != NULL) {
-        const int32_t op = dls_peer_send(p, rank, w->tag, p->roster, p->roster_bytes);
+        int32_t op; /* one at a time: a peer must not take all ops */
+        for (op = 0; op < p->desc.ops_max; op++)
+            if (p->op[op].own && p->op[op].rank == rank && p->op[op].status < 0) break;
+        op = op < p->desc.ops_max ? -1 : dls_peer_send(p, rank, w->tag, p->roster, p->roster_bytes);
         if (op >= 0) p->op[op].own = true;
+        if (op < 0) dlsi_op_refuse(p, rank, w->id, DLS_E_PEER);
+        if (op < 0) w->rank = -1;
     } else {
         dlsi_op_match(p, rank, w->tag);
     }
@@ -17882,6 +18844,8 @@ DLSI_FN dls_status dlsi_want_take(dls_peer *p, int32_t rank, const unsigned char
 DLSI_FN void dlsi_drop_take(dls_peer *p, int32_t rank, uint32_t want) {
     dlsi_op *o = dlsi_op_sending(p, rank, want);
     int32_t i;
+    for (i = 0; o != NULL && i < p->desc.ports_max; i++)
+        if (p->port[i].chunk_left > 0 && &p->op[p->port[i].tx_op] == o) p->port[i].tx_op = -1;
     if (o != NULL) o->status = (int32_t)DLS_E_PEER;
     for (i = 0; i < p->wants * p->desc.devices_max; i++)
         if (p->want[i].rank == rank && p->want[i].id == want) p->want[i].rank = -1;
@@ -17907,6 +18871,20 @@ DLSI_FN dls_status dlsi_hello_take(dls_peer *p, int32_t i, const dls_control *c)
     p->routes_due = true;
     return DLS_OK;
 }
+DLSI_FN dls_status dlsi_view_message(dls_peer *p, int32_t rank, const unsigned char *v,
+                                     size_t bytes) {
+    bool whole;
+    dls_status st;
+    if ((p->member[rank].device.role & DLS_ROLE_COORD) == 0) return DLS_E_REFUSED;
+    if (v[0] == DLSI_VIEW_ACCEPTED) {
+        dlsi_view_accepted(p, rank, dlsi_load32(v + 4), dlsi_load32(v + 8));
+        return DLS_OK;
+    }
+    if (v[0] != DLSI_VIEW_PROPOSED && v[0] != DLSI_VIEW_DECIDED) return DLS_E_FORMAT;
+    st = dlsi_view_part(p, v, bytes, &whole);
+    if (st == DLS_OK && whole) dlsi_view_take(p, rank, v[0]);
+    return st;
+}
 DLSI_FN dls_status dlsi_control_take(dls_peer *p, int32_t i, const dls_control *c) {
     dlsi_ses *s = &p->ses[i];
     const int32_t rank = s->rank;
@@ -17926,10 +18904,7 @@ DLSI_FN dls_status dlsi_control_take(dls_peer *p, int32_t i, const dls_control *
     case DLS_CONTROL_ROUTES: dlsi_routes_take(p, i, c->payload, c->bytes); break;
     case DLS_CONTROL_ROSTER: dlsi_roster_offered(p, rank, c->payload); break;
     case DLS_CONTROL_VOTE: dlsi_vote_take(p, rank, c->payload); break;
-    case DLS_CONTROL_VIEW:
-        if (!dlsi_view_room(p, c->payload, c->bytes)) return DLS_E_FORMAT;
-        dlsi_view_take(p, rank, c->payload);
-        break;
+    case DLS_CONTROL_VIEW: return dlsi_view_message(p, rank, c->payload, c->bytes);
     case DLS_CONTROL_AGAIN:
         if (dlsi_load32(c->payload) == p->view.number) p->again = p->view.number;
         break;
@@ -17969,7 +18944,7 @@ DLSI_FN dls_status dlsi_ses_take_ack(dls_peer *p, dlsi_ses *s, const dls_frame *
     while (dls_flow_next_acked(&s->flow, ref)) {
         dlsi_op *o = (ref[1] & 0xFFFFu) != 0 ? &p->op[(ref[1] & 0xFFFFu) - 1] : NULL;
         if (ref[0] >> 16 != 0)
-            dlsi_ses_control_gone(s, (uint16_t)((ref[0] & 0xFFFFu) + (ref[0] >> 16)));
+            dlsi_ses_control_gone(p, s, (uint16_t)((ref[0] & 0xFFFFu) + (ref[0] >> 16)));
         if (o != NULL && o->kind == DLSI_OP_SEND && o->status < 0 &&
             (o->order & 0xFFFFu) == ref[1] >> 16)
             dlsi_op_sent(o, ref[3]);
@@ -17992,8 +18967,10 @@ DLSI_FN dls_status dlsi_ses_take(dls_peer *p, int32_t i, unsigned char *at, size
         if (f.kind == DLS_FRAME_CONTROL) st = dlsi_ses_take_control(p, i, &f, &accepted);
         if (f.kind == DLS_FRAME_CHUNK) st = dlsi_chunk_take(p, s, &f, &accepted);
         if (f.kind == DLS_FRAME_RELAY) {
-            if (s->via >= 0) return DLS_E_FORMAT;
-            dlsi_relay_take(p, i, &f, at + 10, now);
+            if (s->via >= 0)
+                st = DLS_E_FORMAT;
+            else
+                dlsi_relay_take(p, i, &f, at + 10, now);
         }
         if (s->state == DLSI_SES_FREE || s->index != index) return DLS_OK;
     }
@@ -18031,7 +19008,7 @@ DLSI_FN dls_status dlsi_peer_packet(dls_peer *p, int32_t port, int32_t via, cons
     if (n == 0) return DLS_E_FORMAT;
     switch (packet[0]) {
     case DLS_PACKET_INIT: return dlsi_init_take(p, packet, n, port, via, from, now);
-    case DLS_PACKET_RESP: return dlsi_resp_take(p, packet, n, now);
+    case DLS_PACKET_RESP: return dlsi_resp_take(p, packet, n, port, via, now);
     case DLS_PACKET_COOKIE: return dlsi_cookie_take(p, packet, n, now);
     case DLS_PACKET_DATA: return dlsi_data_take(p, port, via, from, packet, n, now);
     default: return DLS_E_FORMAT;
@@ -18047,11 +19024,12 @@ DLS_API int32_t dls_peer_port_open(dls_peer *peer, const dls_port_desc *desc, ui
     dlsi_port *t;
     int32_t i;
     for (i = 0; i < peer->desc.ports_max && peer->port[i].open; i++) {}
-    if (i == peer->desc.ports_max || desc->mtu < 64 || desc->mtu > 65535 || peer->leaving ||
-        desc->kind < DLS_PORT_PACKET || desc->kind > DLS_PORT_STREAM ||
+    if (i == peer->desc.ports_max || desc->mtu < DLS_MTU_LEAST || desc->mtu > 65535 ||
+        peer->leaving || desc->kind < DLS_PORT_PACKET || desc->kind > DLS_PORT_STREAM ||
         desc->bytes < DLS_PORT_BYTES(desc->kind, desc->mtu) ||
         (desc->mem == NULL && desc->kind != DLS_PORT_PACKET) ||
-        (desc->call && (desc->rank < 0 || desc->rank >= peer->count)))
+        (desc->call && (desc->rank < 0 || desc->rank >= peer->count || desc->rank == peer->me ||
+                        desc->kind == DLS_PORT_PACKET)))
         return -1;
     t = &peer->port[i];
     memset(t, 0, sizeof *t);
@@ -18064,8 +19042,8 @@ DLS_API int32_t dls_peer_port_open(dls_peer *peer, const dls_port_desc *desc, ui
         t->out = t->in + DLS_COBS_BYTES((size_t)desc->mtu) + 4;
         if (desc->kind == DLS_PORT_SERIAL) dls_cobs_init(&t->cobs, t->in, (size_t)desc->mtu + 4);
     }
-    if (desc->call) (void)dlsi_ses_make(peer, DLSI_SES_CALLING, desc->rank, i, -1, now);
-    return i;
+    if (desc->call) t->open = dlsi_ses_make(peer, DLSI_SES_CALLING, desc->rank, i, -1, now) >= 0;
+    return t->open ? i : -1;
 }
 DLS_API void dls_peer_port_close(dls_peer *peer, int32_t port, uint64_t now) {
     int32_t i;
@@ -18267,6 +19245,11 @@ DLSI_FN void dlsi_bytes_next(dls_peer *p, int32_t port, uint64_t now) {
         dlsi_stream_chunk(p, t, now);
     }
 }
+/* Whether the send whose chunk goes out is still under way. */
+DLSI_FN bool dlsi_stream_sending(const dls_peer *p, const dlsi_port *t) {
+    const dlsi_op *o = t->tx_op >= 0 ? &p->op[t->tx_op] : NULL;
+    return o != NULL && o->kind == DLSI_OP_SEND && o->order == t->tx_order && o->status < 0;
+}
 DLS_API const void *dls_peer_tx_span(dls_peer *peer, int32_t port, size_t *size, uint64_t now) {
     dlsi_port *t = &peer->port[port];
     const dlsi_op *o;
@@ -18278,9 +19261,14 @@ DLS_API const void *dls_peer_tx_span(dls_peer *peer, int32_t port, size_t *size,
         return t->out + t->out_at;
     }
     if (t->chunk_left == 0) return NULL;
+    if (t->tx_op < 0) { /* the receiver wants it no more: the rest of the chunk is anything */
+        *size = dlsi_min_size(t->chunk_left, (size_t)t->desc.mtu);
+        memset(t->out, 0, *size);
+        return t->out;
+    }
     o = &peer->op[t->tx_op];
-    if (o->kind != DLSI_OP_SEND || o->order != t->tx_order || o->status >= 0) {
-        if (t->ses >= 0) dlsi_ses_end(peer, t->ses, DLS_E_PEER); /* its memory is not ours now */
+    if (!dlsi_stream_sending(peer, t)) { /* we dropped it: its memory is not ours now */
+        if (t->ses >= 0) dlsi_ses_end(peer, t->ses, DLS_E_PEER);
         t->done = true;
         return NULL;
     }
@@ -18296,6 +19284,7 @@ DLS_API void dls_peer_tx_done(dls_peer *peer, int32_t port, size_t n, uint64_t n
         return;
     }
     t->chunk_left -= n;
+    if (!dlsi_stream_sending(peer, t)) return;
     peer->op[t->tx_op].next += (uint32_t)n;
     dlsi_op_sent(&peer->op[t->tx_op], (uint32_t)n);
 }
@@ -18326,15 +19315,21 @@ DLS_API size_t dls_peer_tx_packet(dls_peer *peer, int32_t port, dls_addr *to, vo
 
 /* ---- Time ---- */
 
-DLSI_FN void dlsi_ses_tick(dls_peer *p, int32_t i, uint64_t now) {
+/* slept: time in which nobody looked, which is no silence of the peer's. */
+DLSI_FN void dlsi_ses_tick(dls_peer *p, int32_t i, uint64_t slept, uint64_t now) {
     dlsi_ses *s = &p->ses[i];
+    const uint64_t hb = p->desc.heartbeat_us, patience = s->lossy ? 4 * hb : p->desc.timeout_us;
     if (s->state == DLSI_SES_FREE) return;
-    if (now < s->heard) s->heard = now; /* the clock jumped back: start over */
-    if (now < s->spoke) s->spoke = now;
-    if (now < s->since) s->since = now;
-    if (s->again > now + 4 * p->desc.heartbeat_us) s->again = now;
+    s->heard = dlsi_min_u64(now, dlsi_later(s->heard, slept));
+    s->spoke = dlsi_min_u64(now, s->spoke); /* where the clock jumped back: start over */
+    s->since = dlsi_min_u64(now, s->since);
+    if (s->again > now && s->again - now > patience) s->again = now;
+    if (s->full) {
+        dlsi_ses_end(p, i, DLS_E_LIMIT);
+        return;
+    }
     if (s->state == DLSI_SES_LEAVING &&
-        (now - s->since > p->desc.heartbeat_us || (s->control_used == 0 && s->lossy))) {
+        (now - s->since > hb || (s->control_used == 0 && s->lossy))) {
         dlsi_ses_end(p, i, DLS_OK);
         return;
     }
@@ -18343,99 +19338,124 @@ DLSI_FN void dlsi_ses_tick(dls_peer *p, int32_t i, uint64_t now) {
         dlsi_ses_end(p, i, DLS_E_TIMEOUT);
         return;
     }
-    if (s->state != DLSI_SES_UP) return;
+    if (s->state < DLSI_SES_UP) return;
     if (s->lossy) dls_flow_tick(&s->flow, now);
-    if (now - s->spoke >= p->desc.heartbeat_us) s->ping = true;
-    if (!s->clear && dls_session_stale(&s->record)) dlsi_ses_end(p, i, DLS_E_LIMIT);
+    if (now - s->spoke >= hb) s->ping = true;
 }
-/* Calls a device that is not up: where it was said to be, or else through a gateway. */
+/* A device that may be called and is not up, nor on the way to it. */
+DLSI_FN bool dlsi_member_callable(const dls_peer *p, int32_t rank) {
+    const dlsi_member *m = &p->member[rank];
+    if (rank == p->me || m->ses >= 0 || (m->device.flags & DLS_DEVICE_REVOKED) != 0) return false;
+    if (dlsi_peer_small(p, rank) && dlsi_peer_small(p, p->me)) return false; /* no common key */
+    return dlsi_ses_find(p, DLSI_SES_CALLING, rank) < 0 &&
+           dlsi_ses_find(p, DLSI_SES_HALF, rank) < 0;
+}
+/* Whether it is time to call; then sets when next. */
+DLSI_FN bool dlsi_member_due(dls_peer *p, dlsi_member *m, uint64_t now) {
+    const uint64_t hb = p->desc.heartbeat_us;
+    if (m->again > now && m->again - now > 4 * hb) m->again = now; /* the clock jumped back */
+    if (now < m->again) return false;
+    m->again = dlsi_later(now, dlsi_peer_jitter(p, hb) + 1);
+    return true;
+}
+/* Calls a device: where it was said to be, or else through a gateway. */
 DLSI_FN void dlsi_member_call(dls_peer *p, int32_t rank, uint64_t now) {
     dlsi_member *m = &p->member[rank];
     const bool direct = m->call_port >= 0 && (m->route < 0 || m->calls % 2 == 0);
     const int32_t via = m->route;
     int32_t i;
-    if (rank == p->me || m->ses >= 0 || (!direct && via < 0)) return;
-    if ((m->device.flags & DLS_DEVICE_REVOKED) != 0) return;
-    if (dlsi_peer_small(p, rank) && dlsi_peer_small(p, p->me)) return; /* no key in common */
-    if (m->again > now + 4 * p->desc.heartbeat_us) m->again = now;
-    if (now < m->again || dlsi_ses_find(p, DLSI_SES_CALLING, rank) >= 0 ||
-        dlsi_ses_find(p, DLSI_SES_HALF, rank) >= 0)
+    if ((!direct && via < 0) || !dlsi_member_callable(p, rank) || !dlsi_member_due(p, m, now))
         return;
-    m->again = now + dlsi_peer_jitter(p, p->desc.heartbeat_us);
     m->calls++;
     i = dlsi_ses_make(p, DLSI_SES_CALLING, rank, direct ? m->call_port : p->ses[via].port,
                       direct ? -1 : via, now);
     if (i >= 0 && direct) p->ses[i].addr = m->call_addr;
+}
+/* A serial line has no connection that could break: its caller tries for ever. */
+DLSI_FN bool dlsi_port_calls(const dls_peer *p, const dlsi_port *t) {
+    return t->open && t->ses < 0 && t->desc.kind == DLS_PORT_SERIAL && t->desc.call &&
+           dlsi_member_callable(p, t->desc.rank);
 }
 DLSI_FN void dlsi_ports_tick(dls_peer *p, uint64_t now) {
     int32_t i;
     for (i = 0; i < p->desc.ports_max; i++) {
         dlsi_port *t = &p->port[i];
         if (!t->open || t->ses >= 0) continue;
-        if (now < t->since) t->since = now;
+        t->since = dlsi_min_u64(t->since, now);
         if (t->desc.kind == DLS_PORT_STREAM && now - t->since > p->desc.timeout_us)
             t->done = true; /* a stranger who says nothing */
-        if (t->desc.kind != DLS_PORT_SERIAL || !t->desc.call) continue;
-        if (p->member[t->desc.rank].ses >= 0 || now < p->member[t->desc.rank].again) continue;
-        p->member[t->desc.rank].again = now + dlsi_peer_jitter(p, p->desc.heartbeat_us);
-        (void)dlsi_ses_make(p, DLSI_SES_CALLING, t->desc.rank, i, -1, now);
+        if (dlsi_port_calls(p, t) && dlsi_member_due(p, &p->member[t->desc.rank], now))
+            (void)dlsi_ses_make(p, DLSI_SES_CALLING, t->desc.rank, i, -1, now);
     }
 }
-DLS_API void dls_peer_tick(dls_peer *peer, uint64_t now) {
+/* Routes are told to each neighbour once its queue has room. */
+DLSI_FN void dlsi_routes_tick(dls_peer *p) {
     int32_t i;
-    peer->ticked = now;
-    for (i = 0; i < peer->desc.sessions_max; i++) dlsi_ses_tick(peer, i, now);
+    for (i = 0; i < p->count; i++) {
+        dlsi_ses *s = dlsi_peer_ses(p, i);
+        if (s == NULL || s->via >= 0 || !s->hello) continue;
+        s->routes = s->routes || p->routes_due;
+        if (s->routes) s->routes = !dlsi_routes_say(p, p->member[i].ses);
+    }
+    p->routes_due = false;
+}
+DLS_API void dls_peer_tick(dls_peer *peer, uint64_t now) {
+    const uint64_t hb = peer->desc.heartbeat_us, gap = now > peer->seen ? now - peer->seen : 0;
+    const uint64_t slept = gap / 2 > hb ? gap - hb : 0;
+    int32_t i;
+    peer->seen = now;
+    for (i = 0; i < peer->desc.sessions_max; i++) dlsi_ses_tick(peer, i, slept, now);
     dlsi_roster_tick(peer);
     for (i = 0; i < peer->desc.ops_max; i++)
         if (peer->op[i].own && peer->op[i].status >= 0) dls_peer_op_drop(peer, i);
     if (peer->leaving) return;
     dlsi_ports_tick(peer, now);
     for (i = 0; i < peer->count; i++) dlsi_member_call(peer, i, now);
-    if (peer->routes_due && peer->desc.gateway) {
-        peer->routes_due = false;
-        for (i = 0; i < peer->count; i++)
-            if (peer->member[i].ses >= 0 && peer->ses[peer->member[i].ses].via < 0 &&
-                peer->ses[peer->member[i].ses].hello)
-                dlsi_routes_say(peer, peer->member[i].ses);
-    }
+    if (peer->desc.gateway) dlsi_routes_tick(peer);
     dlsi_views_tick(peer, now);
 }
-/* The sooner of two times. What was due at the last tick waits for its link, not for time. */
-DLSI_FN uint64_t dlsi_peer_sooner(const dls_peer *p, uint64_t soon, uint64_t at) {
-    return at > p->ticked && at < soon ? at : soon;
+/* Whether a session can write nothing before something else has gone out. */
+DLSI_FN bool dlsi_ses_blocked(const dls_peer *p, const dlsi_ses *s) {
+    const dlsi_port *t = &p->port[s->port];
+    return t->out_at < t->out_used || t->chunk_left > 0 || (s->via >= 0 && p->ses[s->via].shut);
 }
 DLSI_FN uint64_t dlsi_ses_deadline(const dls_peer *p, const dlsi_ses *s) {
-    const dls_peer_desc *d = &p->desc;
+    const bool blocked = dlsi_ses_blocked(p, s);
+    const uint64_t hb = p->desc.heartbeat_us;
     uint64_t soon = UINT64_MAX;
-    if (s->state == DLSI_SES_CALLING) return dlsi_peer_sooner(p, soon, s->again);
-    soon = dlsi_later(dlsi_later(s->heard, d->timeout_us), 1);
+    if (s->state == DLSI_SES_FREE) return soon;
+    if (s->full) return 0;
+    if (s->state == DLSI_SES_CALLING) return blocked ? soon : s->again;
     if (s->state == DLSI_SES_LEAVING)
-        soon = dlsi_min_u64(soon, dlsi_later(s->since, d->heartbeat_us + 1));
-    if (s->state != DLSI_SES_UP) return soon;
-    if (!s->ping) soon = dlsi_min_u64(soon, dlsi_later(s->spoke, d->heartbeat_us));
-    return s->lossy ? dlsi_peer_sooner(p, soon, dls_flow_deadline(&s->flow)) : soon;
+        soon = s->lossy && s->control_used == 0 ? 0 : dlsi_later(s->since, hb + 1);
+    soon = dlsi_min_u64(soon, dlsi_later(s->heard, p->desc.timeout_us + 1));
+    /* seen: lest a late tick takes the wait for sleep */
+    soon =
+        dlsi_min_u64(soon, dlsi_later(s->state < DLSI_SES_UP || s->ping ? p->seen : s->spoke, hb));
+    if (s->state >= DLSI_SES_UP && s->lossy && !blocked)
+        soon = dlsi_min_u64(soon, dls_flow_deadline(&s->flow));
+    return soon;
 }
 DLS_API uint64_t dls_peer_deadline(const dls_peer *peer) {
-    uint64_t soon = peer->leaving ? UINT64_MAX : dlsi_views_deadline(peer);
+    uint64_t soon = UINT64_MAX;
     int32_t i;
     for (i = 0; i < peer->desc.sessions_max; i++)
-        if (peer->ses[i].state != DLSI_SES_FREE)
-            soon = dlsi_min_u64(soon, dlsi_ses_deadline(peer, &peer->ses[i]));
-    for (i = 0; i < peer->count && !peer->leaving; i++) {
-        const dlsi_member *m = &peer->member[i];
-        if (m->ses < 0 && i != peer->me && (m->call_port >= 0 || m->route >= 0) &&
-            (m->device.flags & DLS_DEVICE_REVOKED) == 0)
-            soon = dlsi_peer_sooner(peer, soon, m->again);
-    }
-    for (i = 0; i < peer->desc.ports_max && !peer->leaving; i++) {
+        soon = dlsi_min_u64(soon, dlsi_ses_deadline(peer, &peer->ses[i]));
+    if (peer->roster_op >= 0 && peer->op[peer->roster_op].status >= 0) return 0;
+    if (peer->leaving) return soon;
+    for (i = 0; i < peer->desc.ports_max; i++) {
         const dlsi_port *t = &peer->port[i];
-        if (!t->open || t->ses >= 0) continue;
-        if (t->desc.kind == DLS_PORT_STREAM && !t->done)
+        if (dlsi_port_calls(peer, t)) soon = dlsi_min_u64(soon, peer->member[t->desc.rank].again);
+        if (t->open && t->ses < 0 && t->desc.kind == DLS_PORT_STREAM && !t->done)
             soon = dlsi_min_u64(soon, dlsi_later(t->since, peer->desc.timeout_us + 1));
-        if (t->desc.kind == DLS_PORT_SERIAL && t->desc.call)
-            soon = dlsi_peer_sooner(peer, soon, peer->member[t->desc.rank].again);
     }
-    return soon;
+    for (i = 0; i < peer->count; i++) {
+        const dlsi_member *m = &peer->member[i];
+        if ((m->call_port >= 0 || m->route >= 0) && dlsi_member_callable(peer, i))
+            soon = dlsi_min_u64(soon, m->again);
+    }
+    if (peer->desc.gateway && peer->routes_due) return 0;
+    return dlsi_min_u64(soon, dlsi_views_deadline(peer));
 }
 
 /* ---- Events and who is there ---- */
@@ -18581,7 +19601,7 @@ DLS_API void dls_peer_op_drop(dls_peer *peer, int32_t op) {
         dlsi_op_refuse(peer, o->rank, o->want, DLS_E_PEER);
     } else if (s != NULL) {
         dlsi_store32(want, o->want);
-        (void)dlsi_ses_say(peer, s, DLS_CONTROL_DROP, want, sizeof want);
+        dlsi_ses_tell(peer, s, DLS_CONTROL_DROP, want, sizeof want);
         dlsi_op_begun(peer, o);
     }
     o->kind = DLSI_OP_FREE;

@@ -31,13 +31,14 @@ check() {
     rm -f "$out/check.$$"
 }
 
-# build PROGRAM SOURCE [FLAG...]: compile tests/SOURCE; when that fails, a FAIL line and status 1.
+# build PROGRAM SOURCE [FLAG...]: compile tests/SOURCE, link $LIBS; when that fails, a FAIL line and
+# status 1.
 build() {
     build_to=$1 build_from=$2
     shift 2
     # shellcheck disable=SC2086
     if "$CC" -std=gnu99 ${OPT:--O1} $san_flags -I"$root" -I. "$@" "$build_from" -o "$build_to" \
-        $COVER_FLAGS -lpthread >"$build_to.cc" 2>&1; then return 0; fi
+        $COVER_FLAGS $LIBS -lpthread >"$build_to.cc" 2>&1; then return 0; fi
     fail "compiling $build_from" "$build_to.cc"
     return 1
 }

@@ -4,11 +4,11 @@
 # -std=c99 gcc would compute floats in doubles there (see -fexcess-precision).
 . ./lib.sh
 
-compile() { # COMPILER PROGRAM [FLAG...]
-    compile_cc=$1 compile_to=$2
-    shift 2
+compile() { # COMPILER PROGRAM SOURCE [FLAG...]
+    compile_cc=$1 compile_to=$2 compile_from=$3
+    shift 3
     # shellcheck disable=SC2086
-    "$compile_cc" -std=gnu99 -O1 -I"$root" -I. "$@" cross/main.c -o "$compile_to" \
+    "$compile_cc" -std=gnu99 -O1 -I"$root" -I. "$@" "$compile_from" -o "$compile_to" \
         -lm -lpthread $latomic >"$compile_to.cc" 2>&1 && return 0
     fail "compiling for $(basename "$compile_to")" "$compile_to.cc"
     return 1
@@ -18,7 +18,7 @@ emulator() { # CPU: the emulator's name, if there is one
 }
 
 latomic=
-compile "$CC" "$out/here" || exit 0
+compile "$CC" "$out/here" cross/main.c || exit 0
 mkdir -p "$out/files"
 NET_OUT=$out/files run_c "$out/here" here net_files
 
@@ -29,9 +29,11 @@ for target in aarch64:aarch64-linux-gnu arm:arm-linux-gnueabihf riscv64:riscv64-
     [ -n "$qemu" ] || { skip "$cpu" "qemu-$cpu" && continue; }
     latomic=
     [ "$cpu" != riscv64 ] || latomic=-latomic # of bytes, which a unit test counts with
-    compile "$gcc" "$out/$cpu" -static || continue
+    compile "$gcc" "$out/$cpu" cross/main.c -static || continue
     mkdir -p "$out/files-$cpu"
     NET_IN=$out/files NET_OUT=$out/files-$cpu run_c "$qemu" "$out/$cpu" "$cpu"
+    compile "$gcc" "$out/noise-$cpu" noise/noise.c -static &&
+        run_c "$qemu" "$out/noise-$cpu" | sed "s/ noise:/ cross: $cpu/"
 done
 
 [ "$(uname -m)" = x86_64 ] || exit 0

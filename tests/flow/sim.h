@@ -7,12 +7,12 @@
 #define SIM_H
 
 typedef struct sim_desc {
-    double rate;        /* bytes per second */
-    double queue;       /* bytes */
+    double rate;                         /* bytes per second */
+    double queue;                        /* bytes */
     double loss, ack_loss, dup, reorder; /* probabilities per packet */
-    double burst;       /* losses come in runs of about so many packets; 0: single ones */
-    double jitter_us;   /* uniform, in order */
-    double reorder_us;  /* what a reordered packet is late */
+    double burst;              /* losses come in runs of about so many packets; 0: single ones */
+    double jitter_us;          /* uniform, in order */
+    double reorder_us;         /* what a reordered packet is late */
     double down_from, down_to; /* seconds: nothing passes in either direction */
     uint32_t mtu;
     int32_t ring;
@@ -126,7 +126,8 @@ static int32_t sim_packet_new(sim *s) {
         i = s->packets++;
         if ((i & (i - 1)) == 0)
             s->packet = (sim_packet *)realloc(s->packet, ((size_t)i * 2 + 1) * sizeof *s->packet);
-    } else s->free_packet = s->packet[i].next;
+    } else
+        s->free_packet = s->packet[i].next;
     memset(&s->packet[i], 0, offsetof(sim_packet, body));
     return i;
 }
@@ -154,8 +155,10 @@ static void sim_arrive_later(sim *s, int32_t packet, bool ack) {
     uint64_t *last = ack ? &e->last_ack_arrival : &e->last_arrival;
     uint64_t at = s->now + e->delay + (uint64_t)(s->d.jitter_us * 1000 * sim_random(s));
     if (at < *last) at = *last;
-    if (sim_chance(s, s->d.reorder)) at += (uint64_t)(s->d.reorder_us * 1000);
-    else *last = at;
+    if (sim_chance(s, s->d.reorder))
+        at += (uint64_t)(s->d.reorder_us * 1000);
+    else
+        *last = at;
     if (sim_chance(s, s->d.dup)) {
         const int32_t copy = sim_packet_new(s);
         s->packet[copy] = s->packet[packet];
@@ -187,14 +190,17 @@ static void sim_link_done(sim *s) {
     if (sim_lost(s)) {
         s->losses++;
         sim_packet_free(s, packet);
-    } else sim_arrive_later(s, packet, false);
+    } else
+        sim_arrive_later(s, packet, false);
 }
 static void sim_send(sim *s, int32_t packet) {
     sim_packet *p = &s->packet[packet];
     p->sent = s->now;
     if (p->ack) {
-        if (sim_down(s) || sim_chance(s, s->d.ack_loss)) sim_packet_free(s, packet);
-        else sim_arrive_later(s, packet, true);
+        if (sim_down(s) || sim_chance(s, s->d.ack_loss))
+            sim_packet_free(s, packet);
+        else
+            sim_arrive_later(s, packet, true);
         return;
     }
     if ((s->queued > 0 && s->queued + p->bytes > s->d.queue) || s->fifo_in - s->fifo_out > 65535) {
@@ -262,7 +268,8 @@ static void sim_flow_wake(sim *s, int32_t end) {
         if (e->again_n > 0) {
             id = e->again[0];
             memmove(e->again, e->again + 1, --e->again_n * sizeof *e->again);
-        } else if (e->limit > 0 && e->next_id == e->limit) break;
+        } else if (e->limit > 0 && e->next_id == e->limit)
+            break;
         else {
             if (e->next_id == e->ids_max) {
                 e->ids_max = e->ids_max * 2 + 65536;
@@ -469,12 +476,15 @@ static sim_end *sim_add(sim *s, int32_t kind, double rtt_us, double from, double
 static void sim_step(sim *s) {
     const sim_event event = sim_pop(s);
     s->now = event.time;
-    if (event.what == SIM_LINK) sim_link_done(s);
+    if (event.what == SIM_LINK)
+        sim_link_done(s);
     else if (event.what == SIM_ARRIVE) {
         const sim_packet p = s->packet[event.index]; /* a copy: packets may move */
         sim_packet_free(s, event.index);
-        if (s->end[p.end].kind == SIM_FLOW) sim_flow_arrive(s, p.end, &p);
-        else sim_tcp_arrive(s, p.end, &p);
+        if (s->end[p.end].kind == SIM_FLOW)
+            sim_flow_arrive(s, p.end, &p);
+        else
+            sim_tcp_arrive(s, p.end, &p);
     } else if (event.index >= SIM_ENDS) {
         sim_end *e = &s->end[event.index - SIM_ENDS];
         if (!e->rx_busy || e->rx_wake_at != event.time) return;
@@ -484,8 +494,10 @@ static void sim_step(sim *s) {
         sim_end *e = &s->end[event.index];
         if (!e->busy || e->wake_at != event.time) return;
         e->busy = false;
-        if (e->kind == SIM_FLOW) sim_flow_wake(s, event.index);
-        else sim_tcp_wake(s, event.index);
+        if (e->kind == SIM_FLOW)
+            sim_flow_wake(s, event.index);
+        else
+            sim_tcp_wake(s, event.index);
     }
 }
 static void sim_run(sim *s, double until) {

@@ -1,6 +1,7 @@
-/* One libFuzzer target for every decoder; the first byte of an input says which. Files are read
-   through the DLS_FS hooks from memory. Checksums of model files are mended on odd choices so that
-   what lies behind them is reached. Inputs of interest stay in tests/build/fuzz/corpus. */
+/* One libFuzzer target for every decoder; the first byte of an input says which, by bits 0 to 2 and
+   4. Files are read through the DLS_FS hooks from memory. Checksums of model files are mended when
+   bit 3 is set so that what lies behind them is reached. Inputs of interest stay in
+   tests/build/fuzz/corpus. */
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -35,6 +36,8 @@ static size_t mem_read(void *to, size_t n) {
 #define DLS_FS_REMOVE(path) ((void)(path), 0)
 #define DLS_NODES_DEFAULT 64
 #define DLS_DIM_MAX 0x100000 /* keeps what a file may claim within the fuzzer's memory */
+#define DLSI_REKEY_BITS 7
+#define DLS_REPLAY_BITS 64
 #define DLSHARD_IMPLEMENTATION
 #include "dlshard.h"
 
@@ -188,6 +191,331 @@ static void fuzz_idx(const uint8_t *bytes, size_t size) {
     (void)dls_data_from_idx(&data, bytes, half, bytes + half, size - half, NULL);
 }
 
+/* ---- Sessions: an input is a script; what must always hold traps when it does not ---- */
+
+static void must(bool holds) {
+    if (!holds) __builtin_trap();
+}
+static unsigned next(const uint8_t **at, size_t *left) {
+    if (*left == 0) return 0;
+    (*left)--;
+    return *(*at)++;
+}
+
+/* Two sides of a handshake, and the message between them, which may be changed, cut or replaced. */
+typedef struct fuzz_pair {
+    dls_noise side[2];
+    unsigned char wire[700], sent[700]; /* what lies there, and what was written */
+    size_t wire_bytes, sent_bytes;      /* SIZE_MAX: was read; a second time it must be refused */
+} fuzz_pair;
+
+static void pair_begin(fuzz_pair *p, unsigned pattern) {
+    static unsigned char key[4][32], public_key[2][32];
+    dls_noise_desc desc;
+    int i;
+    memset(p, 0, sizeof *p);
+    memset(&desc, 0, sizeof desc);
+    for (i = 0; key[3][0] == 0 && i < 4; i++) memset(key[i], i + 1, 32);
+    for (i = 0; public_key[1][0] == 0 && i < 2; i++) dls_x25519_public(public_key[i], key[i]);
+    desc.pattern = (dls_noise_pattern)pattern;
+    desc.psk = key[0];
+    for (i = 0; i < 2; i++) {
+        desc.initiator = i == 0;
+        desc.ephemeral = key[2 + i];
+        desc.secret = pattern == DLS_NOISE_NNPSK0 ? NULL : key[i];
+        desc.public_key = public_key[i];
+        desc.remote = pattern == DLS_NOISE_KKPSK0 ? public_key[1 - i] : NULL;
+        must(dls_noise_init(&p->side[i], &desc) == DLS_OK);
+    }
+}
+/* Only what the other side wrote is taken; what is refused changes nothing. */
+static void pair_write(fuzz_pair *p, unsigned i, size_t payload, size_t room) {
+    static const unsigned char text[256];
+    const dls_noise before = p->side[i];
+    size_t bytes;
+    if (dls_noise_write(&p->side[i], text, payload, p->wire, room, &bytes) == DLS_OK) {
+        memcpy(p->sent, p->wire, bytes);
+        p->wire_bytes = p->sent_bytes = bytes;
+    } else
+        must(bytes == 0 && memcmp(&p->side[i], &before, sizeof before) == 0);
+}
+static void pair_read(fuzz_pair *p, unsigned i, size_t room) {
+    const dls_noise before = p->side[i];
+    unsigned char text[700];
+    size_t bytes;
+    if (dls_noise_read(&p->side[i], p->wire, p->wire_bytes, text, room, &bytes) == DLS_OK) {
+        must(p->wire_bytes == p->sent_bytes && memcmp(p->wire, p->sent, p->sent_bytes) == 0);
+        p->sent_bytes = SIZE_MAX;
+    } else
+        must(bytes == 0 && memcmp(&p->side[i], &before, sizeof before) == 0);
+}
+static void fuzz_handshake(const uint8_t *at, size_t left) {
+    unsigned char key[2][2][32];
+    fuzz_pair p;
+    pair_begin(&p, next(&at, &left) % 3 + 1);
+    while (left > 0) {
+        const unsigned op = next(&at, &left), value = next(&at, &left), i = op & 1;
+        switch (op >> 1 & 3) {
+        case 0: pair_write(&p, i, value, op < 128 ? sizeof p.wire : op); break;
+        case 1: pair_read(&p, i, op < 128 ? sizeof p.wire : op - 128); break;
+        case 2:
+            if (i == 0 && value < p.wire_bytes) p.wire[value] ^= (unsigned char)(op >> 3);
+            if (i == 1) p.wire_bytes = value;
+            break;
+        default: p.wire_bytes = value < left ? value : left; memcpy(p.wire, at, p.wire_bytes);
+        }
+    }
+    if (!dls_noise_done(&p.side[0]) || !dls_noise_done(&p.side[1])) return;
+    for (left = 0; left < 2; left++)
+        must(dls_noise_split(&p.side[left], key[left][0], key[left][1]) == DLS_OK);
+    must(memcmp(key[0][0], key[1][1], 32) == 0 && memcmp(key[0][1], key[1][0], 32) == 0);
+}
+
+/* Records opened in any order, twice, changed, after losses and with wrong counters. */
+static void fuzz_records(const uint8_t *at, size_t left) {
+    static struct {
+        unsigned char text[16], tag[16];
+        uint64_t ctr; /* also the header */
+        size_t bytes;
+        bool opened;
+    } record[32], *r;
+    static const unsigned char key[2][32] = {{1}, {2}};
+    unsigned char back[16];
+    dls_session a, b;
+    unsigned sealed = 0;
+    memset(record, 0, sizeof record);
+    dls_session_init(&a, key[0], key[1]);
+    dls_session_init(&b, key[1], key[0]);
+    while (left > 0) {
+        const unsigned op = next(&at, &left), value = next(&at, &left);
+        dls_session before = b;
+        uint64_t ctr;
+        r = &record[(op % 4 < 2 ? sealed : value) % 32];
+        ctr = r->ctr;
+        switch (op % 4) {
+        case 0:
+        case 1: /* seal; with 1 after some that are lost */
+            while (op % 4 == 1 && a.sent % 256 != value)
+                must(dls_session_seal(&a, back, back, 0, NULL, 0, back) == DLS_OK);
+            r->ctr = a.sent;
+            r->bytes = value % 17;
+            r->opened = false;
+            must(dls_session_seal(&a, r->text, key, r->bytes, &r->ctr, 8, r->tag) == DLS_OK);
+            sealed++;
+            continue;
+        case 2:
+            if (sealed <= value % 32) continue;
+            if (dls_session_open(&b, ctr, back, r->text, r->bytes, r->tag, &r->ctr, 8) == DLS_OK) {
+                must(!r->opened && memcmp(back, key, r->bytes) == 0 && b.top > ctr);
+                r->opened = true;
+            } else { /* never taken for a forgery */
+                must(r->opened || ctr + DLS_REPLAY_BITS < b.top ||
+                     ctr / DLSI_REKEY_PERIOD > b.top / DLSI_REKEY_PERIOD);
+                must(memcmp(&before, &b, sizeof b) == 0);
+            }
+            break;
+        default: /* one bit, or another counter, or bytes of the script */
+            if (op < 64)
+                ctr = dls_session_counter(&b, op << 8 | value, 16);
+            else if (op < 128)
+                r->tag[op / 8 % 16] ^= (unsigned char)(1u << value % 8);
+            if (op < 64 && ctr == r->ctr) continue;
+            must(dls_session_open(&b, ctr, back, op < 128 ? r->text : at,
+                                  op < 128    ? r->bytes
+                                  : left < 16 ? left
+                                              : 16,
+                                  r->tag, at, left) != DLS_OK);
+            if (op >= 64 && op < 128) r->tag[op / 8 % 16] ^= (unsigned char)(1u << value % 8);
+            before.forged = b.forged;
+            must(memcmp(&before, &b, sizeof b) == 0);
+        }
+    }
+}
+
+/* What reads is written again as the same bytes, but for the signature. */
+static void fuzz_identity(const uint8_t *bytes, size_t size) {
+    static unsigned char seed[32], root[32], out[1 << 16];
+    static dls_device devices[64];
+    dls_cert cert;
+    dls_manifest manifest;
+    dls_roster roster;
+    if (root[0] == 0) dls_ed25519_public(root, seed);
+    if (dls_cert_read(&cert, bytes, size, NULL) == DLS_OK) {
+        must(dls_cert_write(&cert, seed, out) == DLS_OK && memcmp(out, bytes, size - 64) == 0);
+        if (dls_cert_read(&cert, bytes, size, root) == DLS_OK) must(memcmp(out, bytes, size) == 0);
+    }
+    if (dls_manifest_read(&manifest, bytes, size, NULL) == DLS_OK) {
+        must(dls_manifest_write(&manifest, seed, out) == DLS_OK);
+        must(memcmp(out, bytes, size - 64) == 0 && dls_manifest_chunks(&manifest) > 0);
+        (void)dls_merkle_check(&manifest, size % 7, bytes, size, bytes, (uint32_t)size / 32);
+    }
+    if (dls_roster_read(&roster, devices, 64, bytes, size, NULL) == DLS_OK) {
+        must(dls_roster_write(&roster, seed, out, sizeof out) == DLS_OK);
+        must(memcmp(out, bytes, size - 64) == 0);
+        if (roster.count > 0) must(dls_roster_find(&roster, devices[0].id) == devices);
+    }
+}
+
+/* A serial line: what comes out fits, and comes out the same in one piece. */
+static void fuzz_cobs(const uint8_t *bytes, size_t size) {
+    static unsigned char mem[2][300];
+    dls_cobs c[2];
+    size_t at, part, taken, got[2] = {0, 0};
+    int k;
+    for (k = 0; k < 2; k++) {
+        dls_cobs_init(&c[k], mem[k], sizeof mem[k]);
+        for (at = 0; at < size; at += taken) {
+            part = k == 0 || size - at < 7 ? size - at : 7;
+            got[k] += dls_cobs_read(&c[k], bytes + at, part, &taken);
+            if (taken < 1 || taken > part || c[k].used > sizeof mem[k]) __builtin_trap();
+        }
+    }
+    if (got[0] != got[1] || c[0].bad != c[1].bad) __builtin_trap();
+}
+
+/* Acks, each with a byte of time and a byte of size before it, for a sender that goes on sending:
+   nothing is given back twice or unsent, bytes in flight are those of entries that are out. */
+static void fuzz_ack(const uint8_t *bytes, size_t size) {
+    static dls_sent ring[32];
+    static uint8_t given[65536];
+    dls_flow f;
+    uint64_t now = 0, pn = 0;
+    uint32_t ref[4] = {0, 0, 0, 0}, id = 0, flight = 0, i;
+    size_t used;
+    memset(given, 0, sizeof given);
+    if (dls_flow_init(&f, ring, 32, 100, now) != DLS_OK) return;
+    while (size >= 2 && id < 65000) {
+        const size_t n = bytes[1] < size - 2 ? bytes[1] : size - 2;
+        now += (uint64_t)bytes[0] * 500;
+        dls_flow_tick(&f, now);
+        while (dls_flow_room(&f, now) > 0) {
+            ref[0] = id++;
+            dls_flow_sent(&f, pn++, 100, true, ref, now);
+        }
+        dls_flow_sent(&f, pn++, 20, false, NULL, now);
+        if (dls_flow_ack_read(&f, bytes + 2, n, &used, now) == DLS_OK && used > n) __builtin_trap();
+        while (dls_flow_next_acked(&f, ref) || dls_flow_next_lost(&f, ref))
+            if (ref[0] >= id || given[ref[0]]++ != 0) __builtin_trap();
+        for (i = 0, flight = 0; i < 32; i++)
+            if (ring[i].state == DLSI_SENT_OUT) flight += ring[i].bytes;
+        if (flight != f.in_flight || f.window < 200) __builtin_trap();
+        bytes += 2 + n;
+        size -= 2 + n;
+    }
+}
+
+/* Announcements, half of them with a right mac, as of whom they say; what is heard is explained. */
+static void fuzz_find(const uint8_t *bytes, size_t size) {
+    static const unsigned char psk[32] = {1}, secret[32] = {2};
+    dls_device device[3];
+    const dls_roster roster = {7, 1, 3, device};
+    dls_port_desc port = {DLS_PORT_PACKET, 1200, false, false, 0, NULL, 0};
+    dls_peer_desc d;
+    dls_find_desc f;
+    dls_peer *peer;
+    dls_find *find;
+    void *mem[2] = {NULL, NULL};
+    uint64_t now = 1000000;
+    int i;
+    memset(device, 0, sizeof device);
+    memset(&d, 0, sizeof d);
+    memset(&f, 0, sizeof f);
+    for (i = 0; i < 3; i++) device[i].id = (uint32_t)i + 1;
+    device[1].flags = DLS_DEVICE_SMALL;
+    device[2].flags = DLS_DEVICE_REVOKED;
+    dls_x25519_public(device[0].public_key, secret);
+    d.roster = &roster;
+    d.id = 1;
+    d.psk = psk;
+    d.secret = secret;
+    d.window = 4;
+    d.devices_max = 3;
+    mem[0] = malloc(dls_peer_size(&d));
+    if (dls_peer_init(&peer, &d, mem[0], dls_peer_size(&d)) != DLS_OK) __builtin_trap();
+    f.peer = peer;
+    f.port = dls_peer_port_open(peer, &port, now);
+    mem[1] = malloc(dls_find_size(&f));
+    if (dls_find_init(&find, &f, mem[1], dls_find_size(&f)) != DLS_OK) __builtin_trap();
+    while (size >= 2) {
+        unsigned char packet[64];
+        const uint8_t how = bytes[0];
+        const size_t n = dlsi_min_size(bytes[1] % 64, size - 2);
+        dls_addr from = {6, {10, 0, 0, 1}};
+        char text[80];
+        uint32_t id;
+        dls_status what;
+        memset(packet, 0, sizeof packet);
+        memcpy(packet, bytes + 2, n);
+        from.bytes[3] = how & 7;
+        now += (uint64_t)(how >> 5) * 400000;
+        if ((how & 8) != 0) {
+            unsigned char key[32];
+            memcpy(key, psk, 32);
+            if (dlsi_load32(packet + 8) == 2) dls_device_psk(key, psk, 7, 2);
+            packet[0] = DLS_PACKET_ANNOUNCE;
+            packet[1] = 1;
+            dlsi_store32(packet + 4, 7);
+            dls_announce_mac(packet + 32, key, packet);
+        }
+        what = dls_find_read(find, &from, packet, (how & 16) != 0 ? n : DLS_ANNOUNCE_BYTES, now);
+        if (what == DLS_OK && (how & 8) == 0) __builtin_trap(); /* forged */
+        while (dls_find_next(find, &id, &what, now)) {
+            if (strlen(dls_find_explain(find, id, text, sizeof text, now)) >= sizeof text)
+                __builtin_trap();
+        }
+        dls_peer_tick(peer, now);
+        bytes += 2 + n;
+        size -= 2 + n;
+    }
+    dls_peer_close(peer);
+    free(mem[0]);
+    free(mem[1]);
+}
+/* Key files with the checksum mended: what is taken is written again alike. */
+static void fuzz_keys(const uint8_t *bytes, size_t size) {
+    const bool root = size > 8 && bytes[8] == 'r'; /* "dlshard root key" */
+    const dlsi_key_kind *kind = root ? dlsi_key_root() : dlsi_key_device();
+    union {
+        dls_root root;
+        dls_keys keys;
+    } to;
+    char text[1200], again[1200];
+    dlsi_text t = {text, 0, sizeof text};
+    unsigned char crc[4];
+    int32_t i;
+    if (size > 1100) return;
+    memcpy(text, bytes, size);
+    t.used = size;
+    if (size > 0 && text[size - 1] == '\n') {
+        dlsi_store32(crc, dls_crc32c(0, text, size));
+        dlsi_text_str(&t, "check ");
+        dlsi_text_hex(&t, crc, 4);
+        dlsi_text_str(&t, "\n");
+    }
+    memset(&to, 0, sizeof to);
+    if (dlsi_key_parse(kind, text, t.used, &to, "in.key", NULL) != DLS_OK) return;
+    size = t.used;
+    t.buf = again;
+    t.used = 0;
+    dlsi_text_str(&t, kind->head);
+    dlsi_text_str(&t, "1\n");
+    for (i = 0; i < kind->fields; i++)
+        dlsi_field_write(&kind->field[i], (const unsigned char *)&to + kind->field[i].at, &t);
+    if (t.used + 15 != size || memcmp(text, again, t.used) != 0) __builtin_trap();
+}
+static void fuzz_addr(const uint8_t *bytes, size_t size) {
+    char text[100], again[100];
+    dls_addr a, b;
+    if (size >= sizeof text) return;
+    memcpy(text, bytes, size);
+    text[size] = '\0';
+    if (dls_addr_read(&a, text) != DLS_OK) return;
+    if (a.size == 19) return; /* the interface's number stands for its name */
+    if (dls_addr_read(&b, dls_addr_text(&a, again, sizeof again)) != DLS_OK ||
+        !dlsi_addr_same(&a, &b))
+        __builtin_trap();
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     unsigned char *copy; /* of exact length, so that reads past its end are seen */
@@ -195,8 +523,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     copy = (unsigned char *)malloc(size);
     memcpy(copy, data + 1, size - 1);
     size--;
-    if ((data[0] & 8) != 0) mend(copy, size);
-    switch (data[0] & 7) {
+    if ((data[0] & 24) == 8) mend(copy, size);
+    switch ((data[0] & 7) | (data[0] & 16) >> 1) {
     case 0: fuzz_model(copy, size); break;
     case 1: fuzz_data("in.csv", copy, size); break;
     case 2: fuzz_data("in.npy", copy, size); break;
@@ -204,6 +532,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     case 4: fuzz_stream(copy, size); break;
     case 5: fuzz_gunzip(copy, size); break;
     case 6: fuzz_idx(copy, size); break;
+    case 8: fuzz_handshake(copy, size); break;
+    case 9: fuzz_records(copy, size); break;
+    case 10: fuzz_identity(copy, size); break;
+    case 11: fuzz_cobs(copy, size); break;
+    case 12: fuzz_ack(copy, size); break;
+    case 13: fuzz_find(copy, size); break;
+    case 14: fuzz_keys(copy, size); break;
+    case 15: fuzz_addr(copy, size); break;
     default: fuzz_data("in", copy, size); break; /* in-images-...: not found, or by name */
     }
     free(copy);
@@ -221,6 +557,69 @@ static void seed(const char *dir, int which, const char *name, const void *bytes
     fwrite(bytes, 1, size, f);
     fclose(f);
 }
+/* Scripts that go well, and what reads: from there on changes find the rest. */
+static void session_seeds(const char *dir) {
+    static const unsigned char handshake[] = {0, 0, 12, 3, 0, 1, 9, 2, 0, 0, 40, 3, 0},
+                               records[] = {0, 9, 0, 3, 2, 1, 2,  0, 1, 130, 2,   2,
+                                            0, 5, 2, 3, 2, 2, 67, 1, 3, 1,   131, 4};
+    unsigned char script[sizeof handshake], out[400], seed_bytes[32] = {0};
+    dls_cert cert;
+    dls_manifest manifest;
+    dls_device devices[3];
+    dls_roster roster = {7, 8, 3, devices};
+    char name[] = "handshake0";
+    int i;
+    for (i = 0; i < 3; i++) {
+        memcpy(script, handshake, sizeof script);
+        script[0] = (unsigned char)i;
+        name[9] = (char)('0' + i);
+        seed(dir, 16, name, script, sizeof script);
+        memset(&devices[i], 0, sizeof devices[i]);
+        devices[i].id = (uint32_t)i;
+        devices[i].public_key[0] = 1;
+    }
+    seed(dir, 17, "records", records, sizeof records);
+    memset(&cert, 0, sizeof cert);
+    cert.device = devices[0];
+    if (dls_cert_write(&cert, seed_bytes, out) == DLS_OK)
+        seed(dir, 18, "cert", out, DLS_CERT_BYTES);
+    if (dls_roster_write(&roster, seed_bytes, out, sizeof out) == DLS_OK)
+        seed(dir, 18, "roster", out, dls_roster_bytes(3));
+    memset(&manifest, 0, sizeof manifest);
+    manifest.chunk_bits = 10;
+    manifest.bytes = 168;
+    if (dls_manifest_write(&manifest, seed_bytes, out) == DLS_OK)
+        seed(dir, 18, "manifest", out, DLS_MANIFEST_BYTES);
+}
+static void link_seeds(const char *dir) {
+    static const char address[] = "[2001:db8::17%lo]:443";
+    unsigned char script[2 * (2 + 32)] = {8, 32};
+    char text[1200];
+    const dlsi_key_kind *kind[2];
+    dls_keys keys;
+    dlsi_text t = {text, 0, sizeof text};
+    int32_t i, k;
+    script[2 + 8] = 2;
+    script[34] = 8 + 32 + 1;
+    script[35] = 32;
+    script[34 + 2 + 8] = 2;
+    script[34 + 2 + 16] = 1;
+    seed(dir, 21, "announce", script, sizeof script);
+    kind[0] = dlsi_key_root();
+    kind[1] = dlsi_key_device();
+    memset(&keys, 0, sizeof keys);
+    keys.name[0] = 'a';
+    for (k = 0; k < 2; k++) {
+        t.used = 0;
+        dlsi_text_str(&t, kind[k]->head);
+        dlsi_text_str(&t, "1\n");
+        for (i = 0; i < kind[k]->fields; i++)
+            dlsi_field_write(&kind[k]->field[i],
+                             (const unsigned char *)&keys + kind[k]->field[i].at, &t);
+        seed(dir, 22, k == 0 ? "root_key" : "device_key", text, t.used);
+    }
+    seed(dir, 23, "address", address, sizeof address - 1);
+}
 int main(int argc, char **argv) {
     static unsigned char buf[1 << 16];
     static const char csv[] = "label,a,b\n1,0.5,2e-3\n0,1,2\n";
@@ -228,6 +627,8 @@ int main(int argc, char **argv) {
                                          36, 48,  72, 5, 0, 160, 28, 83, 71, 10,  0,  0,  0};
     static const unsigned char idx[] = {0, 0, 8, 3, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0,
                                         2, 1, 2, 3, 4, 0, 0, 8, 1, 0, 0, 0, 1, 7};
+    static const unsigned char ack[] = {20, 8,  9, 0, 0, 0, 5, 0, 1, 9, 20,
+                                        10, 18, 0, 0, 0, 5, 0, 2, 1, 2, 3};
     char npy[160];
     dls_net *net = dls_net_create(NULL);
     dls_val x;
@@ -278,6 +679,10 @@ int main(int argc, char **argv) {
     seed(argv[1], 4, "stream", buf, 65 + 109);
     seed(argv[1], 5, "gzip", gzip, sizeof gzip);
     seed(argv[1], 6, "idx", idx, sizeof idx);
+    session_seeds(argv[1]);
+    link_seeds(argv[1]);
+    seed(argv[1], 20, "ack", ack, sizeof ack);
+    seed(argv[1], 19, "cobs", buf, dls_cobs_write(buf, sizeof buf, csv, sizeof csv));
     return 0;
 }
 #endif

@@ -1,7 +1,7 @@
 /* interop PATTERN i|r COUNT: our side of COUNT handshakes with interop.go, over stdin and stdout.
-   A message is a big-endian u16 of its size, then its bytes. Per handshake: keys from the other side
-   (psk, our secret, its public key), the handshake, a message with our hash, 10 records each way,
-   with a new key every 4. What we refuse we answer with one byte and wait for another. */
+   A message is a big-endian u16 of its size, then its bytes. Per handshake: keys from the other
+   side (psk, our secret, its public key), the handshake, a message with our hash, 10 records each
+   way, with a new key every 4. What we refuse we answer with one byte and wait for another. */
 #define DLSI_REKEY_BITS 2
 #define DLSHARD_IMPLEMENTATION
 #include "dlshard.h"

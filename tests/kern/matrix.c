@@ -43,7 +43,7 @@ static gemm_case_sizes gemm_sizes(int i) {
     case 2: s.n = 1, s.k = draw(60, 140); break;
     case 3: s.k = draw(257, 530), s.m = draw(1, 9), s.n = draw(1, 20); break; /* blocks of k */
     case 4: s.trans_a = true, s.m = draw(225, 250), s.n = draw(33, 50), s.k = draw(1, 9); break;
-    case 5: s.trans_a = false, s.lda_least = 512, s.m = draw(1, 20), s.n = draw(33, 50); break;
+    case 5: s.trans_a = false, s.lda_least = 1024, s.m = draw(1, 20), s.n = draw(33, 50); break;
     case 6: s.n = draw(513, 540), s.m = draw(1, 5), s.k = draw(1, 20); break; /* blocks of n */
     case 7: s.m = draw(1, 6), s.n = 16 * draw(1, 3); break;                   /* B where it lies */
     case 8: s.m = draw(1, 150), s.n = draw(100, 400), s.k = draw(100, 400); break;

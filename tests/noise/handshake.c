@@ -1,6 +1,6 @@
 /* handshake.c - part of noise.c. */
 
-/* ---- Patterns as the specification writes them (7.4, 7.5), to have more than the header's three */
+/* ---- Patterns as the specification writes them (7.4, 7.5): more than the header's three ---- */
 
 static const struct {
     const char *name;
@@ -326,9 +326,22 @@ static void test_handshake_calls(void) {
         d.pattern = (dls_noise_pattern)m;
         CHECK_STATUS(dls_noise_init(&n, &d), DLS_E_ARG);
     }
-    CHECK_STATUS(dls_noise_ephemeral(key[0], p.psk, 1), DLS_OK);
-    CHECK_STATUS(dls_noise_ephemeral(key[1], p.psk, 1), DLS_OK);
-    CHECK(memcmp(key[0], key[1], 32) != 0);
+}
+
+/* Of random bytes that never change, and of another key or counter each: all unlike. */
+static void test_handshake_ephemeral(void) {
+    byte key[4][32], psk[32];
+    int i, k;
+    fill(psk, 32, 1);
+    for (i = 0; i < 4; i++) {
+        test_random_value = i == 1;
+        psk[0] = i == 2;
+        CHECK_STATUS(dls_noise_ephemeral(key[i], psk, i == 3), DLS_OK);
+        for (k = 0; k < i; k++) CHECK(memcmp(key[i], key[k], 32) != 0);
+    }
+    test_random_value = -1;
+    CHECK_STATUS(dls_noise_ephemeral(key[0], psk, 1), DLS_E_IO);
+    test_random_value = 0;
 }
 
 /* No bit of a message may change, and none that was changed does harm. */
@@ -377,7 +390,8 @@ static void test_handshake_lengths(void) {
     }
 }
 
-/* Whatever the sides do not agree on, no handshake completes; nor does an old or reflected message. */
+/* Whatever the sides do not agree on, no handshake completes, nor with an old or reflected message.
+ */
 static void test_handshake_disagreement(void) {
     pair p;
     byte message[256] = {0}, old[256], other[32];

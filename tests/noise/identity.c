@@ -27,8 +27,8 @@ static dls_status read_roster(const void *from, size_t bytes, const byte *root) 
     return status;
 }
 
-/* What another implementation wrote reads as it should, and is written again to the bit: Ed25519 has
-   one signature per message. */
+/* What another implementation wrote reads as it should, and is written again to the bit: signing is
+   deterministic. */
 static void test_identity_values(void) {
     dls_cert cert;
     dls_device devices[3];
@@ -103,7 +103,7 @@ static void test_identity_every_bit(void) {
 
 /* What no writer may sign and no reader take, even from a trusted source (root NULL). */
 static void test_identity_refused(void) {
-    dls_device good, bad[2];
+    dls_device good, bad[2], from_wire;
     dls_cert cert;
     dls_roster roster;
     byte out[512];
@@ -148,10 +148,16 @@ static void test_identity_refused(void) {
         roster.count = 2;
         roster.device = bad;
         CHECK_STATUS(dls_roster_write(&roster, root_seed, out, sizeof out), want);
-        bad[1] = good;
-        bad[1].id = 6;
+        from_wire = *d;
+        *d = good;
+        d->id = 6;
         CHECK_STATUS(dls_roster_write(&roster, root_seed, out, sizeof out), DLS_OK);
-        memcpy(out + 12 + 54 + 6, d->public_key, 32);
+        out[70] = from_wire.role;
+        out[71] = from_wire.flags;
+        memcpy(out + 72, from_wire.public_key, 32);
+        memcpy(out + 104, from_wire.name, 16);
+        CHECK_STATUS(read_roster(out, dls_roster_bytes(2), NULL),
+                     want == DLS_OK ? DLS_OK : DLS_E_FORMAT);
     }
     for (i = 0; i < 2; i++) { /* equal ids; falling ones */
         bad[1].id = (uint32_t)(5 - i);
@@ -196,4 +202,106 @@ static void test_identity_find(void) {
                   (i % 3 == 1 && i / 3 < k ? &devices[i / 3] : NULL));
     }
     CHECK(dls_roster_find(&roster, UINT32_MAX) == NULL);
+}
+
+/* ---- Manifests ---- */
+
+static byte model_bytes[40 * 1024], leaves[40 * 32], tree[40 * 32], path[31 * 32];
+
+/* A model of that many chunks, the last of 100 bytes, and the hashes of them. */
+static void make_model(dls_manifest *m, uint32_t chunks) {
+    uint32_t i;
+    memset(m, 0, sizeof *m);
+    m->chunk_bits = 10;
+    m->bytes = 1024 * chunks - 924;
+    for (i = 0; i < m->bytes; i++) model_bytes[i] = (byte)(7 * i + (i >> 8));
+    CHECK_INT(dls_manifest_chunks(m), chunks);
+    for (i = 0; i < chunks; i++)
+        dls_merkle_leaf(leaves + 32 * i, model_bytes + 1024 * i, i + 1 < chunks ? 1024 : 100);
+    memcpy(tree, leaves, sizeof tree);
+    CHECK_INT(dls_merkle_root(tree, chunks, 0, NULL), 0);
+    memcpy(m->root, tree, 32);
+}
+
+static void test_manifest_values(void) {
+    dls_manifest m;
+    byte sample[DLS_MANIFEST_BYTES], out[DLS_MANIFEST_BYTES], root[32];
+    char name[] = "merkle1";
+    uint32_t i;
+    load_samples();
+    for (i = 1; i <= 9; i++) {
+        name[6] = (char)('0' + i);
+        make_model(&m, i);
+        CHECK(is_golden(name, m.root, 32));
+    }
+    memcpy(root, m.root, 32);
+    CHECK_INT(golden(sample, sizeof sample, "manifest"), DLS_MANIFEST_BYTES);
+    CHECK_STATUS(dls_manifest_read(&m, sample, sizeof sample, root_public), DLS_OK);
+    CHECK_INT(m.chunk_bits, 10);
+    CHECK_INT(m.format, 3);
+    CHECK_INT(m.group, 7);
+    CHECK_INT(m.version, (uint64_t)1 << 40);
+    CHECK_INT(m.bytes, 9 * 1024 - 924);
+    CHECK(m.model[15] == 15 && m.base[31] == 31 && memcmp(m.root, root, 32) == 0);
+    CHECK_STATUS(dls_manifest_write(&m, root_seed, out), DLS_OK);
+    CHECK(memcmp(out, sample, sizeof out) == 0);
+    for (i = 0; i < 8 * DLS_MANIFEST_BYTES; i++) {
+        sample[i / 8] ^= (byte)(1u << i % 8);
+        CHECK_STATUS(dls_manifest_read(&m, sample, sizeof sample, root_public),
+                     i < 8 ? DLS_E_VERSION : DLS_E_AUTH);
+        sample[i / 8] ^= (byte)(1u << i % 8);
+        if (i != DLS_MANIFEST_BYTES)
+            CHECK_STATUS(dls_manifest_read(&m, sample, i, NULL), DLS_E_FORMAT);
+    }
+    for (i = 0; i < 6; i++) {
+        CHECK_STATUS(dls_manifest_read(&m, sample, sizeof sample, NULL), DLS_OK);
+        if (i == 0) m.chunk_bits = 9;
+        if (i == 1) m.chunk_bits = 21;
+        if (i == 2) m.bytes = 0;
+        if (i == 3) m.bytes = UINT64_MAX;
+        if (i == 4) m.bytes = ((uint64_t)0x7FFFFFFF << 10) + 1;
+        if (i == 5) m.bytes = (uint64_t)0x7FFFFFFF << 10;
+        CHECK_STATUS(dls_manifest_write(&m, root_seed, out), i == 5 ? DLS_OK : DLS_E_ARG);
+        memcpy(out, sample, sizeof out);
+        out[1] = (byte)m.chunk_bits;
+        dlsi_store64(out + 32, m.bytes);
+        CHECK_STATUS(dls_manifest_read(&m, out, sizeof out, NULL), i == 5 ? DLS_OK : DLS_E_FORMAT);
+    }
+    m.format = 65536;
+    CHECK_STATUS(dls_manifest_write(&m, root_seed, out), DLS_E_ARG);
+}
+
+/* Each chunk proves itself in its place and nowhere else. */
+static void test_manifest_chunks(void) {
+    dls_manifest m;
+    uint32_t chunks, i, k, hashes;
+    for (chunks = 1; chunks <= 40; chunks += chunks < 18 ? 1 : 11)
+        for (i = 0; i < chunks; i++) {
+            const size_t bytes = i + 1 < chunks ? 1024 : 100;
+            byte *chunk = model_bytes + 1024 * i;
+            make_model(&m, chunks);
+            memcpy(tree, leaves, sizeof tree);
+            hashes = dls_merkle_root(tree, chunks, i, path);
+            CHECK(hashes <= 6 && memcmp(tree, m.root, 32) == 0);
+            CHECK_STATUS(dls_merkle_check(&m, i, chunk, bytes, path, hashes), DLS_OK);
+            CHECK_STATUS(dls_merkle_check(&m, i, chunk, bytes - 1, path, hashes), DLS_E_FORMAT);
+            CHECK_STATUS(dls_merkle_check(&m, i, chunk, bytes, path, hashes + 1), DLS_E_FORMAT);
+            if (hashes > 0)
+                CHECK_STATUS(dls_merkle_check(&m, i, chunk, bytes, path, hashes - 1),
+                             DLS_E_FORMAT);
+            CHECK_STATUS(dls_merkle_check(&m, chunks, chunk, bytes, path, hashes), DLS_E_FORMAT);
+            for (k = 0; k < chunks; k++)
+                if (k != i)
+                    CHECK(dls_merkle_check(&m, k, chunk, bytes, path, hashes) != DLS_OK);
+            for (k = 0; k < 8 * 32 * hashes; k += 7) {
+                path[k / 8] ^= (byte)(1u << k % 8);
+                CHECK_STATUS(dls_merkle_check(&m, i, chunk, bytes, path, hashes), DLS_E_AUTH);
+                path[k / 8] ^= (byte)(1u << k % 8);
+            }
+            for (k = i % 61; k < 8 * bytes; k += 61) {
+                chunk[k / 8] ^= (byte)(1u << k % 8);
+                CHECK_STATUS(dls_merkle_check(&m, i, chunk, bytes, path, hashes), DLS_E_AUTH);
+                chunk[k / 8] ^= (byte)(1u << k % 8);
+            }
+        }
 }

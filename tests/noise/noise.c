@@ -1,5 +1,14 @@
-/* Handshakes, records, cookies, certificates and rosters: against vectors.txt, against references
-   written here another way, and with every bit of what was sent changed in turn. */
+/* Handshakes, records, cookies, certificates, rosters, manifests: against vectors.txt, against
+   references written here another way, and with every bit of what was sent changed in turn. */
+#include <stddef.h>
+#include <string.h>
+
+static int test_random_value; /* what random bytes are; -1: there are none */
+static int test_random(void *to, size_t bytes) {
+    memset(to, test_random_value, bytes);
+    return test_random_value < 0 ? -1 : 0;
+}
+#define DLS_RANDOM(ptr, bytes) test_random(ptr, bytes)
 #define DLSHARD_IMPLEMENTATION
 #include "dlshard.h"
 
@@ -59,6 +68,7 @@ int main(int argc, char **argv) {
     RUN(handshake_rows);
     RUN(handshake_vectors);
     RUN(handshake_calls);
+    RUN(handshake_ephemeral);
     RUN(handshake_every_bit);
     RUN(handshake_lengths);
     RUN(handshake_disagreement);
@@ -76,6 +86,8 @@ int main(int argc, char **argv) {
     RUN(identity_every_bit);
     RUN(identity_refused);
     RUN(identity_find);
+    RUN(manifest_values);
+    RUN(manifest_chunks);
     fclose(vectors);
     return test_end();
 }

@@ -289,6 +289,10 @@ static void test_cookie_values(void) {
     CHECK(is_golden("cookie_next", cookie, 16));
     dls_device_psk(out, psk, 7, 258);
     CHECK(is_golden("device_psk", out, 32));
+    dls_device_psk(out, psk, 7, 259);
+    CHECK(!is_golden("device_psk", out, 32));
+    dls_device_psk(out, psk, 8, 258);
+    CHECK(!is_golden("device_psk", out, 32));
 }
 
 /* Every input counts, to its last bit. */
@@ -334,6 +338,8 @@ static void test_cookie_clock(void) {
     dls_cookie_make(&c, "a", 1, 6 * life, now);
     CHECK(memcmp(first, now, 16) != 0);
     memcpy(first, now, 16);
+    dls_cookie_make(&c, "a", 1, 7 * life - 1, now);
+    CHECK(memcmp(first, now, 16) == 0);
     dls_cookie_make(&c, "a", 1, 0, now); /* the clock jumps back: the same one, for 120 s more */
     CHECK(memcmp(first, now, 16) == 0);
     dls_cookie_make(&c, "a", 1, life - 1, now);

@@ -92,6 +92,22 @@ def golden(out):
         roster += struct.pack("<IBB32s16s", number, role, flags, public, name(text))
     put("roster", signed(b"dlshard/roster/v1", roster))
 
+    def tree(chunks): # RFC 9162, 2.1.1
+        if len(chunks) == 1:
+            return blake(b"\0", chunks[0])
+        left = 1
+        while 2 * left < len(chunks):
+            left *= 2
+        return blake(b"\1", tree(chunks[:left]), tree(chunks[left:]))
+
+    for count in range(1, 10): # a model of that many chunks, the last of 100 bytes
+        model = bytes((7 * i + (i >> 8)) & 255 for i in range(1024 * count - 924))
+        root = tree([model[i:i + 1024] for i in range(0, len(model), 1024)])
+        put("merkle%d" % count, root)
+    put("manifest", signed(b"dlshard/manifest/v1",
+                           struct.pack("<BBHI16sQQ32s32s", 1, 10, 3, 7, bytes(range(16)), 1 << 40,
+                                       len(model), root, bytes(range(32)))))
+
 
 def main():
     out = ["# Made by vectors.py from cacophony (Unlicense) and snow, whose licence is:", "#"]

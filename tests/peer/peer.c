@@ -26,6 +26,10 @@ static void test_free(void *p) {
 
 #include "peer/cluster.h"
 
+#include "peer/net.h"
+
+#include "peer/lossy.c"
+
 #include "peer/coll.c"
 
 #include "peer/job.c"
@@ -35,6 +39,7 @@ static void test_free(void *p) {
 int main(int argc, char **argv) {
     test_start("peer", argc, argv);
     alarm(280); /* a hang is a crash that says so */
+    lossy_tests();
     coll_tests();
     job_tests();
     node_tests();
