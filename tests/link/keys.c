@@ -1,4 +1,4 @@
-/* Key files, rosters and identities: what is written is read; anything else is refused, in words. */
+/* Key files, rosters, identities: what is written is read, anything else refused, in words. */
 static const char *path_of(const char *name) {
     static char text[4][400];
     static int turn;

@@ -167,8 +167,8 @@ static void test_plain(void) {
 
 /* ---- Strangers ---- */
 
-/* Sends a thousand packets without the key to an address: noise, INITs of all patterns that are right
-   but for the mac, recorded DATA. Bytes that came back. */
+/* Sends a thousand packets without the key to an address: noise, INITs of all patterns that are
+   right but for the mac, recorded DATA. Bytes that came back. */
 typedef struct stranger {
     int fd;
     struct sockaddr_in to;
@@ -289,7 +289,7 @@ static void test_tcp(void) {
     side_close(&s[1]);
     CHECK_INT(open_fds(), before);
 }
-/* Silent strangers hold every place, and come again: a member joins all the same, they hear nothing. */
+/* Silent strangers hold every place: a member joins all the same, they hear nothing. */
 static void test_tcp_strangers(void) {
     int fd[20], i;
     char list[60], in[64];
