@@ -647,6 +647,118 @@ static void fuzz_mended_checkpoint(const uint8_t *bytes, size_t size) {
     fuzz_checkpoint(bytes, size);
 }
 
+/* Announcements, half of them with a right mac, as of whom they say; what is heard is explained. */
+static void fuzz_find(const uint8_t *bytes, size_t size) {
+    static const unsigned char psk[32] = {1}, secret[32] = {2};
+    dls_device device[3];
+    const dls_roster roster = {7, 1, 3, device};
+    dls_port_desc port = {DLS_PORT_PACKET, 1200, false, false, 0, NULL, 0};
+    dls_peer_desc d;
+    dls_find_desc f;
+    dls_peer *peer;
+    dls_find *find;
+    void *mem[2] = {NULL, NULL};
+    uint64_t now = 1000000;
+    int i;
+    memset(device, 0, sizeof device);
+    memset(&d, 0, sizeof d);
+    memset(&f, 0, sizeof f);
+    for (i = 0; i < 3; i++) device[i].id = (uint32_t)i + 1;
+    device[1].flags = DLS_DEVICE_SMALL;
+    device[2].flags = DLS_DEVICE_REVOKED;
+    dls_x25519_public(device[0].public_key, secret);
+    d.roster = &roster;
+    d.id = 1;
+    d.psk = psk;
+    d.secret = secret;
+    d.window = 4;
+    d.devices_max = 3;
+    mem[0] = malloc(dls_peer_size(&d));
+    if (dls_peer_init(&peer, &d, mem[0], dls_peer_size(&d)) != DLS_OK) __builtin_trap();
+    f.peer = peer;
+    f.port = dls_peer_port_open(peer, &port, now);
+    mem[1] = malloc(dls_find_size(&f));
+    if (dls_find_init(&find, &f, mem[1], dls_find_size(&f)) != DLS_OK) __builtin_trap();
+    while (size >= 2) {
+        unsigned char packet[64];
+        const uint8_t how = bytes[0];
+        const size_t n = dlsi_min_size(bytes[1] % 64, size - 2);
+        dls_addr from = {6, {10, 0, 0, 1}};
+        char text[80];
+        uint32_t id;
+        dls_status what;
+        memset(packet, 0, sizeof packet);
+        memcpy(packet, bytes + 2, n);
+        from.bytes[3] = how & 7;
+        now += (uint64_t)(how >> 5) * 400000;
+        if ((how & 8) != 0) {
+            unsigned char key[32];
+            memcpy(key, psk, 32);
+            if (dlsi_load32(packet + 8) == 2) dls_device_psk(key, psk, 7, 2);
+            packet[0] = DLS_PACKET_ANNOUNCE;
+            packet[1] = 1;
+            dlsi_store32(packet + 4, 7);
+            dls_announce_mac(packet + 32, key, packet);
+        }
+        what = dls_find_read(find, &from, packet, (how & 16) != 0 ? n : DLS_ANNOUNCE_BYTES, now);
+        if (what == DLS_OK && (how & 8) == 0) __builtin_trap(); /* forged */
+        while (dls_find_next(find, &id, &what, now)) {
+            if (strlen(dls_find_explain(find, id, text, sizeof text, now)) >= sizeof text)
+                __builtin_trap();
+        }
+        dls_peer_tick(peer, now);
+        bytes += 2 + n;
+        size -= 2 + n;
+    }
+    dls_peer_close(peer);
+    free(mem[0]);
+    free(mem[1]);
+}
+/* Key files with the checksum mended: what is taken is written again alike. */
+static void fuzz_keys(const uint8_t *bytes, size_t size) {
+    const bool root = size > 8 && bytes[8] == 'r'; /* "dlshard root key" */
+    const dlsi_key_kind *kind = root ? dlsi_key_root() : dlsi_key_device();
+    union {
+        dls_root root;
+        dls_keys keys;
+    } to;
+    char text[1200], again[1200];
+    dlsi_text t = {text, 0, sizeof text};
+    unsigned char crc[4];
+    int32_t i;
+    if (size > 1100) return;
+    memcpy(text, bytes, size);
+    t.used = size;
+    if (size > 0 && text[size - 1] == '\n') {
+        dlsi_store32(crc, dls_crc32c(0, text, size));
+        dlsi_text_str(&t, "check ");
+        dlsi_text_hex(&t, crc, 4);
+        dlsi_text_str(&t, "\n");
+    }
+    memset(&to, 0, sizeof to);
+    if (dlsi_key_parse(kind, text, t.used, &to, "in.key", NULL) != DLS_OK) return;
+    size = t.used;
+    t.buf = again;
+    t.used = 0;
+    dlsi_text_str(&t, kind->head);
+    dlsi_text_str(&t, "1\n");
+    for (i = 0; i < kind->fields; i++)
+        dlsi_field_write(&kind->field[i], (const unsigned char *)&to + kind->field[i].at, &t);
+    if (t.used + 15 != size || memcmp(text, again, t.used) != 0) __builtin_trap();
+}
+static void fuzz_addr(const uint8_t *bytes, size_t size) {
+    char text[100], again[100];
+    dls_addr a, b;
+    if (size >= sizeof text) return;
+    memcpy(text, bytes, size);
+    text[size] = '\0';
+    if (dls_addr_read(&a, text) != DLS_OK) return;
+    if (a.size == 19) return; /* the interface's number stands for its name */
+    if (dls_addr_read(&b, dls_addr_text(&a, again, sizeof again)) != DLS_OK ||
+        !dlsi_addr_same(&a, &b))
+        __builtin_trap();
+}
+
 /* What an input's first byte says, modulo their number: new ones go to the end. */
 static void (*const targets[])(const uint8_t *bytes, size_t size) = {
     fuzz_model,             /* 0 */
@@ -666,6 +778,9 @@ static void (*const targets[])(const uint8_t *bytes, size_t size) = {
     fuzz_identity,          /* 14 */
     fuzz_cobs,              /* 15 */
     fuzz_ack,               /* 16 */
+    fuzz_find,              /* 17 */
+    fuzz_keys,              /* 18 */
+    fuzz_addr,              /* 19 */
 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -723,6 +838,35 @@ static void session_seeds(const char *dir) {
     manifest.bytes = 168;
     if (dls_manifest_write(&manifest, seed_bytes, out) == DLS_OK)
         seed(dir, 14, "manifest", out, DLS_MANIFEST_BYTES);
+}
+static void link_seeds(const char *dir) {
+    static const char address[] = "[2001:db8::17%lo]:443";
+    unsigned char script[2 * (2 + 32)] = {8, 32};
+    char text[1200];
+    const dlsi_key_kind *kind[2];
+    dls_keys keys;
+    dlsi_text t = {text, 0, sizeof text};
+    int32_t i, k;
+    script[2 + 8] = 2;
+    script[34] = 8 + 32 + 1;
+    script[35] = 32;
+    script[34 + 2 + 8] = 2;
+    script[34 + 2 + 16] = 1;
+    seed(dir, 17, "announce", script, sizeof script);
+    kind[0] = dlsi_key_root();
+    kind[1] = dlsi_key_device();
+    memset(&keys, 0, sizeof keys);
+    keys.name[0] = 'a';
+    for (k = 0; k < 2; k++) {
+        t.used = 0;
+        dlsi_text_str(&t, kind[k]->head);
+        dlsi_text_str(&t, "1\n");
+        for (i = 0; i < kind[k]->fields; i++)
+            dlsi_field_write(&kind[k]->field[i],
+                             (const unsigned char *)&keys + kind[k]->field[i].at, &t);
+        seed(dir, 18, k == 0 ? "root_key" : "device_key", text, t.used);
+    }
+    seed(dir, 19, "address", address, sizeof address - 1);
 }
 int main(int argc, char **argv) {
     static unsigned char buf[1 << 16];
@@ -789,6 +933,7 @@ int main(int argc, char **argv) {
     memcpy(buf + 1, "\x07\x40\x18\x43\x07\x41\x28\x42\x0D\xFF\x04\x10\x0D\xFF\x0C\x01\x09\x03", 18);
     seed(argv[1], 10, "engines", buf, 60);
     session_seeds(argv[1]);
+    link_seeds(argv[1]);
     seed(argv[1], 16, "ack", ack, sizeof ack);
     seed(argv[1], 15, "cobs", buf, dls_cobs_write(buf, sizeof buf, csv, sizeof csv));
     return 0;

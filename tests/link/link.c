@@ -12,9 +12,10 @@
 static void test_addr(void) {
     static const char *const good[] = {"192.168.1.5:7000", "0.0.0.0:0", "255.255.255.255:65535"};
     static const char *const bad[] = {
-        "",          "1.2.3.4",      "1.2.3:7",       "1.2.3.256:7",  "1.2.3.4:65536", "1.2.3.4:7 ",
-        "1.2.3.4:x", "host:7",       "[::1]",         "[::1:7",       "[::g]:7",       "[::1]:70000",
-        "1.2.3.4:",  "1.2.3.4:-1",   "[fe80::1%no0]:7", "localhost",  "1..2.3:7",      "01.2.3.4.5:7"};
+        "",           "1.2.3.4",     "1.2.3:7",     "1.2.3.256:7", "1.2.3.4:65536",
+        "1.2.3.4:7 ", "1.2.3.4:x",   "host:7",      "[::1]",       "[::1:7",
+        "[::g]:7",    "[::1]:70000", "1.2.3.4:",    "1.2.3.4:-1",  "[fe80::1%no0]:7",
+        "localhost",  "1..2.3:7",    "01.2.3.4.5:7"};
     dls_addr a;
     char text[80];
     size_t i;
@@ -30,7 +31,8 @@ static void test_addr(void) {
                  "[2001:0db8:0000:0000:0000:0000:0000:0017]:443") == 0);
     CHECK_STATUS(dls_addr_read(&a, "[fe80::1%lo]:7"), DLS_OK);
     CHECK_INT(a.size, 19);
-    for (i = 0; i < sizeof bad / sizeof *bad; i++) CHECK_STATUS(dls_addr_read(&a, bad[i]), DLS_E_ARG);
+    for (i = 0; i < sizeof bad / sizeof *bad; i++)
+        CHECK_STATUS(dls_addr_read(&a, bad[i]), DLS_E_ARG);
     CHECK(strlen(dls_addr_text(&a, text, 4)) < 4);
 }
 
@@ -89,8 +91,9 @@ static void test_udp_v6(void) {
     dls_udp_close(s[1].udp);
     memset(&d, 0, sizeof d);
     d.peer = s[1].peer;
-    CHECK_STATUS(dls_udp_init(&s[1].udp, &d, side_take(&s[1], dls_udp_size(&d)), dls_udp_size(&d), NULL),
-                 DLS_OK);
+    CHECK_STATUS(
+        dls_udp_init(&s[1].udp, &d, side_take(&s[1], dls_udp_size(&d)), dls_udp_size(&d), NULL),
+        DLS_OK);
     CHECK_STATUS(dls_links_add(s[1].links, dls_udp_link(s[1].udp)), DLS_OK);
     {
         char list[60];
@@ -164,8 +167,8 @@ static void test_plain(void) {
 
 /* ---- Strangers ---- */
 
-/* Sends a thousand packets without the key to an address: noise, INITs of all patterns that are right
-   but for the mac, recorded DATA. Bytes that came back. */
+/* Sends a thousand packets without the key to an address: noise, INITs of all patterns that are
+   right but for the mac, recorded DATA. Bytes that came back. */
 typedef struct stranger {
     int fd;
     struct sockaddr_in to;
@@ -180,7 +183,8 @@ static void stranger_turn(void *user) {
     for (k = 0; k < 10 && x->sent < 1000; k++, x->sent++) {
         size_t n = dls_rand_at(5, x->sent) % sizeof p, i;
         dls_init_head h;
-        for (i = 0; i < sizeof p; i++) p[i] = (unsigned char)(dls_rand_at(6 + x->sent, (uint32_t)i) & 255);
+        for (i = 0; i < sizeof p; i++)
+            p[i] = (unsigned char)(dls_rand_at(6 + x->sent, (uint32_t)i) & 255);
         if (x->sent % 2 == 0) {
             memset(&h, 0, sizeof h);
             h.type = (uint8_t)(1 + x->sent / 2 % 5);
@@ -285,7 +289,7 @@ static void test_tcp(void) {
     side_close(&s[1]);
     CHECK_INT(open_fds(), before);
 }
-/* Silent strangers hold every place, and come again: a member joins all the same, they hear nothing. */
+/* Silent strangers hold every place: a member joins all the same, they hear nothing. */
 static void test_tcp_strangers(void) {
     int fd[20], i;
     char list[60], in[64];
@@ -303,6 +307,7 @@ static void test_tcp_strangers(void) {
     a.sin_family = AF_INET;
     a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     a.sin_port = htons((uint16_t)dls_tcp_port(s[0].tcp));
+    s[0].peer->desc.timeout_us = 60000000; /* it does not end silent ones by itself in this test */
     for (i = 0; i < 20; i++) {
         fd[i] = socket(AF_INET, SOCK_STREAM, 0);
         CHECK(connect(fd[i], (struct sockaddr *)&a, sizeof a) == 0);
@@ -594,6 +599,11 @@ static bool lan_over(int ways) {
     }
     good = sides_run(s, 2, ways == 0 ? WAIT : 3000000, all_up, NULL, NULL);
     if (good) good = sides_trade(s, 5000, WAIT, NULL, NULL);
+    {
+        char text[200];
+        dls_find_explain(dls_lan_find(s[0].lan), 2, text, sizeof text, dls_now_us());
+        if (good) CHECK_TEXT(text, "device 2 (dev2) is up");
+    }
     side_close(&s[0]);
     side_close(&s[1]);
     return good;
@@ -625,6 +635,7 @@ static void test_lan(void) {
 /* ---- Failing system calls ---- */
 
 typedef struct fault_run {
+    const char *where; /* of the UDP socket */
     dls_status st;
     bool up;
     char text[300];
@@ -646,21 +657,24 @@ static void fault_once(fault_run *r, const group *g, bool whole, uint64_t us) {
         const dls_peer_desc d = side_desc(g, 0, 3);
         dls_links_desc l;
         memset(&l, 0, sizeof l);
-        CHECK_STATUS(dls_peer_init(&s[0].peer, &d, side_take(&s[0], dls_peer_size(&d)), dls_peer_size(&d)),
-                     DLS_OK);
+        CHECK_STATUS(
+            dls_peer_init(&s[0].peer, &d, side_take(&s[0], dls_peer_size(&d)), dls_peer_size(&d)),
+            DLS_OK);
         l.peer = s[0].peer;
         sys.calls = sys.failed = 0;
         sys.on = true;
-        r->st = dls_links_init(&s[0].links, &l, side_take(&s[0], dls_links_size(&l)), dls_links_size(&l), &e);
+        r->st = dls_links_init(&s[0].links, &l, side_take(&s[0], dls_links_size(&l)),
+                               dls_links_size(&l), &e);
     }
-    if (r->st == DLS_OK) r->st = side_udp(&s[0], whole ? "127.0.0.1:0" : NULL, &e);
+    if (r->st == DLS_OK) r->st = side_udp(&s[0], r->where, &e);
     if (r->st == DLS_OK) r->st = side_lan(&s[0], 20000, 0, &e);
     if (r->st == DLS_OK) r->st = side_tcp(&s[0], "127.0.0.1:0", &e);
     if (r->st == DLS_OK) r->st = side_serial(&s[0], p.slave, -1, 0, &e);
     sys.on = whole && r->st == DLS_OK;
     snprintf(r->text, sizeof r->text, "%s", words(&e));
     if (whole && r->st == DLS_OK) {
-        if (dls_udp_connect(s[0].udp, list, &e) == DLS_OK && dls_tcp_connect(s[0].tcp, "2@127.0.0.1:9", &e) == DLS_OK)
+        if (dls_udp_connect(s[0].udp, list, &e) == DLS_OK &&
+            dls_tcp_connect(s[0].tcp, "2@127.0.0.1:9", &e) == DLS_OK)
             r->up = sides_run(s, 2, us, all_up, NULL, NULL);
     }
     sys.on = false;
@@ -675,6 +689,7 @@ static void test_fault_open(void) {
     group g;
     int n, total, always, errors = 0;
     group_make(&g, 2, 0);
+    r.where = NULL;
     sys.fail = 0;
     fault_once(&r, &g, false, 0);
     CHECK_STATUS(r.st, DLS_OK);
@@ -682,9 +697,10 @@ static void test_fault_open(void) {
     CHECK(total > 20);
     sys.code = EPERM;
     for (always = 0; always < 2; always++)
-        for (n = 1; n <= total; n++) {
+        for (n = 1; n <= total; n++) { /* of calls that follow, every second is of either kind */
             sys.fail = n;
             sys.always = always != 0;
+            r.where = n % 2 == 0 ? NULL : "127.0.0.1:0";
             fault_once(&r, &g, false, 0);
             errors += r.st != DLS_OK;
             if (r.st != DLS_OK) CHECK(r.st == DLS_E_IO && strlen(r.text) > 30);
@@ -702,6 +718,7 @@ static void test_fault_run(void) {
     group g;
     int n, total;
     group_make(&g, 2, 0);
+    r.where = "127.0.0.1:0";
     sys.fail = 0;
     sys.always = false;
     fault_once(&r, &g, true, WAIT);
@@ -711,7 +728,8 @@ static void test_fault_run(void) {
         sys.fail = n;
         sys.code = code[n % 6];
         fault_once(&r, &g, true, WAIT);
-        if (r.st == DLS_OK && !r.up) test_report(__FILE__, __LINE__, "call %d, %s, error %d", n, sys.last, sys.code);
+        if (r.st == DLS_OK && !r.up)
+            test_report(__FILE__, __LINE__, "call %d, %s, error %d", n, sys.last, sys.code);
         CHECK_INT(open_fds(), before);
     }
     sys.fail = 0;
