@@ -112,7 +112,8 @@ static void test_announce_forged(void) {
                                 now) != DLS_OK);
     for (i = 0; i < 10000; i++) { /* strangers without end: the table does not grow */
         size_t k;
-        for (k = 2; k < sizeof bad; k++) bad[k] = (unsigned char)(dls_rand_at(i, (uint32_t)k) & 255);
+        for (k = 2; k < sizeof bad; k++)
+            bad[k] = (unsigned char)(dls_rand_at(i, (uint32_t)k) & 255);
         memcpy(bad, packet, 8);
         CHECK(dls_find_read(two.find, &from, bad, DLS_ANNOUNCE_BYTES, now) != DLS_OK);
     }
@@ -145,7 +146,8 @@ static void test_find_reasons(void) {
     CHECK(!dls_find_next(f.find, &id, &what, now));
     CHECK_STATUS(dls_find_read(f.find, &from, packet, sizeof packet, now), DLS_E_MISMATCH);
     CHECK(!dls_find_next(f.find, &id, &what, now)); /* told already */
-    CHECK_STATUS(dls_find_read(f.find, &from, packet, sizeof packet, now + 70000000), DLS_E_MISMATCH);
+    CHECK_STATUS(dls_find_read(f.find, &from, packet, sizeof packet, now + 70000000),
+                 DLS_E_MISMATCH);
     CHECK(dls_find_next(f.find, &id, &what, now + 70000000)); /* but once a minute */
     dlsi_store32(packet + 4, g.root.group);
     CHECK_STATUS(dls_find_read(f.find, &from, packet, sizeof packet, now), DLS_E_AUTH);
@@ -187,7 +189,8 @@ static void test_find_replay(void) {
     finder_open(&boot, &g, 0, 8);
     now = announce(&one, first, now);
     CHECK_STATUS(dls_find_read(f.find, &a, first, sizeof first, now), DLS_OK);
-    CHECK_STATUS(dls_find_read(f.find, &b, first, sizeof first, now + 1000), DLS_OK); /* both paths */
+    /* both paths */
+    CHECK_STATUS(dls_find_read(f.find, &b, first, sizeof first, now + 1000), DLS_OK);
     CHECK_STATUS(dls_find_read(f.find, &c, first, sizeof first, now + 2000000), DLS_E_STATE);
     now = announce(&one, packet, now + 2000000);
     CHECK_STATUS(dls_find_read(f.find, &a, packet, sizeof packet, now), DLS_OK);
@@ -198,7 +201,8 @@ static void test_find_replay(void) {
     now += 4000000; /* no answer there: the other address has its turn */
     now = announce(&one, packet, now);
     CHECK_STATUS(dls_find_read(f.find, &a, packet, sizeof packet, now), DLS_OK);
-    for (id = 0; id < 40 && strcmp(dls_addr_text(&to, text, sizeof text), "10.0.0.2:7000") != 0; id++)
+    for (id = 0; id < 40 && strcmp(dls_addr_text(&to, text, sizeof text), "10.0.0.2:7000") != 0;
+         id++)
         (void)calls(&f, &to, now += 200000);
     CHECK_TEXT(text, "10.0.0.2:7000");
     (void)announce(&copy, packet, now); /* the same boot count, another run */

@@ -1,4 +1,4 @@
-/* Key files, rosters and identities: what is written is read; anything else is refused, in words. */
+/* Key files, rosters and identities: what is written is read; all else is refused, in words. */
 static const char *path_of(const char *name) {
     static char text[4][400];
     static int turn;
@@ -74,8 +74,9 @@ static void test_key_files(void) {
     CHECK_STATUS(dls_root_save(&root, rpath, false, &e), DLS_E_STATE);
     CHECK_TEXT(words(&e), "--force");
     CHECK_STATUS(dls_root_save(&root, rpath, true, &e), DLS_OK);
-    CHECK_STATUS(dls_roster_enrol(&file, &root, "ada", DLS_ROLE_JOIN | DLS_ROLE_COORD, false, &keys, &e),
-                 DLS_OK);
+    CHECK_STATUS(
+        dls_roster_enrol(&file, &root, "ada", DLS_ROLE_JOIN | DLS_ROLE_COORD, false, &keys, &e),
+        DLS_OK);
     CHECK_STATUS(dls_keys_save(&keys, path, false, &e), DLS_OK);
     CHECK_INT(mode_of(path), 0600);
     CHECK_STATUS(dls_keys_load(&back, path, &e), DLS_OK);
@@ -112,15 +113,19 @@ static void test_roster_files(void) {
     dls_ed25519_public(root32, root.seed);
     CHECK_STATUS(dls_roster_enrol(&file, &root, "", DLS_ROLE_JOIN, false, &keys, &e), DLS_E_ARG);
     CHECK_STATUS(dls_roster_enrol(&file, &root, "a b", DLS_ROLE_JOIN, false, &keys, &e), DLS_E_ARG);
-    CHECK_STATUS(dls_roster_enrol(&file, &root, "0123456789abcdef", DLS_ROLE_JOIN, false, &keys, &e),
-                 DLS_E_ARG);
+    CHECK_STATUS(
+        dls_roster_enrol(&file, &root, "0123456789abcdef", DLS_ROLE_JOIN, false, &keys, &e),
+        DLS_E_ARG);
     CHECK_STATUS(dls_roster_enrol(&file, &root, "x", DLS_ROLE_TRAIN, false, &keys, &e), DLS_E_ARG);
-    CHECK_STATUS(dls_roster_enrol(&file, &root, "x", DLS_ROLE_JOIN | DLS_ROLE_COORD, true, &keys, &e),
-                 DLS_E_ARG); /* a small coordinator */
+    CHECK_STATUS(
+        dls_roster_enrol(&file, &root, "x", DLS_ROLE_JOIN | DLS_ROLE_COORD, true, &keys, &e),
+        DLS_E_ARG); /* a small coordinator */
     CHECK_INT(file.roster.count, 0);
     CHECK_STATUS(dls_roster_enrol(&file, &root, "ada", DLS_ROLE_JOIN, false, &keys, &e), DLS_OK);
-    CHECK_STATUS(dls_roster_enrol(&file, &root, "ada", DLS_ROLE_JOIN, false, &keys, &e), DLS_E_STATE);
-    CHECK_STATUS(dls_roster_enrol(&file, &other, "ben", DLS_ROLE_JOIN, false, &keys, &e), DLS_E_MISMATCH);
+    CHECK_STATUS(dls_roster_enrol(&file, &root, "ada", DLS_ROLE_JOIN, false, &keys, &e),
+                 DLS_E_STATE);
+    CHECK_STATUS(dls_roster_enrol(&file, &other, "ben", DLS_ROLE_JOIN, false, &keys, &e),
+                 DLS_E_MISMATCH);
     CHECK_STATUS(dls_roster_enrol(&file, &root, "mote", DLS_ROLE_JOIN, true, &mote, &e), DLS_OK);
     CHECK(mote.small && mote.id == 2 && memcmp(mote.psk, root.psk, 32) != 0);
     CHECK_INT(file.roster.epoch, 2);
@@ -138,7 +143,8 @@ static void test_roster_files(void) {
         if (dls_roster_enrol(&back, &root, name, DLS_ROLE_JOIN, true, &keys, &e) != DLS_OK) break;
         if (i == 20) i = DLS_ROSTER_DEVICES, back.roster.count = (int32_t)i; /* signing is slow */
     }
-    CHECK_STATUS(dls_roster_enrol(&back, &root, "more", DLS_ROLE_JOIN, true, &keys, &e), DLS_E_LIMIT);
+    CHECK_STATUS(dls_roster_enrol(&back, &root, "more", DLS_ROLE_JOIN, true, &keys, &e),
+                 DLS_E_LIMIT);
     dls_roster_free(&back);
     n = file_get(path, bytes, sizeof bytes);
     for (i = 0; i < n; i += i < 40 || i + 70 > n ? 1 : 13) {
@@ -166,8 +172,9 @@ static void disk_group(dls_root *root, dls_roster_file *file) {
     for (i = 0; i < 2; i++) {
         char name[8];
         snprintf(name, sizeof name, "k%d.key", i);
-        CHECK_STATUS(dls_roster_enrol(file, root, name, DLS_ROLE_JOIN | DLS_ROLE_COORD, false, &keys, NULL),
-                     DLS_OK);
+        CHECK_STATUS(
+            dls_roster_enrol(file, root, name, DLS_ROLE_JOIN | DLS_ROLE_COORD, false, &keys, NULL),
+            DLS_OK);
         CHECK_STATUS(dls_keys_save(&keys, path_of(name), true, NULL), DLS_OK);
         remove(path_of(i == 0 ? "k0.key.state" : "k1.key.state"));
     }
@@ -248,7 +255,9 @@ static bool hosts_until(dls_host *h, int n, uint64_t us, bool (*done)(dls_host *
     }
     return false;
 }
-static bool hosts_up(dls_host *h) { return dls_peer_up(h[0].peer) == 2 && dls_peer_up(h[1].peer) == 2; }
+static bool hosts_up(dls_host *h) {
+    return dls_peer_up(h[0].peer) == 2 && dls_peer_up(h[1].peer) == 2;
+}
 static bool hosts_newer(dls_host *h) { return h[0].peer->epoch == 3 && h[1].peer->epoch == 3; }
 static bool hosts_newest(dls_host *h) { return h[0].peer->epoch == 4 && h[1].peer->epoch == 4; }
 static bool hosts_parted(dls_host *h) { return dls_peer_up(h[0].peer) == 1; }

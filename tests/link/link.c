@@ -12,9 +12,10 @@
 static void test_addr(void) {
     static const char *const good[] = {"192.168.1.5:7000", "0.0.0.0:0", "255.255.255.255:65535"};
     static const char *const bad[] = {
-        "",          "1.2.3.4",      "1.2.3:7",       "1.2.3.256:7",  "1.2.3.4:65536", "1.2.3.4:7 ",
-        "1.2.3.4:x", "host:7",       "[::1]",         "[::1:7",       "[::g]:7",       "[::1]:70000",
-        "1.2.3.4:",  "1.2.3.4:-1",   "[fe80::1%no0]:7", "localhost",  "1..2.3:7",      "01.2.3.4.5:7"};
+        "",           "1.2.3.4",     "1.2.3:7",     "1.2.3.256:7", "1.2.3.4:65536",
+        "1.2.3.4:7 ", "1.2.3.4:x",   "host:7",      "[::1]",       "[::1:7",
+        "[::g]:7",    "[::1]:70000", "1.2.3.4:",    "1.2.3.4:-1",  "[fe80::1%no0]:7",
+        "localhost",  "1..2.3:7",    "01.2.3.4.5:7"};
     dls_addr a;
     char text[80];
     size_t i;
@@ -30,7 +31,8 @@ static void test_addr(void) {
                  "[2001:0db8:0000:0000:0000:0000:0000:0017]:443") == 0);
     CHECK_STATUS(dls_addr_read(&a, "[fe80::1%lo]:7"), DLS_OK);
     CHECK_INT(a.size, 19);
-    for (i = 0; i < sizeof bad / sizeof *bad; i++) CHECK_STATUS(dls_addr_read(&a, bad[i]), DLS_E_ARG);
+    for (i = 0; i < sizeof bad / sizeof *bad; i++)
+        CHECK_STATUS(dls_addr_read(&a, bad[i]), DLS_E_ARG);
     CHECK(strlen(dls_addr_text(&a, text, 4)) < 4);
 }
 
@@ -89,8 +91,9 @@ static void test_udp_v6(void) {
     dls_udp_close(s[1].udp);
     memset(&d, 0, sizeof d);
     d.peer = s[1].peer;
-    CHECK_STATUS(dls_udp_init(&s[1].udp, &d, side_take(&s[1], dls_udp_size(&d)), dls_udp_size(&d), NULL),
-                 DLS_OK);
+    CHECK_STATUS(
+        dls_udp_init(&s[1].udp, &d, side_take(&s[1], dls_udp_size(&d)), dls_udp_size(&d), NULL),
+        DLS_OK);
     CHECK_STATUS(dls_links_add(s[1].links, dls_udp_link(s[1].udp)), DLS_OK);
     {
         char list[60];
@@ -164,8 +167,8 @@ static void test_plain(void) {
 
 /* ---- Strangers ---- */
 
-/* Sends a thousand packets without the key to an address: noise, INITs of all patterns that are right
-   but for the mac, recorded DATA. Bytes that came back. */
+/* Sends a thousand packets without the key to an address: noise, INITs of all patterns that are
+   right but for the mac, recorded DATA. Bytes that came back. */
 typedef struct stranger {
     int fd;
     struct sockaddr_in to;
@@ -180,7 +183,8 @@ static void stranger_turn(void *user) {
     for (k = 0; k < 10 && x->sent < 1000; k++, x->sent++) {
         size_t n = dls_rand_at(5, x->sent) % sizeof p, i;
         dls_init_head h;
-        for (i = 0; i < sizeof p; i++) p[i] = (unsigned char)(dls_rand_at(6 + x->sent, (uint32_t)i) & 255);
+        for (i = 0; i < sizeof p; i++)
+            p[i] = (unsigned char)(dls_rand_at(6 + x->sent, (uint32_t)i) & 255);
         if (x->sent % 2 == 0) {
             memset(&h, 0, sizeof h);
             h.type = (uint8_t)(1 + x->sent / 2 % 5);
@@ -285,7 +289,8 @@ static void test_tcp(void) {
     side_close(&s[1]);
     CHECK_INT(open_fds(), before);
 }
-/* Silent strangers hold every place, and come again: a member joins all the same, they hear nothing. */
+/* Silent strangers hold every place, and come again: a member joins all the same, and they hear
+   nothing. */
 static void test_tcp_strangers(void) {
     int fd[20], i;
     char list[60], in[64];
@@ -646,12 +651,14 @@ static void fault_once(fault_run *r, const group *g, bool whole, uint64_t us) {
         const dls_peer_desc d = side_desc(g, 0, 3);
         dls_links_desc l;
         memset(&l, 0, sizeof l);
-        CHECK_STATUS(dls_peer_init(&s[0].peer, &d, side_take(&s[0], dls_peer_size(&d)), dls_peer_size(&d)),
-                     DLS_OK);
+        CHECK_STATUS(
+            dls_peer_init(&s[0].peer, &d, side_take(&s[0], dls_peer_size(&d)), dls_peer_size(&d)),
+            DLS_OK);
         l.peer = s[0].peer;
         sys.calls = sys.failed = 0;
         sys.on = true;
-        r->st = dls_links_init(&s[0].links, &l, side_take(&s[0], dls_links_size(&l)), dls_links_size(&l), &e);
+        r->st = dls_links_init(&s[0].links, &l, side_take(&s[0], dls_links_size(&l)),
+                               dls_links_size(&l), &e);
     }
     if (r->st == DLS_OK) r->st = side_udp(&s[0], whole ? "127.0.0.1:0" : NULL, &e);
     if (r->st == DLS_OK) r->st = side_lan(&s[0], 20000, 0, &e);
@@ -660,7 +667,8 @@ static void fault_once(fault_run *r, const group *g, bool whole, uint64_t us) {
     sys.on = whole && r->st == DLS_OK;
     snprintf(r->text, sizeof r->text, "%s", words(&e));
     if (whole && r->st == DLS_OK) {
-        if (dls_udp_connect(s[0].udp, list, &e) == DLS_OK && dls_tcp_connect(s[0].tcp, "2@127.0.0.1:9", &e) == DLS_OK)
+        if (dls_udp_connect(s[0].udp, list, &e) == DLS_OK &&
+            dls_tcp_connect(s[0].tcp, "2@127.0.0.1:9", &e) == DLS_OK)
             r->up = sides_run(s, 2, us, all_up, NULL, NULL);
     }
     sys.on = false;
@@ -711,7 +719,8 @@ static void test_fault_run(void) {
         sys.fail = n;
         sys.code = code[n % 6];
         fault_once(&r, &g, true, WAIT);
-        if (r.st == DLS_OK && !r.up) test_report(__FILE__, __LINE__, "call %d, %s, error %d", n, sys.last, sys.code);
+        if (r.st == DLS_OK && !r.up)
+            test_report(__FILE__, __LINE__, "call %d, %s, error %d", n, sys.last, sys.code);
         CHECK_INT(open_fds(), before);
     }
     sys.fail = 0;

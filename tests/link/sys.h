@@ -1,5 +1,5 @@
-/* Every system call that >>link makes, counted; the one of a number, or all from it on, fail. Include
-   before the implementation. Also: how many descriptors are open. */
+/* Every system call that >>link makes, counted; the one of a number, or all from it on, fail.
+   Include before the implementation. Also: how many descriptors are open. */
 #define _DEFAULT_SOURCE
 #define _XOPEN_SOURCE 700
 #include <arpa/inet.h>

@@ -281,7 +281,7 @@ static void test_hostile_load(void) {
     traffic_run(&w, 10, pair_01, 1, 2000, 1000000);
     net_close(&w);
 }
-/* A plain INIT does not open a session where keys are asked for, nor on a port that is not plain. */
+/* A plain INIT opens no session where keys are asked for, nor on a port that is not plain. */
 static void test_hostile_plain(void) {
     static net_keys k;
     net w;

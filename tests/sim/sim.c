@@ -1,5 +1,6 @@
-/* Clusters of 3 to 32 peers in the simulator. Each seed draws a cluster (keys or none, coordinators,
-   peers behind serial lines and gateways), a time of faults and a time of peace. Safety, always:
+/* Clusters of 3 to 32 peers in the simulator. Each seed draws a cluster (keys or none,
+   coordinators, peers behind serial lines and gateways), a time of faults and a time of peace.
+   Safety, always:
    - a view's number names one view, numbers rise, every view has its members' majority of
      coordinators behind it (implied by the first two over all seeds);
    - messages of a pair arrive in order, once, unchanged, and a send that is done has arrived;
@@ -7,7 +8,7 @@
      the view's members gave.
    Liveness: in peace, those who live come to one view and go on reducing, in time.
      sim FIRST COUNT     seeds FIRST..FIRST+COUNT-1; prints what failed
-     sim --kept FILE     lines "seed trace", trace in hex, 0: not fixed; all must pass with that trace
+     sim --kept FILE     lines "seed trace", in hex, 0: not fixed; all must pass with that trace
      sim --print SEED    one seed, told in words */
 #define _DEFAULT_SOURCE
 #include <stdlib.h>
@@ -148,7 +149,7 @@ static void app_message(uint32_t *m, int32_t from, int32_t to, uint32_t number) 
     m[2] = number;
     m[3] = dls_rand_at(number, (uint32_t)(from * 64 + to));
 }
-/* What became of the messages with k; then, when the session with it is another, all begins anew. */
+/* What became of the messages with k; when the session with it is another, all begins anew. */
 static void app_heard(app *a, dls_peer *p, int32_t i, int32_t k) {
     dls_status st;
     uint32_t want[4];
