@@ -1394,8 +1394,8 @@ DLS_API void dls_ed25519_sign(unsigned char *sig64, const void *msg, size_t byte
    before it at 28, in place of Noise message and macs: 32 bytes). Prologue: bytes 0..3 with type 0,
    then group, the caller's id, the called one's id: u32 each. Payload: u32 sequence, u32 boot
    count, u32 epoch of my roster; the number boot << 32 | sequence must rise with each INIT of a
-   device. mac1: keyed with the PSK, over all before it, checked before anything else is done; mac2: zeros,
-   or by a cookie over all before.
+   device. mac1: keyed with the PSK, over all before it, checked before anything else is done; mac2:
+   zeros, or by a cookie over all before.
    COOKIE answers an INIT without a valid mac2 under load: u8 type 3, 3 zeros, u32 index of the
    receiver, 56 bytes of sealed cookie = 64.
    DATA: u8 type 4, u8 zero, u16 index of the receiver, u32 low half of the record counter; then the
@@ -1404,9 +1404,9 @@ DLS_API void dls_ed25519_sign(unsigned char *sig64, const void *msg, size_t byte
    ANNOUNCE tells a network where a device is, in a datagram to many: u8 type 5, u8 version 1, 2
    zeros, u32 group, u32 device id, u32 boot count, u32 sequence, u32 random number of this run, u32
    epoch of its roster, u16 UDP port that takes its packets, u16 zero, mac, 16 = 48 bytes. The
-   number boot << 32 | sequence must rise; a run number that changes while the boot count does not is a
-   second device with the same key. mac: keyed BLAKE2s-128 of the 32 bytes before it, key: first
-   output of HKDF (PSK, "dls-announce"); PSK: the group's, of a SMALL device its own.
+   number boot << 32 | sequence must rise; a run number that changes while the boot count does not
+   is a second device with the same key. mac: keyed BLAKE2s-128 of the 32 bytes before it, key:
+   first output of HKDF (PSK, "dls-announce"); PSK: the group's, of a SMALL device its own.
 
    Frames, one after the other, u8 kind first:
      0 PADDING  the rest of the packet means nothing

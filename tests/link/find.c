@@ -53,7 +53,7 @@ static uint64_t announce(finder *f, unsigned char *packet, uint64_t now) {
 }
 
 static void test_found(void) {
-    unsigned char packet[DLS_ANNOUNCE_BYTES];
+    unsigned char packet[DLS_ANNOUNCE_BYTES], again[DLS_ANNOUNCE_BYTES];
     dls_addr from = place(1, 7399), to;
     dls_announce a;
     char text[60];
@@ -75,6 +75,10 @@ static void test_found(void) {
     CHECK_INT(a.boot, 5);
     CHECK_INT(a.sequence, 1);
     CHECK_INT(a.port, 7000);
+    memset(again, 0xFF, sizeof again);
+    dls_announce_write(&a, again);
+    dls_announce_mac(again + 32, g.root.psk, again);
+    CHECK(memcmp(again, packet, sizeof packet) == 0);
     CHECK(!calls(&two, &to, now));
     CHECK_STATUS(dls_find_read(two.find, &from, packet, sizeof packet, now), DLS_OK);
     CHECK(calls(&two, &to, now));

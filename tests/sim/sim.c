@@ -265,6 +265,8 @@ static void draw_cluster(dls_sim_desc *d) {
 static void fault(void) {
     const int32_t i = (int32_t)below((uint32_t)c.peers), k = (int32_t)below((uint32_t)c.peers);
     int32_t j;
+    int64_t jump;
+    uint64_t clock;
     switch (below(12)) {
     case 0:
     case 1:
@@ -301,7 +303,11 @@ static void fault(void) {
         break;
     case 8: dls_sim_slow(c.sim, i, below(2) == 0 ? 0 : below(300000)); break;
     case 9:
-        dls_sim_jump(c.sim, i, (int64_t)below(20000000) - 10000000);
+        clock = dls_sim_clock(c.sim, i);
+        jump = (int64_t)below(20000000) - 10000000;
+        dls_sim_jump(c.sim, i, jump);
+        if (dls_sim_clock(c.sim, i) != clock + (uint64_t)jump)
+            wrong("the clock did not jump", i, clock, dls_sim_clock(c.sim, i));
         tell("clock jumps", i, 0, 0);
         break;
     default:
@@ -346,7 +352,7 @@ static bool settled(uint64_t since) {
 }
 static uint64_t run_seed(uint64_t seed, double *waited, double *lasted) {
     dls_sim_desc d;
-    uint64_t end, trace, since;
+    uint64_t end, trace, since, carried;
     memset(&c.seed, 0, sizeof c.seed);
     c.seed = seed;
     c.rng.seed = seed;
@@ -373,11 +379,14 @@ static uint64_t run_seed(uint64_t seed, double *waited, double *lasted) {
     dls_sim_run(c.sim, dls_sim_now(c.sim) + below(100000));
     peace();
     since = dls_sim_now(c.sim);
+    carried = dls_sim_carried(c.sim);
     while (c.why[0] == '\0' && !settled(since) && dls_sim_now(c.sim) < since + 20000000)
         dls_sim_run(c.sim, dls_sim_now(c.sim) + 5000);
     *waited = (double)(dls_sim_now(c.sim) - since) * 1e-6;
     *lasted = (double)dls_sim_now(c.sim) * 1e-6;
     if (c.why[0] == '\0' && !settled(since)) wrong("no progress in peace", -1, (uint64_t)c.live, 0);
+    if (c.live > 1 && dls_sim_now(c.sim) > since && dls_sim_carried(c.sim) <= carried)
+        wrong("all was settled over no link", -1, carried, dls_sim_carried(c.sim));
     trace = dls_sim_trace(c.sim);
     dls_sim_destroy(c.sim);
     return trace;
