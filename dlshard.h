@@ -1399,10 +1399,11 @@ DLS_API void dls_ed25519_sign(unsigned char *sig64, const void *msg, size_t byte
       8  u32 my device id                     12  u32 INIT: group, RESP: index of the receiver
      16  Noise message of 48 bytes and 12 of payload    76  mac1, 16    92  mac2, 16    = 108 bytes
    pattern: 1 KKpsk0, 3 NNpsk0, 0 none (plaintext: then the payload stands at 16, and CRC-32C of all
-   before it at 28, in place of Noise message and macs: 32 bytes). Prologue: bytes 0..3 with type 0, then group, the caller's id,
-   the called one's id: u32 each. Payload: u32 sequence, u32 boot count, u32 epoch of my roster; the
-   number boot << 32 | sequence must rise with each INIT of a device. mac1: keyed with the PSK, over
-   all before it, checked before anything else is done; mac2: zeros, or by a cookie over all before.
+   before it at 28, in place of Noise message and macs: 32 bytes). Prologue: bytes 0..3 with type 0,
+   then group, the caller's id, the called one's id: u32 each. Payload: u32 sequence, u32 boot
+   count, u32 epoch of my roster; the number boot << 32 | sequence must rise with each INIT of a
+   device. mac1: keyed with the PSK, over all before it, checked before anything else is done; mac2:
+   zeros, or by a cookie over all before.
    COOKIE answers an INIT without a valid mac2 under load: u8 type 3, 3 zeros, u32 index of the
    receiver, 56 bytes of sealed cookie = 64.
    DATA: u8 type 4, u8 zero, u16 index of the receiver, u32 low half of the record counter; then the
@@ -1410,10 +1411,10 @@ DLS_API void dls_ed25519_sign(unsigned char *sig64, const void *msg, size_t byte
    on a byte stream send the frames plain, without a tag; elsewhere their keys are all zero.
    ANNOUNCE tells a network where a device is, in a datagram to many: u8 type 5, u8 version 1, 2
    zeros, u32 group, u32 device id, u32 boot count, u32 sequence, u32 random number of this run, u32
-   epoch of its roster, u16 UDP port that takes its packets, u16 zero, mac, 16 = 48 bytes. boot << 32
-   | sequence must rise; a run number that changes while the boot count does not is a second device
-   with the same key. mac: keyed BLAKE2s-128 of the 32 bytes before it, key: first output of HKDF
-   (PSK, "dls-announce"); PSK: the group's, of a SMALL device its own.
+   epoch of its roster, u16 UDP port that takes its packets, u16 zero, mac, 16 = 48 bytes. The
+   number boot << 32 | sequence must rise; a run number that changes while the boot count does not
+   is a second device with the same key. mac: keyed BLAKE2s-128 of the 32 bytes before it, key:
+   first output of HKDF (PSK, "dls-announce"); PSK: the group's, of a SMALL device its own.
 
    Frames, one after the other, u8 kind first:
      0 PADDING  the rest of the packet means nothing
@@ -2164,9 +2165,9 @@ DLS_API size_t dls_coll_size(int32_t size, size_t bytes);
 DLS_API dls_status dls_coll_init(dls_coll *coll, dls_peer *peer, int32_t rank, int32_t size,
                                  void *mem, size_t bytes);
 /* From now on the members of a view are: call it at each DLS_PEER_VIEW. One that is under way is
-   given up; those of another view are never mistaken for ours. Errors: DLS_E_STATE (I am not in it),
-   DLS_E_LIMIT (more members than `size` of dls_coll_init), DLS_E_NOT_FOUND (a member that my roster
-   does not have yet). */
+   given up; those of another view are never mistaken for ours. Errors: DLS_E_STATE (I am not in
+   it), DLS_E_LIMIT (more members than `size` of dls_coll_init), DLS_E_NOT_FOUND (a member that my
+   roster does not have yet). */
 DLS_API dls_status dls_coll_view(dls_coll *coll, const dls_view *view);
 /* Starts a ring all-reduce in place: 2 (size - 1) steps of count / size elements each, Patarasuk &
    Yuan 2009. Integer results do not depend on the order of peers. Errors: DLS_E_ARG, DLS_E_STATE
@@ -2587,7 +2588,8 @@ DLS_API dls_status dls_host_open(dls_host *host, const dls_host_desc *desc, dls_
    DLS_E_REFUSED when this device was revoked. *error may be NULL. */
 DLS_API dls_status dls_host_poll(dls_host *host, uint64_t timeout_us, void (*lock)(void *),
                                  void (*unlock)(void *), void *user, dls_error *error);
-/* The next event of the engine, or note of discovery (type 0), with a line of words; false: none. */
+/* The next event of the engine, or note of discovery (type 0), with a line of words. False: no
+   more. */
 DLS_API bool dls_host_next(dls_host *host, dls_peer_event *event, char *text, size_t bytes);
 /* Says goodbye to all, waits for that up to 300 ms, closes links and engine, wipes keys. */
 DLS_API void dls_host_close(dls_host *host);
@@ -17076,11 +17078,11 @@ DLS_API void dls_flow_report(const dls_flow *f, dls_flow_stats *to) {
 /* ------------------------------------------------------------------------------------------------
    >>peer.impl                              deps: config base port crypt wire chan peer.api
    A port carries sessions, one each for SERIAL and STREAM. A session is the way to one device:
-   keys, loss recovery, a queue of control messages. Ops belong to a rank, not to a session: a WANT goes
-   out for each receive, and what it asks for comes in chunks that name it. Packets that lose their
-   way are made again from what they carried (dls_flow's ref): first control message and count, op
-   and part of it. A session through a gateway writes its packets into RELAY frames of the session
-   with the gateway, `via`. */
+   keys, loss recovery, a queue of control messages. Ops belong to a rank, not to a session: a WANT
+   goes out for each receive, and what it asks for comes in chunks that name it. Packets that lose
+   their way are made again from what they carried (dls_flow's ref): first control message and
+   count, op and part of it. A session through a gateway writes its packets into RELAY frames of the
+   session with the gateway, `via`. */
 
 #define DLSI_SPANS (DLSI_HOSTED ? 32 : 4) /* pieces a receive may have beyond its first gap */
 #define DLSI_TAG_ROSTER 0xFFFFFFFEu
@@ -18299,8 +18301,8 @@ DLSI_FN bool dlsi_routes_say(dls_peer *p, int32_t i) {
     p->ses[i].routes_sum = dls_crc32c(1, to, n);
     return true;
 }
-/* One entry of ROUTES; own: longest packet to pass on over this session. True: it changes whom we can
-   reach, or how, which neighbours must hear of. */
+/* One entry of ROUTES; own: longest packet to pass on over this session. True: it changes whom we
+   can reach, or how, which neighbours must hear of. */
 DLSI_FN bool dlsi_route_take(dls_peer *p, int32_t i, const unsigned char *entry, uint32_t own) {
     const int32_t rank = dls_peer_rank_of(p, dlsi_load32(entry));
     const uint16_t mtu = (uint16_t)dlsi_min_u32(dlsi_load16(entry + 5), own);

@@ -255,6 +255,47 @@ static void test_identity(void) {
     dls_roster_free(&file);
     dls_roster_free(&other_file);
 }
+/* An engine bound to an identity follows its roster file: newer ones are installed, older ones and
+   damage are not, the one that revokes it is told. */
+static void test_identity_refresh(void) {
+    char key[400], roster[400];
+    dls_roster_file file;
+    dls_identity me;
+    dls_peer_desc d;
+    dls_peer *peer;
+    dls_root root;
+    dls_keys keys;
+    dls_error e;
+    void *mem;
+    disk_group(&root, &file);
+    snprintf(key, sizeof key, "%s", path_of("k0.key"));
+    snprintf(roster, sizeof roster, "%s", path_of("k.roster"));
+    CHECK_STATUS(dls_identity_load(&me, key, roster, &e), DLS_OK);
+    memset(&d, 0, sizeof d);
+    dls_identity_desc(&me, &d);
+    mem = malloc(dls_peer_size(&d));
+    CHECK_STATUS(dls_peer_init(&peer, &d, mem, dls_peer_size(&d)), DLS_OK);
+    CHECK_STATUS(dls_identity_bind(&me, peer, 1000), DLS_OK);
+    CHECK_STATUS(dls_identity_refresh(&me, peer, 2000, &e), DLS_OK);
+    CHECK_INT(dls_peer_rank_of(peer, 3), -1);
+    CHECK_STATUS(dls_roster_enrol(&file, &root, "new", DLS_ROLE_JOIN, false, &keys, &e), DLS_OK);
+    CHECK_STATUS(dls_identity_refresh(&me, peer, 3000, &e), DLS_OK); /* not saved yet */
+    CHECK_INT(dls_peer_rank_of(peer, 3), -1);
+    CHECK_STATUS(dls_roster_save(&file, roster, true, &e), DLS_OK);
+    CHECK_STATUS(dls_identity_refresh(&me, peer, 4000, &e), DLS_OK);
+    CHECK_INT(dls_peer_rank_of(peer, 3), 2);
+    file_put(roster, "no roster", 9);
+    CHECK(dls_identity_refresh(&me, peer, 5000, &e) != DLS_OK);
+    CHECK_INT(dls_peer_rank_of(peer, 3), 2);
+    CHECK_STATUS(dls_roster_revoke(&file, &root, "k0.key", &e), DLS_OK);
+    CHECK_STATUS(dls_roster_save(&file, roster, true, &e), DLS_OK);
+    CHECK_STATUS(dls_identity_refresh(&me, peer, 6000, &e), DLS_E_REFUSED);
+    CHECK_TEXT(words(&e), "this device is revoked");
+    dls_peer_close(peer);
+    dls_identity_free(&me);
+    dls_roster_free(&file);
+    free(mem);
+}
 static bool hosts_until(dls_host *h, int n, uint64_t us, bool (*done)(dls_host *)) {
     const uint64_t start = dls_now_us();
     while (dls_now_us() - start < us) {
@@ -337,5 +378,6 @@ static void keys_tests(void) {
     RUN(key_files);
     RUN(roster_files);
     RUN(identity);
+    RUN(identity_refresh);
     RUN(host_roster);
 }

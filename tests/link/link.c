@@ -609,6 +609,7 @@ static bool lan_over(int ways) {
     return good;
 }
 static void test_lan(void) {
+    char text[200];
     dls_error e;
     side s;
     group g;
@@ -628,6 +629,12 @@ static void test_lan(void) {
         CHECK_TEXT(words(&e), "no multicast group");
         CHECK_STATUS(dls_lan_init(&lan, &d, NULL, 0, &e), DLS_E_MEMORY);
         dls_lan_close(NULL);
+        d.group = NULL;
+        d.port = free_udp_port();
+        CHECK_STATUS(dls_lan_init(&lan, &d, side_take(&s, dls_lan_size(&d)), dls_lan_size(&d), &e),
+                     DLS_OK);
+        CHECK_TEXT(dls_find_explain(dls_lan_find(lan), 2, text, sizeof text, 1), "never heard");
+        dls_lan_close(lan);
     }
     side_close(&s);
 }

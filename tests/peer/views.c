@@ -129,6 +129,30 @@ static void test_views_minority(void) {
         net_close(&w);
     }
 }
+/* A member asks: all move on to one new view, however often it asks. */
+static void test_views_again(void) {
+    int32_t who;
+    for (who = 0; who < 4; who += 3) { /* a coordinator, a worker */
+        net w;
+        uint32_t a, b = 0;
+        uint64_t end;
+        views_open(&w, 61);
+        CHECK((a = views_wait(&w, 1000000)) > 0);
+        net_run(&w, 500000);
+        CHECK_INT(views_agree(&w), a);
+        dls_peer_view_again(w.peer[who]);
+        dls_peer_view_again(w.peer[who]);
+        end = w.now + 1000000;
+        while (w.now < end && (b == 0 || b == a)) {
+            net_run(&w, 1000);
+            b = views_agree(&w);
+        }
+        CHECK_INT(b, a + 1);
+        net_run(&w, 1000000);
+        CHECK_INT(views_agree(&w), b);
+        net_close(&w);
+    }
+}
 /* A partition: the side with the majority goes on, the other keeps its old view. */
 static void test_views_partition(void) {
     net w;
@@ -195,6 +219,7 @@ static void test_views_stored_damage(void) {
 static void views_tests(void) {
     RUN(views_life);
     RUN(views_minority);
+    RUN(views_again);
     RUN(views_partition);
     RUN(views_store_fails);
     RUN(views_stored_damage);

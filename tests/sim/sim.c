@@ -1,5 +1,6 @@
-/* Clusters of 3 to 32 peers in the simulator. Each seed draws a cluster (keys or none, coordinators,
-   peers behind serial lines and gateways), a time of faults and a time of peace. Safety, always:
+/* Clusters of 3 to 32 peers in the simulator. Each seed draws a cluster (keys or none,
+   coordinators, peers behind serial lines and gateways), a time of faults and a time of peace.
+   Safety, always:
    - a view's number names one view, numbers rise, every view has its members' majority of
      coordinators behind it (implied by the first two over all seeds);
    - messages of a pair arrive in order, once, unchanged, and a send that is done has arrived;
@@ -7,7 +8,7 @@
      the view's members gave.
    Liveness: in peace, those who live come to one view and go on reducing, in time.
      sim FIRST COUNT     seeds FIRST..FIRST+COUNT-1; prints what failed
-     sim --kept FILE     lines "seed trace", trace in hex, 0: not fixed; all must pass with that trace
+     sim --kept FILE     lines "seed trace", in hex, 0: not fixed; all must pass with that trace
      sim --print SEED    one seed, told in words */
 #define _DEFAULT_SOURCE
 #include <stdlib.h>
@@ -148,7 +149,7 @@ static void app_message(uint32_t *m, int32_t from, int32_t to, uint32_t number) 
     m[2] = number;
     m[3] = dls_rand_at(number, (uint32_t)(from * 64 + to));
 }
-/* What became of the messages with k; then, when the session with it is another, all begins anew. */
+/* What became of the messages with k; when the session with it is another, all begins anew. */
 static void app_heard(app *a, dls_peer *p, int32_t i, int32_t k) {
     dls_status st;
     uint32_t want[4];
@@ -264,6 +265,8 @@ static void draw_cluster(dls_sim_desc *d) {
 static void fault(void) {
     const int32_t i = (int32_t)below((uint32_t)c.peers), k = (int32_t)below((uint32_t)c.peers);
     int32_t j;
+    int64_t jump;
+    uint64_t clock;
     switch (below(12)) {
     case 0:
     case 1:
@@ -300,7 +303,11 @@ static void fault(void) {
         break;
     case 8: dls_sim_slow(c.sim, i, below(2) == 0 ? 0 : below(300000)); break;
     case 9:
-        dls_sim_jump(c.sim, i, (int64_t)below(20000000) - 10000000);
+        clock = dls_sim_clock(c.sim, i);
+        jump = (int64_t)below(20000000) - 10000000;
+        dls_sim_jump(c.sim, i, jump);
+        if (dls_sim_clock(c.sim, i) != clock + (uint64_t)jump)
+            wrong("the clock did not jump", i, clock, dls_sim_clock(c.sim, i));
         tell("clock jumps", i, 0, 0);
         break;
     default:
@@ -345,7 +352,7 @@ static bool settled(uint64_t since) {
 }
 static uint64_t run_seed(uint64_t seed, double *waited, double *lasted) {
     dls_sim_desc d;
-    uint64_t end, trace, since;
+    uint64_t end, trace, since, carried;
     memset(&c.seed, 0, sizeof c.seed);
     c.seed = seed;
     c.rng.seed = seed;
@@ -372,11 +379,14 @@ static uint64_t run_seed(uint64_t seed, double *waited, double *lasted) {
     dls_sim_run(c.sim, dls_sim_now(c.sim) + below(100000));
     peace();
     since = dls_sim_now(c.sim);
+    carried = dls_sim_carried(c.sim);
     while (c.why[0] == '\0' && !settled(since) && dls_sim_now(c.sim) < since + 20000000)
         dls_sim_run(c.sim, dls_sim_now(c.sim) + 5000);
     *waited = (double)(dls_sim_now(c.sim) - since) * 1e-6;
     *lasted = (double)dls_sim_now(c.sim) * 1e-6;
     if (c.why[0] == '\0' && !settled(since)) wrong("no progress in peace", -1, (uint64_t)c.live, 0);
+    if (c.live > 1 && dls_sim_now(c.sim) > since && dls_sim_carried(c.sim) <= carried)
+        wrong("all was settled over no link", -1, carried, dls_sim_carried(c.sim));
     trace = dls_sim_trace(c.sim);
     dls_sim_destroy(c.sim);
     return trace;

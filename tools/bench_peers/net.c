@@ -2,7 +2,7 @@
      cc -O2 -I. tools/bench_peers/net.c -lpthread -o net
      net stream plain|keys SECONDS   one connection, 4 MB messages one after the other: GB/s
      net ping plain|keys|udp|raw-tcp|raw-udp N  median round trip of 16 bytes, N times: us
-   Two processes, each an engine and its driver in one thread; raw-*: sockets alone, the same calls. */
+   Two processes, each an engine and its driver in one thread; raw-*: sockets alone, same calls. */
 #define _GNU_SOURCE
 #define DLSHARD_IMPLEMENTATION
 #include "dlshard.h"
