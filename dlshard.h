@@ -1884,7 +1884,7 @@ typedef struct dls_flow {
         pn_got; /* last time given; greatest counters, valid if head, runs > 0 */
     uint32_t clock, mask, mtu, head, oldest, newest; /* packets are numbered by place in the ring */
     uint32_t in_flight, window, threshold, peak, peak_before;
-    uint32_t srtt, rttvar, latest, min_rtt, min_next, min_at, near, near_before;
+    uint32_t srtt, rttvar, latest, min_rtt, min_next, min_at, recent, recent_before;
     uint32_t round, recovery, w_max, epoch, epoch_k, reno;
     uint32_t undo_window, undo_seq, run_first, run_last;
     uint32_t pace, last_sent, loss_at;
@@ -2491,9 +2491,9 @@ DLS_API dls_status dls_root_save(const dls_root *root, const char *path, bool fo
 
 typedef struct dls_keys { /* of one device */
     uint32_t group, id;
-    bool small;
+    bool is_small;
     char name[16];
-    unsigned char secret[32], psk[32], root[32]; /* secret: zero when small; psk: then its own */
+    unsigned char secret[32], psk[32], root[32]; /* secret: zero when is_small; psk: then its own */
 } dls_keys;
 /* Errors: as of dls_root_load and dls_root_save. */
 DLS_API dls_status dls_keys_load(dls_keys *keys, const char *path, dls_error *error);
@@ -2519,7 +2519,7 @@ DLS_API void dls_roster_free(dls_roster_file *file);
    printable characters; role), DLS_E_STATE (the name is taken), DLS_E_LIMIT (1024 devices),
    DLS_E_MISMATCH (another group), DLS_E_MEMORY, DLS_E_IO. */
 DLS_API dls_status dls_roster_enrol(dls_roster_file *file, const dls_root *root, const char *name,
-                                    uint32_t role, bool small, dls_keys *keys, dls_error *error);
+                                    uint32_t role, bool is_small, dls_keys *keys, dls_error *error);
 /* Errors: DLS_E_NOT_FOUND, DLS_E_STATE (revoked already). */
 DLS_API dls_status dls_roster_revoke(dls_roster_file *file, const dls_root *root, const char *name,
                                      dls_error *error);
@@ -3640,8 +3640,8 @@ DLSI_INLINE void dlsi_taps_inside(int32_t size, int32_t taps, int32_t i, int32_t
    */
 DLSI_INLINE bool dlsi_gemm_direct(const dlsi_gemm *g, int32_t vw, int32_t mr) {
     const bool whole = g->n % vw == 0 || (vw == 16 && g->n < vw);
-    const bool near = g->n <= 2 * vw && g->b_k <= 4 * vw;
-    return !g->b_packed && g->b_col == 1 && (vw == 1 || (whole && g->m <= (near ? 5 * mr : mr)));
+    const bool narrow = g->n <= 2 * vw && g->b_k <= 4 * vw;
+    return !g->b_packed && g->b_col == 1 && (vw == 1 || (whole && g->m <= (narrow ? 5 * mr : mr)));
 }
 /* Whether A is copied, a block at a time: rows far apart, or at a stride that cache sets share.
    When sizes are asked before A is known, its strides are 0: assume so. */
@@ -4096,9 +4096,11 @@ DLSI_KINLINE void DLSI_V(tile_sums)(const int mr, const int nv, const bool a_col
     DLSI_VF bv[DLSI_NV], av;
     int32_t p;
     int i, j;
-    DLSI_UNROLL for (i = 0; rows && i < mr; i += 3) {
-        row[i / 3] = a + i * a_step;
-        DLSI_OPAQUE(row[i / 3]);
+    if (rows) {
+        DLSI_UNROLL for (i = 0; i < mr; i += 3) {
+            row[i / 3] = a + i * a_step;
+            DLSI_OPAQUE(row[i / 3]);
+        }
     }
     for (p = t->k; p > 0; p--) {
         DLSI_UNROLL for (j = 0; j < nv; j++) {
@@ -4118,7 +4120,9 @@ DLSI_KINLINE void DLSI_V(tile_sums)(const int mr, const int nv, const bool a_col
             next += ahead;
         }
         a += a_cols ? a_step : 1;
-        DLSI_UNROLL for (i = 0; rows && i < mr; i += 3) row[i / 3]++;
+        if (rows) {
+            DLSI_UNROLL for (i = 0; i < mr; i += 3) row[i / 3]++;
+        }
         b += b_step;
         if (fill) to += DLSI_NR;
     }
@@ -14208,9 +14212,9 @@ DLSI_FN void dlsi_fe_mul(dlsi_limb *r, const dlsi_limb *a, const dlsi_limb *b) {
     dlsi_fe_carry(t, dlsi_row(t, t + DLSI_LIMBS, DLSI_LIMBS, 38));
     memcpy(r, t, sizeof(dlsi_fe));
 }
-DLSI_FN void dlsi_fe_set(dlsi_limb *r, dlsi_limb small) {
+DLSI_FN void dlsi_fe_set(dlsi_limb *r, dlsi_limb value) {
     memset(r, 0, sizeof(dlsi_fe));
-    r[0] = small;
+    r[0] = value;
 }
 /* Squares n times. */
 DLSI_FN void dlsi_fe_squares(dlsi_limb *r, const dlsi_limb *a, int n) {
@@ -14454,20 +14458,20 @@ DLSI_FN void dlsi_poly_blocks(dlsi_poly *p, const unsigned char *from, size_t bl
 }
 #else
 DLSI_FN void dlsi_poly_blocks(dlsi_poly *p, const unsigned char *from, size_t blocks) {
-    enum { N = DLSI_POLY_LIMBS };
-    dlsi_limb t[2 * N + 1], m[N];
+    enum { limbs = DLSI_POLY_LIMBS };
+    dlsi_limb t[2 * limbs + 1], m[limbs];
     int i;
     for (; blocks > 0; blocks--, from += 16) {
-        dlsi_long_load(m, from, N);
-        p->h[N] += 1 + dlsi_long_add(p->h, p->h, m, N);
+        dlsi_long_load(m, from, limbs);
+        p->h[limbs] += 1 + dlsi_long_add(p->h, p->h, m, limbs);
         DLSI_ZERO(t);
-        for (i = 0; i <= N; i++) t[i + N] = dlsi_row(t + i, p->r, N, p->h[i]);
+        for (i = 0; i <= limbs; i++) t[i + limbs] = dlsi_row(t + i, p->r, limbs, p->h[i]);
         memcpy(p->h, t, sizeof p->h);
-        p->h[N] &= 3; /* above it 2^130 = 5: add that part times 4, then times 1 */
-        t[N] &= ~(dlsi_limb)3;
-        p->h[N] += dlsi_long_add(p->h, p->h, t + N, N);
-        for (i = N; i < 2 * N; i++) t[i] = t[i] >> 2 | t[i + 1] << (DLSI_LIMB_BITS - 2);
-        p->h[N] += dlsi_long_add(p->h, p->h, t + N, N);
+        p->h[limbs] &= 3; /* above it 2^130 = 5: add that part times 4, then times 1 */
+        t[limbs] &= ~(dlsi_limb)3;
+        p->h[limbs] += dlsi_long_add(p->h, p->h, t + limbs, limbs);
+        for (i = limbs; i < 2 * limbs; i++) t[i] = t[i] >> 2 | t[i + 1] << (DLSI_LIMB_BITS - 2);
+        p->h[limbs] += dlsi_long_add(p->h, p->h, t + limbs, limbs);
     }
 }
 #endif
@@ -14981,17 +14985,17 @@ DLSI_FN void dlsi_poly_padded(dlsi_cipher cipher, dlsi_poly *p, const unsigned c
 }
 /* The lengths, h mod 2^130 - 5, plus pad. */
 DLSI_FN void dlsi_poly_final(dlsi_poly *p, size_t ad_bytes, size_t bytes, unsigned char *tag16) {
-    enum { N = DLSI_POLY_LIMBS };
+    enum { limbs = DLSI_POLY_LIMBS };
     unsigned char sizes[16];
-    dlsi_limb g[N + 1];
+    dlsi_limb g[limbs + 1];
     dlsi_store64(sizes, ad_bytes);
     dlsi_store64(sizes + 8, bytes);
     dlsi_poly_blocks(p, sizes, 1);
     memcpy(g, p->h, sizeof g); /* h + 5 shows whether h is p or more */
-    (void)dlsi_long_add_limb(g, N + 1, 5);
-    (void)dlsi_long_add_limb(p->h, N + 1, 5 * (g[N] >> 2));
-    (void)dlsi_long_add(p->h, p->h, p->pad, N);
-    dlsi_long_store(tag16, p->h, N);
+    (void)dlsi_long_add_limb(g, limbs + 1, 5);
+    (void)dlsi_long_add_limb(p->h, limbs + 1, 5 * (g[limbs] >> 2));
+    (void)dlsi_long_add(p->h, p->h, p->pad, limbs);
+    dlsi_long_store(tag16, p->h, limbs);
     DLSI_WIPE(*p);
 }
 
@@ -16259,7 +16263,7 @@ DLSI_FN dls_status dlsi_identity_verify(const unsigned char *at, size_t bytes, c
 /* Same rules for what we write and what we read. */
 DLSI_FN bool dlsi_device_valid(const dls_device *d) {
     static const unsigned char none[32] = {0};
-    const bool small = (d->flags & DLS_DEVICE_SMALL) != 0;
+    const bool is_small = (d->flags & DLS_DEVICE_SMALL) != 0;
     const size_t most = sizeof d->name - 1;
     size_t i = 0;
     while (i < most && d->name[i] >= ' ' && d->name[i] <= '~') i++; /* names reach terminals */
@@ -16267,8 +16271,8 @@ DLSI_FN bool dlsi_device_valid(const dls_device *d) {
         if (d->name[i] != '\0') return false;
     if ((d->role & ~DLSI_ROLES) != 0) return false;
     if ((d->flags & ~(DLS_DEVICE_REVOKED | DLS_DEVICE_SMALL)) != 0) return false;
-    if (small && (d->role & (DLS_ROLE_COORD | DLS_ROLE_DEPLOY)) != 0) return false;
-    return (memcmp(d->public_key, none, 32) == 0) == small;
+    if (is_small && (d->role & (DLS_ROLE_COORD | DLS_ROLE_DEPLOY)) != 0) return false;
+    return (memcmp(d->public_key, none, 32) == 0) == is_small;
 }
 DLSI_FN bool dlsi_cert_valid(const dls_cert *c) {
     return c->first_epoch <= c->last_epoch && dlsi_device_valid(&c->device);
@@ -16528,7 +16532,7 @@ DLS_API dls_status dls_flow_init(dls_flow *f, dls_sent *ring, int32_t ring_max, 
     f->mtu = mtu_bytes;
     f->seen = now;
     f->window = 10 * mtu_bytes;
-    f->threshold = f->min_rtt = f->min_next = f->near = f->near_before = UINT32_MAX;
+    f->threshold = f->min_rtt = f->min_next = f->recent = f->recent_before = UINT32_MAX;
     f->srtt = 333000;
     f->rttvar = 333000 / 2;
     f->max_ack_delay = 4000;
@@ -16695,13 +16699,13 @@ DLS_API size_t dls_flow_ack_write(dls_flow *f, void *to, size_t max, uint64_t no
 
 /* ---- Loss recovery: round-trip times ---- */
 
-DLSI_FN uint32_t dlsi_flow_near(const dls_flow *f) {
-    return f->samples >= 8 ? f->near : dlsi_min_u32(f->near, f->near_before);
+DLSI_FN uint32_t dlsi_flow_recent(const dls_flow *f) {
+    return f->samples >= 8 ? f->recent : dlsi_min_u32(f->recent, f->recent_before);
 }
 /* Delay of the queue in front of us. */
 DLSI_FN uint32_t dlsi_flow_queue(const dls_flow *f) {
-    const uint32_t near = dlsi_flow_near(f);
-    return near > f->min_rtt ? near - f->min_rtt : 0;
+    const uint32_t recent = dlsi_flow_recent(f);
+    return recent > f->min_rtt ? recent - f->min_rtt : 0;
 }
 DLSI_FN void dlsi_flow_rtt(dls_flow *f, uint32_t rtt, uint32_t delay) {
     const bool first = f->min_rtt == UINT32_MAX;
@@ -16716,7 +16720,7 @@ DLSI_FN void dlsi_flow_rtt(dls_flow *f, uint32_t rtt, uint32_t delay) {
     }
     if (rtt - f->min_rtt >= delay) rtt -= delay;
     f->latest = rtt;
-    f->near = dlsi_min_u32(f->near, rtt);
+    f->recent = dlsi_min_u32(f->recent, rtt);
     if (f->samples < 255) f->samples++;
     if (first) {
         f->srtt = rtt;
@@ -16813,9 +16817,9 @@ DLSI_FN void dlsi_flow_grow(dls_flow *f, uint32_t bytes) {
 }
 /* Packet seq is lost. What that says of the path; at most one backoff a round trip. */
 DLSI_FN void dlsi_flow_backoff(dls_flow *f, uint32_t seq) {
-    const uint32_t near = dlsi_max_u32(f->min_rtt, dlsi_flow_near(f));
+    const uint32_t recent = dlsi_max_u32(f->min_rtt, dlsi_flow_recent(f));
     const bool heavy = f->round_lost >= 8 && f->round_lost > f->round_acked / 4;
-    uint32_t keep = dlsi_max_u32(dlsi_scale(f->window, f->min_rtt, near), 6 * f->mtu);
+    uint32_t keep = dlsi_max_u32(dlsi_scale(f->window, f->min_rtt, recent), 6 * f->mtu);
     if ((seq - f->recovery) >> 31 != 0) return;
     if (heavy) keep = 0;
     if (keep > f->window - f->window / 16) return;
@@ -16862,9 +16866,9 @@ DLSI_FN void dlsi_flow_detect(dls_flow *f) {
 }
 /* A packet given up for lost was acked: the path reorders more than we thought. */
 DLSI_FN void dlsi_flow_spurious(dls_flow *f, uint32_t seq) {
-    const uint32_t far = f->newest - seq + 1;
+    const uint32_t distance = f->newest - seq + 1;
     if (f->spurious < 65535) f->spurious++;
-    if (far < 128) f->reorder = (uint16_t)dlsi_max_u32(f->reorder, far);
+    if (distance < 128) f->reorder = (uint16_t)dlsi_max_u32(f->reorder, distance);
     if (f->wait_eighths < 16) f->wait_eighths++;
     if (seq == f->undo_seq && f->undo_window > f->window) {
         dlsi_flow_bound(f, f->undo_window);
@@ -17001,8 +17005,8 @@ DLSI_FN void dlsi_flow_round(dls_flow *f, uint32_t newest) {
     f->round = f->head;
     f->peak_before = f->peak;
     f->peak = f->in_flight;
-    f->near_before = f->near;
-    f->near = UINT32_MAX;
+    f->recent_before = f->recent;
+    f->recent = UINT32_MAX;
     f->samples = 0;
     if (f->round_lost + f->round_acked >= 32) f->round_lost = f->round_acked = 0;
     if ((f->oldest - f->recovery) >> 31 == 0) f->recovery = f->oldest; /* 2^31 packets on, too */
@@ -17734,10 +17738,10 @@ DLSI_FN void dlsi_peer_psk(const dls_peer *p, int32_t rank, unsigned char *psk) 
 DLSI_FN void dlsi_peer_mac(const dls_peer *p, int32_t with, int32_t to, const unsigned char *packet,
                            unsigned char *mac) {
     unsigned char psk[32];
-    const bool small = dlsi_peer_pattern(p, with) == DLS_NOISE_NNPSK0;
+    const bool is_small = dlsi_peer_pattern(p, with) == DLS_NOISE_NNPSK0;
     dlsi_peer_psk(p, with, psk);
     dls_mac1(mac, psk,
-             small         ? NULL
+             is_small      ? NULL
              : to == p->me ? p->public_key
                            : p->member[to].device.public_key,
              packet, DLS_INIT_BYTES - 32);
@@ -21988,7 +21992,7 @@ DLSI_FN const dlsi_key_kind *dlsi_key_device(void) {
         {"id", DLSI_MSG("'{s}', line {0}: wanted 'id' and a number"), offsetof(dls_keys, id),
          DLSI_FIELD_ID},
         {"kind", DLSI_MSG("'{s}', line {0}: wanted 'kind full' or 'kind small'"),
-         offsetof(dls_keys, small), DLSI_FIELD_SMALL},
+         offsetof(dls_keys, is_small), DLSI_FIELD_SMALL},
         {"secret", DLSI_MSG("'{s}', line {0}: wanted 'secret' and 64 hexadecimal digits"),
          offsetof(dls_keys, secret), DLSI_FIELD_KEY},
         {"psk", DLSI_MSG("'{s}', line {0}: wanted 'psk' and 64 hexadecimal digits"),
@@ -22038,7 +22042,7 @@ DLSI_FN bool dlsi_field_read(const dlsi_field *f, const char *text, size_t n, un
     unsigned char bytes[4];
     uint32_t value = 0;
     size_t i;
-    bool small = true;
+    bool is_small = true;
     switch (f->kind) {
     case DLSI_FIELD_NAME:
         if (!dlsi_name_good(text, n)) return false;
@@ -22058,26 +22062,26 @@ DLSI_FN bool dlsi_field_read(const dlsi_field *f, const char *text, size_t n, un
         return true;
     case DLSI_FIELD_SMALL:
         if (n == 4 && memcmp(text, "full", 4) == 0)
-            small = false;
+            is_small = false;
         else if (n != 5 || memcmp(text, "small", 5) != 0)
             return false;
-        memcpy(to, &small, sizeof small);
+        memcpy(to, &is_small, sizeof is_small);
         return true;
     default: return dlsi_hex_read(text, n, to, 32);
     }
 }
 DLSI_FN void dlsi_field_write(const dlsi_field *f, const unsigned char *from, dlsi_text *t) {
     uint32_t value;
-    bool small;
+    bool is_small;
     dlsi_text_str(t, f->name);
     dlsi_text_str(t, " ");
     memcpy(&value, from, sizeof value);
-    memcpy(&small, from, sizeof small);
+    memcpy(&is_small, from, sizeof is_small);
     switch (f->kind) {
     case DLSI_FIELD_NAME: dlsi_text_str(t, (const char *)from); break;
     case DLSI_FIELD_ID: dlsi_text_int(t, value); break;
     case DLSI_FIELD_HEX32: dlsi_text_hex32(t, value); break;
-    case DLSI_FIELD_SMALL: dlsi_text_str(t, small ? "small" : "full"); break;
+    case DLSI_FIELD_SMALL: dlsi_text_str(t, is_small ? "small" : "full"); break;
     default: dlsi_text_hex(t, from, 32); break;
     }
     dlsi_text_str(t, "\n");
@@ -22297,7 +22301,8 @@ DLSI_FN int32_t dlsi_roster_named(const dls_roster_file *file, const char *name)
     return -1;
 }
 DLS_API dls_status dls_roster_enrol(dls_roster_file *file, const dls_root *root, const char *name,
-                                    uint32_t role, bool small, dls_keys *keys, dls_error *error) {
+                                    uint32_t role, bool is_small, dls_keys *keys,
+                                    dls_error *error) {
     const int32_t n = file->roster.count;
     dls_device *d;
     dls_status st = DLS_OK;
@@ -22329,13 +22334,13 @@ DLS_API dls_status dls_roster_enrol(dls_roster_file *file, const dls_root *root,
     memcpy(d->name, name, strlen(name));
     d->id = n > 0 ? file->device[n - 1].id + 1 : 1;
     d->role = (uint8_t)role;
-    d->flags = (uint8_t)(small ? DLS_DEVICE_SMALL : 0u);
+    d->flags = (uint8_t)(is_small ? DLS_DEVICE_SMALL : 0u);
     memcpy(keys->name, d->name, sizeof keys->name);
     keys->group = root->group;
     keys->id = d->id;
-    keys->small = small;
+    keys->is_small = is_small;
     dls_ed25519_public(keys->root, root->seed);
-    if (small) {
+    if (is_small) {
         dls_device_psk(keys->psk, root->psk, root->group, d->id);
     } else {
         memcpy(keys->psk, root->psk, sizeof keys->psk);
@@ -22461,7 +22466,7 @@ DLSI_FN dls_status dlsi_identity_check(const dls_identity *me, dls_error *error)
         return dlsi_fail(error, DLS_E_REFUSED, DLSI_MSG("device {0} is revoked in '{s}'"),
                          me->roster_path, (int32_t)me->keys.id, 0, 0);
     memset(own, 0, sizeof own);
-    if (!me->keys.small) dls_x25519_public(own, me->keys.secret);
+    if (!me->keys.is_small) dls_x25519_public(own, me->keys.secret);
     if (memcmp(own, d->public_key, sizeof own) != 0)
         return dlsi_fail(error, DLS_E_MISMATCH,
                          DLSI_MSG("'{s}' has another key for device {0}; was it enrolled twice?"),
@@ -22485,7 +22490,7 @@ DLS_API void dls_identity_desc(dls_identity *me, dls_peer_desc *desc) {
         dlsi_min_i32(me->roster.roster.count + DLSI_ROSTER_SPARE, DLS_ROSTER_DEVICES);
     desc->roster = &me->roster.roster;
     desc->id = me->keys.id;
-    desc->secret = me->keys.small ? NULL : me->keys.secret;
+    desc->secret = me->keys.is_small ? NULL : me->keys.secret;
     desc->psk = me->keys.psk;
     desc->root = me->keys.root;
     desc->boot = me->boot;

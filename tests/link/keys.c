@@ -80,7 +80,7 @@ static void test_key_files(void) {
     CHECK_STATUS(dls_keys_save(&keys, path, false, &e), DLS_OK);
     CHECK_INT(mode_of(path), 0600);
     CHECK_STATUS(dls_keys_load(&back, path, &e), DLS_OK);
-    CHECK(back.group == root.group && back.id == 1 && !back.small && !strcmp(back.name, "ada") &&
+    CHECK(back.group == root.group && back.id == 1 && !back.is_small && !strcmp(back.name, "ada") &&
           memcmp(back.secret, keys.secret, 32) == 0 && memcmp(back.psk, root.psk, 32) == 0 &&
           memcmp(back.root, keys.root, 32) == 0);
     CHECK_STATUS(dls_keys_load(&back, rpath, &e), DLS_E_FORMAT);
@@ -127,7 +127,7 @@ static void test_roster_files(void) {
     CHECK_STATUS(dls_roster_enrol(&file, &other, "ben", DLS_ROLE_JOIN, false, &keys, &e),
                  DLS_E_MISMATCH);
     CHECK_STATUS(dls_roster_enrol(&file, &root, "mote", DLS_ROLE_JOIN, true, &mote, &e), DLS_OK);
-    CHECK(mote.small && mote.id == 2 && memcmp(mote.psk, root.psk, 32) != 0);
+    CHECK(mote.is_small && mote.id == 2 && memcmp(mote.psk, root.psk, 32) != 0);
     CHECK_INT(file.roster.epoch, 2);
     CHECK_STATUS(dls_roster_save(&file, path, false, &e), DLS_OK);
     CHECK_STATUS(dls_roster_save(&file, path, false, &e), DLS_E_STATE);
