@@ -20073,8 +20073,10 @@ DLSI_FN void dlsi_sim_carry(dls_sim *s, int32_t from, int32_t to, unsigned char 
         if (dlsi_sim_chance(s, s->desc.reorder))
             at += s->desc.delay_us * (1 + dlsi_sim_below(s, 8));
         if (s->cut[from][to] || dlsi_sim_chance(s, s->desc.drop)) continue;
-        if (dlsi_sim_chance(s, s->desc.corrupt))
-            data[dlsi_sim_below(s, (uint32_t)n)] ^= (unsigned char)(1u << dlsi_sim_below(s, 8));
+        if (dlsi_sim_chance(s, s->desc.corrupt)) {
+            const uint32_t which = dlsi_sim_below(s, (uint32_t)n), bit = dlsi_sim_below(s, 8);
+            data[which] ^= (unsigned char)(1u << bit);
+        }
         dlsi_sim_event_at(s, at, DLSI_SIM_PACKET, from, to, data, n);
     }
 }

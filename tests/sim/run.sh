@@ -14,4 +14,22 @@ for job in 0 1; do
     grep -q -E '^(ok|FAIL) ' "$out/job$job.txt" || fail "seeds of job $job: no verdict"
 done
 # Seeds that found a bug once, and the traces of some, which must be the same everywhere.
-"$out/sim" --kept sim/kept.txt || true
+flags="-std=gnu99 -O1 -DDLS_ENABLE_SIMD=0 -DDLS_ENABLE_TRAIN=0 -DDLS_ENABLE_SOCKETS=0 -I$root -I."
+run_c "$out/sim" --kept sim/kept.txt
+# elsewhere NAME COMPILER [RUNNER [FLAG...]]
+elsewhere() {
+    name=$1 compiler=$2 runner=$3
+    shift 3
+    have "$compiler" || { skip "traces, $name" "$compiler" && return; }
+    [ -z "$runner" ] || have "$runner" || { skip "traces, $name" "$runner" && return; }
+    # shellcheck disable=SC2086
+    if "$compiler" $flags "-DTRACE_WHERE=\", $name\"" "$@" sim/sim.c -o "$out/$name" >"$out/$name.cc" 2>&1; then
+        # shellcheck disable=SC2086
+        run_c $runner "$out/$name" --kept sim/kept.txt
+    else
+        fail "compiling with $compiler" "$out/$name.cc"
+    fi
+}
+[ -z "$SAN" ] || exit 0
+elsewhere clang clang ""
+elsewhere s390x s390x-linux-gnu-gcc qemu-s390x -static -DDLS_ENABLE_THREADS=0
