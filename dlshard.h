@@ -39,11 +39,11 @@
      DLS_ENABLE_SOCKETS    TCP, UDP, serial drivers (POSIX)              0    1     1
      DLS_ENABLE_SIMD       AVX-512, AVX2, NEON kernels beside scalar     0    1     1
      DLS_ENABLE_TRAIN      backward, losses, optimisers, data            0    1     1
-     DLS_ENABLE_PEERS      wire, peer, coll, job, node                   0    1     1
+     DLS_ENABLE_PEERS      crypt, wire, chan, peer, coll, job, node      0    1     1
      DLS_ENABLE_SIGN       Ed25519 signatures                            0    1     1
      DLS_ENABLE_COORD      elections: may hold DLS_ROLE_COORD            0    1     1
-     DLS_ENABLE_STREAMS    ports of kind DLS_PORT_STREAM: TCP             0    1     1
-     DLS_ENABLE_GATEWAY    passing packets on between neighbours          0    1     1
+     DLS_ENABLE_STREAMS    ports of kind DLS_PORT_STREAM: TCP            0    1     1
+     DLS_ENABLE_GATEWAY    passing packets on between neighbours         0    1     1
      DLS_ENABLE_MESSAGES   texts of errors; without: the code alone      0    1     1
      DLS_ENABLE_STB_IMAGE  dls_image_load through the user's stb_image   0    0     0
    DLS_PROFILE is DLS_PROFILE_MCU, _NODE or _SERVER; default: NODE on an OS, MCU on bare metal.
@@ -59,10 +59,10 @@
      config  version, profile, toggles         crypt  ciphers, hashes, signatures
      base    status, errors, generator         wire   frames
      port    clock, threads, files             chan   sessions: Noise, records, loss recovery
-     tensor  dtype, shape, views               peer   engine without I/O: roster, messages
+     tensor  dtype, shape, views               peer   engine without I/O: sessions, views
      kern    kernels, scalar to AVX-512        coll   all-reduce
      par     thread pool, matrix product       job    data-parallel step, staged inference
-     op      one row per operation             link   drivers: TCP, UDP, serial
+     op      one row per operation             link   simulator, TCP, UDP, serial, key files
      net     graph builder, memory planner     node   the facade most users meet
      model   file format
 
@@ -105,6 +105,14 @@
 
      Each batch is cut in logical shards with fixed ids; gradients are summed exactly; so the
      weights are the same bits for one peer or three, whatever the shares.
+
+     Devices that trust each other by key, on any network and over serial lines, are dls_host (an
+     OS) or dls_peer alone (bare metal); examples/peer.c and examples/firmware are programs:
+
+       dls_host host; dls_host_desc lab = {0};
+       lab.key = "pc.key"; lab.roster = "lab.roster";
+       dls_host_open(&host, &lab, NULL);                 (finds the others on the LAN)
+       for (;;) dls_host_poll(&host, 100000, NULL, NULL, NULL, NULL);
 
      A custom op is one dls_op row: a shape rule, a forward and a backward function; see
      examples/03_custom_op.c. Firmware without heap: examples/04_static_memory.c.
@@ -2326,8 +2334,8 @@ typedef struct dls_fd {
 } dls_fd;
 
 typedef struct dls_link {
-    /* Before waiting: what to wait for, up to fds_max entries; returns how many. May lower *until,
-       when serve must be called though nothing came. */
+    /* Before waiting: writes what goes at once, then says what to wait for, up to fds_max entries;
+       returns how many. May lower *until, when serve must be called though nothing came. */
     int32_t (*wait)(struct dls_link *link, dls_fd *fd, uint64_t now, uint64_t *until);
     /* After waiting, always: fd as wait left it, with got filled in. Reads what there is, feeds the
        engine, writes what it has. Must not block. */
@@ -21214,10 +21222,11 @@ DLSI_FN int32_t dlsi_tcp_wait(dls_link *link, dls_fd *fd, uint64_t now, uint64_t
     int32_t i, n = 0;
     dlsi_tcp_call_all(t, now, until);
     for (i = 0; i < t->conns; i++) {
-        const dlsi_tcp_conn *c = &t->conn[i];
+        dlsi_tcp_conn *c = &t->conn[i];
         size_t in = 0, out = 0;
         if (c->fd < 0) continue;
         if (c->port >= 0) {
+            (void)dlsi_tcp_write(t, c, now); /* needs no waiting; errors show in serve */
             (void)dls_peer_rx_span(t->peer, c->port, &in);
             (void)dls_peer_tx_span(t->peer, c->port, &out, now);
         }
@@ -21373,10 +21382,29 @@ DLSI_FN bool dlsi_udp_next(dls_udp *u, uint64_t now) {
     if (u->pending == 0) u->pending = dls_peer_tx_packet(u->peer, u->port, &u->to, u->out, now);
     return u->pending > 0;
 }
+DLSI_FN void dlsi_udp_write(dls_udp *u, uint64_t now) {
+    int32_t turn;
+    for (turn = 0; turn < DLSI_UDP_BATCH && dlsi_udp_next(u, now); turn++) {
+        dlsi_sockaddr os;
+        const socklen_t length = dlsi_addr_os(&u->to, u->v6, &os);
+        if (sendto(u->fd, u->out, u->pending, MSG_NOSIGNAL, &os.any, length) < 0) {
+            if (errno == EAGAIN || errno == EWOULDBLOCK) return;
+            if (errno == EINTR) continue;
+            if (errno == ENOBUFS || errno == ENOMEM) {
+                u->again = now + 1000;
+                return;
+            }
+        } /* any other error: this packet is lost, as packets may be */
+        u->pending = 0;
+    }
+}
 DLSI_FN int32_t dlsi_udp_wait(dls_link *link, dls_fd *fd, uint64_t now, uint64_t *until) {
     dls_udp *u = (dls_udp *)link;
-    const bool more = dlsi_udp_next(u, now), paused = now < u->again && u->again - now < 1000000u;
+    const bool paused = now < u->again && u->again - now < 1000000u;
+    bool more;
     if (u->fd < 0) return 0;
+    if (!paused) dlsi_udp_write(u, now); /* what can go at once needs no waiting */
+    more = dlsi_udp_next(u, now);
     if (paused) *until = dlsi_min_u64(*until, u->again);
     fd->fd = u->fd;
     fd->want = (uint8_t)(DLS_FD_READ | (more && !paused ? DLS_FD_WRITE : 0u));
@@ -21394,22 +21422,6 @@ DLSI_FN void dlsi_udp_read(dls_udp *u, uint64_t now) {
         dlsi_addr_from(&from, &os);
         if (u->peer->desc.psk == NULL && !u->plain && !dlsi_addr_loopback(&from)) continue;
         dls_peer_rx_packet(u->peer, u->port, &from, u->in, (size_t)n, now);
-    }
-}
-DLSI_FN void dlsi_udp_write(dls_udp *u, uint64_t now) {
-    int32_t turn;
-    for (turn = 0; turn < DLSI_UDP_BATCH && dlsi_udp_next(u, now); turn++) {
-        dlsi_sockaddr os;
-        const socklen_t length = dlsi_addr_os(&u->to, u->v6, &os);
-        if (sendto(u->fd, u->out, u->pending, MSG_NOSIGNAL, &os.any, length) < 0) {
-            if (errno == EAGAIN || errno == EWOULDBLOCK) return;
-            if (errno == EINTR) continue;
-            if (errno == ENOBUFS || errno == ENOMEM) {
-                u->again = now + 1000;
-                return;
-            }
-        } /* any other error: this packet is lost, as packets may be */
-        u->pending = 0;
     }
 }
 DLSI_FN void dlsi_udp_serve(dls_link *link, const dls_fd *fd, int32_t fds, uint64_t now) {

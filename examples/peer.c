@@ -25,7 +25,6 @@ typedef struct sums {
     bool ready, under_way;
     int64_t staging[4096]; /* dls_coll_size(256, 256) and more */
 } sums;
-/* Starts a sum or goes on with it. */
 static void sum(sums *s, dls_peer *peer, uint32_t id) {
     unsigned char byte[256];
     dls_status st = DLS_OK;

@@ -46,9 +46,10 @@ static int help(FILE *to, int status) {
           "dlshard info MODEL\n"
           "dlshard bench MODEL [--batch N] [--threads N] [--seconds X] [--train]\n"
           "dlshard keygen [--root root.key] [--force]                  a new group: its root key, "
-          "kept offline\n"
-          "dlshard enrol NAME [--role join,train,serve,infer,coord,deploy] [--small] "
-          "[--out NAME.key]\n"
+          "kept "
+          "offline\n"
+          "dlshard enrol NAME [--role join,train,serve,infer,coord,deploy] [--small] [--out "
+          "NAME.key]\n"
           "dlshard revoke NAME     both with [--root root.key] [--roster lab.roster] [--force]\n"
           "dlshard roster [--root root.key] [--roster lab.roster]      who belongs\n"
           "NAME: NAME-images-idx3-ubyte[.gz] with NAME-labels-idx1-ubyte[.gz], a .csv (label "
@@ -584,8 +585,9 @@ static dls_status open_group(const options *o, dls_root *root, dls_roster_file *
 /* Without --role: the first device coordinates, too; a small one cannot. */
 static int command_enrol(const options *o) {
     const char *name = o->word[1], *roster = o->roster != NULL ? o->roster : "lab.roster";
-    const uint32_t most = DLS_ROLE_JOIN | DLS_ROLE_TRAIN | DLS_ROLE_SERVE | DLS_ROLE_INFER;
-    uint32_t role = o->role != NULL ? roles(o->role) : most;
+    uint32_t role = o->role != NULL
+                        ? roles(o->role)
+                        : DLS_ROLE_JOIN | DLS_ROLE_TRAIN | DLS_ROLE_SERVE | DLS_ROLE_INFER;
     dls_roster_file file;
     dls_root root;
     dls_keys keys;
@@ -605,8 +607,8 @@ static int command_enrol(const options *o) {
     if (st == DLS_OK && o->out == NULL && strchr(name, '/') != NULL)
         st = DLS_E_ARG, bad("a name with / needs --out, not", name);
     else if (st == DLS_OK) {
-        /* first: a roster without it is of no use */
-        st = dls_keys_save(&keys, path, o->force, &error);
+        st = dls_keys_save(&keys, path, o->force,
+                           &error); /* first: a roster without it is of no use */
         if (st == DLS_OK) st = dls_roster_save(&file, roster, true, &error);
         if (st != DLS_OK) fail(&error);
     } else
@@ -618,8 +620,7 @@ static int command_enrol(const options *o) {
         if (n == 0)
             printf("nobody coordinates yet: without there are no views; enrol one with --role "
                    "train,coord\n");
-        if (n == 2)
-            printf("2 coordinators must both be up; 3 let any one of them fail\n");
+        if (n == 2) printf("2 coordinators must both be up; 3 let any one of them fail\n");
     }
     dls_roster_free(&file);
     dls_wipe(&keys, sizeof keys);
@@ -638,9 +639,10 @@ static int command_revoke(const options *o) {
     if (st == DLS_OK) st = dls_roster_revoke(&file, &root, o->word[1], &error);
     if (st == DLS_OK) st = dls_roster_save(&file, roster, true, &error);
     if (st == DLS_OK)
-        printf("%s: %s is revoked from epoch %u on. Give the file to one device that runs, it "
-               "tells the rest\n",
-               roster, o->word[1], (unsigned)file.roster.epoch);
+        printf(
+            "%s: %s is revoked from epoch %u on. Give the file to one device that runs, it tells "
+            "the rest\n",
+            roster, o->word[1], (unsigned)file.roster.epoch);
     dls_roster_free(&file);
     dls_wipe(&root, sizeof root);
     return st == DLS_OK ? 0 : fail(&error);

@@ -1,7 +1,8 @@
-/* One libFuzzer target for every decoder; the first byte of an input says which, by bits 0 to 2 and
-   4. Files are read through the DLS_FS hooks from memory. Checksums of model files are mended when
-   bit 3 is set so that what lies behind them is reached. Inputs of interest stay in
-   tests/build/fuzz/corpus. */
+/* One libFuzzer target for every decoder; the first byte of an input says which, see `targets`.
+   Files
+   are read through the DLS_FS hooks from memory; random numbers are none, so that inputs do the
+   same
+   each time. Inputs of interest stay in tests/build/fuzz/corpus. */
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -25,6 +26,11 @@ static size_t mem_read(void *to, size_t n) {
     file_at += n;
     return n;
 }
+static int no_random(void *to, size_t bytes) {
+    memset(to, 7, bytes);
+    return 0;
+}
+#define DLS_RANDOM(to, bytes) no_random(to, bytes)
 #define DLS_FS_OPEN(path, mode) mem_open(path, mode)
 #define DLS_FS_READ(file, buf, bytes) ((void)(file), mem_read(buf, bytes))
 #define DLS_FS_WRITE(file, buf, bytes) ((void)(file), (void)(buf), (size_t)(bytes))
@@ -404,29 +410,386 @@ static void fuzz_ack(const uint8_t *bytes, size_t size) {
     }
 }
 
+/* Every pure decoder of the wire. */
+static void fuzz_wire(const uint8_t *bytes, size_t size) {
+    dls_init_head init;
+    dls_data_head data;
+    dls_hello hello;
+    size_t at, used;
+    (void)dls_init_head_read(&init, bytes, size);
+    (void)dls_data_head_read(&data, bytes, size);
+    (void)dls_hello_read(&hello, bytes, size);
+    for (at = 0; at < size; at += used) {
+        dls_frame f;
+        if (dls_frame_read(&f, bytes + at, size - at, &used) != DLS_OK) break;
+        if (used == 0 || used > size - at) abort();
+        if (f.bytes > 0 && f.body[f.bytes - 1] == 0 && f.body[0] == 1) continue;
+    }
+    for (at = 0; at < size; at += used) {
+        dls_control c;
+        if (dls_control_read(&c, bytes + at, size - at, &used) != DLS_OK) break;
+        if (used < 4 || used > size - at || c.payload + c.bytes != bytes + at + used) abort();
+    }
+}
+
+/* Three engines with keys, 1 a gateway and coordinator, 2 small: calls in the order of a script. */
+#define LAB_ENGINES 3
+#define LAB_MTU 300
+typedef struct lab {
+    dls_peer *peer[LAB_ENGINES];
+    int32_t air[LAB_ENGINES], line[2]; /* a serial line between 0 and 1 */
+    uint64_t now;
+    const uint8_t *at;
+    size_t left;
+} lab;
+static unsigned char lab_block[LAB_ENGINES][1 << 17];
+static unsigned char lab_line[2][DLS_PORT_BYTES(DLS_PORT_SERIAL, LAB_MTU)], lab_data[600];
+static unsigned char lab_secret[LAB_ENGINES][32], lab_psk[32], lab_small[32];
+static unsigned char lab_signed[512], lab_space[LAB_ENGINES][512];
+static size_t lab_signed_bytes;
+static dls_device lab_device[LAB_ENGINES];
+
+static uint8_t lab_byte(lab *l) {
+    if (l->left == 0) return 0;
+    l->left--;
+    return *l->at++;
+}
+static bool lab_store(void *user, const void *state, size_t bytes) {
+    (void)user;
+    return bytes > 0 && state != NULL;
+}
+static void lab_keys(dls_roster *r) {
+    static unsigned char root[32];
+    int32_t i;
+    memset(r, 0, sizeof *r);
+    r->count = LAB_ENGINES;
+    r->device = lab_device;
+    r->epoch = 2;
+    if (lab_device[0].id == 0) {
+        for (i = 0; i < LAB_ENGINES; i++) {
+            lab_device[i].id = (uint32_t)i + 1;
+            lab_device[i].role = i == 1 ? DLS_ROLE_JOIN | DLS_ROLE_COORD : DLS_ROLE_JOIN;
+            memset(lab_secret[i], i + 1, 32);
+            if (i < 2) dls_x25519_public(lab_device[i].public_key, lab_secret[i]);
+        }
+        lab_device[2].flags = DLS_DEVICE_SMALL;
+        dls_device_psk(lab_small, lab_psk, 0, 3);
+        lab_signed_bytes = dls_roster_bytes(LAB_ENGINES);
+        (void)dls_roster_write(r, root, lab_signed, sizeof lab_signed);
+    }
+    r->epoch = 1;
+}
+static dls_addr lab_addr(int32_t i) {
+    dls_addr a;
+    memset(&a, 0, sizeof a);
+    a.size = 1;
+    a.bytes[0] = (uint8_t)i;
+    return a;
+}
+static void lab_open(lab *l) {
+    dls_roster roster;
+    int32_t i;
+    lab_keys(&roster);
+    for (i = 0; i < LAB_ENGINES; i++) {
+        dls_peer_desc d;
+        memset(&d, 0, sizeof d);
+        d.roster = &roster;
+        d.id = (uint32_t)i + 1;
+        d.secret = i < 2 ? lab_secret[i] : NULL;
+        d.psk = i < 2 ? lab_psk : lab_small;
+        d.boot = 1;
+        d.gateway = i == 1;
+        d.window = 16;
+        d.ops_max = 4;
+        d.relay_bytes = 2000;
+        d.store = i == 1 ? lab_store : NULL;
+        if (dls_peer_init(&l->peer[i], &d, lab_block[i], sizeof lab_block[i]) != DLS_OK) abort();
+        dls_peer_roster_space(l->peer[i], lab_space[i], sizeof lab_space[i]);
+    }
+}
+static void lab_ports(lab *l, int32_t i) {
+    dls_port_desc d;
+    memset(&d, 0, sizeof d);
+    d.kind = DLS_PORT_PACKET;
+    d.mtu = LAB_MTU;
+    if (l->air[i] < 0) l->air[i] = dls_peer_port_open(l->peer[i], &d, l->now);
+    d.kind = DLS_PORT_SERIAL;
+    d.bytes = sizeof lab_line[0];
+    d.call = i == 0;
+    d.rank = 1;
+    if (i > 1 || l->line[i] >= 0) return;
+    d.mem = lab_line[i];
+    l->line[i] = dls_peer_port_open(l->peer[i], &d, l->now);
+}
+/* What engine i says reaches the others, perhaps damaged. */
+static void lab_move(lab *l, int32_t i, uint8_t damage) {
+    unsigned char packet[LAB_MTU];
+    dls_addr to;
+    const dls_addr from = lab_addr(i);
+    size_t n = dls_peer_tx_packet(l->peer[i], l->air[i], &to, packet, l->now);
+    const void *bytes;
+    if (n > LAB_MTU) abort();
+    if (n > 0 && damage > 127) packet[damage % n] ^= damage;
+    if (n > 0 && to.size == 1 && to.bytes[0] < LAB_ENGINES)
+        dls_peer_rx_packet(l->peer[to.bytes[0]], l->air[to.bytes[0]], &from, packet, n, l->now);
+    if (i > 1) return;
+    bytes = dls_peer_tx_span(l->peer[i], l->line[i], &n, l->now);
+    if (n == 0) return;
+    (void)dls_peer_rx(l->peer[1 - i], l->line[1 - i], bytes, n - (damage & 1), l->now);
+    dls_peer_tx_done(l->peer[i], l->line[i], n, l->now);
+}
+static void lab_pump(lab *l, int32_t turns) {
+    int32_t i;
+    for (; turns > 0; turns--)
+        for (i = 0; i < LAB_ENGINES; i++) {
+            if (dls_peer_deadline(l->peer[i]) <= l->now) dls_peer_tick(l->peer[i], l->now);
+            lab_move(l, i, 0);
+        }
+}
+/* Frames of the script, sealed by the session of i with k. */
+static void lab_forge(lab *l, int32_t i, int32_t k) {
+    dlsi_ses *s = dlsi_peer_ses(l->peer[i], k);
+    size_t n = lab_byte(l), at;
+    unsigned char *p;
+    dls_data_head h;
+    const dls_addr from = lab_addr(i);
+    if (s == NULL || i == k) return;
+    p = (unsigned char *)malloc(n + 24);
+    h.index = s->their_index;
+    h.counter = (uint32_t)s->record.sent;
+    dls_data_head_write(&h, p);
+    for (at = 0; at < n; at++) p[8 + at] = lab_byte(l);
+    (void)dls_session_seal(&s->record, p + 8, p + 8, n, p, 8, p + 8 + n);
+    (void)dlsi_peer_packet(l->peer[k], s->via < 0 && s->addr.size == 0 ? l->line[k] : l->air[k], -1,
+                           &from, p, n + 24, l->now);
+    free(p);
+}
+static void lab_raw(lab *l, int32_t i) {
+    const size_t n = lab_byte(l) < l->left ? lab_byte(l) % (l->left + 1) : l->left;
+    unsigned char *p = (unsigned char *)malloc(n + 1);
+    const dls_addr from = lab_addr(1);
+    memcpy(p, l->at, n);
+    l->at += n;
+    l->left -= n;
+    dls_peer_rx_packet(l->peer[i], l->air[i], &from, p, n, l->now);
+    if (i < 2) (void)dls_peer_rx(l->peer[i], l->line[i], p, n, l->now);
+    free(p);
+}
+static void lab_step(lab *l) {
+    const uint8_t op = lab_byte(l), arg = lab_byte(l);
+    const int32_t i = op / 16 % LAB_ENGINES, k = arg % LAB_ENGINES;
+    const dls_addr to = lab_addr(k);
+    dls_peer *p = l->peer[i];
+    dls_peer_event event;
+    dls_status st;
+    dls_view view;
+    switch (op % 16) {
+    case 0: lab_ports(l, i); break;
+    case 1:
+        dls_peer_port_close(p, arg & 1 || i > 1 ? l->air[i] : l->line[i], l->now);
+        *(arg & 1 || i > 1 ? &l->air[i] : &l->line[i]) = -1;
+        break;
+    case 2: dls_peer_call(p, k, l->air[i], &to, l->now); break;
+    case 3: lab_move(l, i, arg); break;
+    case 4: l->now += (uint64_t)arg * arg * arg; break;
+    case 5: l->now -= (uint64_t)arg * arg; break;
+    case 6: dls_peer_tick(p, l->now); break;
+    case 7: (void)dls_peer_send(p, k, arg / 64, lab_data, (size_t)arg * 2); break;
+    case 8: (void)dls_peer_recv_from(p, k, arg / 64, lab_data, (size_t)arg * 2, arg / 2); break;
+    case 9: dls_peer_op_drop(p, arg % 5); break;
+    case 10: (void)dls_peer_op_done(p, arg % 5, &st); break;
+    case 11: lab_raw(l, i); break;
+    case 12: lab_forge(l, i, k); break;
+    case 13: lab_pump(l, arg / 8); break;
+    case 14: /* views and rosters */
+        (void)dls_peer_next_event(p, &event);
+        dls_peer_view(p, &view);
+        if (arg > 200) (void)dls_peer_roster(p, lab_signed, lab_signed_bytes, l->now);
+        break;
+    default:
+        if (arg == 255) dls_peer_leave(p);
+        (void)dls_peer_deadline(p);
+    }
+}
+static void fuzz_engines(const uint8_t *bytes, size_t size) {
+    lab l;
+    int32_t i, k;
+    memset(&l, 0, sizeof l);
+    l.at = bytes;
+    l.left = size;
+    l.now = 1000000;
+    lab_open(&l);
+    for (i = 0; i < LAB_ENGINES; i++) l.air[i] = l.line[i & 1] = -1;
+    if ((lab_byte(&l) & 1) != 0) { /* all are up already */
+        for (i = 0; i < LAB_ENGINES; i++) lab_ports(&l, i);
+        for (i = 0; i < LAB_ENGINES; i++)
+            for (k = 0; k < LAB_ENGINES; k++) {
+                const dls_addr to = lab_addr(k);
+                if (i == 1 || k == 1) dls_peer_call(l.peer[i], k, l.air[i], &to, l.now);
+            }
+        lab_pump(&l, 20);
+    }
+    for (i = 0; i < 400 && l.left > 0; i++) lab_step(&l);
+    for (i = 0; i < LAB_ENGINES; i++) dls_peer_close(l.peer[i]);
+}
+
+static void fuzz_csv(const uint8_t *bytes, size_t size) { fuzz_data("in.csv", bytes, size); }
+static void fuzz_npy(const uint8_t *bytes, size_t size) { fuzz_data("in.npy", bytes, size); }
+static void fuzz_any(const uint8_t *bytes, size_t size) { /* not found, or by name */
+    fuzz_data("in", bytes, size);
+}
+static void fuzz_mended_model(const uint8_t *bytes, size_t size) {
+    mend((unsigned char *)(uintptr_t)bytes, size);
+    fuzz_model(bytes, size);
+}
+static void fuzz_mended_checkpoint(const uint8_t *bytes, size_t size) {
+    mend((unsigned char *)(uintptr_t)bytes, size);
+    fuzz_checkpoint(bytes, size);
+}
+
+/* Announcements, half of them with a right mac, as of whom they say; what is heard is explained. */
+static void fuzz_find(const uint8_t *bytes, size_t size) {
+    static const unsigned char psk[32] = {1}, secret[32] = {2};
+    dls_device device[3];
+    const dls_roster roster = {7, 1, 3, device};
+    dls_port_desc port = {DLS_PORT_PACKET, 1200, false, false, 0, NULL, 0};
+    dls_peer_desc d;
+    dls_find_desc f;
+    dls_peer *peer;
+    dls_find *find;
+    void *mem[2] = {NULL, NULL};
+    uint64_t now = 1000000;
+    int i;
+    memset(device, 0, sizeof device);
+    memset(&d, 0, sizeof d);
+    memset(&f, 0, sizeof f);
+    for (i = 0; i < 3; i++) device[i].id = (uint32_t)i + 1;
+    device[1].flags = DLS_DEVICE_SMALL;
+    device[2].flags = DLS_DEVICE_REVOKED;
+    dls_x25519_public(device[0].public_key, secret);
+    d.roster = &roster;
+    d.id = 1;
+    d.psk = psk;
+    d.secret = secret;
+    d.window = 4;
+    d.devices_max = 3;
+    mem[0] = malloc(dls_peer_size(&d));
+    if (dls_peer_init(&peer, &d, mem[0], dls_peer_size(&d)) != DLS_OK) __builtin_trap();
+    f.peer = peer;
+    f.port = dls_peer_port_open(peer, &port, now);
+    mem[1] = malloc(dls_find_size(&f));
+    if (dls_find_init(&find, &f, mem[1], dls_find_size(&f)) != DLS_OK) __builtin_trap();
+    while (size >= 2) {
+        unsigned char packet[64];
+        const uint8_t how = bytes[0];
+        const size_t n = dlsi_min_size(bytes[1] % 64, size - 2);
+        dls_addr from = {6, {10, 0, 0, 1}};
+        char text[80];
+        uint32_t id;
+        dls_status what;
+        memset(packet, 0, sizeof packet);
+        memcpy(packet, bytes + 2, n);
+        from.bytes[3] = how & 7;
+        now += (uint64_t)(how >> 5) * 400000;
+        if ((how & 8) != 0) {
+            unsigned char key[32];
+            memcpy(key, psk, 32);
+            if (dlsi_load32(packet + 8) == 2) dls_device_psk(key, psk, 7, 2);
+            packet[0] = DLS_PACKET_ANNOUNCE;
+            packet[1] = 1;
+            dlsi_store32(packet + 4, 7);
+            dls_announce_mac(packet + 32, key, packet);
+        }
+        what = dls_find_read(find, &from, packet, (how & 16) != 0 ? n : DLS_ANNOUNCE_BYTES, now);
+        if (what == DLS_OK && (how & 8) == 0) __builtin_trap(); /* forged */
+        while (dls_find_next(find, &id, &what, now)) {
+            if (strlen(dls_find_explain(find, id, text, sizeof text, now)) >= sizeof text)
+                __builtin_trap();
+        }
+        dls_peer_tick(peer, now);
+        bytes += 2 + n;
+        size -= 2 + n;
+    }
+    dls_peer_close(peer);
+    free(mem[0]);
+    free(mem[1]);
+}
+/* Key files with the checksum mended: what is taken is written again alike. */
+static void fuzz_keys(const uint8_t *bytes, size_t size) {
+    const bool root = size > 8 && bytes[8] == 'r'; /* "dlshard root key" */
+    const dlsi_key_kind *kind = root ? dlsi_key_root() : dlsi_key_device();
+    union {
+        dls_root root;
+        dls_keys keys;
+    } to;
+    char text[1200], again[1200];
+    dlsi_text t = {text, 0, sizeof text};
+    unsigned char crc[4];
+    int32_t i;
+    if (size > 1100) return;
+    memcpy(text, bytes, size);
+    t.used = size;
+    if (size > 0 && text[size - 1] == '\n') {
+        dlsi_store32(crc, dls_crc32c(0, text, size));
+        dlsi_text_str(&t, "check ");
+        dlsi_text_hex(&t, crc, 4);
+        dlsi_text_str(&t, "\n");
+    }
+    memset(&to, 0, sizeof to);
+    if (dlsi_key_parse(kind, text, t.used, &to, "in.key", NULL) != DLS_OK) return;
+    size = t.used;
+    t.buf = again;
+    t.used = 0;
+    dlsi_text_str(&t, kind->head);
+    dlsi_text_str(&t, "1\n");
+    for (i = 0; i < kind->fields; i++)
+        dlsi_field_write(&kind->field[i], (const unsigned char *)&to + kind->field[i].at, &t);
+    if (t.used + 15 != size || memcmp(text, again, t.used) != 0) __builtin_trap();
+}
+static void fuzz_addr(const uint8_t *bytes, size_t size) {
+    char text[100], again[100];
+    dls_addr a, b;
+    if (size >= sizeof text) return;
+    memcpy(text, bytes, size);
+    text[size] = '\0';
+    if (dls_addr_read(&a, text) != DLS_OK) return;
+    if (a.size == 19) return; /* the interface's number stands for its name */
+    if (dls_addr_read(&b, dls_addr_text(&a, again, sizeof again)) != DLS_OK ||
+        !dlsi_addr_same(&a, &b))
+        __builtin_trap();
+}
+
+/* What an input's first byte says, modulo their number: new ones go to the end. */
+static void (*const targets[])(const uint8_t *bytes, size_t size) = {
+    fuzz_model,             /* 0 */
+    fuzz_csv,               /* 1 */
+    fuzz_npy,               /* 2 */
+    fuzz_checkpoint,        /* 3 */
+    fuzz_stream,            /* 4 */
+    fuzz_gunzip,            /* 5 */
+    fuzz_idx,               /* 6 */
+    fuzz_any,               /* 7 */
+    fuzz_mended_model,      /* 8 */
+    fuzz_wire,              /* 9 */
+    fuzz_engines,           /* 10 */
+    fuzz_mended_checkpoint, /* 11 */
+    fuzz_handshake,         /* 12 */
+    fuzz_records,           /* 13 */
+    fuzz_identity,          /* 14 */
+    fuzz_cobs,              /* 15 */
+    fuzz_ack,               /* 16 */
+    fuzz_find,              /* 17 */
+    fuzz_keys,              /* 18 */
+    fuzz_addr,              /* 19 */
+};
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     unsigned char *copy; /* of exact length, so that reads past its end are seen */
     if (size < 1) return 0;
     copy = (unsigned char *)malloc(size);
     memcpy(copy, data + 1, size - 1);
-    size--;
-    if ((data[0] & 24) == 8) mend(copy, size);
-    switch ((data[0] & 7) | (data[0] & 16) >> 1) {
-    case 0: fuzz_model(copy, size); break;
-    case 1: fuzz_data("in.csv", copy, size); break;
-    case 2: fuzz_data("in.npy", copy, size); break;
-    case 3: fuzz_checkpoint(copy, size); break;
-    case 4: fuzz_stream(copy, size); break;
-    case 5: fuzz_gunzip(copy, size); break;
-    case 6: fuzz_idx(copy, size); break;
-    case 8: fuzz_handshake(copy, size); break;
-    case 9: fuzz_records(copy, size); break;
-    case 10: fuzz_identity(copy, size); break;
-    case 11: fuzz_cobs(copy, size); break;
-    case 12: fuzz_ack(copy, size); break;
-    default: fuzz_data("in", copy, size); break; /* in-images-...: not found, or by name */
-    }
+    targets[data[0] % (sizeof targets / sizeof *targets)](copy, size - 1);
     free(copy);
     return 0;
 }
@@ -458,23 +821,52 @@ static void session_seeds(const char *dir) {
         memcpy(script, handshake, sizeof script);
         script[0] = (unsigned char)i;
         name[9] = (char)('0' + i);
-        seed(dir, 16, name, script, sizeof script);
+        seed(dir, 12, name, script, sizeof script);
         memset(&devices[i], 0, sizeof devices[i]);
         devices[i].id = (uint32_t)i;
         devices[i].public_key[0] = 1;
     }
-    seed(dir, 17, "records", records, sizeof records);
+    seed(dir, 13, "records", records, sizeof records);
     memset(&cert, 0, sizeof cert);
     cert.device = devices[0];
     if (dls_cert_write(&cert, seed_bytes, out) == DLS_OK)
-        seed(dir, 18, "cert", out, DLS_CERT_BYTES);
+        seed(dir, 14, "cert", out, DLS_CERT_BYTES);
     if (dls_roster_write(&roster, seed_bytes, out, sizeof out) == DLS_OK)
-        seed(dir, 18, "roster", out, dls_roster_bytes(3));
+        seed(dir, 14, "roster", out, dls_roster_bytes(3));
     memset(&manifest, 0, sizeof manifest);
     manifest.chunk_bits = 10;
     manifest.bytes = 168;
     if (dls_manifest_write(&manifest, seed_bytes, out) == DLS_OK)
-        seed(dir, 18, "manifest", out, DLS_MANIFEST_BYTES);
+        seed(dir, 14, "manifest", out, DLS_MANIFEST_BYTES);
+}
+static void link_seeds(const char *dir) {
+    static const char address[] = "[2001:db8::17%lo]:443";
+    unsigned char script[2 * (2 + 32)] = {8, 32};
+    char text[1200];
+    const dlsi_key_kind *kind[2];
+    dls_keys keys;
+    dlsi_text t = {text, 0, sizeof text};
+    int32_t i, k;
+    script[2 + 8] = 2;
+    script[34] = 8 + 32 + 1;
+    script[35] = 32;
+    script[34 + 2 + 8] = 2;
+    script[34 + 2 + 16] = 1;
+    seed(dir, 17, "announce", script, sizeof script);
+    kind[0] = dlsi_key_root();
+    kind[1] = dlsi_key_device();
+    memset(&keys, 0, sizeof keys);
+    keys.name[0] = 'a';
+    for (k = 0; k < 2; k++) {
+        t.used = 0;
+        dlsi_text_str(&t, kind[k]->head);
+        dlsi_text_str(&t, "1\n");
+        for (i = 0; i < kind[k]->fields; i++)
+            dlsi_field_write(&kind[k]->field[i],
+                             (const unsigned char *)&keys + kind[k]->field[i].at, &t);
+        seed(dir, 18, k == 0 ? "root_key" : "device_key", text, t.used);
+    }
+    seed(dir, 19, "address", address, sizeof address - 1);
 }
 int main(int argc, char **argv) {
     static unsigned char buf[1 << 16];
@@ -535,9 +927,15 @@ int main(int argc, char **argv) {
     seed(argv[1], 4, "stream", buf, 65 + 109);
     seed(argv[1], 5, "gzip", gzip, sizeof gzip);
     seed(argv[1], 6, "idx", idx, sizeof idx);
+    seed(argv[1], 9, "frames", buf + 2, 63 + 109);
+    memset(buf, 0, 256); /* all up; a message from 0 to 1, one from 0 to 2 behind the gateway */
+    buf[0] = 1;
+    memcpy(buf + 1, "\x07\x40\x18\x43\x07\x41\x28\x42\x0D\xFF\x04\x10\x0D\xFF\x0C\x01\x09\x03", 18);
+    seed(argv[1], 10, "engines", buf, 60);
     session_seeds(argv[1]);
-    seed(argv[1], 20, "ack", ack, sizeof ack);
-    seed(argv[1], 19, "cobs", buf, dls_cobs_write(buf, sizeof buf, csv, sizeof csv));
+    link_seeds(argv[1]);
+    seed(argv[1], 16, "ack", ack, sizeof ack);
+    seed(argv[1], 15, "cobs", buf, dls_cobs_write(buf, sizeof buf, csv, sizeof csv));
     return 0;
 }
 #endif

@@ -1,4 +1,4 @@
-/* Key files, rosters and identities: what is written is read; all else is refused, in words. */
+/* Key files, rosters, identities: what is written is read, anything else refused, in words. */
 static const char *path_of(const char *name) {
     static char text[4][400];
     static int turn;
@@ -201,6 +201,16 @@ static void test_identity(void) {
     dls_identity_desc(&me, &d);
     CHECK(d.id == 1 && d.roster->count == 2 && d.boot == boot && d.store != NULL);
     memset(promise, 7, sizeof promise);
+    {
+        void *mem = malloc(dls_peer_size(&d));
+        dls_peer *peer = NULL;
+        CHECK_STATUS(dls_peer_init(&peer, &d, mem, dls_peer_size(&d)), DLS_OK);
+        CHECK_STATUS(dls_identity_bind(&me, peer, 1), DLS_OK);
+        CHECK_STATUS(dls_identity_refresh(&me, peer, 1, &e), DLS_OK); /* nothing is new */
+        CHECK_INT(peer->epoch, 2);
+        if (peer != NULL) dls_peer_close(peer);
+        free(mem);
+    }
     CHECK(d.store(d.store_user, promise, sizeof promise));
     dls_identity_free(&me);
     CHECK_INT(mode_of(state), 0600);

@@ -41,7 +41,7 @@ static bool sys_hit(const char *name) {
     return true;
 }
 #define SYS(name, type, params, args)                                                              \
-    static type sys_##name params { return sys_hit(#name) ? (type)-1 : (name) args; }
+    static type sys_##name params { return sys_hit(#name) ? (type)-1 : (name)args; }
 SYS(socket, int, (int a, int b, int c), (a, b, c))
 SYS(bind, int, (int a, const struct sockaddr *b, socklen_t c), (a, b, c))
 SYS(listen, int, (int a, int b), (a, b))

@@ -1,5 +1,6 @@
 /* Sessions and messages over datagrams, serial lines and gateways, plain and keyed, by virtual
-   time. Whatever the link does, messages arrive whole and once, or not at all. */
+   time.
+   Whatever the link does, messages arrive whole and once, or not at all. */
 
 static const uint8_t pair_01[] = {0, 1}, pair_all3[] = {0, 1, 0, 2, 1, 2}, pair_02[] = {0, 2};
 

@@ -1,6 +1,7 @@
 /* Up to 8 engines on links that lose, double, delay, reorder and damage, with a clock that stands
    still until something is due: datagrams between all by address, serial lines between two. Engines
-   are ticked at their deadlines and never else; every packet stands in a block of its size. */
+   are ticked at their deadlines and never else; every packet stands in a block of its exact
+   size. */
 #define NET_MAX 8
 #define NET_LINES 4
 #define NET_MTU 300

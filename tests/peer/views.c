@@ -46,7 +46,8 @@ static void views_restart(net *w, int32_t i, uint32_t boot) {
     for (k = 0; k < 4; k++)
         if (k != i) net_call(w, i, k);
 }
-/* All alive have one view of exactly the alive, led by one of them. Its number; 0: not so. */
+/* All alive have one view of exactly the alive, led by one of them. Returns its number, 0: not
+   so. */
 static uint32_t views_agree(const net *w) {
     uint32_t number = 0;
     int32_t i, k, alive = 0;

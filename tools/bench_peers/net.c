@@ -1,4 +1,4 @@
-/* net.c - streams and round trips over loopback, as tools/bench net runs them.
+/* net.c - streams and round trips over loopback; run by net.sh.
      cc -O2 -I. tools/bench_peers/net.c -lpthread -o net
      net stream plain|keys SECONDS   one connection, 4 MB messages one after the other: GB/s
      net ping plain|keys|udp|raw-tcp|raw-udp N  median round trip of 16 bytes, N times: us
