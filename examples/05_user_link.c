@@ -102,6 +102,9 @@ static int station(int32_t rank, int fd) {
     printf("station %d: %s: '%s', %u packets sent\n", (int)rank, dls_status_text(st), text,
            (unsigned)air.sent);
     fflush(stdout);
+    /* Whoever received last goes last: its final words to the sender may still be lost. */
+    for (round = 0; rank == 0 && round < 200 && dls_peer_up(peer) > 1; round++)
+        dls_links_poll(links, 20000, NULL, NULL, NULL);
     dls_peer_leave(peer);
     for (round = 0; round < 10 && dls_peer_up(peer) > 1; round++)
         dls_links_poll(links, 20000, NULL, NULL, NULL);

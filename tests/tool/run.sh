@@ -164,9 +164,10 @@ if have arm-none-eabi-gcc; then
         /total/ { for (k = 3; k <= 6; k++) if ($k != sum[k]) bad = 1; seen = $3 > 1000 }
         /^\| net/ { net = $3 > 1000 } /^\| kern/ { kern = $3 > 1000 }
         END { exit bad || !seen || !net || !kern }' "$out/said.txt"
-    mkdir -p "$out/size/tools" "$out/size/tests"
+    mkdir -p "$out/size/tools" "$out/size/tests" "$out/size/examples"
     cp "$root/dlshard.h" "$out/size/"
     cp -r mcu "$out/size/tests/"
+    cp -r "$root/examples/firmware" "$out/size/examples/"
     sed 's/code_most=[0-9]*/code_most=1000/' "$root/tools/size" >"$out/size/tools/size"
     chmod +x "$out/size/tools/size"
     if "$out/size/tools/size" --check >"$out/said.txt" 2>&1 || ! grep -q MISSED "$out/said.txt"; then
