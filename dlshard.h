@@ -19408,7 +19408,9 @@ DLSI_FN void dlsi_ses_tick(dls_peer *p, int32_t i, uint64_t slept, uint64_t now)
 /* A device that may be called and is not up, nor on the way to it. */
 DLSI_FN bool dlsi_member_callable(const dls_peer *p, int32_t rank) {
     const dlsi_member *m = &p->member[rank];
-    if (rank == p->me || m->ses >= 0 || (m->device.flags & DLS_DEVICE_REVOKED) != 0) return false;
+    if (rank == p->me || (m->device.flags & DLS_DEVICE_REVOKED) != 0) return false;
+    /* a way through a gateway is good until there is a direct one */
+    if (m->ses >= 0 && (m->call_port < 0 || p->ses[m->ses].via < 0)) return false;
     if (dlsi_peer_small(p, rank) && dlsi_peer_small(p, p->me)) return false; /* no common key */
     return dlsi_ses_find(p, DLSI_SES_CALLING, rank) < 0 &&
            dlsi_ses_find(p, DLSI_SES_HALF, rank) < 0;
@@ -19424,7 +19426,7 @@ DLSI_FN bool dlsi_member_due(dls_peer *p, dlsi_member *m, uint64_t now) {
 /* Calls a device: where it was said to be, or else through a gateway. */
 DLSI_FN void dlsi_member_call(dls_peer *p, int32_t rank, uint64_t now) {
     dlsi_member *m = &p->member[rank];
-    const bool direct = m->call_port >= 0 && (m->route < 0 || m->calls % 2 == 0);
+    const bool direct = m->call_port >= 0 && (m->route < 0 || m->calls % 2 == 0 || m->ses >= 0);
     const int32_t via = m->route;
     int32_t i;
     if ((!direct && via < 0) || !dlsi_member_callable(p, rank) || !dlsi_member_due(p, m, now))
