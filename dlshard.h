@@ -18107,7 +18107,7 @@ DLSI_FN size_t dlsi_ses_put_op(dls_peer *p, dlsi_ses *s, unsigned char *to, size
 }
 /* What lost packets carried goes out again: control from the first lost message on, one chunk at
    a time. */
-DLSI_FN void dlsi_ses_lost(dls_peer *p, dlsi_ses *s) {
+DLSI_FN void dlsi_ses_lost(dlsi_ses *s) {
     uint32_t ref[4];
     while (!s->has_lost && dls_flow_next_lost(&s->flow, ref)) {
         /* its first and the one after its last, from the first that has not arrived */
@@ -18118,7 +18118,6 @@ DLSI_FN void dlsi_ses_lost(dls_peer *p, dlsi_ses *s) {
         s->has_lost = ref[1] != 0;
         memcpy(s->lost, ref, sizeof ref);
     }
-    (void)p;
 }
 /* Whether the next bytes to send go into a packet with others. Long plain ones on a stream have
    packets of their own, see dlsi_stream_chunk. */
@@ -18145,7 +18144,7 @@ DLSI_FN size_t dlsi_ses_frames(dls_peer *p, int32_t i, unsigned char *to, size_t
     bool room = true;
     memset(ref, 0, 4 * sizeof *ref);
     if (dlsi_ses_lossy(s)) {
-        dlsi_ses_lost(p, s);
+        dlsi_ses_lost(s);
         room = dls_flow_room(&s->flow, now) > 0;
         s->shut = !room;
         if (dls_flow_ack_due(&s->flow, now) || (room && dlsi_ses_may_ack(p, s)))

@@ -50,8 +50,7 @@ typedef struct app { /* what runs on one peer */
     } with[PEERS_MAX];
 } app;
 typedef struct decided {
-    uint64_t content, sum_known;
-    int32_t sum[64][WORDS];
+    uint64_t content;
 } decided;
 
 static struct {
@@ -113,13 +112,12 @@ static void app_view(app *a, dls_peer *p, int32_t i) {
 }
 static void app_reduced(app *a, int32_t i) {
     int32_t want[WORDS], w, k;
-    const uint32_t bit = a->round;
     memset(want, 0, sizeof want);
     for (k = 0; k < a->coll.size; k++)
         for (w = 0; w < WORDS; w++)
             want[w] = (int32_t)((uint32_t)want[w] +
                                 (uint32_t)given(a->view, a->round, (uint32_t)a->coll.member[k], w));
-    if (memcmp(want, a->data, sizeof want) != 0) wrong("a wrong sum", i, a->view, bit);
+    if (memcmp(want, a->data, sizeof want) != 0) wrong("a wrong sum", i, a->view, a->round);
     c.reductions++;
     a->reduced_at = dls_sim_now(c.sim);
     a->round++;
