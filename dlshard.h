@@ -2230,6 +2230,7 @@ typedef struct dls_run_desc {
     int32_t share;         /* relative speed of this device; 0: measured */
     int32_t members_max;   /* 0: as many as the engine may have devices */
     int32_t members_least; /* fewer than that wait; 0: 1 */
+    int32_t chunk_bytes;   /* the state travels in pieces of that many, alike on all; 0: 256 KiB */
 } dls_run_desc;
 /* Bytes a run needs: the state once more, and what an all-reduce takes. 0 when the desc is out of
    range. Pure. */
@@ -20037,9 +20038,8 @@ DLS_API bool dls_job_poll(dls_job *job, dls_status *status, dls_step_stats *stat
    with zeros. */
 #define DLSI_RUN_TOLD 48
 #define DLSI_RUN_AGREED 24
-#define DLSI_RUN_CHUNK 262144u /* the state travels in pieces */
-#define DLSI_RUN_OPS 8         /* of them under way */
-#define DLSI_RUN_TRIES 3       /* of a step whose sums differ */
+#define DLSI_RUN_OPS 8   /* pieces of the state under way */
+#define DLSI_RUN_TRIES 3 /* of a step whose sums differ */
 #define DLSI_RUN_PATIENCE 3000000u
 #define DLSI_TAG_RUN 0xC0000000u
 enum {
@@ -20095,7 +20095,7 @@ struct dls_run {
     /* states */
     uint64_t own_hash;
     unsigned char *image; /* mine, or a part of another's */
-    size_t image_bytes, have;
+    size_t image_bytes, chunk_bytes, have;
     uint64_t part_hash; /* 0: the image is mine */
     bool refill;        /* donors wait for the image */
     int32_t *donor;     /* places */
@@ -20144,6 +20144,7 @@ DLSI_FN dls_run *dlsi_run_layout(dlsi_layout *l, const dls_run_desc *d) {
     r->desc = *d;
     r->exact = e;
     r->room = room;
+    for (i = 0; i < 7; i++) memset(number[i], 0, places);
     r->member = number[0];
     r->shards = number[1];
     r->best = number[2];
@@ -20154,6 +20155,7 @@ DLSI_FN dls_run *dlsi_run_layout(dlsi_layout *l, const dls_run_desc *d) {
     r->table = table;
     r->image = image;
     r->image_bytes = dlsi_train_image_bytes(d->train);
+    r->chunk_bytes = (size_t)dlsi_or(d->chunk_bytes, 262144);
     r->index = index;
     r->codes = codes;
     r->status = dls_coll_init(&r->coll, d->peer, d->peer != NULL ? d->peer->me : 0, room, staging,
@@ -20163,7 +20165,7 @@ DLSI_FN dls_run *dlsi_run_layout(dlsi_layout *l, const dls_run_desc *d) {
 DLSI_FN bool dlsi_run_good(const dls_run_desc *d) {
     return d->train != NULL && d->data != NULL && d->data->count > 0 && d->steps >= 0 &&
            d->share >= 0 && d->share <= 1000000 && d->members_max >= 0 && d->members_max <= 1024 &&
-           d->members_least >= 0 && d->train->desc.shards > 0;
+           d->members_least >= 0 && d->chunk_bytes >= 0 && d->train->desc.shards > 0;
 }
 DLS_API size_t dls_run_size(const dls_run_desc *desc) {
     dlsi_layout l = dlsi_layout_at(NULL);
@@ -20205,6 +20207,7 @@ DLSI_FN uint64_t dlsi_run_call(const dls_run_desc *desc) {
                                   o->total_steps,
                                   o->step_every,
                                   (int64_t)l->kind,
+                                  desc->chunk_bytes,
                                   l->class_weights != NULL,
                                   a.shift,
                                   a.flip,
@@ -20285,9 +20288,14 @@ DLSI_FN void dlsi_run_break(dls_run *r) {
     else
         r->phase = DLSI_RUN_BROKEN;
 }
+/* The next step, or this one once more. */
+DLSI_FN void dlsi_run_start(dls_run *r) {
+    r->phase = DLSI_RUN_STEP;
+    r->shard = 0;
+}
 DLSI_FN size_t dlsi_run_chunk(const dls_run *r, uint32_t chunk, size_t *at) {
-    *at = (size_t)chunk * DLSI_RUN_CHUNK;
-    return dlsi_min_size(DLSI_RUN_CHUNK, r->image_bytes - *at);
+    *at = (size_t)chunk * r->chunk_bytes;
+    return dlsi_min_size(r->chunk_bytes, r->image_bytes - *at);
 }
 /* Forgets transfers and the step that is under way. What has come of a state stays. */
 DLSI_FN void dlsi_run_drop(dls_run *r) {
@@ -20295,7 +20303,7 @@ DLSI_FN void dlsi_run_drop(dls_run *r) {
     int32_t i;
     for (i = 0; i < DLSI_RUN_OPS; i++) {
         dlsi_run_op *o = &r->op[i];
-        if (o->op >= 0 && r->part_hash != 0 && o->chunk == r->have / DLSI_RUN_CHUNK) {
+        if (o->op >= 0 && r->part_hash != 0 && o->chunk == r->have / r->chunk_bytes) {
             (void)dlsi_run_chunk(r, o->chunk, &at);
             r->have = dlsi_max_size(r->have, at + dls_peer_op_have(r->desc.peer, o->op));
         }
@@ -20468,7 +20476,7 @@ DLSI_FN void dlsi_run_move_begin(dls_run *r) {
         const unsigned char *p = dlsi_run_told(r, i);
         const uint64_t have = dlsi_load64(p + 24) == hash ? dlsi_load64(p + 32) : 0;
         if (r->moved[i] != 0) continue;
-        r->next[i] = (uint32_t)(dlsi_min_u64(have, r->image_bytes) / DLSI_RUN_CHUNK);
+        r->next[i] = (uint32_t)(dlsi_min_u64(have, r->image_bytes) / r->chunk_bytes);
         if (r->moved[r->mine] != 0) r->next[i] += (uint32_t)own;
     }
     r->phase = DLSI_RUN_MOVE;
@@ -20518,7 +20526,7 @@ DLSI_FN void dlsi_run_decide(dls_run *r) {
     r->worse = 0;
     r->spread_at = r->desc.train->step;
     dlsi_run_event(r, DLS_RUN_SHARES);
-    r->phase = DLSI_RUN_STEP;
+    dlsi_run_start(r);
 }
 
 /* ---- States on their way ---- */
@@ -20547,12 +20555,12 @@ DLSI_FN uint32_t dlsi_run_tag(const dls_run *r, uint32_t chunk) {
 }
 /* True: all is here. */
 DLSI_FN bool dlsi_run_receive(dls_run *r) {
-    const uint32_t chunks = (uint32_t)((r->image_bytes + DLSI_RUN_CHUNK - 1) / DLSI_RUN_CHUNK);
+    const uint32_t chunks = (uint32_t)((r->image_bytes + r->chunk_bytes - 1) / r->chunk_bytes);
     dlsi_run_op *o;
     size_t at, n;
     int32_t i;
     for (i = 0; i < DLSI_RUN_OPS; i++) /* as far as it is without a gap */
-        if (r->op[i].op == DLSI_RUN_OP_LANDED && r->op[i].chunk == r->have / DLSI_RUN_CHUNK) {
+        if (r->op[i].op == DLSI_RUN_OP_LANDED && r->op[i].chunk == r->have / r->chunk_bytes) {
             n = dlsi_run_chunk(r, r->op[i].chunk, &at);
             r->have = at + n;
             r->op[i].op = DLSI_RUN_OP_FREE;
@@ -20564,7 +20572,7 @@ DLSI_FN bool dlsi_run_receive(dls_run *r) {
         const int32_t from = r->donor[(c - r->first_chunk) % (uint32_t)r->donors];
         n = dlsi_run_chunk(r, c, &at);
         o->op = dls_peer_recv_from(r->desc.peer, r->member[from], dlsi_run_tag(r, c), r->image + at,
-                                   n, c == r->have / DLSI_RUN_CHUNK ? r->have - at : 0);
+                                   n, c == r->have / r->chunk_bytes ? r->have - at : 0);
         if (o->op < 0) break; /* the engine is busy: later */
         o->chunk = c;
         o->place = from;
@@ -20574,7 +20582,7 @@ DLSI_FN bool dlsi_run_receive(dls_run *r) {
 }
 /* True: all have what they were to get from me. */
 DLSI_FN bool dlsi_run_send(dls_run *r) {
-    const uint32_t chunks = (uint32_t)((r->image_bytes + DLSI_RUN_CHUNK - 1) / DLSI_RUN_CHUNK);
+    const uint32_t chunks = (uint32_t)((r->image_bytes + r->chunk_bytes - 1) / r->chunk_bytes);
     bool over = true;
     int32_t i, k, busy;
     size_t at, n;
@@ -20705,7 +20713,6 @@ DLSI_FN void dlsi_run_begin(dls_run *r) {
         r->cut = -1;
     }
     r->begun = true;
-    r->shard = 0;
     r->busy = 0;
     r->failed = 0;
     r->n = dlsi_fit_order(&t->desc, r->desc.data->count, t->step, r->index);
@@ -20775,7 +20782,7 @@ DLSI_FN void dlsi_run_failed(dls_run *r, int32_t place) {
     const int32_t shard = (int32_t)dlsi_load16(p + 16), step = (int32_t)r->desc.train->step;
     if (st == DLS_E_NUMBER && r->turned == 0 && r->count > 1) {
         r->turned = 1;
-        r->phase = DLSI_RUN_STEP;
+        dlsi_run_start(r);
         dlsi_run_trouble(r, st,
                          DLSI_MSG("NaN or infinity from '{s}' (rank {0}) in step {1}, shard {2}: "
                                   "tried on another device"),
@@ -20805,7 +20812,7 @@ DLSI_FN bool dlsi_run_same_sums(dls_run *r) {
         DLSI_MSG("'{s}' (rank {0}) has other sums than others in step {1}: bad memory? "
                  "The step is done again"),
         odd, (int32_t)r->desc.train->step + 1, 0);
-    r->phase = DLSI_RUN_STEP;
+    dlsi_run_start(r);
     if (++r->tries < DLSI_RUN_TRIES) return false;
     r->error = r->note;
     dlsi_run_end(r, DLS_E_MISMATCH, "", 0, 0);
@@ -20824,8 +20831,10 @@ DLSI_FN void dlsi_run_committed(dls_run *r) {
         if (p[19] != 0) r->ending = DLSI_RUN_STOPPED;
     }
     if (r->desc.train->step >= r->desc.steps) r->ending = DLSI_RUN_DONE;
-    r->phase = r->ending != DLSI_RUN_GOES_ON ? DLSI_RUN_HASH : DLSI_RUN_STEP;
-    if (r->phase == DLSI_RUN_STEP) dlsi_run_rebalance(r);
+    r->phase = DLSI_RUN_HASH;
+    if (r->ending != DLSI_RUN_GOES_ON) return;
+    dlsi_run_rebalance(r);
+    dlsi_run_start(r);
 }
 DLSI_FN void dlsi_run_commit(dls_run *r) {
     const unsigned char *own = dlsi_run_agreed(r, r->mine);
@@ -20850,7 +20859,7 @@ DLSI_FN void dlsi_run_commit(dls_run *r) {
         r->error = r->desc.train->exec->error;
         dlsi_run_end(r, st, DLSI_MSG("a step could not be committed"), 0, 0);
     } else if (redo) {
-        r->phase = DLSI_RUN_STEP;
+        dlsi_run_start(r);
     } else {
         dlsi_run_committed(r);
     }
