@@ -2655,7 +2655,7 @@ typedef struct dls_host_desc {
                                  of a device to call; without it the neighbour calls */
     bool gateway, no_lan;
     int32_t lan_port;    /* 0: 7399 */
-    uint64_t timeout_us; /* silence after which a peer is lost; 0: 2 s */
+    uint64_t timeout_us; /* silence after which a peer is lost; 0: 2 s. Heartbeats: a tenth */
 } dls_host_desc;
 typedef struct dls_host {
     dls_peer *peer;
@@ -2735,6 +2735,27 @@ typedef struct dls_node_infer_report {
    may be NULL elsewhere. batch 0: 64. Every peer makes this call. Errors: as dls_node_fit. */
 DLS_API dls_status dls_node_infer(dls_node *node, dls_net *net, const dls_data *data, int32_t batch,
                                   dls_real *outputs, dls_node_infer_report *report);
+#if DLS_ENABLE_FILES && DLS_ENABLE_SIGN
+/* ---- dls_fit on a host, by whoever is there ---- */
+typedef struct dls_host_fit_desc {
+    dls_fit_desc fit;      /* train.shards 0: a quarter of the batch, 8 to 32. checkpoint: written
+                              by the view's coordinator. progress may stop all from any member; it
+                              is also called while waiting for others. resume: who has most steps
+                              sends its state to all */
+    int32_t share;         /* relative speed of this device; 0: measured */
+    int32_t members_least; /* fewer members than that wait; 0: 1 */
+    bool save;             /* this device writes its checkpoint, coordinator or not */
+    void (*event)(void *user, const dls_run_event *event); /* or NULL; user is fit.user */
+} dls_host_fit_desc;
+/* dls_fit as an elastic run (dls_run) of all members that make this call with the same network,
+   data and settings: members may die or join, the state is that of one device. One thread more
+   moves bytes. With a host timeout of 1 s a dead link is got over in 0.25 s, a silent device in
+   2 s. report, run, error: may be NULL. Errors: those of dls_run_status, dls_run_init, dls_fit;
+   DLS_E_REFUSED (this device was revoked). */
+DLS_API dls_status dls_host_fit(dls_host *host, dls_net *net, const dls_data *data,
+                                const dls_host_fit_desc *desc, dls_fit_report *report,
+                                dls_run_report *run, dls_error *error);
+#endif
 #endif
 #endif /* DLS_ENABLE_PEERS */
 #endif /* API */
@@ -13867,6 +13888,14 @@ DLSI_FN dls_status dlsi_fit_own_step(void *user, dlsi_fit *f, int32_t n, dls_ste
     (void)user;
     return dls_train_step_data(f->train, f->data, &f->d.augment, f->index, n, stats);
 }
+DLSI_FN void dlsi_fit_sum_up(const dlsi_fit *f, dls_fit_report *report) {
+    report->seconds = (double)(dls_now_us() - f->start) * 1e-6;
+    report->samples_per_s = report->seconds > 0 ? (double)report->samples / report->seconds : 0.0;
+    report->epochs = (int32_t)(f->train->step / f->per_epoch);
+    report->loss = f->epoch_since > 0 ? f->epoch_loss / (double)f->epoch_since : 0.0;
+    report->accuracy = f->epoch_since > 0 ? f->epoch_accuracy / (double)f->epoch_since : 0.0;
+    report->state_hash = dls_train_hash(f->train);
+}
 DLSI_FN dls_status dlsi_fit_loop(dlsi_fit *f, dlsi_fit_step_fn step, void *user, bool saves,
                                  dls_fit_report *report) {
     dls_status st = DLS_OK;
@@ -13887,12 +13916,7 @@ DLSI_FN dls_status dlsi_fit_loop(dlsi_fit *f, dlsi_fit_step_fn step, void *user,
         const dls_status saved = dlsi_fit_save(f->train, f->d.checkpoint);
         if (saved != DLS_OK) st = saved;
     }
-    report->seconds = (double)(dls_now_us() - f->start) * 1e-6;
-    report->samples_per_s = report->seconds > 0 ? (double)report->samples / report->seconds : 0.0;
-    report->epochs = (int32_t)(f->train->step / f->per_epoch);
-    report->loss = f->epoch_since > 0 ? f->epoch_loss / (double)f->epoch_since : 0.0;
-    report->accuracy = f->epoch_since > 0 ? f->epoch_accuracy / (double)f->epoch_since : 0.0;
-    report->state_hash = dls_train_hash(f->train);
+    dlsi_fit_sum_up(f, report);
     return st;
 }
 DLS_API dls_status dls_fit(dls_net *net, const dls_data *data, const dls_fit_desc *desc,
@@ -23681,6 +23705,7 @@ DLSI_FN dls_status dlsi_host_engine(dls_host *h, const dls_host_desc *desc, dls_
     DLSI_ZERO(links);
     d.gateway = desc->gateway;
     d.timeout_us = desc->timeout_us;
+    d.heartbeat_us = desc->timeout_us / 10;
     dls_identity_desc(&h->identity, &d);
     st = dls_peer_init(&h->peer, &d, dlsi_host_take(h, dls_peer_size(&d)), dls_peer_size(&d));
     if (st == DLS_OK) st = dls_identity_bind(&h->identity, h->peer, dls_now_us());
@@ -24491,6 +24516,236 @@ DLS_API dls_status dls_node_infer(dls_node *node, dls_net *net, const dls_data *
     report->seconds = (double)(dls_now_us() - start) * 1e-6;
     return st;
 }
+
+#if DLS_ENABLE_FILES && DLS_ENABLE_SIGN
+/* ---- Fit on a host ---- */
+
+typedef struct dlsi_mover { /* moves bytes and the run while the caller has nothing to compute */
+    dls_host *host;
+    dls_run *run;
+    dls_run_do what;
+    bool idle;          /* the caller waits; whoever finds work for it tells */
+    dls_status refused; /* this device was revoked */
+    bool threaded, closing;
+#if DLS_ENABLE_THREADS
+    pthread_mutex_t lock;
+    pthread_cond_t turn;
+    pthread_t thread;
+#endif
+} dlsi_mover;
+
+/* A turn of moving; with the lock held. */
+DLSI_FN void dlsi_mover_turn(dlsi_mover *m, dls_status fresh) {
+    if (fresh == DLS_E_REFUSED) m->refused = fresh;
+    if (m->idle) m->what = dls_run_poll(m->run, dls_now_us());
+    if (m->what != DLS_RUN_WAIT || m->refused != DLS_OK) m->idle = false;
+}
+#if DLS_ENABLE_THREADS
+DLSI_FN void dlsi_mover_lock(void *user) { pthread_mutex_lock(&((dlsi_mover *)user)->lock); }
+DLSI_FN void dlsi_mover_unlock(void *user) { pthread_mutex_unlock(&((dlsi_mover *)user)->lock); }
+DLSI_FN void *dlsi_mover_main(void *user) {
+    dlsi_mover *m = (dlsi_mover *)user;
+    bool closing = false;
+    while (!closing) {
+        const dls_status st =
+            dls_host_poll(m->host, 20000, dlsi_mover_lock, dlsi_mover_unlock, m, NULL);
+        dlsi_mover_lock(m);
+        closing = m->closing;
+        if (m->idle) {
+            dlsi_mover_turn(m, st);
+            if (!m->idle) pthread_cond_signal(&m->turn);
+        }
+        dlsi_mover_unlock(m);
+    }
+    return NULL;
+}
+DLSI_FN dls_status dlsi_mover_start(dlsi_mover *m) {
+    if (pthread_mutex_init(&m->lock, NULL) != 0) return DLS_E_MEMORY;
+    if (pthread_cond_init(&m->turn, NULL) == 0) {
+        if (pthread_create(&m->thread, NULL, dlsi_mover_main, m) == 0) {
+            m->threaded = true;
+            return DLS_OK;
+        }
+        pthread_cond_destroy(&m->turn);
+    }
+    pthread_mutex_destroy(&m->lock);
+    return DLS_E_MEMORY;
+}
+DLSI_FN void dlsi_mover_stop(dlsi_mover *m) {
+    if (!m->threaded) return;
+    dlsi_mover_lock(m);
+    m->closing = true;
+    dlsi_mover_unlock(m);
+    dls_links_wake(m->host->links);
+    pthread_join(m->thread, NULL);
+    pthread_cond_destroy(&m->turn);
+    pthread_mutex_destroy(&m->lock);
+}
+/* Until there is something to do, or a tenth of a second passed. */
+DLSI_FN void dlsi_mover_wait(dlsi_mover *m) {
+    struct timespec t;
+    dls_links_wake(m->host->links); /* for what poll has posted */
+    (void)clock_gettime(CLOCK_REALTIME, &t);
+    t.tv_nsec += 100000000;
+    if (t.tv_nsec >= 1000000000) {
+        t.tv_nsec -= 1000000000;
+        t.tv_sec++;
+    }
+    while (m->idle && pthread_cond_timedwait(&m->turn, &m->lock, &t) == 0) {}
+}
+#else
+DLSI_FN void dlsi_mover_lock(void *user) { (void)user; }
+DLSI_FN void dlsi_mover_unlock(void *user) { (void)user; }
+DLSI_FN dls_status dlsi_mover_start(dlsi_mover *m) {
+    (void)m;
+    return DLS_OK;
+}
+DLSI_FN void dlsi_mover_stop(dlsi_mover *m) { (void)m; }
+DLSI_FN void dlsi_mover_wait(dlsi_mover *m) {
+    const uint64_t start = dls_now_us();
+    while (m->idle && dls_now_us() - start < 100000)
+        dlsi_mover_turn(m, dls_host_poll(m->host, 20000, NULL, NULL, NULL, NULL));
+}
+#endif
+
+typedef struct dlsi_host_fit {
+    const dls_host_fit_desc *desc;
+    dlsi_mover mover;
+    dlsi_fit fit;
+    dls_fit_report *report;
+    void *mem;    /* of the run */
+    bool stepped; /* since the last look */
+    bool saves;   /* I write checkpoints now */
+    bool told;    /* stop */
+} dlsi_host_fit;
+
+/* What happened, with the lock held. */
+DLSI_FN void dlsi_host_fit_events(dlsi_host_fit *h) {
+    const dls_peer *p = h->mover.host->peer;
+    dls_run_event e;
+    dls_view v;
+    while (dls_run_next(h->mover.run, &e)) {
+        dls_peer_view(p, &v);
+        if (e.type == DLS_RUN_VIEW && v.coordinator >= 0)
+            h->saves =
+                h->desc->save || v.coordinator == p->me ||
+                (e.mine == 0 && (p->member[v.coordinator].device.role & DLS_ROLE_TRAIN) == 0);
+        if (e.type == DLS_RUN_STATE) h->fit.epoch_since = 0;
+        if (e.type == DLS_RUN_STEP) {
+            dlsi_fit_count(&h->fit, &e.stats, h->report, e.samples);
+            h->stepped = true;
+        }
+        if (h->desc->event != NULL) h->desc->event(h->desc->fit.user, &e);
+    }
+}
+/* Between turns, without the lock: the caller's progress, and checkpoints. */
+DLSI_FN dls_status dlsi_host_fit_look(dlsi_host_fit *h, bool waited) {
+    dlsi_fit *f = &h->fit;
+    const bool stepped = h->stepped;
+    bool goes_on = true;
+    h->stepped = false;
+    if (stepped)
+        goes_on = dlsi_fit_report(f);
+    else if (waited && f->d.progress != NULL)
+        goes_on = f->d.progress(f->d.user, &f->progress);
+    if (!goes_on && !h->told) {
+        h->told = true;
+        dlsi_mover_lock(&h->mover);
+        dls_run_stop(h->mover.run);
+        dlsi_mover_unlock(&h->mover);
+    }
+    if (stepped && h->saves && f->d.checkpoint != NULL && f->d.checkpoint_every > 0 &&
+        f->train->step % f->d.checkpoint_every == 0)
+        return dlsi_fit_save(f->train, f->d.checkpoint);
+    return DLS_OK;
+}
+DLSI_FN dls_status dlsi_host_fit_loop(dlsi_host_fit *h) {
+    dlsi_mover *m = &h->mover;
+    dls_run_do what = DLS_RUN_WAIT;
+    dls_status st = DLS_OK;
+    while (st == DLS_OK && what != DLS_RUN_OVER) {
+        bool waited = false;
+        if (what == DLS_RUN_WORK) dls_run_work(m->run);
+        if (!m->threaded) dlsi_mover_turn(m, dls_host_poll(m->host, 0, NULL, NULL, NULL, NULL));
+        dlsi_mover_lock(m);
+        m->what = dls_run_poll(m->run, dls_now_us());
+        if (m->what == DLS_RUN_WAIT && m->refused == DLS_OK) {
+            m->idle = true;
+            dlsi_mover_wait(m);
+            waited = m->idle;
+            m->idle = false;
+        }
+        what = m->what;
+        st = m->refused;
+        dlsi_host_fit_events(h);
+        dlsi_mover_unlock(m);
+        if (st == DLS_OK && (waited || h->stepped)) st = dlsi_host_fit_look(h, waited);
+    }
+    return st != DLS_OK ? st : dls_run_status(m->run, &h->fit.train->exec->error);
+}
+DLSI_FN dls_status dlsi_host_fit_open(dlsi_host_fit *h, dls_host *host, dls_net *net,
+                                      const dls_data *data, dls_error *error) {
+    dls_fit_desc d = h->desc->fit;
+    dls_run_desc r;
+    dls_status st = dlsi_net_need_params(net, true);
+    const int32_t batch = dlsi_or(d.train.batch, 64);
+    if (d.train.shards == 0)
+        d.train.shards = dlsi_min_i32(batch, dlsi_max_i32(8, dlsi_min_i32(32, batch / 4)));
+    if (st == DLS_OK) st = dlsi_fit_open(&h->fit, net, data, &d);
+    if (st != DLS_OK) {
+        (void)dlsi_fail(error, st, DLSI_MSG("the fit could not begin"), NULL, 0, 0, 0);
+        if (error != NULL && dls_net_error(net)->status == st) *error = *dls_net_error(net);
+        return st;
+    }
+    if (d.resume != NULL) st = dlsi_fit_resume(h->fit.train, d.resume);
+    if (st != DLS_OK) return st;
+    DLSI_ZERO(r);
+    r.train = h->fit.train;
+    r.peer = host->peer;
+    r.data = data;
+    r.augment = &h->fit.d.augment;
+    r.steps = h->fit.steps;
+    r.share = h->desc->share;
+    r.members_least = h->desc->members_least;
+    h->mem = dlsi_heap_take(dls_run_size(&r));
+    st = h->mem != NULL ? dls_run_init(&h->mover.run, &r, h->mem, dls_run_size(&r)) : DLS_E_MEMORY;
+    h->mover.host = host;
+    h->fit.start = h->fit.reported = dls_now_us();
+    return st == DLS_OK ? dlsi_mover_start(&h->mover) : st;
+}
+DLS_API dls_status dls_host_fit(dls_host *host, dls_net *net, const dls_data *data,
+                                const dls_host_fit_desc *desc, dls_fit_report *report,
+                                dls_run_report *run, dls_error *error) {
+    dls_fit_report own;
+    dlsi_host_fit h;
+    dls_status st;
+    DLSI_ZERO(h);
+    dlsi_error_clear(error);
+    h.desc = desc;
+    h.report = report != NULL ? report : &own;
+    memset(h.report, 0, sizeof *h.report);
+    st = dlsi_host_fit_open(&h, host, net, data, error);
+    if (st == DLS_OK) st = dlsi_host_fit_loop(&h);
+    dlsi_mover_stop(&h.mover);
+    if (h.mover.run != NULL) {
+        if (run != NULL) dls_run_tell(h.mover.run, run);
+        dls_run_close(h.mover.run);
+        if (h.saves && h.fit.d.checkpoint != NULL && (st == DLS_OK || st == DLS_E_STOPPED)) {
+            const dls_status saved = dlsi_fit_save(h.fit.train, h.fit.d.checkpoint);
+            if (saved != DLS_OK) st = saved;
+        }
+        dlsi_fit_sum_up(&h.fit, h.report);
+    }
+    if (st != DLS_OK && error != NULL && error->status == DLS_OK) {
+        if (h.fit.train != NULL) *error = h.fit.train->exec->error;
+        if (error->status == DLS_OK)
+            (void)dlsi_fail(error, st, DLSI_MSG("training together failed"), NULL, 0, 0, 0);
+    }
+    dlsi_fit_close(&h.fit);
+    dlsi_heap_give(h.mem);
+    return st;
+}
+#endif
 #endif
 #endif /* DLS_ENABLE_PEERS */
 
