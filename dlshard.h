@@ -20321,6 +20321,9 @@ DLSI_FN size_t dlsi_run_chunk(const dls_run *r, uint32_t chunk, size_t *at) {
     *at = (size_t)chunk * r->chunk_bytes;
     return dlsi_min_size(r->chunk_bytes, r->image_bytes - *at);
 }
+DLSI_FN uint32_t dlsi_run_chunks(const dls_run *r) {
+    return (uint32_t)((r->image_bytes + r->chunk_bytes - 1) / r->chunk_bytes);
+}
 /* Forgets transfers and the step that is under way. What has come of a state stays. */
 DLSI_FN void dlsi_run_drop(dls_run *r) {
     size_t at;
@@ -20500,7 +20503,7 @@ DLSI_FN void dlsi_run_move_begin(dls_run *r) {
         const unsigned char *p = dlsi_run_told(r, i);
         const uint64_t have = dlsi_load64(p + 24) == hash ? dlsi_load64(p + 32) : 0;
         if (r->moved[i] != 0) continue;
-        r->next[i] = (uint32_t)(dlsi_min_u64(have, r->image_bytes) / r->chunk_bytes);
+        r->next[i] = have < r->image_bytes ? (uint32_t)(have / r->chunk_bytes) : dlsi_run_chunks(r);
         if (r->moved[r->mine] != 0) r->next[i] += (uint32_t)own;
     }
     r->phase = DLSI_RUN_MOVE;
@@ -20579,7 +20582,7 @@ DLSI_FN uint32_t dlsi_run_tag(const dls_run *r, uint32_t chunk) {
 }
 /* True: all is here. */
 DLSI_FN bool dlsi_run_receive(dls_run *r) {
-    const uint32_t chunks = (uint32_t)((r->image_bytes + r->chunk_bytes - 1) / r->chunk_bytes);
+    const uint32_t chunks = dlsi_run_chunks(r);
     dlsi_run_op *o;
     size_t at, n;
     int32_t i;
@@ -20606,7 +20609,7 @@ DLSI_FN bool dlsi_run_receive(dls_run *r) {
 }
 /* True: all have what they were to get from me. */
 DLSI_FN bool dlsi_run_send(dls_run *r) {
-    const uint32_t chunks = (uint32_t)((r->image_bytes + r->chunk_bytes - 1) / r->chunk_bytes);
+    const uint32_t chunks = dlsi_run_chunks(r);
     bool over = true;
     int32_t i, k, busy;
     size_t at, n;
@@ -20988,6 +20991,7 @@ DLSI_FN void dlsi_run_linger(dls_run *r) {
     const bool left = r->ending != DLSI_RUN_GOES_ON;
     bool alone = true;
     int32_t i;
+    if (r->phase > DLSI_RUN_TELLING) r->since = r->now;
     if (r->fixed || (!left && !r->stop) || r->phase > DLSI_RUN_TELLING) return;
     for (i = 0; i < r->count; i++)
         alone = alone && (i == r->mine || (!dls_peer_is_up(r->desc.peer, r->member[i]) &&

@@ -41,6 +41,7 @@ static struct {
     app app[PEERS_MAX];
     dls_peer_desc desc[PEERS_MAX];
     dls_device device[PEERS_MAX];
+    unsigned char secret[PEERS_MAX][32], psk[32];
     bool down[PEERS_MAX], print, stopping;
     int64_t most; /* steps that anybody has done */
     int64_t redone, fetched, spread, commits, views;
@@ -142,6 +143,7 @@ static void draw(dls_sim_desc *d, uint64_t seed) {
     int32_t i;
     c.peers = 2 + (int32_t)below(7);
     c.chunk = 100 + (int32_t)below(3000);
+    (void)sim_random(c.psk, 32);
     c.coords = c.peers >= 3 && below(4) != 0 ? 3 : 1;
     for (i = 0; i < c.peers; i++) {
         dls_device *v = &c.device[i];
@@ -149,6 +151,8 @@ static void draw(dls_sim_desc *d, uint64_t seed) {
         v->id = (uint32_t)i;
         v->role = (uint8_t)(DLS_ROLE_JOIN | DLS_ROLE_TRAIN | (i < c.coords ? DLS_ROLE_COORD : 0));
         snprintf(v->name, sizeof v->name, "peer%d", (int)i);
+        (void)sim_random(c.secret[i], 32);
+        dls_x25519_public(v->public_key, c.secret[i]);
     }
     roster.group = 5;
     roster.epoch = 1;
@@ -159,6 +163,8 @@ static void draw(dls_sim_desc *d, uint64_t seed) {
         memset(p, 0, sizeof *p);
         p->roster = &roster;
         p->id = (uint32_t)i;
+        p->secret = c.secret[i];
+        p->psk = c.psk;
         p->ops_max = 4 * c.peers + 8;
         p->window = 64;
         p->heartbeat_us = 100000;
@@ -189,7 +195,8 @@ static void pass(uint64_t us) {
 static void flip(int32_t i) {
     app *a = &c.app[i];
     dls_exact e;
-    if (dls_sim_peer(c.sim, i) == NULL || a->train == NULL || a->run->phase != DLSI_RUN_FOLD) return;
+    if (dls_sim_peer(c.sim, i) == NULL || a->train == NULL || a->run->phase != DLSI_RUN_FOLD)
+        return;
     dls_train_exact(a->train, &e);
     e.sums[below((uint32_t)e.sums_count)] ^= (int32_t)1 << below(20);
     c.flips++;
@@ -309,7 +316,8 @@ static void run_seed(uint64_t seed, double *waited) {
     while (c.why[0] == '\0' && !all_over() && dls_sim_now(c.sim) < since + 10000000) pass(5000);
     if (c.why[0] == '\0' && !all_over()) wrong("did not stop", -1, 0, 0);
     for (i = 0; i < c.peers; i++) {
-        if (c.why[0] == '\0' && (c.app[i].status != DLS_E_STOPPED || c.app[i].step != c.app[0].step))
+        if (c.why[0] == '\0' &&
+            (c.app[i].status != DLS_E_STOPPED || c.app[i].step != c.app[0].step))
             wrong("stopped after another step", i, c.app[i].step, c.app[0].step);
     }
     for (i = 0; i < c.peers; i++) app_free(&c.app[i]);
@@ -335,11 +343,12 @@ int main(int argc, char **argv) {
         printf("  seed %llu (%d peers, %d coordinators): %s\n", (unsigned long long)i, (int)c.peers,
                (int)c.coords, c.why);
     }
-    printf("%s train: simulator: %llu seeds from %llu, %llu failed; %lld commits, %lld redone, %lld "
-           "views, %lld states sent, %lld rebalanced; all together in peace after %.2f s on "
-           "average, %.2f s at most\n",
-           bad ? "FAIL" : "ok", (unsigned long long)count, (unsigned long long)first,
-           (unsigned long long)bad, (long long)c.commits, (long long)c.redone, (long long)c.views,
-           (long long)c.fetched, (long long)c.spread, sum / (double)count, most);
+    printf(
+        "%s train: simulator: %llu seeds from %llu, %llu failed; %lld commits, %lld redone, %lld "
+        "views, %lld states sent, %lld rebalanced; all together in peace after %.2f s on "
+        "average, %.2f s at most\n",
+        bad ? "FAIL" : "ok", (unsigned long long)count, (unsigned long long)first,
+        (unsigned long long)bad, (long long)c.commits, (long long)c.redone, (long long)c.views,
+        (long long)c.fetched, (long long)c.spread, sum / (double)count, most);
     return bad > 0;
 }
