@@ -20065,6 +20065,7 @@ DLS_API bool dls_job_poll(dls_job *job, dls_status *status, dls_step_stats *stat
 #define DLSI_RUN_OPS 8   /* pieces of the state under way */
 #define DLSI_RUN_TRIES 3 /* of a step whose sums differ */
 #define DLSI_RUN_PATIENCE 3000000u
+#define DLSI_RUN_JOIN 10000000u /* a fixed group comes together in that time */
 #define DLSI_TAG_RUN 0xC0000000u
 enum {
     DLSI_RUN_IDLE = 0, /* in no view that could work */
@@ -20945,7 +20946,8 @@ DLSI_FN bool dlsi_run_reduce(dls_run *r, void *data, size_t count, dls_reduce re
         r->phase++;
         return true;
     }
-    if (st == DLS_E_PEER && r->phase == DLSI_RUN_TELL && !r->fixed)
+    if (st == DLS_E_PEER && r->phase == DLSI_RUN_TELL &&
+        (!r->fixed || r->now - r->since < DLSI_RUN_JOIN))
         return false; /* not all have met yet; whoever is lost for good makes a new view */
     if (st != DLS_E_PEER) {
         dlsi_run_end(r, st, DLSI_MSG("a reduction could not begin"), 0, 0);
@@ -21002,6 +21004,7 @@ DLSI_FN void dlsi_run_linger(dls_run *r) {
 }
 DLS_API dls_run_do dls_run_poll(dls_run *run, uint64_t now) {
     run->now = now;
+    if (run->since == 0) run->since = now;
     if (run->handed != 0 && now > run->handed) run->busy += now - run->handed;
     run->handed = 0;
     if (run->phase != DLSI_RUN_ENDED) dlsi_run_look(run);
