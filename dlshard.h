@@ -12839,8 +12839,8 @@ DLSI_FN dls_status dlsi_train_exact_step(dls_train *t, const dlsi_source *src, i
                      NULL, 0, 0, 0);
 }
 
-/* ---- State as bytes. The TRAIN section: u64 steps, u32 optimiser, u32 slots, u32 shards, u32 scale
-   codes, u64 seed, 32 bytes 0; then f32 of each slot, then the predicted codes. ---- */
+/* ---- State as bytes. The TRAIN section: u64 steps, u32 optimiser, u32 slots, u32 shards, u32
+   scale codes, u64 seed, 32 bytes 0; then f32 of each slot, then the predicted codes. ---- */
 
 #define DLSI_TRAIN_HEAD 64
 DLSI_FN size_t dlsi_train_codes(const dls_train *t) {
@@ -24532,7 +24532,7 @@ typedef struct dlsi_mover { /* moves bytes and the run while the caller has noth
     dls_run *run;
     dls_run_do what;
     bool idle;          /* the caller waits; whoever finds work for it tells */
-    dls_status refused; /* this device was revoked */
+    dls_status refused; /* this device was revoked, or cannot coordinate and is alone */
     bool threaded, closing;
 #if DLS_ENABLE_THREADS
     pthread_mutex_t lock;
@@ -24543,7 +24543,9 @@ typedef struct dlsi_mover { /* moves bytes and the run while the caller has noth
 
 /* A turn of moving; with the lock held. */
 DLSI_FN void dlsi_mover_turn(dlsi_mover *m, dls_status fresh) {
+    const dls_peer *p = m->host->peer;
     if (fresh == DLS_E_REFUSED) m->refused = fresh;
+    if (p->store_failed && p->view.number == 0 && dls_peer_up(p) == 1) m->refused = DLS_E_IO;
     if (m->idle) m->what = dls_run_poll(m->run, dls_now_us());
     if (m->what != DLS_RUN_WAIT || m->refused != DLS_OK) m->idle = false;
 }
@@ -24688,6 +24690,15 @@ DLSI_FN dls_status dlsi_host_fit_loop(dlsi_host_fit *h) {
         dlsi_mover_unlock(m);
         if (st == DLS_OK && (waited || h->stepped)) st = dlsi_host_fit_look(h, waited);
     }
+    if (st == DLS_E_REFUSED)
+        return dlsi_fail(&h->fit.train->exec->error, st, DLSI_MSG("this device was revoked"), NULL,
+                         0, 0, 0);
+    if (st == DLS_E_IO && m->refused == st)
+        return dlsi_fail(
+            &h->fit.train->exec->error, st,
+            DLSI_MSG("'{s}.state' cannot be written, so this device cannot coordinate, "
+                     "and no other is there"),
+            m->host->identity.key_path, 0, 0, 0);
     return st != DLS_OK ? st : dls_run_status(m->run, &h->fit.train->exec->error);
 }
 DLSI_FN dls_status dlsi_host_fit_open(dlsi_host_fit *h, dls_host *host, dls_net *net,

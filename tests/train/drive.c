@@ -1,7 +1,7 @@
-/* Kills, stops and restarts the members of a run of 8 processes at random, and looks that nothing is
-   lost: every commit after an event is at most one step behind the most anybody had done, in the end
-   all have the hash of the one-device run, and the run goes on in time.
-     drive WORKER DIR tcp|udp EVENTS [SEED]     DIR: w1.key .. w8.key, lab.roster; 1 to 3 coordinate
+/* Kills, stops and restarts the members of a run of 8 processes at random, and looks that nothing
+   is lost: every commit after an event is at most one step behind the most anybody had done, in the
+   end all have the hash of the one-device run, and the run goes on in time.
+     drive WORKER DIR tcp|udp EVENTS [SEED]    DIR: w1.key .. w8.key, lab.roster; 1 to 3 coordinate
    Prints lines of test results. Environment: VERBOSE=1. */
 #define _DEFAULT_SOURCE
 #include <arpa/inet.h>
