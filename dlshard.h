@@ -22712,6 +22712,8 @@ DLSI_FN void dlsi_host_say(dls_host *h, const dls_peer_event *e, dlsi_text *t) {
             dlsi_text_str(t, i == 0 ? ": " : ",");
             dlsi_text_int(t, dls_peer_id(h->peer, v.rank[i]));
         }
+        dlsi_text_str(t, " coordinator ");
+        dlsi_text_int(t, dls_peer_id(h->peer, v.coordinator));
     } else if (e->type == DLS_PEER_ROSTER) {
         dlsi_text_int(t, h->peer->epoch);
     } else {
