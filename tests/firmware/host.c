@@ -2,8 +2,8 @@
 
    host stamp                     each line of standard input, with the time after it
    host expect ROUNDS ID,ID,...   the last word of the line that all members of a sum must print
-   host stranger KEY ROSTER PORT TO_ID MS [key]   calls rightly but for the group's key, and sends
-             noise; fails when a byte comes back. With "key" it has the key, and fails when none does
+   host stranger KEY ROSTER PORT TO_ID MS [key]   calls rightly but for the group key, and sends
+             noise; fails when a byte comes back. With "key" it has it, and fails when none does
    host ports N                   N ports that were free a moment ago */
 #define DLSHARD_IMPLEMENTATION
 #include "dlshard.h"
