@@ -204,7 +204,7 @@ typedef float dls_real;
 #endif
 
 /* Limits. Change them alike in every file of a program; none of them shapes a public struct, but
-   DLS_REPLAY_BITS dls_session. */
+   DLS_REPLAY_BITS dls_session and dls_flow. */
 #ifndef DLS_NODES_DEFAULT /* nodes of a network when dls_net_desc.nodes_max is 0 */
 #define DLS_NODES_DEFAULT (DLSI_HOSTED ? 512 : 16)
 #endif
@@ -223,6 +223,9 @@ typedef float dls_real;
 #else
 #define DLS_REPLAY_BITS 1024
 #endif
+#endif
+#ifndef DLS_WINDOW_MAX /* packets in flight; to 16 the code for congestion control is not needed */
+#define DLS_WINDOW_MAX (DLSI_HOSTED ? 32768 : 16)
 #endif
 #define DLS_OP_INPUTS 4 /* most inputs of an op */
 #define DLS_OP_PARAMS 4 /* most parameter tensors of an op */
@@ -244,6 +247,9 @@ typedef float dls_real;
 #endif
 #if DLS_REPLAY_BITS < 64 || DLS_REPLAY_BITS > 8128 || DLS_REPLAY_BITS % 64 != 0
 #error "dlshard: DLS_REPLAY_BITS must be a multiple of 64, 64 to 8128"
+#endif
+#if DLS_WINDOW_MAX < 4 || DLS_WINDOW_MAX > 32768
+#error "dlshard: DLS_WINDOW_MAX must be 4 to 32768"
 #endif
 #if defined(__FAST_MATH__)
 #error "dlshard: compile this file without -ffast-math: NaN checks and equal bits depend on it"
@@ -1669,11 +1675,10 @@ DLS_API dls_status dls_noise_split(dls_noise *n, unsigned char *send_key32,
 #define DLS_RECORD_TAG 16
 
 typedef struct dls_session {
-    uint64_t sent;   /* counter of the next record sealed */
-    uint64_t top;    /* 1 + the highest counter opened; 0: none yet */
-    uint64_t forged; /* records whose tag was wrong */
-    unsigned char send_key[32], recv_key[32];
-    unsigned char recv_past[32];           /* the key before recv_key, for late records */
+    uint64_t sent;                            /* counter of the next record sealed */
+    uint64_t top;                             /* 1 + the highest counter opened; 0: none yet */
+    uint64_t forged;                          /* records whose tag was wrong */
+    unsigned char send_key[32], recv_key[32]; /* recv_key: of the oldest record that may come */
     uint32_t window[DLS_REPLAY_BITS / 32]; /* counters below top that were opened, a ring of bits */
 } dls_session;
 
@@ -1688,7 +1693,7 @@ DLS_API dls_status dls_session_seal(dls_session *s, void *to, const void *from, 
 
 /* Opens record ctr, see dls_session_counter(); to may be from. The window moves only after the tag
    was found right. Errors, to being wiped or untouched: DLS_E_AUTH (forged; counted), DLS_E_STATE
-   (replayed, older than DLS_REPLAY_BITS, or more than a rekeying ahead), DLS_E_LIMIT (no record can
+   (replayed, older than DLS_REPLAY_BITS, or over a rekeying ahead of that), DLS_E_LIMIT (no record can
    have this counter, or 2^36 forgeries: the session is dead). */
 DLS_API dls_status dls_session_open(dls_session *s, uint64_t ctr, void *to, const void *from,
                                     size_t bytes, const unsigned char *tag16, const void *ad,
@@ -1853,7 +1858,7 @@ DLS_API dls_status dls_merkle_check(const dls_manifest *m, uint32_t index, const
    Sans I/O, one per session of a lossy link: which packets arrived, which must be sent again, when
    the next may go. It has no memory, clock or randomness of its own. Packets are named by the
    counters of their records: rising, gaps allowed. The caller owns the content: each packet that
-   carries more than an ack has a 16-byte ref, given back exactly once as acked or lost. A lost one
+   carries more than an ack has a ref of 13 bytes, given back exactly once as acked or lost. A lost one
    may have arrived all the same: receivers drop what they had. Times are microseconds of any clock;
    one that jumps back stands still, one that jumps ahead does so by at most 9 minutes a call.
    Use, whenever bytes or time come in: dls_flow_received for each new packet, dls_flow_ack_read for
@@ -1872,45 +1877,57 @@ DLS_API dls_status dls_merkle_check(const dls_manifest *m, uint32_t index, const
 
 /* A packet under way: the caller gives the memory, the flow does the rest. */
 typedef struct dls_sent {
-    uint32_t ref[4], pn, time;
+    uint32_t ref[3], pn, time;
     uint16_t bytes;
-    uint8_t state, spare;
+    uint8_t state, ref_last;
 } dls_sent;
+
+/* Congestion control, of flows with more than a few packets in flight; the caller's memory. */
+typedef struct dls_path {
+    uint32_t window, threshold, peak, peak_before;
+    uint32_t min_next, min_at, recent, recent_before;
+    uint32_t round, recovery, w_max, epoch, epoch_k, reno;
+    uint32_t undo_window, undo_seq, run_first, run_last, pace;
+    uint16_t round_lost, round_acked, spurious;
+    uint8_t samples;
+    bool in_epoch, in_run;
+} dls_path;
 
 /* Read-only for callers but for max_ack_delay and ack_every, which both ends should hold alike. */
 typedef struct dls_flow {
     dls_sent *ring;
-    uint64_t seen, pn_sent,
-        pn_got; /* last time given; greatest counters, valid if head, runs > 0 */
-    uint32_t clock, mask, mtu, head, oldest, newest; /* packets are numbered by place in the ring */
-    uint32_t in_flight, window, threshold, peak, peak_before;
-    uint32_t srtt, rttvar, latest, min_rtt, min_next, min_at, recent, recent_before;
-    uint32_t round, recovery, w_max, epoch, epoch_k, reno;
-    uint32_t undo_window, undo_seq, run_first, run_last;
-    uint32_t pace, last_sent, loss_at;
+    dls_path *path;
+    uint64_t seen, pn_sent;             /* last time given; greatest counter */
+    uint64_t got;                       /* 1 + the greatest counter received; 0: none yet */
+    uint32_t had[DLS_REPLAY_BITS / 32]; /* counters below got that were received, a ring of bits */
+    uint32_t clock, head, oldest, newest, in_flight; /* packets are numbered by place in the ring */
+    uint32_t srtt, rttvar, latest, min_rtt, last_sent, loss_at;
     uint32_t max_ack_delay, ack_at, got_at;
-    uint16_t round_lost, round_acked, acked, lost, spurious, reorder;
-    uint16_t run[DLS_FLOW_RUNS], gap[DLS_FLOW_RUNS]; /* received: packets, missing before them */
-    uint8_t told[DLS_FLOW_RUNS], runs;
-    uint8_t ack_every, ack_wait, pto_count, probes, samples, wait_eighths, flags;
+    uint16_t mask, mtu, acked, lost;
+    uint8_t reorder, ack_every, ack_wait, pto_count, probes, wait_eighths;
+    bool loss_timer;
 } dls_flow;
 
 typedef struct dls_flow_stats {
     uint32_t srtt_us, min_rtt_us; /* 0: not measured yet */
     uint32_t window_bytes, in_flight_bytes;
-    uint32_t rate_bytes; /* per second, roughly: most in flight in a round trip, by its time */
-    uint32_t pto_count, spurious; /* timeouts since the last ack; losses that were none */
+    uint32_t rate_bytes; /* per second, roughly: most in flight in a round trip, by its time; 0
+                            without a path */
+    uint32_t pto_count, spurious; /* timeouts since the last ack; losses that were none, 0
+                                     without a path */
 } dls_flow_stats;
 
-/* ring: ring_max entries, a power of two from 4 to 32768. mtu_bytes: of one packet, 1..65535.
-   Errors: DLS_E_ARG. Owner. */
+/* ring: ring_max entries, a power of two from 4 to DLS_WINDOW_MAX. mtu_bytes: of one packet,
+   1..65535. path may be NULL when ring_max is at most 16: the window is the ring then, nothing is
+   paced, and after a timeout only probes go out. Errors: DLS_E_ARG. Owner. */
 DLS_API dls_status dls_flow_init(dls_flow *f, dls_sent *ring, int32_t ring_max, uint32_t mtu_bytes,
-                                 uint64_t now);
+                                 dls_path *path, uint64_t now);
 /* Bytes of packets that may go out now: 0 or at least mtu_bytes. Congestion window, pacing, ring
    and probes have their say. Owner. */
 DLS_API uint32_t dls_flow_room(dls_flow *f, uint64_t now);
 /* A packet went out. eliciting: it carries more than an ack, so it must be acked; only when
-   dls_flow_room allowed it, bytes 1..65535. ref4: 4 words, NULL when not eliciting. Owner. */
+   dls_flow_room allowed it, bytes 1..65535. ref4: 4 words, of which the last is at most 255; NULL
+   when not eliciting. Owner. */
 DLS_API void dls_flow_sent(dls_flow *f, uint64_t pn, uint32_t bytes, bool eliciting,
                            const uint32_t *ref4, uint64_t now);
 /* A packet came in that had not come before. Owner. */
@@ -1970,9 +1987,10 @@ typedef struct dls_peer_desc {
     int32_t sessions_max;        /* 0: devices + 4 */
     int32_t ports_max;           /* 0: sessions_max + 4 */
     int32_t ops_max;             /* sends and receives under way at once; 0: 32, MCU 8 */
-    int32_t window;              /* packets in flight on a lossy link, power of 2; 0: 512, MCU 8 */
-    int32_t control_bytes;       /* control messages waiting per session; 0: 2048 (MCU 256) and 8
-                                    per device */
+    int32_t window;              /* packets in flight on a lossy link, power of 2; 0: 512, MCU 4 */
+    int32_t control_bytes;       /* control messages waiting per session; 0: 2048 and 8 per device,
+                                    where nobody coordinates or is a gateway on an MCU 128 */
+    bool no_packets;             /* no port is a DLS_PORT_PACKET one: 24 bytes less per session */
     int32_t relay_bytes;         /* packets a gateway holds; 0: 65536 with gateway */
     uint64_t heartbeat_us;       /* 0: 200 ms */
     uint64_t timeout_us;         /* silence after which a peer is lost; 0: 2 s */
@@ -2020,7 +2038,7 @@ typedef struct dls_port_desc {
     ((kind) == DLS_PORT_PACKET ? (size_t)0 : 2 * DLS_COBS_BYTES((size_t)(mtu)) + 8)
 
 /* Returns the port's number, -1 when ports_max are open, no session is free for the call, or the
-   desc is out of range (a STREAM without DLS_ENABLE_STREAMS is). */
+   desc is out of range (a STREAM without DLS_ENABLE_STREAMS is, a PACKET one with no_packets). */
 DLS_API int32_t dls_peer_port_open(dls_peer *peer, const dls_port_desc *desc, uint64_t now);
 /* The link broke or was closed: sessions over it are lost. */
 DLS_API void dls_peer_port_close(dls_peer *peer, int32_t port, uint64_t now);
@@ -16091,48 +16109,69 @@ DLS_API dls_status dls_session_seal(dls_session *s, void *to, const void *from, 
     return DLS_OK;
 }
 
-DLSI_FN uint32_t dlsi_session_bit(uint64_t ctr) { return (uint32_t)1 << (ctr % 32); }
-DLSI_FN uint32_t dlsi_session_word(uint64_t ctr) { return (uint32_t)(ctr % DLS_REPLAY_BITS / 32); }
-/* Marks ctr as opened; a higher one moves the window (RFC 6479, bit by bit). */
-DLSI_FN void dlsi_session_mark(dls_session *s, uint64_t ctr) {
-    if (ctr >= s->top + DLS_REPLAY_BITS) memset(s->window, 0, sizeof s->window);
-    for (; s->top <= ctr && ctr - s->top < DLS_REPLAY_BITS; s->top++)
-        s->window[dlsi_session_word(s->top)] &= ~dlsi_session_bit(s->top);
-    if (s->top <= ctr) s->top = ctr + 1;
-    s->window[dlsi_session_word(ctr)] |= dlsi_session_bit(ctr);
-    /* Soon after a rekeying no record of the key before can come any more. */
-    if (s->top % DLSI_REKEY_PERIOD / DLS_REPLAY_BITS == 1) dls_wipe(s->recv_past, 32);
+/* A set of counters as a ring of DLS_REPLAY_BITS bits: those below `top`, as far as it goes. */
+DLSI_FN uint32_t dlsi_window_bit(uint64_t ctr) { return (uint32_t)1 << (ctr % 32); }
+DLSI_FN uint32_t dlsi_window_word(uint64_t ctr) { return (uint32_t)(ctr % DLS_REPLAY_BITS / 32); }
+DLSI_FN bool dlsi_window_passed(uint64_t top, uint64_t ctr) {
+    return ctr < top && top - ctr > DLS_REPLAY_BITS;
+}
+DLSI_FN bool dlsi_window_has(const uint32_t *window, uint64_t ctr) {
+    return (window[dlsi_window_word(ctr)] & dlsi_window_bit(ctr)) != 0;
+}
+/* Marks ctr, which has not been passed; a higher one moves the window (RFC 6479, bit by bit).
+   Returns the new top. */
+DLSI_FN uint64_t dlsi_window_mark(uint32_t *window, uint64_t top, uint64_t ctr) {
+    if (ctr >= top) {
+        if (ctr - top >= DLS_REPLAY_BITS)
+            memset(window, 0, DLS_REPLAY_BITS / 8);
+        else
+            for (; top < ctr; top++) window[dlsi_window_word(top)] &= ~dlsi_window_bit(top);
+        top = ctr + 1;
+    }
+    window[dlsi_window_word(ctr)] |= dlsi_window_bit(ctr);
+    return top;
+}
+/* How many counters right below `top` are marked, or are not; at most `most`. */
+DLSI_FN uint32_t dlsi_window_run(const uint32_t *window, uint64_t top, uint32_t most, bool marked) {
+    uint32_t n = 0;
+    while (n < most) {
+        const uint64_t ctr = top - 1 - n;
+        const uint32_t word = window[dlsi_window_word(ctr)] ^ (marked ? 0 : UINT32_MAX);
+        if ((word & dlsi_window_bit(ctr)) == 0) break;
+        n += word == UINT32_MAX && ctr % 32 == 31 ? 32 : 1;
+    }
+    return n < most ? n : most;
+}
+/* How often the key changed before the oldest record that may still come. */
+DLSI_FN uint32_t dlsi_session_period(const dls_session *s) {
+    return s->top > DLS_REPLAY_BITS ? (uint32_t)((s->top - DLS_REPLAY_BITS) / DLSI_REKEY_PERIOD)
+                                    : 0;
 }
 
 DLS_API dls_status dls_session_open(dls_session *s, uint64_t ctr, void *to, const void *from,
                                     size_t bytes, const unsigned char *tag16, const void *ad,
                                     size_t ad_bytes) {
-    const uint64_t now = (s->top > 0 ? s->top - 1 : 0) / DLSI_REKEY_PERIOD; /* recv_key's period */
-    const uint64_t period = ctr / DLSI_REKEY_PERIOD;
+    const uint32_t now = dlsi_session_period(s);
     const unsigned char *key = s->recv_key;
     unsigned char nonce[12], ahead[32];
     dls_status status;
     if (ctr >= DLSI_RECORDS_MOST || s->forged >= DLSI_FORGED_MOST) return DLS_E_LIMIT;
-    if (ctr < s->top && (s->top - ctr > DLS_REPLAY_BITS ||
-                         (s->window[dlsi_session_word(ctr)] & dlsi_session_bit(ctr)) != 0))
+    if (dlsi_window_passed(s->top, ctr) || (ctr < s->top && dlsi_window_has(s->window, ctr)))
         return DLS_E_STATE;
-    if (period > now + 1 || period + 1 < now) return DLS_E_STATE;
-    if (period < now) key = s->recv_past;
-    if (period > now) {
+    if (ctr / DLSI_REKEY_PERIOD > now + 1) return DLS_E_STATE;
+    if (ctr / DLSI_REKEY_PERIOD > now) {
         dlsi_session_rekey(ahead, s->recv_key);
         key = ahead;
     }
     dlsi_noise_nonce(nonce, ctr);
     status = dls_aead_open(to, from, bytes, tag16, ad, ad_bytes, nonce, key);
-    if (status == DLS_OK && period > now) {
-        memcpy(s->recv_past, s->recv_key, 32);
-        memcpy(s->recv_key, ahead, 32);
-    }
     if (status == DLS_OK)
-        dlsi_session_mark(s, ctr);
+        s->top = dlsi_window_mark(s->window, s->top, ctr);
     else
         s->forged++;
-    if (period > now) dls_wipe(ahead, sizeof ahead);
+    /* only now can no record of the key before come any more */
+    if (dlsi_session_period(s) > now) memcpy(s->recv_key, ahead, sizeof ahead);
+    if (key == ahead) dls_wipe(ahead, sizeof ahead);
     return status;
 }
 
@@ -16494,9 +16533,8 @@ DLS_API dls_status dls_merkle_check(const dls_manifest *m, uint32_t index, const
 
 enum { DLSI_SENT_DONE = 0, DLSI_SENT_OUT, DLSI_SENT_ACKED, DLSI_SENT_LOST, DLSI_SENT_GONE };
 #define DLSI_FLOW_PROBED                                                                           \
-    8u /* in state, beside LOST and GONE: given up by a timeout, on suspicion */
-enum { DLSI_FLOW_LOSS_TIMER = 1, DLSI_FLOW_ACK_TIMER = 2, DLSI_FLOW_EPOCH = 4, DLSI_FLOW_RUN = 8 };
-#define DLSI_FLOW_LATE 64u  /* entries that are done with, looked at for late acks */
+    8u                     /* in state, beside LOST and GONE: given up by a timeout, on suspicion */
+#define DLSI_FLOW_LATE 64u /* entries that are done with, looked at for late acks */
 #define DLSI_FLOW_KEEP 179u /* of 256: what a loss leaves of the window; CUBIC's 0.7 */
 
 DLSI_FN uint32_t dlsi_flow_clock(const dls_flow *f, uint64_t now) {
@@ -16504,10 +16542,11 @@ DLSI_FN uint32_t dlsi_flow_clock(const dls_flow *f, uint64_t now) {
     if (ahead > UINT64_MAX / 2) ahead = 0; /* the caller's clock jumped back */
     return f->clock + (uint32_t)dlsi_min_u64(ahead, (uint64_t)1 << 29);
 }
+/* Constant in builds with short rings alone, which lose the code for congestion control. */
+DLSI_FN dls_path *dlsi_flow_path(const dls_flow *f) { return DLS_WINDOW_MAX > 16 ? f->path : NULL; }
 DLSI_FN void dlsi_flow_now(dls_flow *f, uint64_t now) {
     f->clock = dlsi_flow_clock(f, now);
     f->seen = now;
-    if (f->in_flight == 0) f->pace = f->clock;
 }
 DLSI_FN bool dlsi_flow_due(const dls_flow *f, uint32_t at) { return (f->clock - at) >> 31 == 0; }
 DLSI_FN uint32_t dlsi_min_u32(uint32_t a, uint32_t b) { return a < b ? a : b; }
@@ -16517,28 +16556,34 @@ DLSI_FN uint32_t dlsi_scale(uint32_t a, uint32_t b, uint32_t c) {
     return (uint32_t)dlsi_min_u64((uint64_t)a * b / (c > 0 ? c : 1), UINT32_MAX);
 }
 DLSI_FN dls_sent *dlsi_flow_at(const dls_flow *f, uint32_t seq) { return &f->ring[seq & f->mask]; }
-DLSI_FN bool dlsi_flow_full(const dls_flow *f) { return f->head - f->oldest > f->mask; }
-DLSI_FN bool dlsi_flow_slow(const dls_flow *f) { return f->window < f->threshold; }
+DLSI_FN uint32_t dlsi_flow_free(const dls_flow *f) { return f->mask + 1u - (f->head - f->oldest); }
+DLSI_FN bool dlsi_path_slow(const dls_path *c) { return c->window < c->threshold; }
 
 DLS_API dls_status dls_flow_init(dls_flow *f, dls_sent *ring, int32_t ring_max, uint32_t mtu_bytes,
-                                 uint64_t now) {
+                                 dls_path *path, uint64_t now) {
     DLSI_ZERO(*f);
-    if (ring == NULL || ring_max < 4 || ring_max > 32768 || (ring_max & (ring_max - 1)) != 0 ||
-        mtu_bytes < 1 || mtu_bytes > 65535)
+    if (ring == NULL || ring_max < 4 || ring_max > DLS_WINDOW_MAX ||
+        (ring_max & (ring_max - 1)) != 0 || mtu_bytes < 1 || mtu_bytes > 65535 ||
+        (path == NULL && ring_max > 16))
         return DLS_E_ARG;
     memset(ring, 0, (size_t)ring_max * sizeof *ring);
     f->ring = ring;
-    f->mask = (uint32_t)ring_max - 1;
-    f->mtu = mtu_bytes;
+    f->path = path;
+    f->mask = (uint16_t)(ring_max - 1);
+    f->mtu = (uint16_t)mtu_bytes;
     f->seen = now;
-    f->window = 10 * mtu_bytes;
-    f->threshold = f->min_rtt = f->min_next = f->recent = f->recent_before = UINT32_MAX;
+    f->min_rtt = UINT32_MAX;
     f->srtt = 333000;
     f->rttvar = 333000 / 2;
     f->max_ack_delay = 4000;
     f->ack_every = 2;
     f->reorder = 3;
     f->wait_eighths = 9;
+    path = dlsi_flow_path(f);
+    if (path == NULL) return DLS_OK;
+    DLSI_ZERO(*path);
+    path->window = 10 * mtu_bytes;
+    path->threshold = path->min_next = path->recent = path->recent_before = UINT32_MAX;
     return DLS_OK;
 }
 
@@ -16546,122 +16591,73 @@ DLS_API dls_status dls_flow_init(dls_flow *f, dls_sent *ring, int32_t ring_max, 
 
 /* Microseconds until the window has gone out once; a little faster than it is acked, so that the
    window rules. */
-DLSI_FN uint32_t dlsi_flow_pace(const dls_flow *f, uint32_t bytes) {
-    const uint32_t time = dlsi_scale(bytes, f->srtt, f->window);
+DLSI_FN uint32_t dlsi_path_pace(const dls_flow *f, const dls_path *c, uint32_t bytes) {
+    const uint32_t time = dlsi_scale(bytes, f->srtt, c->window);
     if (f->min_rtt == UINT32_MAX) return 0;
-    return dlsi_flow_slow(f) ? time / 2 : time - time / 5;
+    return dlsi_path_slow(c) ? time / 2 : time - time / 5;
+}
+DLSI_FN uint32_t dlsi_path_room(const dls_flow *f, dls_path *c) {
+    uint32_t room, late;
+    if (f->in_flight == 0) c->pace = f->clock;
+    if (f->in_flight + f->mtu > c->window || !dlsi_flow_due(f, c->pace)) return 0;
+    room = c->window - f->in_flight;
+    late = dlsi_min_u32(f->clock - c->pace, 1000);
+    if (f->min_rtt != UINT32_MAX)
+        room = dlsi_min_u32(room, f->mtu + dlsi_scale(late, f->mtu, dlsi_path_pace(f, c, f->mtu)));
+    return room;
 }
 DLS_API uint32_t dls_flow_room(dls_flow *f, uint64_t now) {
-    uint32_t room, late;
+    const uint32_t most = dlsi_flow_free(f) * f->mtu;
+    dls_path *c = dlsi_flow_path(f);
     dlsi_flow_now(f, now);
-    if (dlsi_flow_full(f)) return 0;
+    if (most == 0) return 0;
     if (f->probes > 0) return f->mtu;
-    if (f->in_flight + f->mtu > f->window || !dlsi_flow_due(f, f->pace)) return 0;
-    room = f->window - f->in_flight;
-    late = dlsi_min_u32(f->clock - f->pace, 1000);
-    if (f->min_rtt != UINT32_MAX)
-        room = dlsi_min_u32(room, f->mtu + dlsi_scale(late, f->mtu, dlsi_flow_pace(f, f->mtu)));
-    return dlsi_min_u32(room, (f->mask + 1 - (f->head - f->oldest)) * f->mtu);
+    if (c != NULL) return dlsi_min_u32(most, dlsi_path_room(f, c));
+    return f->pto_count > 0 && f->in_flight > 0 ? 0 : most;
+}
+/* `bytes` go out, counted in f already. */
+DLSI_FN void dlsi_path_sent(const dls_flow *f, dls_path *c, uint32_t bytes) {
+    if (f->in_flight == bytes) { /* after a rest */
+        c->in_epoch = false;
+        c->pace = f->clock;
+    }
+    c->peak = dlsi_max_u32(c->peak, f->in_flight);
+    /* credit for being late is worth 1 ms: what a coarse timer or a busy machine needs */
+    if (dlsi_flow_due(f, c->pace + 1000)) c->pace = f->clock - 1000;
+    c->pace += dlsi_path_pace(f, c, bytes);
 }
 DLS_API void dls_flow_sent(dls_flow *f, uint64_t pn, uint32_t bytes, bool eliciting,
                            const uint32_t *ref4, uint64_t now) {
     dls_sent *e = dlsi_flow_at(f, f->head);
+    dls_path *c = dlsi_flow_path(f);
     dlsi_flow_now(f, now);
     f->pn_sent = pn;
     if (!eliciting) return;
-    DLS_ASSERT(!dlsi_flow_full(f) && bytes >= 1 && bytes <= 65535);
+    DLS_ASSERT(dlsi_flow_free(f) > 0 && bytes >= 1 && bytes <= 65535 && ref4[3] <= 255);
     memcpy(e->ref, ref4, sizeof e->ref);
+    e->ref_last = (uint8_t)ref4[3];
     e->pn = (uint32_t)(pn & UINT32_MAX);
     e->time = f->last_sent = f->clock;
     e->bytes = (uint16_t)bytes;
     e->state = DLSI_SENT_OUT;
-    if (f->in_flight == 0) f->flags &= (uint8_t)~DLSI_FLOW_EPOCH; /* after a rest */
     f->head++;
     f->in_flight += bytes;
-    f->peak = dlsi_max_u32(f->peak, f->in_flight);
     if (f->probes > 0) f->probes--;
-    /* credit for being late is worth 1 ms: what a coarse timer or a busy machine needs */
-    if (dlsi_flow_due(f, f->pace + 1000)) f->pace = f->clock - 1000;
-    f->pace += dlsi_flow_pace(f, bytes);
+    if (c != NULL) dlsi_path_sent(f, c, bytes);
 }
 
 /* ---- Loss recovery: acks to the peer ---- */
 
-/* A run that would be too long to count forgets its oldest part, and the runs below it. */
-DLSI_FN void dlsi_flow_more(dls_flow *f, int32_t i) {
-    if (f->run[i] < 65535)
-        f->run[i]++;
-    else
-        f->runs = (uint8_t)(i + 1);
-}
-DLSI_FN void dlsi_flow_insert(dls_flow *f, int32_t i) {
-    int32_t k;
-    if (f->runs < DLS_FLOW_RUNS) f->runs++;
-    for (k = f->runs - 1; k > i; k--) {
-        f->run[k] = f->run[k - 1];
-        f->gap[k] = f->gap[k - 1];
-        f->told[k] = f->told[k - 1];
-    }
-    f->run[i] = 1;
-    f->told[i] = 0;
-}
-/* Run i + 1 touches run i: one run now. */
-DLSI_FN void dlsi_flow_join(dls_flow *f, int32_t i) {
-    const uint32_t sum = (uint32_t)f->run[i] + f->run[i + 1];
-    int32_t k;
-    f->run[i] = (uint16_t)dlsi_min_u32(sum, 65535);
-    f->runs--;
-    if (sum > 65535) f->runs = (uint8_t)(i + 1);
-    for (k = i + 1; k < f->runs; k++) {
-        f->run[k] = f->run[k + 1];
-        f->gap[k] = f->gap[k + 1];
-        f->told[k] = f->told[k + 1];
-    }
-}
-/* Puts the packet `down` below the greatest into its place among the runs. */
-DLSI_FN void dlsi_flow_below(dls_flow *f, uint32_t down) {
-    uint32_t end = 0, next = 0; /* below run i; where run i + 1 begins */
-    int32_t i;
-    for (i = -1; down >= next; i++, next = i + 1 < f->runs ? end + f->gap[i + 1] : UINT32_MAX)
-        end = next + f->run[i + 1];
-    if (down < end) return; /* told already */
-    if (down == end) {
-        dlsi_flow_more(f, i);
-        f->told[i] = 0;
-        if (i + 1 < f->runs && --f->gap[i + 1] == 0) dlsi_flow_join(f, i);
-    } else if (down + 1 == next) {
-        f->gap[i + 1]--;
-        f->told[i + 1] = 0;
-        dlsi_flow_more(f, i + 1);
-    } else if (i + 1 < DLS_FLOW_RUNS && down - end <= 65535) {
-        dlsi_flow_insert(f, i + 1);
-        f->gap[i + 1] = (uint16_t)(down - end);
-        if (i + 2 < f->runs) f->gap[i + 2] = (uint16_t)(next - down - 1);
-    } /* else too old to tell */
-}
 DLS_API void dls_flow_received(dls_flow *f, uint64_t pn, bool eliciting, uint64_t now) {
-    bool in_order = true;
+    const uint64_t top = f->got;
     dlsi_flow_now(f, now);
-    if (f->runs == 0 || pn > f->pn_got) {
-        const uint64_t gap = f->runs == 0 ? 0 : pn - f->pn_got - 1;
-        in_order = gap == 0;
-        if (gap > 65535) f->runs = 0; /* whatever came before is told or lost */
-        if (f->runs == 0 || gap > 0) {
-            dlsi_flow_insert(f, 0);
-            if (f->runs > 1) f->gap[1] = (uint16_t)gap;
-        } else
-            dlsi_flow_more(f, 0);
-        f->told[0] = 0;
-        f->pn_got = pn;
-        f->got_at = f->clock;
-    } else {
-        in_order = false;
-        if (f->pn_got - pn < UINT32_MAX) dlsi_flow_below(f, (uint32_t)(f->pn_got - pn));
-    }
+    if (!dlsi_window_passed(top, pn)) /* else too old to tell */
+        f->got = dlsi_window_mark(f->had, top, pn);
+    if (pn >= top) f->got_at = f->clock;
     if (!eliciting) return;
     if (f->ack_wait == 0) f->ack_at = f->clock + f->max_ack_delay;
     if (f->ack_wait < 255) f->ack_wait++;
-    if (!in_order) f->ack_wait = 255;
+    if (pn != top && top > 0) f->ack_wait = 255; /* out of order */
 }
 DLS_API bool dls_flow_ack_due(const dls_flow *f, uint64_t now) {
     return f->ack_wait > 0 &&
@@ -16675,53 +16671,62 @@ DLSI_FN size_t dlsi_leb_write(unsigned char *to, uint32_t v) {
 }
 DLS_API size_t dls_flow_ack_write(dls_flow *f, void *to, size_t max, uint64_t now) {
     unsigned char *p = (unsigned char *)to, part[6];
+    uint32_t left = (uint32_t)dlsi_min_u64(f->got, DLS_REPLAY_BITS), runs = 0, gap = 0;
+    uint64_t top = f->got;
     size_t at = 7;
-    int32_t i;
     dlsi_flow_now(f, now);
-    if (f->runs == 0 || max < 7) return 0;
-    dlsi_store32(p, (uint32_t)(f->pn_got & UINT32_MAX));
+    if (max < 8) return 0;
+    dlsi_store32(p, (uint32_t)((top - 1) & UINT32_MAX));
     dlsi_store16(p + 4, dlsi_min_u32(f->clock - f->got_at, 65535));
-    for (i = 0; i < f->runs; i++) {
-        size_t n = i == 0 ? 0 : dlsi_leb_write(part, f->gap[i] - 1u);
-        n += dlsi_leb_write(part + n, f->run[i] - 1u);
+    while (runs < DLS_FLOW_RUNS && gap < left) {
+        const uint32_t run = dlsi_window_run(f->had, top - gap, left - gap, true);
+        size_t n = runs == 0 ? 0 : dlsi_leb_write(part, gap - 1);
+        n += dlsi_leb_write(part + n, run - 1);
         if (at + n > max) break;
         memcpy(p + at, part, n);
         at += n;
+        runs++;
+        top -= gap + run;
+        left -= gap + run;
+        gap = dlsi_window_run(f->had, top, left, false);
     }
-    if (i == 0) return 0;
-    p[6] = (unsigned char)i;
-    while (--i > 0) f->told[i]++;
-    /* what 8 acks told is forgotten: one of them arrived, and acks stay short */
-    while (f->runs > 1 && f->told[f->runs - 1] >= 8) f->runs--;
+    if (runs == 0) return 0;
+    p[6] = (unsigned char)runs;
     f->ack_wait = 0;
     return at;
 }
 
 /* ---- Loss recovery: round-trip times ---- */
 
-DLSI_FN uint32_t dlsi_flow_recent(const dls_flow *f) {
-    return f->samples >= 8 ? f->recent : dlsi_min_u32(f->recent, f->recent_before);
+DLSI_FN uint32_t dlsi_path_recent(const dls_path *c) {
+    return c->samples >= 8 ? c->recent : dlsi_min_u32(c->recent, c->recent_before);
 }
 /* Delay of the queue in front of us. */
-DLSI_FN uint32_t dlsi_flow_queue(const dls_flow *f) {
-    const uint32_t recent = dlsi_flow_recent(f);
+DLSI_FN uint32_t dlsi_path_queue(const dls_flow *f, const dls_path *c) {
+    const uint32_t recent = dlsi_path_recent(c);
     return recent > f->min_rtt ? recent - f->min_rtt : 0;
+}
+/* Keeps the least of the last 10 to 20 s. */
+DLSI_FN void dlsi_path_least(dls_flow *f, dls_path *c, uint32_t rtt) {
+    c->min_next = dlsi_min_u32(c->min_next, rtt);
+    if (f->clock - c->min_at <= 10000000) return;
+    f->min_rtt = c->min_next;
+    c->min_next = UINT32_MAX;
+    c->min_at = f->clock;
 }
 DLSI_FN void dlsi_flow_rtt(dls_flow *f, uint32_t rtt, uint32_t delay) {
     const bool first = f->min_rtt == UINT32_MAX;
+    dls_path *c = dlsi_flow_path(f);
     uint32_t off;
     rtt = dlsi_max_u32(rtt, 1);
     f->min_rtt = dlsi_min_u32(f->min_rtt, rtt);
-    f->min_next = dlsi_min_u32(f->min_next, rtt);
-    if (f->clock - f->min_at > 10000000) { /* the least of the last 10 to 20 s */
-        f->min_rtt = f->min_next;
-        f->min_next = UINT32_MAX;
-        f->min_at = f->clock;
-    }
+    if (c != NULL) dlsi_path_least(f, c, rtt);
     if (rtt - f->min_rtt >= delay) rtt -= delay;
     f->latest = rtt;
-    f->recent = dlsi_min_u32(f->recent, rtt);
-    if (f->samples < 255) f->samples++;
+    if (c != NULL) {
+        c->recent = dlsi_min_u32(c->recent, rtt);
+        if (c->samples < 255) c->samples++;
+    }
     if (first) {
         f->srtt = rtt;
         f->rttvar = rtt / 2;
@@ -16760,9 +16765,9 @@ DLSI_FN uint32_t dlsi_flow_pto_at(const dls_flow *f) {
    they cost a TCP. Alone and without loss the queue is filled, as by CUBIC. */
 
 /* Window of CUBIC `ms` after the last backoff. */
-DLSI_FN uint32_t dlsi_flow_cubic(const dls_flow *f, uint32_t ms) {
-    int64_t d = (int64_t)dlsi_min_u32(ms, 200000) - (int64_t)f->epoch_k;
-    d = d * d * d / 1000 * (int64_t)f->mtu / 2500000 + (int64_t)f->w_max; /* C is 0.4 packets/s^3 */
+DLSI_FN uint32_t dlsi_path_cubic(const dls_flow *f, const dls_path *c, uint32_t ms) {
+    int64_t d = (int64_t)dlsi_min_u32(ms, 200000) - (int64_t)c->epoch_k;
+    d = d * d * d / 1000 * (int64_t)f->mtu / 2500000 + (int64_t)c->w_max; /* C is 0.4 packets/s^3 */
     return d < 0 ? 0 : (uint32_t)dlsi_min_u64((uint64_t)d, UINT32_MAX);
 }
 /* Cube root (Hacker's Delight 11-2), of less than 2^63. */
@@ -16779,85 +16784,120 @@ DLSI_FN uint32_t dlsi_cube_root(uint64_t x) {
     }
     return (uint32_t)y;
 }
-DLSI_FN void dlsi_flow_epoch(dls_flow *f) {
-    f->flags |= DLSI_FLOW_EPOCH;
-    f->epoch = f->clock;
-    f->reno = f->window;
-    f->w_max = dlsi_max_u32(f->w_max, f->window);
-    f->epoch_k = dlsi_cube_root((uint64_t)(f->w_max - f->window) * 2500000000u / f->mtu);
+DLSI_FN void dlsi_path_epoch(const dls_flow *f, dls_path *c) {
+    c->in_epoch = true;
+    c->epoch = f->clock;
+    c->reno = c->window;
+    c->w_max = dlsi_max_u32(c->w_max, c->window);
+    c->epoch_k = dlsi_cube_root((uint64_t)(c->w_max - c->window) * 2500000000u / f->mtu);
 }
-DLSI_FN void dlsi_flow_bound(dls_flow *f, uint32_t window) {
-    const uint32_t most = dlsi_scale(f->mask + 1, f->mtu, 1);
-    f->window = dlsi_max_u32(dlsi_min_u32(window, most), 2 * f->mtu);
+DLSI_FN void dlsi_path_bound(const dls_flow *f, dls_path *c, uint32_t window) {
+    const uint32_t most = dlsi_scale(f->mask + 1u, f->mtu, 1);
+    c->window = dlsi_max_u32(dlsi_min_u32(window, most), 2 * f->mtu);
 }
 /* `bytes` sent after the last backoff were acked. */
-DLSI_FN void dlsi_flow_grow(dls_flow *f, uint32_t bytes) {
-    const uint32_t peak = dlsi_max_u32(f->peak, f->peak_before);
-    const uint32_t queue = dlsi_flow_queue(f);
+DLSI_FN void dlsi_path_grow(const dls_flow *f, dls_path *c, uint32_t bytes) {
+    const uint32_t peak = dlsi_max_u32(c->peak, c->peak_before);
+    const uint32_t queue = dlsi_path_queue(f, c);
     uint32_t target;
-    if (dlsi_flow_slow(f)) {
-        if (f->samples >= 8 && queue > f->min_rtt / 4 + 200)
-            f->threshold = f->window; /* a queue has begun: HyStart++, RFC 9406 */
-        else if (f->window <= 2 * peak)
-            dlsi_flow_bound(f, f->window + bytes);
+    if (dlsi_path_slow(c)) {
+        if (c->samples >= 8 && queue > f->min_rtt / 4 + 200)
+            c->threshold = c->window; /* a queue has begun: HyStart++, RFC 9406 */
+        else if (c->window <= 2 * peak)
+            dlsi_path_bound(f, c, c->window + bytes);
         return;
     }
-    if (f->window > peak + peak / 4 + 2 * f->mtu) { /* the caller has less to say */
-        f->flags &= (uint8_t)~DLSI_FLOW_EPOCH;
+    if (c->window > peak + peak / 4 + 2u * f->mtu) { /* the caller has less to say */
+        c->in_epoch = false;
         return;
     }
-    if ((f->flags & DLSI_FLOW_EPOCH) == 0) dlsi_flow_epoch(f);
-    target = dlsi_scale(bytes, f->mtu, f->window);
-    f->reno += target;
-    target = dlsi_flow_cubic(f, (f->clock - f->epoch + f->srtt) / 1000);
-    target = dlsi_min_u32(dlsi_max_u32(target, f->reno), f->window + f->window / 2);
-    if (queue <= f->min_rtt / 16) target = dlsi_max_u32(target, f->window + f->window / 16);
-    if (target > f->window)
-        dlsi_flow_bound(f, f->window + dlsi_scale(target - f->window, bytes, f->window));
+    if (!c->in_epoch) dlsi_path_epoch(f, c);
+    target = dlsi_scale(bytes, f->mtu, c->window);
+    c->reno += target;
+    target = dlsi_path_cubic(f, c, (f->clock - c->epoch + f->srtt) / 1000);
+    target = dlsi_min_u32(dlsi_max_u32(target, c->reno), c->window + c->window / 2);
+    if (queue <= f->min_rtt / 16) target = dlsi_max_u32(target, c->window + c->window / 16);
+    if (target > c->window)
+        dlsi_path_bound(f, c, c->window + dlsi_scale(target - c->window, bytes, c->window));
 }
 /* Packet seq is lost. What that says of the path; at most one backoff a round trip. */
-DLSI_FN void dlsi_flow_backoff(dls_flow *f, uint32_t seq) {
-    const uint32_t recent = dlsi_max_u32(f->min_rtt, dlsi_flow_recent(f));
-    const bool heavy = f->round_lost >= 8 && f->round_lost > f->round_acked / 4;
-    uint32_t keep = dlsi_max_u32(dlsi_scale(f->window, f->min_rtt, recent), 6 * f->mtu);
-    if ((seq - f->recovery) >> 31 != 0) return;
+DLSI_FN void dlsi_path_backoff(const dls_flow *f, dls_path *c, uint32_t seq) {
+    const uint32_t recent = dlsi_max_u32(f->min_rtt, dlsi_path_recent(c));
+    const bool heavy = c->round_lost >= 8 && c->round_lost > c->round_acked / 4;
+    uint32_t keep = dlsi_max_u32(dlsi_scale(c->window, f->min_rtt, recent), 6u * f->mtu);
+    if ((seq - c->recovery) >> 31 != 0) return;
     if (heavy) keep = 0;
-    if (keep > f->window - f->window / 16) return;
-    f->undo_window = f->window;
-    f->undo_seq = seq;
+    if (keep > c->window - c->window / 16) return;
+    c->undo_window = c->window;
+    c->undo_seq = seq;
     /* fast convergence: who has less than before makes room for a newcomer */
-    f->w_max = f->window < f->w_max ? dlsi_scale(f->window, 217, 256) : f->window;
-    dlsi_flow_bound(f, dlsi_max_u32(keep, dlsi_scale(f->window, DLSI_FLOW_KEEP, 256)));
-    f->threshold = f->window;
-    f->recovery = f->head;
-    f->flags &= (uint8_t)~DLSI_FLOW_EPOCH;
+    c->w_max = c->window < c->w_max ? dlsi_scale(c->window, 217, 256) : c->window;
+    dlsi_path_bound(f, c, dlsi_max_u32(keep, dlsi_scale(c->window, DLSI_FLOW_KEEP, 256)));
+    c->threshold = c->window;
+    c->recovery = f->head;
+    c->in_epoch = false;
+}
+/* The same, given up by a timeout or not: notes when it was sent, too, see dlsi_path_persistent. */
+DLSI_FN void dlsi_path_lost(const dls_flow *f, dls_path *c, uint32_t seq, bool probed) {
+    const uint32_t time = dlsi_flow_at(f, seq)->time;
+    if (!c->in_run) c->run_first = time;
+    c->run_last = time;
+    c->in_run = true;
+    if (probed) return;
+    if (c->round_lost < 65535) c->round_lost++;
+    dlsi_path_backoff(f, c, seq);
+}
+/* Packet seq was acked after all. */
+DLSI_FN void dlsi_path_undo(const dls_flow *f, dls_path *c, uint32_t seq) {
+    if (c->spurious < 65535) c->spurious++;
+    if (seq != c->undo_seq || c->undo_window <= c->window) return;
+    dlsi_path_bound(f, c, c->undo_window);
+    c->threshold = c->window;
+}
+/* RFC 9002 7.6: all of a long time lost. */
+DLSI_FN void dlsi_path_persistent(dls_flow *f, dls_path *c) {
+    if (!c->in_run || c->run_last - c->run_first < 3 * dlsi_flow_pto(f)) return;
+    c->in_run = c->in_epoch = false;
+    c->threshold = dlsi_max_u32(dlsi_scale(c->window, DLSI_FLOW_KEEP, 256), 2u * f->mtu);
+    c->window = 2u * f->mtu;
+    c->recovery = f->head;
+    f->min_rtt = c->min_next = f->latest; /* it may be another path now */
+    c->min_at = f->clock;
+}
+/* A round trip ends when the first packet sent in it is acked. */
+DLSI_FN void dlsi_path_round(const dls_flow *f, dls_path *c, uint32_t newest) {
+    if ((newest - c->round) >> 31 != 0) return;
+    c->round = f->head;
+    c->peak_before = c->peak;
+    c->peak = f->in_flight;
+    c->recent_before = c->recent;
+    c->recent = UINT32_MAX;
+    c->samples = 0;
+    if (c->round_lost + c->round_acked >= 32) c->round_lost = c->round_acked = 0;
+    if ((f->oldest - c->recovery) >> 31 == 0) c->recovery = f->oldest; /* 2^31 packets on, too */
 }
 
 /* ---- Loss recovery: losses ---- */
 
 DLSI_FN void dlsi_flow_lose(dls_flow *f, uint32_t seq, unsigned probed) {
     dls_sent *e = dlsi_flow_at(f, seq);
+    dls_path *c = dlsi_flow_path(f);
     f->in_flight -= e->bytes;
     e->state = (uint8_t)(DLSI_SENT_LOST | probed);
     f->lost++;
-    if ((f->flags & DLSI_FLOW_RUN) == 0) f->run_first = e->time;
-    f->run_last = e->time;
-    f->flags |= DLSI_FLOW_RUN;
-    if (probed != 0) return;
-    if (f->round_lost < 65535) f->round_lost++;
-    dlsi_flow_backoff(f, seq);
+    if (c != NULL) dlsi_path_lost(f, c, seq, probed != 0);
 }
 /* Everything older than the newest packet acked is lost that is far enough behind it. */
 DLSI_FN void dlsi_flow_detect(dls_flow *f) {
     const uint32_t rtt = dlsi_max_u32(f->srtt, f->latest);
     const uint32_t wait = dlsi_max_u32(dlsi_scale(rtt, f->wait_eighths, 8), 1000);
     uint32_t seq;
-    f->flags &= (uint8_t)~DLSI_FLOW_LOSS_TIMER;
+    f->loss_timer = false;
     for (seq = f->oldest; (seq - f->newest) >> 31 != 0; seq++) {
         const dls_sent *e = dlsi_flow_at(f, seq);
         if (e->state != DLSI_SENT_OUT) continue;
         if (f->newest - seq < f->reorder && !dlsi_flow_due(f, e->time + wait)) {
-            f->flags |= DLSI_FLOW_LOSS_TIMER;
+            f->loss_timer = true;
             f->loss_at = e->time + wait;
             return;
         }
@@ -16867,29 +16907,15 @@ DLSI_FN void dlsi_flow_detect(dls_flow *f) {
 /* A packet given up for lost was acked: the path reorders more than we thought. */
 DLSI_FN void dlsi_flow_spurious(dls_flow *f, uint32_t seq) {
     const uint32_t distance = f->newest - seq + 1;
-    if (f->spurious < 65535) f->spurious++;
-    if (distance < 128) f->reorder = (uint16_t)dlsi_max_u32(f->reorder, distance);
+    dls_path *c = dlsi_flow_path(f);
+    if (distance < 128 && distance > f->reorder) f->reorder = (uint8_t)distance;
     if (f->wait_eighths < 16) f->wait_eighths++;
-    if (seq == f->undo_seq && f->undo_window > f->window) {
-        dlsi_flow_bound(f, f->undo_window);
-        f->threshold = f->window;
-    }
-}
-/* RFC 9002 7.6: all of a long time lost. */
-DLSI_FN void dlsi_flow_persistent(dls_flow *f) {
-    if ((f->flags & DLSI_FLOW_RUN) == 0 || f->run_last - f->run_first < 3 * dlsi_flow_pto(f))
-        return;
-    f->flags &= (uint8_t) ~(DLSI_FLOW_RUN | DLSI_FLOW_EPOCH);
-    f->threshold = dlsi_max_u32(dlsi_scale(f->window, DLSI_FLOW_KEEP, 256), 2 * f->mtu);
-    f->window = 2 * f->mtu;
-    f->recovery = f->head;
-    f->min_rtt = f->min_next = f->latest; /* it may be another path now */
-    f->min_at = f->clock;
+    if (c != NULL) dlsi_path_undo(f, c, seq);
 }
 DLS_API void dls_flow_tick(dls_flow *f, uint64_t now) {
     uint32_t seq;
     dlsi_flow_now(f, now);
-    if ((f->flags & DLSI_FLOW_LOSS_TIMER) != 0) {
+    if (f->loss_timer) {
         if (dlsi_flow_due(f, f->loss_at)) dlsi_flow_detect(f);
         return;
     }
@@ -16905,20 +16931,21 @@ DLS_API void dls_flow_tick(dls_flow *f, uint64_t now) {
         dlsi_flow_lose(f, seq, DLSI_FLOW_PROBED);
     }
 }
-DLS_API bool dls_flow_probe(const dls_flow *f) { return f->probes > 0 && !dlsi_flow_full(f); }
+DLS_API bool dls_flow_probe(const dls_flow *f) { return f->probes > 0 && dlsi_flow_free(f) > 0; }
 DLS_API uint64_t dls_flow_deadline(const dls_flow *f) {
+    const dls_path *c = dlsi_flow_path(f);
     uint32_t first = UINT32_MAX; /* from f->clock; what is overdue is due now */
     if (f->ack_wait > 0) {
         first = f->ack_at - f->clock;
         if (f->ack_wait >= f->ack_every || first >> 31 != 0) first = 0;
     }
     if (f->in_flight > 0) {
-        const bool loss = (f->flags & DLSI_FLOW_LOSS_TIMER) != 0;
-        const uint32_t wait = (loss ? f->loss_at : dlsi_flow_pto_at(f)) - f->clock;
+        const uint32_t wait = (f->loss_timer ? f->loss_at : dlsi_flow_pto_at(f)) - f->clock;
         first = dlsi_min_u32(first, wait >> 31 != 0 ? 0 : wait);
     }
-    if (!dlsi_flow_full(f) && f->in_flight + f->mtu <= f->window && !dlsi_flow_due(f, f->pace))
-        first = dlsi_min_u32(first, f->pace - f->clock);
+    if (c != NULL && dlsi_flow_free(f) > 0 && f->in_flight > 0 &&
+        f->in_flight + f->mtu <= c->window && !dlsi_flow_due(f, c->pace))
+        first = dlsi_min_u32(first, c->pace - f->clock);
     return first == UINT32_MAX ? UINT64_MAX : f->seen + first;
 }
 
@@ -16937,7 +16964,7 @@ DLSI_FN const unsigned char *dlsi_leb_read(const unsigned char *p, const unsigne
 }
 /* First packet in the ring, also of the last that are done with, whose counter is at least pn. */
 DLSI_FN uint32_t dlsi_flow_find(const dls_flow *f, uint32_t pn) {
-    const uint32_t room = f->mask + 1 - (f->head - f->oldest);
+    const uint32_t room = dlsi_flow_free(f);
     uint32_t high = f->head, low = f->oldest;
     low -= dlsi_min_u32(low, dlsi_min_u32(room, DLSI_FLOW_LATE));
     while (low != high) {
@@ -16955,10 +16982,11 @@ typedef struct dlsi_ack {
 } dlsi_ack;
 DLSI_FN void dlsi_flow_acked(dls_flow *f, dlsi_ack *a, uint32_t seq) {
     dls_sent *e = dlsi_flow_at(f, seq);
+    dls_path *c = dlsi_flow_path(f);
     const unsigned state = e->state & 7u;
     if (state == DLSI_SENT_DONE || state == DLSI_SENT_ACKED) return;
-    if ((e->time - f->run_first) >> 31 == 0 && (f->run_last - e->time) >> 31 == 0)
-        f->flags &= (uint8_t)~DLSI_FLOW_RUN;
+    if (c != NULL && (e->time - c->run_first) >> 31 == 0 && (c->run_last - e->time) >> 31 == 0)
+        c->in_run = false;
     if (state != DLSI_SENT_OUT && (e->state & DLSI_FLOW_PROBED) == 0) dlsi_flow_spurious(f, seq);
     if (state == DLSI_SENT_GONE) {
         e->state = DLSI_SENT_DONE;
@@ -16968,8 +16996,8 @@ DLSI_FN void dlsi_flow_acked(dls_flow *f, dlsi_ack *a, uint32_t seq) {
         f->lost--;
     else {
         f->in_flight -= e->bytes;
-        if (f->round_acked < 65535) f->round_acked++;
-        if ((seq - f->recovery) >> 31 == 0) a->bytes += e->bytes;
+        if (c != NULL && c->round_acked < 65535) c->round_acked++;
+        if (c != NULL && (seq - c->recovery) >> 31 == 0) a->bytes += e->bytes;
         if (!a->any || (seq - a->newest) >> 31 == 0) a->newest = seq;
         a->any = true;
     }
@@ -16999,21 +17027,19 @@ DLSI_FN const unsigned char *dlsi_flow_runs(dls_flow *f, dlsi_ack *a, const unsi
     }
     return p;
 }
-/* A round trip ends when the first packet sent in it is acked. */
-DLSI_FN void dlsi_flow_round(dls_flow *f, uint32_t newest) {
-    if ((newest - f->round) >> 31 != 0) return;
-    f->round = f->head;
-    f->peak_before = f->peak;
-    f->peak = f->in_flight;
-    f->recent_before = f->recent;
-    f->recent = UINT32_MAX;
-    f->samples = 0;
-    if (f->round_lost + f->round_acked >= 32) f->round_lost = f->round_acked = 0;
-    if ((f->oldest - f->recovery) >> 31 == 0) f->recovery = f->oldest; /* 2^31 packets on, too */
+/* Packets were newly acked: what that says of others and of the path. */
+DLSI_FN void dlsi_path_acked(dls_flow *f, dls_path *c, const dlsi_ack *a) {
+    const uint32_t recovery = c->recovery;
+    dlsi_flow_detect(f);
+    dlsi_path_persistent(f, c);
+    if ((dlsi_flow_at(f, f->newest)->time - c->run_last) >> 31 == 0) c->in_run = false;
+    if (c->recovery == recovery && a->bytes > 0) dlsi_path_grow(f, c, a->bytes);
+    dlsi_path_round(f, c, a->newest);
 }
 DLS_API dls_status dls_flow_ack_read(dls_flow *f, const void *from, size_t bytes, size_t *used,
                                      uint64_t now) {
     const unsigned char *p = (const unsigned char *)from, *end;
+    dls_path *c = dlsi_flow_path(f);
     dlsi_ack a;
     uint32_t behind;
     uint64_t pn;
@@ -17032,13 +17058,10 @@ DLS_API dls_status dls_flow_ack_read(dls_flow *f, const void *from, size_t bytes
     if (dlsi_flow_at(f, a.newest)->pn == (uint32_t)(pn & UINT32_MAX)) /* else its age is unknown */
         dlsi_flow_rtt(f, f->clock - dlsi_flow_at(f, a.newest)->time, dlsi_load16(p + 4));
     f->pto_count = f->probes = 0;
-    behind = f->recovery;
-    dlsi_flow_detect(f);
-    dlsi_flow_persistent(f);
-    if ((dlsi_flow_at(f, f->newest)->time - f->run_last) >> 31 == 0)
-        f->flags &= (uint8_t)~DLSI_FLOW_RUN;
-    if (f->recovery == behind && a.bytes > 0) dlsi_flow_grow(f, a.bytes);
-    dlsi_flow_round(f, a.newest);
+    if (c != NULL)
+        dlsi_path_acked(f, c, &a);
+    else
+        dlsi_flow_detect(f);
     return DLS_OK;
 }
 DLSI_FN bool dlsi_flow_settled(const dls_flow *f, uint32_t seq) {
@@ -17054,6 +17077,7 @@ DLSI_FN bool dlsi_flow_take(dls_flow *f, uint32_t *ref4, unsigned state, unsigne
         dls_sent *e = dlsi_flow_at(f, seq);
         if ((e->state & 7u) != state) continue;
         memcpy(ref4, e->ref, sizeof e->ref);
+        ref4[3] = e->ref_last;
         e->state = (uint8_t)(then | (e->state & DLSI_FLOW_PROBED));
         (*left)--;
         break;
@@ -17069,14 +17093,15 @@ DLS_API bool dls_flow_next_lost(dls_flow *f, uint32_t *ref4) {
 }
 DLS_API void dls_flow_report(const dls_flow *f, dls_flow_stats *to) {
     const bool measured = f->min_rtt != UINT32_MAX;
-    const uint32_t peak = dlsi_max_u32(f->peak, f->peak_before);
+    const dls_path *c = dlsi_flow_path(f);
+    const uint32_t peak = c != NULL ? dlsi_max_u32(c->peak, c->peak_before) : 0;
     to->srtt_us = measured ? f->srtt : 0;
     to->min_rtt_us = measured ? f->min_rtt : 0;
-    to->window_bytes = f->window;
+    to->window_bytes = c != NULL ? c->window : (f->mask + 1u) * f->mtu;
     to->in_flight_bytes = f->in_flight;
     to->rate_bytes = measured ? dlsi_scale(peak, 1000000, f->srtt) : 0;
     to->pto_count = f->pto_count;
-    to->spurious = f->spurious;
+    to->spurious = c != NULL ? c->spurious : 0;
 }
 
 /* ------------------------------------------------------------------------------------------------
@@ -17122,27 +17147,29 @@ enum { DLSI_SES_FREE = 0, DLSI_SES_CALLING, DLSI_SES_HALF, DLSI_SES_UP, DLSI_SES
 typedef struct dlsi_ses {
     dls_session record;
     dls_flow flow;
-    dls_sent *ring;
-    unsigned char *control;
-    uint64_t heard, spoke, again, since;
-    uint32_t index, their_index, boot, epoch;
-    uint32_t routes_sum; /* of the ROUTES said last */
-    uint32_t lost[4];    /* ref of a packet to be made again, when has_lost */
-    int32_t rank, port, via, hand;
+    uint64_t heard, spoke;
+    uint64_t again; /* CALLING: when to call again; LEAVING: since when */
+    uint32_t their_index, boot, epoch;
+    uint32_t lost_op, lost_at; /* part of a send to be made again, when has_lost; as in the ref */
+    uint16_t lost_bytes, index;
+    int16_t rank, port, via, hand;
     uint16_t control_used, control_count, control_sent, control_first, control_expected;
-    uint16_t wants, wants_max, calls; /* receives asked for and not begun; most that they keep */
-    dls_addr addr;
-    uint8_t state, pattern, answer; /* answer: bytes of a RESP that waits in control */
-    bool lossy, clear, hello, ping, has_lost, cookie, turn;
+    uint8_t wants, wants_max, calls; /* receives asked for and not begun; most that they keep */
+    uint8_t state, pattern, answer;  /* answer: bytes of a RESP that waits in control */
+    bool lossy, hello, ping, has_lost, turn;
     bool shut;   /* its flow let nothing more out */
     bool full;   /* something that must be said did not fit: the session is given up */
     bool routes; /* the neighbour is to hear of our routes */
-    unsigned char cookie16[16];
 } dlsi_ses;
+typedef struct dlsi_reach { /* of a session, what only datagrams and gateways need */
+    uint32_t routes_sum;    /* of the ROUTES said last */
+    dls_addr addr;
+} dlsi_reach;
 typedef struct dlsi_hand { /* a handshake we began */
     dls_noise noise;
     int32_t ses;
-    unsigned char mac1[16];
+    unsigned char mac1[16], cookie[16];
+    bool has_cookie;
 } dlsi_hand;
 
 typedef struct dlsi_port {
@@ -17184,6 +17211,10 @@ struct dls_peer {
     unsigned char secret[32], public_key[32], psk[32], root[32];
     dlsi_member *member;
     dlsi_ses *ses;
+    dlsi_reach *reach; /* one per session; NULL: nobody needs them */
+    dls_path *path;
+    dls_sent *ring;
+    unsigned char *control;
     dlsi_port *port;
     dlsi_op *op;
     dlsi_want *want;
@@ -17197,6 +17228,10 @@ struct dls_peer {
     unsigned char *roster_space;
     size_t roster_bytes, roster_room;
     int32_t roster_op, roster_from;
+    /* Whether a caller's datagram is worth an answer; set where datagrams come in, so that devices
+       with wires alone do not link it. */
+    bool (*guard)(dls_peer *p, int32_t rank, const unsigned char *packet, int32_t port,
+                  const dls_addr *from, uint64_t now);
     dls_cookie cookie;
     uint64_t load_since;
     int32_t load;
@@ -17217,7 +17252,9 @@ DLSI_FN bool dlsi_port_streams(const dlsi_port *t) {
     return DLS_ENABLE_STREAMS && t->desc.kind == DLS_PORT_STREAM;
 }
 DLSI_FN bool dlsi_ses_lossy(const dlsi_ses *s) { return !DLS_ENABLE_STREAMS || s->lossy; }
-DLSI_FN bool dlsi_ses_clear(const dlsi_ses *s) { return DLS_ENABLE_STREAMS && s->clear; }
+DLSI_FN bool dlsi_ses_clear(const dlsi_ses *s) {
+    return DLS_ENABLE_STREAMS && !s->lossy && s->pattern == 0 && s->state >= DLSI_SES_HALF;
+}
 DLSI_FN bool dlsi_peer_gateway(const dls_peer *p) { return DLS_ENABLE_GATEWAY && p->desc.gateway; }
 
 /* What is used before its place. */
@@ -17241,9 +17278,11 @@ DLSI_FN dls_peer_desc dlsi_peer_desc(const dls_peer_desc *desc) {
     d.sessions_max = dlsi_or(d.sessions_max, d.size + 4);
     d.ports_max = dlsi_or(d.ports_max, d.sessions_max + 4);
     d.ops_max = dlsi_or(d.ops_max, DLSI_HOSTED ? 32 : 8);
-    d.window = dlsi_or(d.window, DLSI_HOSTED ? 512 : 8);
-    if (d.control_bytes == 0) /* a view of all devices, and then some */
-        d.control_bytes = dlsi_min_i32((DLSI_HOSTED ? 2048 : 256) + 8 * d.devices_max, 65535);
+    d.window = dlsi_or(d.window, DLSI_HOSTED ? 512 : 4);
+    if (d.control_bytes == 0) /* a view of all devices, and then some; small ones tell none */
+        d.control_bytes = DLSI_HOSTED || DLS_ENABLE_COORD || DLS_ENABLE_GATEWAY
+                              ? dlsi_min_i32(2048 + 8 * d.devices_max, 65535)
+                              : 128;
     d.relay_bytes = dlsi_or(d.relay_bytes, d.gateway ? 65536 : 0);
     if (d.heartbeat_us == 0) d.heartbeat_us = 200000;
     if (d.timeout_us == 0) d.timeout_us = 2000000;
@@ -17257,8 +17296,9 @@ DLSI_FN bool dlsi_peer_good(const dls_peer_desc *d) {
     return d->size >= 1 && d->size <= 1024 && d->devices_max >= d->size && d->devices_max <= 1024 &&
            d->sessions_max >= 1 && d->sessions_max <= (int32_t)DLSI_SES_MAX && d->ports_max >= 1 &&
            d->ports_max <= 4096 && d->ops_max >= 1 && d->ops_max <= 65535 && d->window >= 4 &&
-           d->window <= 32768 && (d->window & (d->window - 1)) == 0 && d->control_bytes >= 128 &&
-           d->control_bytes <= 65535 && d->relay_bytes >= 0 && d->relay_bytes <= 0x1000000;
+           d->window <= DLS_WINDOW_MAX && (d->window & (d->window - 1)) == 0 &&
+           d->control_bytes >= 128 && d->control_bytes <= 65535 && d->relay_bytes >= 0 &&
+           d->relay_bytes <= 0x1000000;
 }
 DLSI_FN dls_peer *dlsi_peer_layout(dlsi_layout *l, const dls_peer_desc *d) {
     const size_t devices = (size_t)d->devices_max, sessions = (size_t)d->sessions_max;
@@ -17267,6 +17307,9 @@ DLSI_FN dls_peer *dlsi_peer_layout(dlsi_layout *l, const dls_peer_desc *d) {
     dls_peer *p = (dls_peer *)dlsi_layout_take(l, sizeof *p);
     dlsi_member *member = (dlsi_member *)dlsi_layout_take(l, devices * sizeof *member);
     dlsi_ses *ses = (dlsi_ses *)dlsi_layout_take(l, sessions * sizeof *ses);
+    dlsi_reach *reach = (dlsi_reach *)dlsi_layout_take(
+        l, d->no_packets && !d->gateway ? 0 : sessions * sizeof *reach);
+    dls_path *path = (dls_path *)dlsi_layout_take(l, d->window <= 16 ? 0 : sessions * sizeof *path);
     dlsi_port *port = (dlsi_port *)dlsi_layout_take(l, (size_t)d->ports_max * sizeof *port);
     dlsi_op *op = (dlsi_op *)dlsi_layout_take(l, (size_t)d->ops_max * sizeof *op);
     dlsi_want *want = (dlsi_want *)dlsi_layout_take(l, devices * (size_t)wants * sizeof *want);
@@ -17286,6 +17329,10 @@ DLSI_FN dls_peer *dlsi_peer_layout(dlsi_layout *l, const dls_peer_desc *d) {
     memset(p, 0, sizeof *p);
     p->member = member;
     p->ses = ses;
+    p->reach = d->no_packets && !d->gateway ? NULL : reach;
+    p->path = d->window <= 16 ? NULL : path;
+    p->ring = ring;
+    p->control = control;
     p->port = port;
     p->op = op;
     p->want = want;
@@ -17306,9 +17353,7 @@ DLSI_FN dls_peer *dlsi_peer_layout(dlsi_layout *l, const dls_peer_desc *d) {
     for (i = 0; i < wants * d->devices_max; i++) want[i].rank = -1;
     for (i = 0; i < hands; i++) hand[i].ses = -1;
     for (i = 0; i < d->sessions_max; i++) {
-        ses[i].control = control + (size_t)i * (size_t)d->control_bytes;
-        ses[i].ring = ring + (size_t)i * (size_t)d->window;
-        ses[i].index = (uint32_t)i;
+        ses[i].index = (uint16_t)i;
         ses[i].rank = -1;
     }
     return p;
@@ -17433,10 +17478,16 @@ DLSI_FN size_t dlsi_ses_mtu(const dls_peer *p, const dlsi_ses *s) {
                          m->route == s->via ? m->route_mtu : DLSI_RELAY_LEAST);
 }
 
+/* Its number, and where its control messages wait. */
+DLSI_FN size_t dlsi_ses_number(const dlsi_ses *s) { return s->index % DLSI_SES_MAX; }
+DLSI_FN unsigned char *dlsi_ses_control(const dls_peer *p, const dlsi_ses *s) {
+    return p->control + dlsi_ses_number(s) * (size_t)p->desc.control_bytes;
+}
+
 /* Queues one; false: the queue is full. */
 DLSI_FN bool dlsi_ses_say(dls_peer *p, dlsi_ses *s, dls_control_type type, const void *payload,
                           size_t bytes) {
-    unsigned char *to = s->control + s->control_used;
+    unsigned char *to = dlsi_ses_control(p, s) + s->control_used;
     if (s->answer > 0 || s->control_used + 4 + bytes > (size_t)p->desc.control_bytes) return false;
     to[0] = (unsigned char)type;
     to[1] = 0;
@@ -17452,9 +17503,10 @@ DLSI_FN void dlsi_ses_tell(dls_peer *p, dlsi_ses *s, dls_control_type type, cons
     if (!dlsi_ses_say(p, s, type, payload, bytes)) s->full = true;
 }
 /* Bytes of the first n messages of the queue. */
-DLSI_FN size_t dlsi_ses_control_at(const dlsi_ses *s, uint32_t n) {
+DLSI_FN size_t dlsi_ses_control_at(const dls_peer *p, const dlsi_ses *s, uint32_t n) {
+    const unsigned char *control = dlsi_ses_control(p, s);
     size_t at = 0;
-    for (; n > 0; n--) at += 4 + dlsi_load16(s->control + at + 2);
+    for (; n > 0; n--) at += 4 + dlsi_load16(control + at + 2);
     return at;
 }
 /* Longest payload of a control message that surely fits a packet, behind an ack. */
@@ -17550,11 +17602,12 @@ DLSI_FN void dlsi_op_ask(dls_peer *p, int32_t rank) {
 /* Messages before number `end` have arrived: room for receives that found none. */
 DLSI_FN void dlsi_ses_control_gone(dls_peer *p, dlsi_ses *s, uint32_t end) {
     const uint16_t n = (uint16_t)(end - s->control_first);
+    unsigned char *control = dlsi_ses_control(p, s);
     size_t at;
     if (n == 0 || n > s->control_sent) return;
-    at = dlsi_ses_control_at(s, n);
+    at = dlsi_ses_control_at(p, s, n);
     s->control_used = (uint16_t)(s->control_used - at);
-    memmove(s->control, s->control + at, s->control_used);
+    memmove(control, control + at, s->control_used);
     s->control_first = (uint16_t)(s->control_first + n);
     s->control_count = (uint16_t)(s->control_count - n);
     s->control_sent = (uint16_t)(s->control_sent - n);
@@ -17647,25 +17700,20 @@ DLSI_FN void dlsi_ses_drop_hand(dls_peer *p, dlsi_ses *s) {
 DLSI_FN int32_t dlsi_ses_make(dls_peer *p, int32_t state, int32_t rank, int32_t port, int32_t via,
                               uint64_t now) {
     const int32_t i = dlsi_ses_find(p, DLSI_SES_FREE, -1);
-    unsigned char *control;
-    dls_sent *ring;
-    uint32_t index;
+    uint16_t index;
     dlsi_ses *s;
     if (i < 0) return -1;
     s = &p->ses[i];
-    control = s->control;
-    ring = s->ring;
-    index = s->index;
+    index = (uint16_t)(s->index + DLSI_SES_MAX);
     memset(s, 0, sizeof *s);
-    s->control = control;
-    s->ring = ring;
-    s->index = (index + DLSI_SES_MAX) & 0xFFFFu;
+    if (p->reach != NULL) memset(&p->reach[i], 0, sizeof p->reach[i]);
+    s->index = index;
     s->state = (uint8_t)state;
-    s->rank = rank;
-    s->port = port;
-    s->via = via;
+    s->rank = (int16_t)rank;
+    s->port = (int16_t)port;
+    s->via = (int16_t)via;
     s->hand = -1;
-    s->heard = s->spoke = s->since = s->again = now;
+    s->heard = s->spoke = s->again = now;
     s->lossy = via >= 0 || !dlsi_port_streams(&p->port[port]);
     if (via < 0 && p->port[port].desc.kind != DLS_PORT_PACKET) p->port[port].ses = i;
     return i;
@@ -17718,7 +17766,8 @@ DLSI_FN void dlsi_ses_up(dls_peer *p, int32_t i, uint64_t now) {
     p->member[s->rank].calls = 0;
     p->member[s->rank].status = 0;
     if (dlsi_ses_lossy(s))
-        dls_flow_init(&s->flow, s->ring, p->desc.window, (uint32_t)dlsi_ses_mtu(p, s), now);
+        dls_flow_init(&s->flow, p->ring + (size_t)i * (size_t)p->desc.window, p->desc.window,
+                      (uint32_t)dlsi_ses_mtu(p, s), p->path != NULL ? p->path + i : NULL, now);
     dlsi_ses_say_hello(p, s);
 }
 
@@ -17801,7 +17850,8 @@ DLSI_FN size_t dlsi_init_write(dls_peer *p, const dlsi_ses *s, dls_noise *noise,
         return 0;
     dlsi_peer_mac(p, s->rank, s->rank, to, to + 76);
     memset(to + 92, 0, 16);
-    if (s->cookie) dls_mac2(to + 92, s->cookie16, to, 92);
+    if (s->hand >= 0 && p->hand[s->hand].has_cookie)
+        dls_mac2(to + 92, p->hand[s->hand].cookie, to, 92);
     return DLS_INIT_BYTES;
 }
 /* Whether a session has called as often as it may; streams lose nothing. */
@@ -17824,10 +17874,13 @@ DLSI_FN size_t dlsi_ses_call(dls_peer *p, int32_t i, unsigned char *to, uint64_t
     s->again = dlsi_later(now, dlsi_ses_patience(p, s));
     s->calls++;
     if (s->pattern == 0) return dlsi_init_write(p, s, NULL, p->group, to);
-    for (k = 0; s->hand < 0 && k < p->hands; k++)
-        if (p->hand[k].ses < 0) s->hand = k;
+    for (k = 0; s->hand < 0 && k < p->hands; k++) {
+        if (p->hand[k].ses >= 0) continue;
+        s->hand = (int16_t)k;
+        p->hand[k].ses = i;
+        p->hand[k].has_cookie = false;
+    }
     if (s->hand < 0) return 0; /* others are calling: later */
-    p->hand[s->hand].ses = i;
     if (dlsi_peer_noise(p, &p->hand[s->hand].noise, s->rank, true) == DLS_OK)
         n = dlsi_init_write(p, s, &p->hand[s->hand].noise, p->group, to);
     if (n > 0) memcpy(p->hand[s->hand].mac1, to + 76, 16);
@@ -17841,7 +17894,7 @@ DLSI_FN bool dlsi_init_cookie(dls_peer *p, int32_t rank, const unsigned char *pa
         p->load_since = now;
         p->load = 0;
     }
-    if (++p->load <= 16 + 2 * p->count || from == NULL) return true;
+    if (++p->load <= 16 + 2 * p->count) return true;
     dls_cookie_make(&p->cookie, from->bytes, from->size, now, cookie);
     dls_mac2(mac, cookie, packet, 92);
     if (dls_equal(mac, packet + 92, 16)) return true;
@@ -17926,7 +17979,7 @@ DLSI_FN dls_status dlsi_init_take(dls_peer *p, const unsigned char *packet, size
     if (st != DLS_OK) return st;
     memcpy(payload, packet + 16, sizeof payload);
     if (h.pattern != 0) {
-        if (!dlsi_init_cookie(p, rank, packet, port, from, now)) return DLS_OK;
+        if (from != NULL && !p->guard(p, rank, packet, port, from, now)) return DLS_OK;
         st = dlsi_peer_noise(p, &noise, rank, false);
         if (st == DLS_OK)
             st = dls_noise_read(&noise, packet + 16, 60, payload, sizeof payload, &got);
@@ -17948,9 +18001,9 @@ DLSI_FN dls_status dlsi_init_take(dls_peer *p, const unsigned char *packet, size
     s->their_index = h.index;
     s->boot = dlsi_load32(payload + 4);
     s->epoch = dlsi_load32(payload + 8);
-    if (from != NULL) s->addr = *from;
-    s->answer = (uint8_t)dlsi_init_write(p, s, h.pattern != 0 ? &noise : NULL, h.index, s->control);
-    s->clear = h.pattern == 0 && !dlsi_ses_lossy(s);
+    if (from != NULL) p->reach[i].addr = *from;
+    s->answer = (uint8_t)dlsi_init_write(p, s, h.pattern != 0 ? &noise : NULL, h.index,
+                                         dlsi_ses_control(p, s));
     dlsi_ses_keys(s, h.pattern != 0 ? &noise : NULL);
     return s->answer > 0 ? DLS_OK : DLS_E_AUTH;
 }
@@ -17984,7 +18037,6 @@ DLSI_FN dls_status dlsi_resp_take(dls_peer *p, const unsigned char *packet, size
     s->epoch = dlsi_load32(payload + 8);
     (void)dlsi_init_fresh(&p->member[s->rank], payload);
     dlsi_ses_keys(s, h.pattern != 0 ? &p->hand[s->hand].noise : NULL);
-    s->clear = h.pattern == 0 && !dlsi_ses_lossy(s);
     dlsi_ses_up(p, (int32_t)(s - p->ses), now);
     return DLS_OK;
 }
@@ -17992,15 +18044,17 @@ DLSI_FN dls_status dlsi_cookie_take(dls_peer *p, const unsigned char *packet, si
                                     uint64_t now) {
     dlsi_ses *s = n == DLS_COOKIE_BYTES ? dlsi_ses_at(p, dlsi_load32(packet + 4)) : NULL;
     unsigned char psk[32];
+    dlsi_hand *hand;
     dls_status st;
     if (s == NULL || s->state != DLSI_SES_CALLING || s->hand < 0) return DLS_E_STATE;
+    hand = &p->hand[s->hand];
     dlsi_peer_psk(p, s->rank, psk);
-    st = dls_cookie_open(s->cookie16, packet + 8, p->hand[s->hand].mac1, psk,
+    st = dls_cookie_open(hand->cookie, packet + 8, hand->mac1, psk,
                          s->pattern == DLS_NOISE_NNPSK0 ? NULL
                                                         : p->member[s->rank].device.public_key);
     dls_wipe(psk, sizeof psk);
     if (st != DLS_OK) return st;
-    s->cookie = true;
+    hand->has_cookie = true;
     s->again = now;
     return DLS_OK;
 }
@@ -18022,13 +18076,14 @@ DLSI_FN int32_t dlsi_ses_next_op(const dls_peer *p, const dlsi_ses *s) {
     return best;
 }
 /* Control messages not yet on their way, as many as fit. */
-DLSI_FN size_t dlsi_ses_put_control(dlsi_ses *s, unsigned char *to, size_t max, uint32_t *ref) {
-    const size_t from = dlsi_ses_control_at(s, s->control_sent);
+DLSI_FN size_t dlsi_ses_put_control(const dls_peer *p, dlsi_ses *s, unsigned char *to, size_t max,
+                                    uint32_t *ref) {
+    const unsigned char *from = dlsi_ses_control(p, s) + dlsi_ses_control_at(p, s, s->control_sent);
     size_t bytes = 0;
     uint32_t n = 0;
     dls_frame f;
-    while (s->control_sent + n < s->control_count) {
-        const size_t more = 4 + dlsi_load16(s->control + from + bytes + 2);
+    while (n < 255 && s->control_sent + n < s->control_count) {
+        const size_t more = 4 + dlsi_load16(from + bytes + 2);
         if (5 + bytes + more > max) break;
         bytes += more;
         n++;
@@ -18039,8 +18094,9 @@ DLSI_FN size_t dlsi_ses_put_control(dlsi_ses *s, unsigned char *to, size_t max, 
     f.a = (uint32_t)(uint16_t)(s->control_first + s->control_sent);
     f.bytes = bytes;
     dls_frame_write(&f, to);
-    memcpy(to + 5, s->control + from, bytes);
-    ref[0] = f.a | n << 16;
+    memcpy(to + 5, from, bytes);
+    ref[0] = f.a;
+    ref[3] = n;
     s->control_sent = (uint16_t)(s->control_sent + n);
     return 5 + bytes;
 }
@@ -18072,20 +18128,20 @@ DLSI_FN size_t dlsi_ses_put_chunk(const dlsi_op *o, uint32_t at, uint32_t n, uns
 }
 DLSI_FN size_t dlsi_ses_put_lost(dls_peer *p, dlsi_ses *s, unsigned char *to, size_t max,
                                  uint32_t *ref) {
-    const dlsi_op *o = &p->op[(s->lost[1] & 0xFFFFu) - 1];
+    const dlsi_op *o = &p->op[(s->lost_op & 0xFFFFu) - 1];
     uint32_t n;
     if (max <= 9) return 0;
-    if (o->kind != DLSI_OP_SEND || o->status >= 0 || (o->order & 0xFFFFu) != s->lost[1] >> 16) {
+    if (o->kind != DLSI_OP_SEND || o->status >= 0 || (o->order & 0xFFFFu) != s->lost_op >> 16) {
         s->has_lost = false; /* it is over */
         return 0;
     }
-    n = (uint32_t)dlsi_min_size(s->lost[3], max - 9);
-    ref[1] = s->lost[1];
-    ref[2] = s->lost[2];
-    ref[3] = n;
-    s->lost[2] += n; /* what is in front now may leave less room than there was */
-    s->lost[3] -= n;
-    s->has_lost = s->lost[3] > 0;
+    n = (uint32_t)dlsi_min_size(s->lost_bytes, max - 9);
+    ref[0] |= n << 16;
+    ref[1] = s->lost_op;
+    ref[2] = s->lost_at;
+    s->lost_at += n; /* what is in front now may leave less room than there was */
+    s->lost_bytes = (uint16_t)(s->lost_bytes - n);
+    s->has_lost = s->lost_bytes > 0;
     return dlsi_ses_put_chunk(o, ref[2], n, to);
 }
 DLSI_FN size_t dlsi_ses_put_op(dls_peer *p, dlsi_ses *s, unsigned char *to, size_t max,
@@ -18096,9 +18152,9 @@ DLSI_FN size_t dlsi_ses_put_op(dls_peer *p, dlsi_ses *s, unsigned char *to, size
     if (o == NULL) return 0;
     at = o->next;
     n = (uint32_t)dlsi_min_size(o->bytes - at, max - 9);
+    ref[0] |= n << 16;
     ref[1] = (uint32_t)(i + 1) | (o->order & 0xFFFFu) << 16;
     ref[2] = at;
-    ref[3] = n;
     o->begun = true;
     o->next += n;
     (void)dlsi_ses_put_chunk(o, at, n, to);
@@ -18112,11 +18168,13 @@ DLSI_FN void dlsi_ses_lost(dlsi_ses *s) {
     while (!s->has_lost && dls_flow_next_lost(&s->flow, ref)) {
         /* its first and the one after its last, from the first that has not arrived */
         int16_t first = (int16_t)(uint16_t)((ref[0] & 0xFFFFu) - s->control_first);
-        const int16_t end = (int16_t)(uint16_t)((uint16_t)first + (ref[0] >> 16));
+        const int16_t end = (int16_t)(uint16_t)((uint16_t)first + ref[3]);
         if (first < 0) first = 0;
         if (first < end && first < (int32_t)s->control_sent) s->control_sent = (uint16_t)first;
         s->has_lost = ref[1] != 0;
-        memcpy(s->lost, ref, sizeof ref);
+        s->lost_op = ref[1];
+        s->lost_at = ref[2];
+        s->lost_bytes = (uint16_t)(ref[0] >> 16);
     }
 }
 /* Whether the next bytes to send go into a packet with others. Long plain ones on a stream have
@@ -18152,7 +18210,7 @@ DLSI_FN size_t dlsi_ses_frames(dls_peer *p, int32_t i, unsigned char *to, size_t
     }
     n = ack;
     if (room) {
-        n += dlsi_ses_put_control(s, to + n, max - n, ref);
+        n += dlsi_ses_put_control(p, s, to + n, max - n, ref);
         if (s->has_lost) n += dlsi_ses_put_lost(p, s, to + n, max - n, ref);
         if (ref[1] == 0 && !s->has_lost) n += dlsi_ses_put_rest(p, i, to + n, max - n, ref, now);
         if (n == ack && (s->ping || (dlsi_ses_lossy(s) && dls_flow_probe(&s->flow))))
@@ -18176,7 +18234,7 @@ DLSI_FN size_t dlsi_ses_packet(dls_peer *p, int32_t i, unsigned char *to, size_t
         return max >= DLS_INIT_BYTES ? dlsi_ses_call(p, i, to, now) : 0;
     if (s->answer > 0 && s->answer <= max) {
         n = s->answer;
-        memcpy(to, s->control, n);
+        memcpy(to, dlsi_ses_control(p, s), n);
         s->answer = 0;
         return n;
     }
@@ -18197,8 +18255,8 @@ DLSI_FN size_t dlsi_ses_packet(dls_peer *p, int32_t i, unsigned char *to, size_t
     n += DLS_HEAD_BYTES + tag;
     if (dlsi_ses_lossy(s))
         dls_flow_sent(&s->flow, number, (uint32_t)n, elicits, ref, now);
-    else if (ref[0] != 0)
-        dlsi_ses_control_gone(p, s, (ref[0] & 0xFFFFu) + (ref[0] >> 16));
+    else if (ref[3] != 0)
+        dlsi_ses_control_gone(p, s, (ref[0] & 0xFFFFu) + ref[3]);
     if (elicits) s->spoke = now;
     return n;
 }
@@ -18278,7 +18336,7 @@ DLSI_FN void dlsi_relay_take(dls_peer *p, int32_t i, const dls_frame *f, unsigne
 /* Tells a neighbour whom I can pass packets on to: not itself, not those it told me of. False: its
    queue has no room now. */
 DLSI_FN bool dlsi_routes_say(dls_peer *p, int32_t i) {
-    unsigned char *to = p->ses[i].control + p->ses[i].control_used + 4;
+    unsigned char *to = dlsi_ses_control(p, &p->ses[i]) + p->ses[i].control_used + 4;
     const size_t room = (size_t)p->desc.control_bytes - p->ses[i].control_used;
     size_t n = 0;
     int32_t k;
@@ -18299,9 +18357,9 @@ DLSI_FN bool dlsi_routes_say(dls_peer *p, int32_t i) {
         dlsi_store16(to + n + 5, dlsi_min_u32(mtu, 65535));
         n += 7;
     }
-    if (dls_crc32c(1, to, n) == p->ses[i].routes_sum) return true; /* as it knows */
+    if (dls_crc32c(1, to, n) == p->reach[i].routes_sum) return true; /* as it knows */
     if (!dlsi_ses_say(p, &p->ses[i], DLS_CONTROL_ROUTES, to, n)) return false;
-    p->ses[i].routes_sum = dls_crc32c(1, to, n);
+    p->reach[i].routes_sum = dls_crc32c(1, to, n);
     return true;
 }
 /* One entry of ROUTES; own: longest packet to pass on over this session. True: it changes whom we
@@ -18495,7 +18553,7 @@ DLSI_FN void dlsi_view_say(dls_peer *p, int32_t rank, int32_t phase, const dlsi_
         }
         n = phase == DLSI_VIEW_ACCEPTED ? 0 : v->count - first;
         n = dlsi_min_u32(n, (uint32_t)((room - 18) / 8));
-        to = s->control + s->control_used + 4;
+        to = dlsi_ses_control(p, s) + s->control_used + 4;
         to[0] = (unsigned char)phase;
         to[1] = 0;
         dlsi_store16(to + 2, phase == DLSI_VIEW_ACCEPTED ? 0 : v->count);
@@ -18917,7 +18975,7 @@ DLSI_FN dls_status dlsi_hello_take(dls_peer *p, int32_t i, const dls_control *c)
         return DLS_E_MISMATCH;
     if (p->desc.roster == NULL) memcpy(p->member[s->rank].device.name, h.name, 15);
     s->hello = true;
-    s->wants_max = (uint16_t)dlsi_min_u32(h.wants, 0xFFFF);
+    s->wants_max = (uint8_t)dlsi_min_u32(h.wants, 255);
     dlsi_peer_event_at(p, s->rank, DLS_PEER_UP);
     dlsi_op_ask(p, s->rank);
     dlsi_roster_offer(p, s->rank);
@@ -18999,11 +19057,10 @@ DLSI_FN dls_status dlsi_ses_take_ack(dls_peer *p, dlsi_ses *s, const dls_frame *
     if (st != DLS_OK) return st;
     while (dls_flow_next_acked(&s->flow, ref)) {
         dlsi_op *o = (ref[1] & 0xFFFFu) != 0 ? &p->op[(ref[1] & 0xFFFFu) - 1] : NULL;
-        if (ref[0] >> 16 != 0)
-            dlsi_ses_control_gone(p, s, (uint16_t)((ref[0] & 0xFFFFu) + (ref[0] >> 16)));
+        if (ref[3] != 0) dlsi_ses_control_gone(p, s, (ref[0] & 0xFFFFu) + ref[3]);
         if (o != NULL && o->kind == DLSI_OP_SEND && o->status < 0 &&
             (o->order & 0xFFFFu) == ref[1] >> 16)
-            dlsi_op_sent(o, ref[3]);
+            dlsi_op_sent(o, ref[0] >> 16);
     }
     return DLS_OK;
 }
@@ -19055,7 +19112,7 @@ DLSI_FN dls_status dlsi_data_take(dls_peer *p, int32_t port, int32_t via, const 
         if (st != DLS_OK) return st;
     }
     if (s->state == DLSI_SES_HALF) dlsi_ses_up(p, (int32_t)(s - p->ses), now);
-    if (from != NULL) s->addr = *from; /* authentic: it may have moved */
+    if (from != NULL) p->reach[s - p->ses].addr = *from; /* authentic: it may have moved */
     s->heard = now;
     return dlsi_ses_take(p, (int32_t)(s - p->ses), packet + DLS_HEAD_BYTES, n, number, now);
 }
@@ -19066,7 +19123,6 @@ DLSI_FN dls_status dlsi_peer_packet(dls_peer *p, int32_t port, int32_t via, cons
     switch (packet[0]) {
     case DLS_PACKET_INIT: return dlsi_init_take(p, packet, n, port, via, from, now);
     case DLS_PACKET_RESP: return dlsi_resp_take(p, packet, n, port, via, now);
-    case DLS_PACKET_COOKIE: return dlsi_cookie_take(p, packet, n, now);
     case DLS_PACKET_DATA: return dlsi_data_take(p, port, via, from, packet, n, now);
     default: return DLS_E_FORMAT;
     }
@@ -19084,6 +19140,7 @@ DLS_API int32_t dls_peer_port_open(dls_peer *peer, const dls_port_desc *desc, ui
     if (i == peer->desc.ports_max || desc->mtu < DLS_MTU_LEAST || desc->mtu > 65535 ||
         peer->leaving || desc->kind < DLS_PORT_PACKET ||
         desc->kind > (DLS_ENABLE_STREAMS ? DLS_PORT_STREAM : DLS_PORT_SERIAL) ||
+        (desc->kind == DLS_PORT_PACKET && peer->desc.no_packets) ||
         desc->bytes < DLS_PORT_BYTES(desc->kind, desc->mtu) ||
         (desc->mem == NULL && desc->kind != DLS_PORT_PACKET) ||
         (desc->call && (desc->rank < 0 || desc->rank >= peer->count || desc->rank == peer->me ||
@@ -19255,8 +19312,13 @@ DLS_API dls_status dls_peer_rx(dls_peer *peer, int32_t port, const void *bytes, 
 }
 DLS_API void dls_peer_rx_packet(dls_peer *peer, int32_t port, const dls_addr *from, void *bytes,
                                 size_t n, uint64_t now) {
+    unsigned char *packet = (unsigned char *)bytes;
     if (!dlsi_port_valid(peer, port) || peer->port[port].desc.kind != DLS_PORT_PACKET) return;
-    (void)dlsi_peer_packet(peer, port, -1, from, (unsigned char *)bytes, n, now);
+    peer->guard = dlsi_init_cookie;
+    if (n > 0 && packet[0] == DLS_PACKET_COOKIE)
+        (void)dlsi_cookie_take(peer, packet, n, now);
+    else
+        (void)dlsi_peer_packet(peer, port, -1, from, packet, n, now);
 }
 
 /* A plain chunk on a stream: its head from `out`, its body from the op's own memory. */
@@ -19364,7 +19426,7 @@ DLS_API size_t dls_peer_tx_packet(dls_peer *peer, int32_t port, dls_addr *to, vo
         if (s->state == DLSI_SES_FREE || s->via >= 0 || s->port != port) continue;
         n = dlsi_ses_packet(peer, i, (unsigned char *)buf, (size_t)t->desc.mtu, now);
         if (n == 0) continue;
-        *to = s->addr;
+        *to = peer->reach[i].addr;
         t->turn = (uint32_t)i + 1;
         return n;
     }
@@ -19381,14 +19443,14 @@ DLSI_FN void dlsi_ses_tick(dls_peer *p, int32_t i, uint64_t slept, uint64_t now)
     if (s->state == DLSI_SES_FREE) return;
     s->heard = dlsi_min_u64(now, dlsi_later(s->heard, slept));
     s->spoke = dlsi_min_u64(now, s->spoke); /* where the clock jumped back: start over */
-    s->since = dlsi_min_u64(now, s->since);
-    if (s->again > now && s->again - now > patience) s->again = now;
+    if (s->again > now && (s->state == DLSI_SES_LEAVING || s->again - now > patience))
+        s->again = now;
     if (s->full) {
         dlsi_ses_end(p, i, DLS_E_LIMIT);
         return;
     }
     if (s->state == DLSI_SES_LEAVING &&
-        (now - s->since > hb || (s->control_used == 0 && dlsi_ses_lossy(s)))) {
+        (now - s->again > hb || (s->control_used == 0 && dlsi_ses_lossy(s)))) {
         dlsi_ses_end(p, i, DLS_OK);
         return;
     }
@@ -19433,7 +19495,7 @@ DLSI_FN void dlsi_member_call(dls_peer *p, int32_t rank, uint64_t now) {
     m->calls++;
     i = dlsi_ses_make(p, DLSI_SES_CALLING, rank, direct ? m->call_port : p->ses[via].port,
                       direct ? -1 : via, now);
-    if (i >= 0 && direct) p->ses[i].addr = m->call_addr;
+    if (i >= 0 && direct) p->reach[i].addr = m->call_addr;
 }
 /* A serial line has no connection that could break: its caller tries for ever. */
 DLSI_FN bool dlsi_port_calls(const dls_peer *p, const dlsi_port *t) {
@@ -19491,7 +19553,7 @@ DLSI_FN uint64_t dlsi_ses_deadline(const dls_peer *p, const dlsi_ses *s) {
     if (s->full) return 0;
     if (s->state == DLSI_SES_CALLING) return blocked && !dlsi_ses_called(s) ? soon : s->again;
     if (s->state == DLSI_SES_LEAVING)
-        soon = dlsi_ses_lossy(s) && s->control_used == 0 ? 0 : dlsi_later(s->since, hb + 1);
+        soon = dlsi_ses_lossy(s) && s->control_used == 0 ? 0 : dlsi_later(s->again, hb + 1);
     soon = dlsi_min_u64(soon, dlsi_later(s->heard, p->desc.timeout_us + 1));
     /* seen: lest a late tick takes the wait for sleep */
     soon =
@@ -19591,7 +19653,7 @@ DLS_API void dls_peer_leave(dls_peer *peer) {
         } else if (s->state == DLSI_SES_UP) {
             (void)dlsi_ses_say(peer, s, DLS_CONTROL_LEAVE, NULL, 0);
             s->state = DLSI_SES_LEAVING;
-            s->since = s->heard > s->spoke ? s->heard : s->spoke;
+            s->again = s->heard > s->spoke ? s->heard : s->spoke;
         }
     }
 }

@@ -384,12 +384,13 @@ static void fuzz_cobs(const uint8_t *bytes, size_t size) {
 static void fuzz_ack(const uint8_t *bytes, size_t size) {
     static dls_sent ring[32];
     static uint8_t given[65536];
+    dls_path path;
     dls_flow f;
     uint64_t now = 0, pn = 0;
     uint32_t ref[4] = {0, 0, 0, 0}, id = 0, flight = 0, i;
     size_t used;
     memset(given, 0, sizeof given);
-    if (dls_flow_init(&f, ring, 32, 100, now) != DLS_OK) return;
+    if (dls_flow_init(&f, ring, 32, 100, &path, now) != DLS_OK) return;
     while (size >= 2 && id < 65000) {
         const size_t n = bytes[1] < size - 2 ? bytes[1] : size - 2;
         now += (uint64_t)bytes[0] * 500;
@@ -404,7 +405,7 @@ static void fuzz_ack(const uint8_t *bytes, size_t size) {
             if (ref[0] >= id || given[ref[0]]++ != 0) __builtin_trap();
         for (i = 0, flight = 0; i < 32; i++)
             if (ring[i].state == DLSI_SENT_OUT) flight += ring[i].bytes;
-        if (flight != f.in_flight || f.window < 200) __builtin_trap();
+        if (flight != f.in_flight || path.window < 200) __builtin_trap();
         bytes += 2 + n;
         size -= 2 + n;
     }
