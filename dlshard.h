@@ -14409,9 +14409,16 @@ DLSI_FN void dlsi_chacha_init(uint32_t *state, const unsigned char *nonce12,
 /* The next 64 bytes of key stream. */
 DLSI_FN void dlsi_chacha_block(uint32_t *state, unsigned char *to64) {
     uint32_t x[16];
-    int i;
+    int i, round;
     memcpy(x, state, sizeof x);
-    DLSI_CHACHA_TEN(x, DLSI_ROL_)
+    for (round = 0; round < 10; round++) {
+        DLSI_UNROLL
+        for (i = 0; i < 8; i++) { /* columns, then diagonals */
+            const int right = i >> 2, a = i & 3, b = 4 + ((i + right) & 3),
+                      c = 8 + ((i + 2 * right) & 3), d = 12 + ((i + 3 * right) & 3);
+            DLSI_CHACHA_QUARTER(x, a, b, c, d, DLSI_ROL_);
+        }
+    }
     for (i = 0; i < 16; i++) dlsi_store32(to64 + 4 * i, x[i] + state[i]);
     state[12]++;
 }
