@@ -1988,8 +1988,8 @@ typedef struct dls_peer_desc {
     int32_t ports_max;           /* 0: sessions_max + 4 */
     int32_t ops_max;             /* sends and receives under way at once; 0: 32, MCU 8 */
     int32_t window;              /* packets in flight on a lossy link, power of 2; 0: 512, MCU 4 */
-    int32_t control_bytes;       /* control messages waiting per session; 0: 2048 and 8 per device,
-                                    where nobody coordinates or is a gateway on an MCU 128 */
+    int32_t control_bytes;       /* control messages waiting per session; 0: 2048 (MCU 256) and 8
+                                    per device; MCU without coordinator and gateway: 128 */
     bool no_packets;             /* no port is a DLS_PORT_PACKET one: 24 bytes less per session */
     int32_t relay_bytes;         /* packets a gateway holds; 0: 65536 with gateway */
     uint64_t heartbeat_us;       /* 0: 200 ms */
@@ -17288,7 +17288,7 @@ DLSI_FN dls_peer_desc dlsi_peer_desc(const dls_peer_desc *desc) {
     d.window = dlsi_or(d.window, DLSI_HOSTED ? 512 : 4);
     if (d.control_bytes == 0) /* a view of all devices, and then some; small ones tell none */
         d.control_bytes = DLSI_HOSTED || DLS_ENABLE_COORD || DLS_ENABLE_GATEWAY
-                              ? dlsi_min_i32(2048 + 8 * d.devices_max, 65535)
+                              ? dlsi_min_i32((DLSI_HOSTED ? 2048 : 256) + 8 * d.devices_max, 65535)
                               : 128;
     d.relay_bytes = dlsi_or(d.relay_bytes, d.gateway ? 65536 : 0);
     if (d.heartbeat_us == 0) d.heartbeat_us = 200000;
@@ -17333,7 +17333,7 @@ DLSI_FN dls_peer *dlsi_peer_layout(dlsi_layout *l, const dls_peer_desc *d) {
         (dls_sent *)dlsi_layout_take(l, dlsi_mul(sessions, (size_t)d->window * sizeof *ring));
     int32_t i;
     if (p == NULL || l->base == NULL) return NULL;
-    memset(p, 0, sizeof *p);
+    memset(p, 0, (size_t)((unsigned char *)want - (unsigned char *)p)); /* all from p to there */
     p->member = member;
     p->ses = ses;
     p->reach = d->no_packets && !d->gateway ? NULL : reach;
@@ -17353,10 +17353,6 @@ DLSI_FN dls_peer *dlsi_peer_layout(dlsi_layout *l, const dls_peer_desc *d) {
     p->relay = relay;
     p->hands = hands;
     p->wants = wants;
-    memset(member, 0, devices * sizeof *member);
-    memset(ses, 0, sessions * sizeof *ses);
-    memset(port, 0, (size_t)d->ports_max * sizeof *port);
-    memset(op, 0, (size_t)d->ops_max * sizeof *op);
     for (i = 0; i < wants * d->devices_max; i++) want[i].rank = -1;
     for (i = 0; i < hands; i++) hand[i].ses = -1;
     for (i = 0; i < d->sessions_max; i++) {
