@@ -1895,17 +1895,17 @@ typedef struct dls_path {
 
 /* Read-only for callers but for max_ack_delay and ack_every, which both ends should hold alike. */
 typedef struct dls_flow {
+    uint8_t reorder, ack_every, ack_wait, pto_count, probes, wait_eighths;
+    bool loss_timer;
+    uint16_t mask, mtu, acked, lost;
     dls_sent *ring;
     dls_path *path;
-    uint64_t seen, pn_sent;             /* last time given; greatest counter */
-    uint64_t got;                       /* 1 + the greatest counter received; 0: none yet */
-    uint32_t had[DLS_REPLAY_BITS / 32]; /* counters below got that were received, a ring of bits */
     uint32_t clock, head, oldest, newest, in_flight; /* packets are numbered by place in the ring */
     uint32_t srtt, rttvar, latest, min_rtt, last_sent, loss_at;
     uint32_t max_ack_delay, ack_at, got_at;
-    uint16_t mask, mtu, acked, lost;
-    uint8_t reorder, ack_every, ack_wait, pto_count, probes, wait_eighths;
-    bool loss_timer;
+    uint64_t seen, pn_sent;             /* last time given; greatest counter */
+    uint64_t got;                       /* 1 + the greatest counter received; 0: none yet */
+    uint32_t had[DLS_REPLAY_BITS / 32]; /* counters below got that were received, a ring of bits */
 } dls_flow;
 
 typedef struct dls_flow_stats {
@@ -17136,11 +17136,11 @@ enum { DLSI_OP_FREE = 0, DLSI_OP_SEND, DLSI_OP_RECV };
 /* matched, of a send: a want for it is here; of a receive: its WANT was sent. begun: its first
    chunk was sent or came. */
 typedef struct dlsi_op {
-    unsigned char *data;
-    uint32_t bytes, done, next, tag, order, want;
-    int32_t rank, status; /* status: -1 under way */
     uint8_t kind, priority, spans;
     bool matched, begun, own; /* own: the engine's, nobody waits for it */
+    int32_t rank, status;     /* status: -1 under way */
+    uint32_t bytes, done, next, tag, order, want;
+    unsigned char *data;
     struct {
         uint32_t at, end;
     } span[DLSI_SPANS]; /* a receive's pieces beyond `done`, ascending */
@@ -17151,22 +17151,23 @@ typedef struct dlsi_want { /* of a peer, for which there is no send yet */
 } dlsi_want;
 
 enum { DLSI_SES_FREE = 0, DLSI_SES_CALLING, DLSI_SES_HALF, DLSI_SES_UP, DLSI_SES_LEAVING };
+/* Here and below, what is used most and smallest stands first: Thumb reaches it in short. */
 typedef struct dlsi_ses {
-    dls_session record;
-    dls_flow flow;
-    uint64_t heard, spoke;
-    uint64_t again; /* CALLING: when to call again; LEAVING: since when */
-    uint32_t their_index, boot, epoch;
-    uint32_t lost_op, lost_at; /* part of a send to be made again, when has_lost; as in the ref */
-    uint16_t lost_bytes, index;
+    uint8_t state, pattern, answer; /* answer: bytes of a RESP that waits in control */
+    bool lossy, hello, ping, has_lost, turn;
+    bool shut;                       /* its flow let nothing more out */
+    bool full;                       /* something that must be said did not fit: it is given up */
+    bool routes;                     /* the neighbour is to hear of our routes */
+    uint8_t wants, wants_max, calls; /* receives asked for and not begun; most that they keep */
     int16_t rank, port, via, hand;
     uint16_t control_used, control_count, control_sent, control_first, control_expected;
-    uint8_t wants, wants_max, calls; /* receives asked for and not begun; most that they keep */
-    uint8_t state, pattern, answer;  /* answer: bytes of a RESP that waits in control */
-    bool lossy, hello, ping, has_lost, turn;
-    bool shut;   /* its flow let nothing more out */
-    bool full;   /* something that must be said did not fit: the session is given up */
-    bool routes; /* the neighbour is to hear of our routes */
+    uint16_t lost_bytes, index;
+    uint32_t lost_op, lost_at; /* part of a send to be made again, when has_lost; as in the ref */
+    uint32_t their_index, boot, epoch;
+    uint64_t heard, spoke;
+    uint64_t again; /* CALLING: when to call again; LEAVING: since when */
+    dls_flow flow;
+    dls_session record;
 } dlsi_ses;
 typedef struct dlsi_reach { /* of a session, what only datagrams and gateways need */
     uint32_t routes_sum;    /* of the ROUTES said last */
@@ -17180,28 +17181,28 @@ typedef struct dlsi_hand { /* a handshake we began */
 } dlsi_hand;
 
 typedef struct dlsi_port {
+    bool open, done;
+    int32_t ses, rx_op, tx_op; /* rx_op: -1 while a body is thrown away */
     dls_port_desc desc;
-    dls_cobs cobs;
     unsigned char *in, *out;
     size_t in_used, body_left, out_at, out_used, chunk_left;
+    dls_cobs cobs;
     uint64_t since;
-    int32_t ses, rx_op, tx_op; /* rx_op: -1 while a body is thrown away */
     uint32_t turn, rx_at, rx_want, tx_order;
-    bool open, done;
 } dlsi_port;
 
 typedef struct dlsi_member {
-    dls_device device;
-    uint64_t newest;   /* boot and sequence of its latest INIT */
-    uint64_t again;    /* when to call it again */
-    uint32_t stamp[3]; /* when each event happened */
+    uint8_t hops, events, status;
+    bool vote;
     int32_t ses;       /* its session, -1: not up */
     int32_t route;     /* session of a gateway that knows it, -1: none */
     int32_t call_port; /* -1: no address known */
-    dls_addr call_addr;
     uint16_t calls, route_mtu;
-    uint8_t hops, events, status;
-    bool vote;
+    dls_device device;
+    uint32_t stamp[3]; /* when each event happened */
+    uint64_t newest;   /* boot and sequence of its latest INIT */
+    uint64_t again;    /* when to call it again */
+    dls_addr call_addr;
 } dlsi_member;
 
 typedef struct dlsi_seat {
@@ -17214,27 +17215,30 @@ typedef struct dlsi_view {
 enum { DLSI_FOLLOW = 0, DLSI_ASK, DLSI_CANDIDATE, DLSI_LEAD };
 
 struct dls_peer {
-    dls_peer_desc desc;
-    unsigned char secret[32], public_key[32], psk[32], root[32];
     dlsi_member *member;
     dlsi_ses *ses;
-    dlsi_reach *reach; /* one per session; NULL: nobody needs them */
-    dls_path *path;
-    dls_sent *ring;
-    unsigned char *control;
     dlsi_port *port;
     dlsi_op *op;
     dlsi_want *want;
     dlsi_hand *hand;
-    dls_device *incoming; /* a roster being read */
-    int32_t *view_rank;
-    unsigned char *relay, *state;
-    int32_t me, count, wants, hands, relay_used;
+    int32_t me, count, wants, hands;
+    uint8_t role, events, my_role;
+    bool leaving, pending, routes_due, store_failed;
     uint32_t group, epoch, order, stamp, sequence, serial;
+    int32_t relay_used, roster_op, roster_from;
+    dls_path *path;
+    dls_sent *ring;
+    unsigned char *control, *relay, *state;
+    dls_peer_desc desc;
+    uint64_t elect_at, settle_at, seen;           /* seen: the last tick */
+    uint32_t arrived, term, voted, leader, again; /* again: a view that must be replaced */
+    dlsi_view view, accepted, arriving; /* decided; last one I proposed or accepted; parts */
+    int32_t *view_rank;
+    dlsi_reach *reach;           /* one per session; NULL: nobody needs them */
     const unsigned char *roster; /* signed bytes of `epoch`, for peers with an older one */
     unsigned char *roster_space;
     size_t roster_bytes, roster_room;
-    int32_t roster_op, roster_from;
+    dls_device *incoming; /* a roster being read */
     /* Whether a caller's datagram is worth an answer; set where datagrams come in, so that devices
        with wires alone do not link it. */
     bool (*guard)(dls_peer *p, int32_t rank, const unsigned char *packet, int32_t port,
@@ -17247,11 +17251,7 @@ struct dls_peer {
         dls_addr to;
         int32_t port; /* -1: none waits */
     } reply;
-    dlsi_view view, accepted, arriving; /* decided; last one I proposed or accepted; parts */
-    uint64_t elect_at, settle_at, seen; /* seen: the last tick */
-    uint32_t arrived, term, voted, leader, again; /* again: a view that must be replaced */
-    uint8_t role, events, my_role;
-    bool leaving, pending, routes_due, store_failed;
+    unsigned char secret[32], public_key[32], psk[32], root[32];
 };
 
 /* Constants in builds without streams or gateways, which lose the code for them. */
@@ -19185,7 +19185,9 @@ DLS_API bool dls_peer_port_done(const dls_peer *peer, int32_t port) {
 DLS_API void dls_peer_call(dls_peer *peer, int32_t rank, int32_t port, const dls_addr *to,
                            uint64_t now) {
     dlsi_member *m;
-    if (!dlsi_port_valid(peer, port) || rank < 0 || rank >= peer->count || rank == peer->me) return;
+    if (!dlsi_port_valid(peer, port) || peer->port[port].desc.kind != DLS_PORT_PACKET || rank < 0 ||
+        rank >= peer->count || rank == peer->me)
+        return;
     m = &peer->member[rank];
     if (m->call_port == port && m->call_addr.size == to->size &&
         memcmp(m->call_addr.bytes, to->bytes, to->size) == 0)
