@@ -1693,8 +1693,8 @@ DLS_API dls_status dls_session_seal(dls_session *s, void *to, const void *from, 
 
 /* Opens record ctr, see dls_session_counter(); to may be from. The window moves only after the tag
    was found right. Errors, to being wiped or untouched: DLS_E_AUTH (forged; counted), DLS_E_STATE
-   (replayed, older than DLS_REPLAY_BITS, or over a rekeying ahead of that), DLS_E_LIMIT (no record can
-   have this counter, or 2^36 forgeries: the session is dead). */
+   (replayed, older than DLS_REPLAY_BITS, or over a rekeying ahead of that), DLS_E_LIMIT (no record
+   can have this counter, or 2^36 forgeries: the session is dead). */
 DLS_API dls_status dls_session_open(dls_session *s, uint64_t ctr, void *to, const void *from,
                                     size_t bytes, const unsigned char *tag16, const void *ad,
                                     size_t ad_bytes);
@@ -1858,9 +1858,9 @@ DLS_API dls_status dls_merkle_check(const dls_manifest *m, uint32_t index, const
    Sans I/O, one per session of a lossy link: which packets arrived, which must be sent again, when
    the next may go. It has no memory, clock or randomness of its own. Packets are named by the
    counters of their records: rising, gaps allowed. The caller owns the content: each packet that
-   carries more than an ack has a ref of 13 bytes, given back exactly once as acked or lost. A lost one
-   may have arrived all the same: receivers drop what they had. Times are microseconds of any clock;
-   one that jumps back stands still, one that jumps ahead does so by at most 9 minutes a call.
+   carries more than an ack has a ref of 13 bytes, given back exactly once as acked or lost. A lost
+   one may have arrived all the same: receivers drop what they had. Times are microseconds of any
+   clock; one that jumps back stands still, one that jumps ahead does so by at most 9 minutes a call.
    Use, whenever bytes or time come in: dls_flow_received for each new packet, dls_flow_ack_read for
    each ack in it, dls_flow_tick; take out acked and lost; send what dls_flow_room allows, with
    dls_flow_ack_write's body in front; when dls_flow_probe is still true, send an empty packet that
