@@ -1860,7 +1860,8 @@ DLS_API dls_status dls_merkle_check(const dls_manifest *m, uint32_t index, const
    counters of their records: rising, gaps allowed. The caller owns the content: each packet that
    carries more than an ack has a ref of 13 bytes, given back exactly once as acked or lost. A lost
    one may have arrived all the same: receivers drop what they had. Times are microseconds of any
-   clock; one that jumps back stands still, one that jumps ahead does so by at most 9 minutes a call.
+   clock; one that jumps back stands still, one that jumps ahead does so by at most 9 minutes at a
+   time.
    Use, whenever bytes or time come in: dls_flow_received for each new packet, dls_flow_ack_read for
    each ack in it, dls_flow_tick; take out acked and lost; send what dls_flow_room allows, with
    dls_flow_ack_write's body in front; when dls_flow_probe is still true, send an empty packet that
