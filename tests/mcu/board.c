@@ -1,4 +1,4 @@
-/* board.c - the start-up, console and stack gauge of examples/firmware, and what tests print with. */
+/* board.c - start-up, console and stack gauge of examples/firmware, and what tests print with. */
 #include "../../examples/firmware/semihost.c"
 #include "../../examples/firmware/stack.c"
 #include "../../examples/firmware/startup_arm.c"
