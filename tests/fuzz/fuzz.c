@@ -552,6 +552,7 @@ static void lab_forge(lab *l, int32_t i, int32_t k) {
     dlsi_ses *s = dlsi_peer_ses(l->peer[i], k);
     size_t n = lab_byte(l), at;
     unsigned char *p;
+    bool wire;
     dls_data_head h;
     const dls_addr from = lab_addr(i);
     if (s == NULL || i == k) return;
@@ -561,8 +562,8 @@ static void lab_forge(lab *l, int32_t i, int32_t k) {
     dls_data_head_write(&h, p);
     for (at = 0; at < n; at++) p[8 + at] = lab_byte(l);
     (void)dls_session_seal(&s->record, p + 8, p + 8, n, p, 8, p + 8 + n);
-    (void)dlsi_peer_packet(l->peer[k], s->via < 0 && s->addr.size == 0 ? l->line[k] : l->air[k], -1,
-                           &from, p, n + 24, l->now);
+    wire = s->via < 0 && l->peer[i]->reach[s - l->peer[i]->ses].addr.size == 0;
+    (void)dlsi_peer_packet(l->peer[k], wire ? l->line[k] : l->air[k], -1, &from, p, n + 24, l->now);
     free(p);
 }
 static void lab_raw(lab *l, int32_t i) {
