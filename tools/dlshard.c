@@ -1,6 +1,6 @@
 /* cc -O2 dlshard.c -o dlshard -lpthread
-   The command line of dlshard.h: train, eval, info, bench; keygen, enrol, revoke, roster. `dlshard
-   help` tells the rest. */
+   The command line of dlshard.h: train, infer, eval, info, bench; keygen, enrol, revoke, roster.
+   `dlshard help` tells the rest. */
 #define DLSHARD_IMPLEMENTATION
 #include "../dlshard.h"
 
@@ -14,11 +14,12 @@
 typedef struct options {
     const char *word[4]; /* what is not an option: command, model, data */
     int words;
-    const char *data, *test, *net, *save, *curve, *peers;
+    const char *data, *test, *net, *save, *curve;
+    dls_node_desc node; /* peers or key_file: together with others */
     const char *root, *roster, *out, *role;
     bool small, force;
-    int32_t share[64]; /* by rank; all 0: equal */
-    int rank, threads, batch;
+    int32_t share[DLS_ROSTER_DEVICES]; /* by rank or device; all 0: equal */
+    int threads, batch;
     long seed;
     double seconds;
     bool train;
@@ -40,8 +41,12 @@ static int help(FILE *to, int status) {
           "[--strict]\n"
           "        [--threads N] [--checkpoint FILE] [--every STEPS] [--resume FILE] [--curve "
           "FILE.svg]\n"
-          "        [--rank N --peers 127.0.0.1:7000,127.0.0.1:7001,...]   the same line on each "
-          "peer\n"
+          "        together, the same line on each device: --key DEVICE.key [--roster lab.roster]\n"
+          "          [--expect N] [--listen PORT] [--connect ID@HOST:PORT,...] [--tcp ...]\n"
+          "          [--serial PATH[:BAUD][=ID],...] [--gateway] [--no-lan] [--lan-port PORT]\n"
+          "          [--join-ms N] [--shares 1:2:...]\n"
+          "        on loopback without keys: --rank N --peers 127.0.0.1:7000,127.0.0.1:7001,...\n"
+          "dlshard infer MODEL DATA [--batch N] [together: as train]   in stages, one a device\n"
           "dlshard eval MODEL DATA [--batch N] [--threads N]\n"
           "dlshard info MODEL\n"
           "dlshard bench MODEL [--batch N] [--threads N] [--seconds X] [--train]\n"
@@ -91,7 +96,7 @@ static bool set_optim(options *o, const char *v) {
 static bool set_shares(options *o, const char *v) {
     const char *p = v;
     int i;
-    for (i = 0; i < 64; i++) {
+    for (i = 0; i < DLS_ROSTER_DEVICES; i++) {
         char *end;
         const long share = strtol(p, &end, 10);
         if (end == p || share < 0 || share > 1000000) break;
@@ -110,7 +115,11 @@ static bool set_text(options *o, const char *w, const char *v, bool *known) {
     if (!strcmp(w, "--net")) return o->net = v, true;
     if (!strcmp(w, "--save")) return o->save = v, true;
     if (!strcmp(w, "--curve")) return o->curve = v, true;
-    if (!strcmp(w, "--peers")) return o->peers = v, true;
+    if (!strcmp(w, "--peers")) return o->node.peers = v, true;
+    if (!strcmp(w, "--key")) return o->node.key_file = v, true;
+    if (!strcmp(w, "--connect")) return o->node.connect = v, true;
+    if (!strcmp(w, "--tcp")) return o->node.tcp = v, true;
+    if (!strcmp(w, "--serial")) return o->node.serial = v, true;
     if (!strcmp(w, "--checkpoint")) return o->fit.checkpoint = v, true;
     if (!strcmp(w, "--resume")) return o->fit.resume = v, true;
     if (!strcmp(w, "--root")) return o->root = v, true;
@@ -138,7 +147,16 @@ static bool set_number(options *o, const char *w, const char *v, bool *known) {
         return number(w, v, 1, 1e6, &d) ? o->fit.train.shards = (int32_t)d, true : false;
     if (!strcmp(w, "--threads"))
         return number(w, v, 1, 256, &d) ? o->threads = (int)d, true : false;
-    if (!strcmp(w, "--rank")) return number(w, v, 0, 1023, &d) ? o->rank = (int)d, true : false;
+    if (!strcmp(w, "--rank"))
+        return number(w, v, 0, 1023, &d) ? o->node.rank = (int32_t)d, true : false;
+    if (!strcmp(w, "--expect"))
+        return number(w, v, 1, 1024, &d) ? o->node.expect = (int32_t)d, true : false;
+    if (!strcmp(w, "--listen"))
+        return number(w, v, 1, 65535, &d) ? o->node.listen = (int32_t)d, true : false;
+    if (!strcmp(w, "--lan-port"))
+        return number(w, v, 1, 65535, &d) ? o->node.lan_port = (int32_t)d, true : false;
+    if (!strcmp(w, "--join-ms"))
+        return number(w, v, 1, 1e9, &d) ? o->node.join_ms = (int32_t)d, true : false;
     if (!strcmp(w, "--seed"))
         return number(w, v, 0, 2147483647, &d) ? o->seed = (long)d, true : false;
     if (!strcmp(w, "--lr")) return number(w, v, 0, 1e3, &d) ? p->lr = (float)d, true : false;
@@ -171,6 +189,10 @@ static bool parse(options *o, int argc, char **argv) {
             o->small = true;
         else if (!strcmp(w, "--force"))
             o->force = true;
+        else if (!strcmp(w, "--gateway"))
+            o->node.gateway = true;
+        else if (!strcmp(w, "--no-lan"))
+            o->node.no_lan = true;
         else {
             const char *v = i + 1 < argc ? argv[i + 1] : NULL;
             if (v == NULL) return bad("no value after, or no option", w), false;
@@ -341,22 +363,38 @@ static int evaluate(dls_net *net, const dls_data *data, const options *o) {
     return 0;
 }
 
+/* Joins the others, or is alone; says who is missing. *node must be destroyed, whatever it returns.
+   */
+static dls_status join(const options *o, dls_node **node) {
+    dls_node_desc me = o->node;
+    dls_status st;
+    int i;
+    for (i = 0; i < DLS_ROSTER_DEVICES; i++)
+        if (o->share[i] > 0) me.shares = o->share;
+    me.roster_file = o->roster;
+    me.threads = o->threads;
+    st = dls_node_create(node, &me);
+    if (st != DLS_OK || (me.key_file == NULL && me.peers == NULL)) return st;
+    printf("together:");
+    for (i = 0; i < dls_node_count(*node); i++) printf(" %s", dls_node_name(*node, i));
+    printf("; this is place %d\n", (int)dls_node_rank(*node));
+    if (me.key_file != NULL && strstr(dls_node_explain(*node), "devices are here") != NULL)
+        fprintf(stderr, "dlshard: %s\n", dls_node_explain(*node));
+    fflush(stdout);
+    return st;
+}
+
 /* One device, or this peer's part among several. */
 static dls_status fit(const options *o, dls_net *net, const dls_data *data,
                       dls_fit_report *report) {
-    dls_node_desc me = {0};
     dls_node *node;
     dls_status st;
-    if (o->peers == NULL) {
+    if (o->node.peers == NULL && o->node.key_file == NULL) {
         st = dls_fit(net, data, &o->fit, report);
         if (st != DLS_OK && st != DLS_E_STOPPED) fail(dls_net_error(net));
         return st;
     }
-    me.rank = o->rank;
-    me.peers = o->peers;
-    me.shares = o->share[0] + o->share[1] > 0 ? o->share : NULL;
-    me.threads = o->threads;
-    st = dls_node_create(&node, &me);
+    st = join(o, &node);
     if (st == DLS_OK) st = dls_node_fit(node, net, data, &o->fit, report, NULL);
     if (st != DLS_OK && st != DLS_E_STOPPED)
         fprintf(stderr, "dlshard: %s\n", node != NULL ? dls_node_explain(node) : "no memory");
@@ -428,6 +466,45 @@ static int command_eval(options *o) {
     dls_data_close(&data);
     dls_net_destroy(net);
     return status;
+}
+
+/* All devices make the call; the one in place 0 has the outputs. */
+static int command_infer(options *o) {
+    dls_node_infer_report report;
+    dls_data data;
+    dls_error error;
+    dls_net *net;
+    dls_node *node = NULL;
+    float *y;
+    int32_t i, k, right = 0, outputs;
+    dls_status st;
+    if (o->words < 3) return bad("infer needs", "MODEL DATA");
+    if (dls_net_load(&net, o->word[1], &error) != DLS_OK) return fail(&error);
+    if (dls_data_open(&data, o->word[2], &error) != DLS_OK)
+        return dls_net_destroy(net), fail(&error);
+    outputs = (int32_t)dls_shape_count(dls_net_shape(net, dls_net_nodes(net) - 1));
+    y = (float *)calloc((size_t)data.count * (size_t)outputs, sizeof *y);
+    st = y != NULL ? join(o, &node) : DLS_E_MEMORY;
+    if (st == DLS_OK) st = dls_node_infer(node, net, &data, o->batch, y, &report);
+    for (i = 0; st == DLS_OK && i < data.count && data.label != NULL; i++) {
+        int32_t best = 0;
+        for (k = 1; k < outputs; k++)
+            if (y[i * outputs + k] > y[i * outputs + best]) best = k;
+        right += best == data.label[i];
+    }
+    if (st != DLS_OK)
+        fprintf(stderr, "dlshard: %s\n", node != NULL ? dls_node_explain(node) : "no memory");
+    else
+        printf("ran nodes %d..%d on %d samples, %.0f samples/s\n", (int)report.first_node,
+               (int)report.last_node - 1, (int)report.samples,
+               report.samples / (report.seconds + 1e-9));
+    if (st == DLS_OK && dls_node_rank(node) == 0 && data.label != NULL)
+        printf("accuracy %.2f %% of %d\n", 100.0 * right / data.count, (int)data.count);
+    dls_node_destroy(node);
+    free(y);
+    dls_data_close(&data);
+    dls_net_destroy(net);
+    return st != DLS_OK;
 }
 
 static int command_info(options *o) {
@@ -686,6 +763,7 @@ int main(int argc, char **argv) {
     if (o.words == 0) return help(stderr, 2);
     if (!strcmp(o.word[0], "train")) return command_train(&o);
     if (!strcmp(o.word[0], "eval")) return command_eval(&o);
+    if (!strcmp(o.word[0], "infer")) return command_infer(&o);
     if (!strcmp(o.word[0], "info")) return command_info(&o);
     if (!strcmp(o.word[0], "bench")) return command_bench(&o);
     if (!strcmp(o.word[0], "keygen")) return command_keygen(&o);
