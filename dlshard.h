@@ -2646,11 +2646,11 @@ typedef struct dls_node_share {
 
 /* dls_fit by all peers together: every one makes this call with the same network, data and desc.
    Each step's shards (desc.train.shards, 0: 8) are spread by shares; afterwards all have the same
-   weights, bit for bit those of one device with as many shards. With key_file, "all" are the members
-   of the view when the last of them calls; who comes later waits for the next call. share (may be
-   NULL): node_count entries, with key_file one for each device of the roster. Rank 0 writes checkpoints and reports progress; when its callback asks to stop, all
-   peers stop after the next step with DLS_E_STOPPED. Errors also: DLS_E_MISMATCH (calls differ),
-   DLS_E_PEER. */
+   weights, bit for bit those of one device with as many shards. With key_file, "all" are the
+   members of the view when the last of them calls; who comes later waits for the next call. share
+   (may be NULL): node_count entries, with key_file one for each device of the roster. Rank 0 writes
+   checkpoints and reports progress; when its callback asks to stop, all peers stop after the next
+   step with DLS_E_STOPPED. Errors also: DLS_E_MISMATCH (calls differ), DLS_E_PEER. */
 DLS_API dls_status dls_node_fit(dls_node *node, dls_net *net, const dls_data *data,
                                 const dls_fit_desc *desc, dls_fit_report *report,
                                 dls_node_share *share);
