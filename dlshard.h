@@ -1415,6 +1415,16 @@ DLS_API void dls_ed25519_sign(unsigned char *sig64, const void *msg, size_t byte
    number boot << 32 | sequence must rise; a run number that changes while the boot count does not
    is a second device with the same key. mac: keyed BLAKE2s-128 of the 32 bytes before it, key:
    first output of HKDF (PSK, "dls-announce"); PSK: the group's, of a SMALL device its own.
+   ENROL: a newcomer (1, 3) and whoever holds the root key (2, 4) say once, over a stream: u8 type 6,
+   u8 version 1, u8 pattern 2 (XXpsk3), u8 step; then
+     1  Noise message of 48 bytes, zeros up to 84, mac1: 100 in all    2  Noise message of 96 bytes
+     3  Noise message of 64 bytes
+     4  a record, counter 0, whose head are these 4 bytes: root's Ed25519 public key 32, the group's
+        PSK 32, u32 id of the newcomer, the roster; tag 16
+   psk: BLAKE2s of the invite's 16 bytes keyed "dls-invite"; mac1: keyed with it, wrong ones get no
+   answer. Prologue: bytes 0..2 of the packets and a zero. The newcomer's Noise key is the identity it
+   keeps, the other side's is of this conversation alone. The code of an invite: its 16 bytes and the
+   low 2 of their CRC-32C, in hexadecimal, a dash after every 4 digits.
 
    Frames, one after the other, u8 kind first:
      0 PADDING  the rest of the packet means nothing
@@ -1459,6 +1469,7 @@ typedef enum dls_packet_type {
     DLS_PACKET_COOKIE,
     DLS_PACKET_DATA,
     DLS_PACKET_ANNOUNCE,
+    DLS_PACKET_ENROL,
     DLS_PACKET_TYPES
 } dls_packet_type;
 
@@ -2525,6 +2536,57 @@ DLS_API dls_status dls_roster_revoke(dls_roster_file *file, const dls_root *root
                                      dls_error *error);
 DLS_API dls_status dls_roster_save(const dls_roster_file *file, const char *path, bool force,
                                    dls_error *error);
+
+/* ---- Enrolment over a network ----
+   Who has the root key invites a device by a code, to be read out, typed or scanned; it is good
+   once. The device makes its key itself and hands in the public half; its secret never leaves it.
+   What the two say is ENROL, see >>wire; whoever lacks the code gets no answer and learns nothing.
+   Without I/O: each call takes a packet and makes the next. `dlshard invite` and `dlshard join`
+   carry them by TCP. One dls_enrol is one side of one conversation; wipe it, however it ends. */
+#define DLS_CODE_TEXT 45
+#define DLS_ENROL_BYTES 100  /* packets 1, 2 and 3, which has 68 */
+#define DLS_ENROL_MOST 55460 /* packet 4 */
+typedef struct dls_invite {
+    char name[16]; /* of the device */
+    uint32_t role;
+    bool used;      /* it has been enrolled */
+    uint64_t again; /* when another try is answered */
+    unsigned char psk[32];
+} dls_invite;
+/* A fresh one for a device of that name, and its code, DLS_CODE_TEXT bytes. Errors: DLS_E_ARG (as
+   dls_roster_enrol), DLS_E_IO (no random numbers). Any thread. */
+DLS_API dls_status dls_invite_make(dls_invite *invite, const char *name, uint32_t role, char *code);
+/* At the newcomer, from its code. Errors: DLS_E_FORMAT (mistyped). Pure. */
+DLS_API dls_status dls_invite_read(dls_invite *invite, const char *code);
+
+typedef struct dls_enrol {
+    dls_noise noise;
+    dls_invite *invite; /* must stay */
+    unsigned char secret[32];
+    uint8_t step; /* the last packet made */
+} dls_enrol;
+/* Newcomer: packet 1 into to, DLS_ENROL_BYTES. Errors: DLS_E_IO (no random numbers). */
+DLS_API dls_status dls_enrol_call(dls_enrol *e, dls_invite *invite, void *to);
+/* Root: packet 1 to packet 2, DLS_ENROL_BYTES into to. At most one try in 100 ms is answered for
+   each invite. Errors, all meaning silence: DLS_E_FORMAT, DLS_E_VERSION, DLS_E_AUTH (no such
+   invite, or used), DLS_E_LIMIT (too soon after another), DLS_E_IO. now: microseconds. */
+DLS_API dls_status dls_enrol_answer(dls_enrol *e, dls_invite *invite, int32_t count,
+                                    const void *packet, size_t bytes, void *to, uint64_t now);
+/* Newcomer: packet 2 to packet 3, 68 bytes into to. Errors: DLS_E_FORMAT, DLS_E_VERSION,
+   DLS_E_AUTH, DLS_E_STATE (not its turn). */
+DLS_API dls_status dls_enrol_prove(dls_enrol *e, const void *packet, size_t bytes, void *to);
+/* Root: packet 3 to packet 4. Enrols the device in file, which is to be saved before the packet
+   goes, and uses up the invite. to: DLS_ENROL_MOST bytes, *to_bytes of them used. Errors as of
+   dls_enrol_prove and dls_roster_enrol, and DLS_E_STATE (the invite was used meanwhile). */
+DLS_API dls_status dls_enrol_admit(dls_enrol *e, const dls_root *root, dls_roster_file *file,
+                                   const void *packet, size_t bytes, void *to, size_t *to_bytes,
+                                   dls_error *error);
+/* Newcomer: packet 4 to keys and a roster (dls_roster_free), both to be saved. Errors:
+   DLS_E_FORMAT, DLS_E_VERSION, DLS_E_STATE, DLS_E_AUTH (forged, or a roster that its root did not
+   sign), DLS_E_MISMATCH (it has another key for me), DLS_E_MEMORY. */
+DLS_API dls_status dls_enrol_take(dls_enrol *e, const void *packet, size_t bytes, dls_keys *keys,
+                                  dls_roster_file *file, dls_error *error);
+DLS_API void dls_enrol_wipe(dls_enrol *e);
 
 /* All that a device needs to join, from its two files. Counts a start: boot is greater each time.
    Paths must stay. */
@@ -22264,22 +22326,27 @@ DLSI_FN dls_status dlsi_roster_words(dls_status st, const char *path, dls_error 
                               : DLSI_MSG("'{s}' is no roster, or is cut short or damaged"),
         path, 0, 0, 0);
 }
+/* The list of the signed bytes that file has; on failure it has none. */
+DLSI_FN dls_status dlsi_roster_parse(dls_roster_file *file, const unsigned char *root32,
+                                     dls_error *error) {
+    dls_status st = DLS_E_MEMORY;
+    file->device = (dls_device *)DLS_MALLOC(DLS_ROSTER_DEVICES * sizeof *file->device);
+    if (file->device == NULL)
+        (void)dlsi_fail(error, st, DLSI_MSG("no memory for a roster"), NULL, 0, 0, 0);
+    else
+        st = dls_roster_read(&file->roster, file->device, DLS_ROSTER_DEVICES, file->bytes,
+                             file->count, root32);
+    if (st != DLS_OK) dls_roster_free(file);
+    return st;
+}
 DLS_API dls_status dls_roster_load(dls_roster_file *file, const char *path,
                                    const unsigned char *root32, dls_error *error) {
     dls_status st;
     memset(file, 0, sizeof *file);
     dlsi_error_clear(error);
     st = dlsi_port_read_file(path, &file->bytes, &file->count, error);
-    if (st != DLS_OK) return st;
-    file->device = (dls_device *)DLS_MALLOC(DLS_ROSTER_DEVICES * sizeof *file->device);
-    if (file->device == NULL)
-        st = dlsi_fail(error, DLS_E_MEMORY, DLSI_MSG("no memory for a roster"), path, 0, 0, 0);
-    else
-        st = dls_roster_read(&file->roster, file->device, DLS_ROSTER_DEVICES, file->bytes,
-                             file->count, root32);
-    if (st == DLS_OK) return st;
-    dls_roster_free(file);
-    return dlsi_roster_words(st, path, error);
+    if (st == DLS_OK) st = dlsi_roster_parse(file, root32, error);
+    return st == DLS_OK ? st : dlsi_roster_words(st, path, error);
 }
 DLS_API void dls_roster_free(dls_roster_file *file) {
     if (file->bytes != NULL) DLS_FREE(file->bytes);
@@ -22317,9 +22384,10 @@ DLSI_FN int32_t dlsi_roster_named(const dls_roster_file *file, const char *name)
         if (strncmp(file->device[i].name, name, sizeof file->device[i].name) == 0) return i;
     return -1;
 }
-DLS_API dls_status dls_roster_enrol(dls_roster_file *file, const dls_root *root, const char *name,
-                                    uint32_t role, bool is_small, dls_keys *keys,
-                                    dls_error *error) {
+/* public32: the device has made its key itself. */
+DLSI_FN dls_status dlsi_roster_add(dls_roster_file *file, const dls_root *root, const char *name,
+                                   uint32_t role, bool is_small, const unsigned char *public32,
+                                   dls_keys *keys, dls_error *error) {
     const int32_t n = file->roster.count;
     dls_device *d;
     dls_status st = DLS_OK;
@@ -22357,10 +22425,12 @@ DLS_API dls_status dls_roster_enrol(dls_roster_file *file, const dls_root *root,
     keys->id = d->id;
     keys->is_small = is_small;
     dls_ed25519_public(keys->root, root->seed);
+    memcpy(keys->psk, root->psk, sizeof keys->psk);
     if (is_small) {
         dls_device_psk(keys->psk, root->psk, root->group, d->id);
+    } else if (public32 != NULL) {
+        memcpy(d->public_key, public32, sizeof d->public_key);
     } else {
-        memcpy(keys->psk, root->psk, sizeof keys->psk);
         st = dls_random(keys->secret, sizeof keys->secret);
         dls_x25519_public(d->public_key, keys->secret);
     }
@@ -22369,6 +22439,11 @@ DLS_API dls_status dls_roster_enrol(dls_roster_file *file, const dls_root *root,
     if (st == DLS_OK) st = dlsi_roster_sign(file, root, n + 1, error);
     if (st != DLS_OK) dls_wipe(keys, sizeof *keys);
     return st;
+}
+DLS_API dls_status dls_roster_enrol(dls_roster_file *file, const dls_root *root, const char *name,
+                                    uint32_t role, bool is_small, dls_keys *keys,
+                                    dls_error *error) {
+    return dlsi_roster_add(file, root, name, role, is_small, NULL, keys, error);
 }
 DLS_API dls_status dls_roster_revoke(dls_roster_file *file, const dls_root *root, const char *name,
                                      dls_error *error) {
@@ -22397,6 +22472,228 @@ DLS_API dls_status dls_roster_save(const dls_roster_file *file, const char *path
     st = dlsi_key_fresh(path, force, error);
     return st == DLS_OK ? dlsi_port_write_file(path, file->bytes, file->count, error) : st;
 }
+
+/* ---- Enrolment over a network ---- */
+
+#define DLSI_ENROL_MAC 84
+#define DLSI_ENROL_AGAIN 100000u /* us */
+#define DLSI_ENROL_HEAD 68       /* root key, PSK, id */
+
+DLSI_FN void dlsi_invite_psk(dls_invite *invite, const unsigned char *bytes16) {
+    dls_hash(invite->psk, 32, "dls-invite", 10, bytes16, 16);
+}
+DLS_API dls_status dls_invite_make(dls_invite *invite, const char *name, uint32_t role,
+                                   char *code) {
+    unsigned char bytes[18];
+    dlsi_text t;
+    size_t i;
+    memset(invite, 0, sizeof *invite);
+    if (!dlsi_name_good(name, strlen(name)) || role > 63u || (role & DLS_ROLE_JOIN) == 0)
+        return DLS_E_ARG;
+    memcpy(invite->name, name, strlen(name));
+    invite->role = role;
+    if (dls_random(bytes, 16) != DLS_OK) return DLS_E_IO;
+    dlsi_store16(bytes + 16, dls_crc32c(0, bytes, 16) & 0xFFFFu);
+    dlsi_invite_psk(invite, bytes);
+    t.buf = code;
+    t.used = 0;
+    t.size = DLS_CODE_TEXT;
+    for (i = 0; i < sizeof bytes; i += 2) {
+        dlsi_text_str(&t, i > 0 ? "-" : "");
+        dlsi_text_hex(&t, bytes + i, 2);
+    }
+    code[t.used] = '\0';
+    dls_wipe(bytes, sizeof bytes);
+    return DLS_OK;
+}
+DLS_API dls_status dls_invite_read(dls_invite *invite, const char *code) {
+    unsigned char bytes[18];
+    size_t i;
+    bool good = strlen(code) == DLS_CODE_TEXT - 1;
+    memset(invite, 0, sizeof *invite);
+    for (i = 0; good && i < sizeof bytes; i += 2)
+        good = dlsi_hex_read(code + i / 2 * 5, 4, bytes + i, 2) &&
+               code[i / 2 * 5 + 4] == (i + 2 < sizeof bytes ? '-' : '\0');
+    good = good && (dls_crc32c(0, bytes, 16) & 0xFFFFu) == dlsi_load16(bytes + 16);
+    if (good) dlsi_invite_psk(invite, bytes);
+    dls_wipe(bytes, sizeof bytes);
+    return good ? DLS_OK : DLS_E_FORMAT;
+}
+
+DLSI_FN void dlsi_enrol_head(unsigned char *to, uint32_t step) {
+    to[0] = DLS_PACKET_ENROL;
+    to[1] = DLS_WIRE_VERSION;
+    to[2] = DLS_NOISE_XXPSK3;
+    to[3] = (unsigned char)step;
+}
+DLSI_FN dls_status dlsi_enrol_check(const unsigned char *packet, size_t bytes, uint32_t step,
+                                    size_t least, size_t most) {
+    if (bytes < 4 || packet[0] != DLS_PACKET_ENROL) return DLS_E_FORMAT;
+    if (packet[1] != DLS_WIRE_VERSION) return DLS_E_VERSION;
+    return packet[2] == DLS_NOISE_XXPSK3 && packet[3] == step && bytes >= least && bytes <= most
+               ? DLS_OK
+               : DLS_E_FORMAT;
+}
+/* Begins one side, with a fresh key. */
+DLSI_FN dls_status dlsi_enrol_begin(dls_enrol *e, dls_invite *invite, bool initiator) {
+    unsigned char prologue[4], ephemeral[32];
+    dls_noise_desc d;
+    dls_status st;
+    memset(e, 0, sizeof *e);
+    e->invite = invite;
+    dlsi_enrol_head(prologue, 0);
+    DLSI_ZERO(d);
+    d.pattern = DLS_NOISE_XXPSK3;
+    d.initiator = initiator;
+    d.prologue = prologue;
+    d.prologue_bytes = sizeof prologue;
+    d.secret = e->secret;
+    d.psk = invite->psk;
+    d.ephemeral = ephemeral;
+    st = dls_random(e->secret, sizeof e->secret);
+    if (st == DLS_OK) st = dls_noise_ephemeral(ephemeral, e->secret, 0);
+    if (st == DLS_OK) st = dls_noise_init(&e->noise, &d);
+    dls_wipe(ephemeral, sizeof ephemeral);
+    return st;
+}
+DLSI_FN dls_status dlsi_enrol_write(dls_enrol *e, uint32_t step, size_t bytes, unsigned char *to) {
+    size_t n = 0;
+    const dls_status st = dls_noise_write(&e->noise, NULL, 0, to + 4, bytes, &n);
+    dlsi_enrol_head(to, step);
+    if (st == DLS_OK) e->step = (uint8_t)step;
+    return st;
+}
+DLS_API dls_status dls_enrol_call(dls_enrol *e, dls_invite *invite, void *to) {
+    unsigned char *p = (unsigned char *)to;
+    dls_status st = dlsi_enrol_begin(e, invite, true);
+    memset(p, 0, DLS_ENROL_BYTES);
+    if (st == DLS_OK) st = dlsi_enrol_write(e, 1, 48, p);
+    dls_mac1(p + DLSI_ENROL_MAC, invite->psk, NULL, p, DLSI_ENROL_MAC);
+    return st;
+}
+DLS_API dls_status dls_enrol_answer(dls_enrol *e, dls_invite *invite, int32_t count,
+                                    const void *packet, size_t bytes, void *to, uint64_t now) {
+    const unsigned char *p = (const unsigned char *)packet;
+    dls_invite *mine = NULL;
+    unsigned char mac[16], nothing[1];
+    size_t n;
+    int32_t i;
+    dls_status st = dlsi_enrol_check(p, bytes, 1, DLS_ENROL_BYTES, DLS_ENROL_BYTES);
+    memset(e, 0, sizeof *e);
+    if (st != DLS_OK) return st;
+    for (i = 0; i < count; i++) {
+        dls_mac1(mac, invite[i].psk, NULL, p, DLSI_ENROL_MAC);
+        if (dls_equal(mac, p + DLSI_ENROL_MAC, 16) && !invite[i].used) mine = &invite[i];
+    }
+    if (mine == NULL) return DLS_E_AUTH;
+    if (now < mine->again && mine->again - now <= DLSI_ENROL_AGAIN) return DLS_E_LIMIT;
+    mine->again = now + DLSI_ENROL_AGAIN;
+    st = dlsi_enrol_begin(e, mine, false);
+    if (st == DLS_OK) st = dls_noise_read(&e->noise, p + 4, 48, nothing, 0, &n);
+    return st == DLS_OK ? dlsi_enrol_write(e, 2, 96, (unsigned char *)to) : st;
+}
+DLS_API dls_status dls_enrol_prove(dls_enrol *e, const void *packet, size_t bytes, void *to) {
+    const unsigned char *p = (const unsigned char *)packet;
+    unsigned char nothing[1];
+    size_t n;
+    dls_status st = dlsi_enrol_check(p, bytes, 2, DLS_ENROL_BYTES, DLS_ENROL_BYTES);
+    if (st == DLS_OK && e->step != 1) st = DLS_E_STATE;
+    if (st == DLS_OK) st = dls_noise_read(&e->noise, p + 4, 96, nothing, 0, &n);
+    return st == DLS_OK ? dlsi_enrol_write(e, 3, 64, (unsigned char *)to) : st;
+}
+DLS_API dls_status dls_enrol_admit(dls_enrol *e, const dls_root *root, dls_roster_file *file,
+                                   const void *packet, size_t bytes, void *to, size_t *to_bytes,
+                                   dls_error *error) {
+    const unsigned char *p = (const unsigned char *)packet;
+    unsigned char *out = (unsigned char *)to, send[32], recv[32];
+    dls_session record;
+    dls_keys keys;
+    size_t n = 0;
+    dls_status st = dlsi_enrol_check(p, bytes, 3, 68, 68);
+    dlsi_error_clear(error);
+    *to_bytes = 0;
+    if (st == DLS_OK && (e->step != 2 || e->invite->used)) st = DLS_E_STATE;
+    if (st == DLS_OK) st = dls_noise_read(&e->noise, p + 4, 64, send, 0, &n);
+    if (st == DLS_OK)
+        st = dlsi_roster_add(file, root, e->invite->name, e->invite->role, false,
+                             dls_noise_remote(&e->noise), &keys, error);
+    if (st != DLS_OK)
+        return dlsi_fail(error, st, DLSI_MSG("the newcomer does not know the code"), NULL, 0, 0, 0);
+    e->invite->used = true;
+    e->step = 4;
+    (void)dls_noise_split(&e->noise, send, recv);
+    dls_session_init(&record, send, recv);
+    dlsi_enrol_head(out, 4);
+    memcpy(out + 4, keys.root, 32);
+    memcpy(out + 36, keys.psk, 32);
+    dlsi_store32(out + 68, keys.id);
+    memcpy(out + 4 + DLSI_ENROL_HEAD, file->bytes, file->count);
+    n = 4 + DLSI_ENROL_HEAD + file->count;
+    st = dls_session_seal(&record, out + 4, out + 4, n - 4, out, 4, out + n);
+    *to_bytes = n + DLS_RECORD_TAG;
+    dls_wipe(send, sizeof send);
+    dls_wipe(recv, sizeof recv);
+    dls_wipe(&record, sizeof record);
+    dls_wipe(&keys, sizeof keys);
+    return st;
+}
+/* What packet 4 had: the roster must be of the root it names, and have my key. */
+DLSI_FN dls_status dlsi_enrol_keys(const dls_enrol *e, const unsigned char *from, dls_keys *keys,
+                                   dls_roster_file *file, dls_error *error) {
+    unsigned char own[32];
+    const dls_device *d;
+    dls_status st = dlsi_roster_parse(file, from, error);
+    if (st != DLS_OK) return st;
+    dls_x25519_public(own, e->secret);
+    d = dls_roster_find(&file->roster, dlsi_load32(from + 64));
+    if (d == NULL || !dls_equal(own, d->public_key, 32)) {
+        dls_roster_free(file);
+        return DLS_E_MISMATCH;
+    }
+    memset(keys, 0, sizeof *keys);
+    keys->group = file->roster.group;
+    keys->id = d->id;
+    memcpy(keys->name, d->name, sizeof keys->name);
+    memcpy(keys->secret, e->secret, 32);
+    memcpy(keys->root, from, 32);
+    memcpy(keys->psk, from + 32, 32);
+    return DLS_OK;
+}
+DLS_API dls_status dls_enrol_take(dls_enrol *e, const void *packet, size_t bytes, dls_keys *keys,
+                                  dls_roster_file *file, dls_error *error) {
+    const unsigned char *p = (const unsigned char *)packet;
+    const size_t around = 4 + DLSI_ENROL_HEAD + DLS_RECORD_TAG;
+    unsigned char send[32], recv[32], head[DLSI_ENROL_HEAD], *plain;
+    dls_session record;
+    dls_status st = dlsi_enrol_check(p, bytes, 4, around + 1, DLS_ENROL_MOST);
+    dlsi_error_clear(error);
+    memset(file, 0, sizeof *file);
+    if (st == DLS_OK && e->step != 3) st = DLS_E_STATE;
+    plain = st == DLS_OK ? (unsigned char *)DLS_MALLOC(bytes) : NULL;
+    if (st == DLS_OK && plain == NULL) st = DLS_E_MEMORY;
+    if (st != DLS_OK)
+        return dlsi_fail(error, st, DLSI_MSG("this is no answer to an invite"), NULL, 0, 0, 0);
+    e->step = 4;
+    (void)dls_noise_split(&e->noise, send, recv);
+    dls_session_init(&record, send, recv);
+    st = dls_session_open(&record, 0, plain, p + 4, bytes - 4 - DLS_RECORD_TAG,
+                          p + bytes - DLS_RECORD_TAG, p, 4);
+    if (st == DLS_OK) {
+        memcpy(head, plain, sizeof head);
+        file->count = bytes - around;
+        memmove(plain, plain + sizeof head, file->count);
+        file->bytes = plain;
+        st = dlsi_enrol_keys(e, head, keys, file, error);
+    } else {
+        DLS_FREE(plain);
+    }
+    dls_wipe(head, sizeof head);
+    dls_wipe(send, sizeof send);
+    dls_wipe(recv, sizeof recv);
+    dls_wipe(&record, sizeof record);
+    return dlsi_fail(error, st, DLSI_MSG("the answer is not genuine"), NULL, 0, 0, 0);
+}
+DLS_API void dls_enrol_wipe(dls_enrol *e) { dls_wipe(e, sizeof *e); }
 
 /* ---- Identity: what a device needs to join ----
    KEY.state: "DLSS", u32 boot count, u32 bytes of a coordinator's state, these, CRC-32C. */
