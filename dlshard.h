@@ -95,23 +95,23 @@
        dls_fit(net, &data, &fit, &report);
        dls_net_save(net, "digits.dls", NULL);
 
-     Training on several is the same call on a node, made by every peer:
+     Training on several is the same call on a node, made by every device, each with its own key:
 
        dls_node_desc me = {0};
-       me.rank = 1; me.peers = "127.0.0.1:7000,127.0.0.1:7001,127.0.0.1:7002";
+       me.key_file = "tablet.key";                       (of `dlshard enrol`, the roster beside it)
        dls_node *node;
-       dls_node_create(&node, &me);
-       dls_node_fit(node, net, &data, &fit, &report);
+       dls_node_create(&node, &me);                      (finds the others on the LAN)
+       dls_node_fit(node, net, &data, &fit, &report, NULL);
 
      Each batch is cut in logical shards with fixed ids; gradients are summed exactly; so the
      weights are the same bits for one peer or three, whatever the shares.
 
-     Devices that trust each other by key, on any network and over serial lines, are dls_host (an
-     OS) or dls_peer alone (bare metal); examples/peer.c and examples/firmware are programs:
+     Below it, devices that exchange what they like, on any network and over serial lines, are
+     dls_host (an OS) or dls_peer alone (bare metal), see examples/peer.c and examples/firmware:
 
        dls_host host; dls_host_desc lab = {0};
-       lab.key = "pc.key"; lab.roster = "lab.roster";
-       dls_host_open(&host, &lab, NULL);                 (finds the others on the LAN)
+       lab.key = "pc.key";
+       dls_host_open(&host, &lab, NULL);
        for (;;) dls_host_poll(&host, 100000, NULL, NULL, NULL, NULL);
 
      A custom op is one dls_op row: a shape rule, a forward and a backward function; see
@@ -1421,6 +1421,16 @@ DLS_API void dls_ed25519_sign(unsigned char *sig64, const void *msg, size_t byte
    number boot << 32 | sequence must rise; a run number that changes while the boot count does not
    is a second device with the same key. mac: keyed BLAKE2s-128 of the 32 bytes before it, key:
    first output of HKDF (PSK, "dls-announce"); PSK: the group's, of a SMALL device its own.
+   ENROL: a newcomer (1, 3) and whoever holds the root key (2, 4) say once, over a stream: u8 type 6,
+   u8 version 1, u8 pattern 2 (XXpsk3), u8 step; then
+     1  Noise message of 48 bytes, zeros up to 84, mac1: 100 in all    2  Noise message of 96 bytes
+     3  Noise message of 64 bytes
+     4  a record, counter 0, whose head are these 4 bytes: root's Ed25519 public key 32, the group's
+        PSK 32, u32 id of the newcomer, the roster; tag 16
+   psk: BLAKE2s of the invite's 16 bytes keyed "dls-invite"; mac1: keyed with it, wrong ones get no
+   answer. Prologue: bytes 0..2 of the packets and a zero. The newcomer's Noise key is the identity it
+   keeps, the other side's is of this conversation alone. The code of an invite: its 16 bytes and the
+   low 2 of their CRC-32C, in hexadecimal, a dash after every 4 digits.
 
    Frames, one after the other, u8 kind first:
      0 PADDING  the rest of the packet means nothing
@@ -1465,6 +1475,7 @@ typedef enum dls_packet_type {
     DLS_PACKET_COOKIE,
     DLS_PACKET_DATA,
     DLS_PACKET_ANNOUNCE,
+    DLS_PACKET_ENROL,
     DLS_PACKET_TYPES
 } dls_packet_type;
 
@@ -2545,6 +2556,57 @@ DLS_API dls_status dls_roster_revoke(dls_roster_file *file, const dls_root *root
 DLS_API dls_status dls_roster_save(const dls_roster_file *file, const char *path, bool force,
                                    dls_error *error);
 
+/* ---- Enrolment over a network ----
+   Who has the root key invites a device by a code, to be read out, typed or scanned; it is good
+   once. The device makes its key itself and hands in the public half; its secret never leaves it.
+   What the two say is ENROL, see >>wire; whoever lacks the code gets no answer and learns nothing.
+   Without I/O: each call takes a packet and makes the next. `dlshard invite` and `dlshard join`
+   carry them by TCP. One dls_enrol is one side of one conversation; wipe it, however it ends. */
+#define DLS_CODE_TEXT 45
+#define DLS_ENROL_BYTES 100  /* packets 1, 2 and 3, which has 68 */
+#define DLS_ENROL_MOST 55460 /* packet 4 */
+typedef struct dls_invite {
+    char name[16]; /* of the device */
+    uint32_t role;
+    bool used;      /* it has been enrolled */
+    uint64_t again; /* when another try is answered */
+    unsigned char psk[32];
+} dls_invite;
+/* A fresh one for a device of that name, and its code, DLS_CODE_TEXT bytes. Errors: DLS_E_ARG (as
+   dls_roster_enrol), DLS_E_IO (no random numbers). Any thread. */
+DLS_API dls_status dls_invite_make(dls_invite *invite, const char *name, uint32_t role, char *code);
+/* At the newcomer, from its code. Errors: DLS_E_FORMAT (mistyped). Pure. */
+DLS_API dls_status dls_invite_read(dls_invite *invite, const char *code);
+
+typedef struct dls_enrol {
+    dls_noise noise;
+    dls_invite *invite; /* must stay */
+    unsigned char secret[32];
+    uint8_t step; /* the last packet made */
+} dls_enrol;
+/* Newcomer: packet 1 into to, DLS_ENROL_BYTES. Errors: DLS_E_IO (no random numbers). */
+DLS_API dls_status dls_enrol_call(dls_enrol *e, dls_invite *invite, void *to);
+/* Root: packet 1 to packet 2, DLS_ENROL_BYTES into to. At most one try in 100 ms is answered for
+   each invite. Errors, all meaning silence: DLS_E_FORMAT, DLS_E_VERSION, DLS_E_AUTH (no such
+   invite, or used), DLS_E_LIMIT (too soon after another), DLS_E_IO. now: microseconds. */
+DLS_API dls_status dls_enrol_answer(dls_enrol *e, dls_invite *invite, int32_t count,
+                                    const void *packet, size_t bytes, void *to, uint64_t now);
+/* Newcomer: packet 2 to packet 3, 68 bytes into to. Errors: DLS_E_FORMAT, DLS_E_VERSION,
+   DLS_E_AUTH, DLS_E_STATE (not its turn). */
+DLS_API dls_status dls_enrol_prove(dls_enrol *e, const void *packet, size_t bytes, void *to);
+/* Root: packet 3 to packet 4. Enrols the device in file, which is to be saved before the packet
+   goes, and uses up the invite. to: DLS_ENROL_MOST bytes, *to_bytes of them used. Errors as of
+   dls_enrol_prove and dls_roster_enrol, and DLS_E_STATE (the invite was used meanwhile). */
+DLS_API dls_status dls_enrol_admit(dls_enrol *e, const dls_root *root, dls_roster_file *file,
+                                   const void *packet, size_t bytes, void *to, size_t *to_bytes,
+                                   dls_error *error);
+/* Newcomer: packet 4 to keys and a roster (dls_roster_free), both to be saved. Errors:
+   DLS_E_FORMAT, DLS_E_VERSION, DLS_E_STATE, DLS_E_AUTH (forged, or a roster that its root did not
+   sign), DLS_E_MISMATCH (it has another key for me), DLS_E_MEMORY. */
+DLS_API dls_status dls_enrol_take(dls_enrol *e, const void *packet, size_t bytes, dls_keys *keys,
+                                  dls_roster_file *file, dls_error *error);
+DLS_API void dls_enrol_wipe(dls_enrol *e);
+
 /* All that a device needs to join, from its two files. Counts a start: boot is greater each time.
    Paths must stay. */
 typedef struct dls_identity {
@@ -2579,7 +2641,8 @@ DLS_API void dls_identity_free(dls_identity *me);
    examples/peer.c is one. */
 #define DLS_HOST_SERIALS 8
 typedef struct dls_host_desc {
-    const char *key, *roster; /* paths of the two files, must stay */
+    const char *key, *roster; /* paths of the two files, must stay; roster NULL: beside the key,
+                                 X.roster for X.key, or else lab.roster */
     int32_t listen;           /* UDP and TCP port; 0: any for UDP, none for TCP */
     const char *connect;      /* where discovery does not reach: "3@192.168.1.7:7000,..." */
     const char *tcp;          /* the same, by TCP */
@@ -2597,7 +2660,7 @@ typedef struct dls_host {
     /* private */
     dls_udp *udp;
     dls_tcp *tcp;
-    void *mem[5 + 2 * DLS_HOST_SERIALS];
+    void *mem[6 + 2 * DLS_HOST_SERIALS];
     int32_t mems;
     uint64_t refreshed;
 } dls_host;
@@ -2621,23 +2684,37 @@ DLS_API void dls_host_close(dls_host *host);
 
 typedef struct dls_node dls_node;
 
+/* With key_file a device joins those its roster names, wherever they are found; ranks are then
+   places in the view, which each call takes anew. With peers: ranks at fixed loopback addresses,
+   without keys, for demonstrations. With neither it is alone. Strings must stay. */
 typedef struct dls_node_desc {
+    const char *key_file;    /* of `dlshard enrol` or `dlshard join` */
+    const char *roster_file; /* NULL: as dls_host_desc.roster */
+    int32_t expect;          /* devices to wait for, myself included; 0: all not revoked */
+    int32_t listen;          /* this and the next six: as in dls_host_desc */
+    const char *connect, *tcp, *serial;
+    bool gateway, no_lan;
+    int32_t lan_port;
     int32_t rank;          /* which of the addresses is mine */
-    const char *peers;     /* "127.0.0.1:7000,127.0.0.1:7001": one per rank; NULL: I am alone */
-    const char *name;      /* up to 19 bytes; NULL: "peer" */
-    const int32_t *shares; /* work of each rank, relative; NULL: equal. Alike on all peers */
+    const char *peers;     /* "127.0.0.1:7000,127.0.0.1:7001": one per rank */
+    const char *name;      /* without key_file, whose roster has the name: up to 15 bytes */
+    const int32_t *shares; /* work of each rank, relative; NULL: equal. Alike on all peers.
+                              With key_file: of each device of the roster, in its order */
     int32_t threads;       /* for computing; 0: all processors */
     int32_t join_ms;       /* how long to wait for the others; 0: 10000 */
     int32_t timeout_ms;    /* silence after which a peer is lost; 0: 10000 */
 } dls_node_desc;
 
-/* Joins the others; returns when all are there. On failure *node is still made, for
-   dls_node_explain, and must be destroyed; NULL only without memory. Errors: DLS_E_TIMEOUT,
-   DLS_E_REFUSED, DLS_E_ARG, ... */
+/* Joins the others; returns when all are there. With key_file also when join_ms passed and at least
+   one other is: dls_node_explain then names the missing, and why. On failure *node is still made,
+   for dls_node_explain, and must be destroyed; NULL only without memory. Errors: DLS_E_TIMEOUT
+   (nobody came, or too few to decide a view), DLS_E_NOT_FOUND (nobody of the roster coordinates),
+   DLS_E_REFUSED, DLS_E_ARG, those of dls_host_open, ... */
 DLS_API dls_status dls_node_create(dls_node **node, const dls_node_desc *desc);
 DLS_API void dls_node_destroy(dls_node *node);
 /* The last error in words: what was wrong, where, what to do. Valid until the next call. */
 DLS_API const char *dls_node_explain(dls_node *node);
+/* My place among those of the last call, and how many they are; at first those found. */
 DLS_API int32_t dls_node_rank(const dls_node *node);
 DLS_API int32_t dls_node_count(const dls_node *node);
 DLS_API const char *dls_node_name(dls_node *node, int32_t rank);
@@ -2650,10 +2727,11 @@ typedef struct dls_node_share {
 
 /* dls_fit by all peers together: every one makes this call with the same network, data and desc.
    Each step's shards (desc.train.shards, 0: 8) are spread by shares; afterwards all have the same
-   weights, bit for bit those of one device with as many shards. share (may be NULL): node_count
-   entries. Rank 0 writes checkpoints and reports progress; when its callback asks to stop, all
-   peers stop after the next step with DLS_E_STOPPED. Errors also: DLS_E_MISMATCH (calls differ),
-   DLS_E_PEER. */
+   weights, bit for bit those of one device with as many shards. With key_file, "all" are the
+   members of the view when the last of them calls; who comes later waits for the next call. share
+   (may be NULL): node_count entries, with key_file one for each device of the roster. Rank 0 writes
+   checkpoints and reports progress; when its callback asks to stop, all peers stop after the next
+   step with DLS_E_STOPPED. Errors also: DLS_E_MISMATCH (calls differ), DLS_E_PEER. */
 DLS_API dls_status dls_node_fit(dls_node *node, dls_net *net, const dls_data *data,
                                 const dls_fit_desc *desc, dls_fit_report *report,
                                 dls_node_share *share);
@@ -19643,11 +19721,9 @@ DLS_API const char *dls_peer_name(const dls_peer *peer, int32_t rank) {
 DLS_API dls_status dls_peer_why(const dls_peer *peer, int32_t rank) {
     return rank >= 0 && rank < peer->count ? (dls_status)peer->member[rank].status : DLS_E_ARG;
 }
-/* Whether anybody was lost and is not back. Those who left in good order do not count. */
-DLSI_FN bool dlsi_peer_any_lost(const dls_peer *p) {
-    int32_t i;
-    for (i = 0; i < p->count && (p->member[i].ses >= 0 || p->member[i].status == 0); i++) {}
-    return i < p->count;
+/* Whether one was lost and is not back. Those who left in good order do not count. */
+DLSI_FN bool dlsi_peer_is_lost(const dls_peer *p, int32_t rank) {
+    return p->member[rank].ses < 0 && p->member[rank].status != 0;
 }
 DLS_API void dls_peer_leave(dls_peer *peer) {
     int32_t i;
@@ -22318,22 +22394,27 @@ DLSI_FN dls_status dlsi_roster_words(dls_status st, const char *path, dls_error 
                               : DLSI_MSG("'{s}' is no roster, or is cut short or damaged"),
         path, 0, 0, 0);
 }
+/* The list of the signed bytes that file has; on failure it has none. */
+DLSI_FN dls_status dlsi_roster_parse(dls_roster_file *file, const unsigned char *root32,
+                                     dls_error *error) {
+    dls_status st = DLS_E_MEMORY;
+    file->device = (dls_device *)DLS_MALLOC(DLS_ROSTER_DEVICES * sizeof *file->device);
+    if (file->device == NULL)
+        (void)dlsi_fail(error, st, DLSI_MSG("no memory for a roster"), NULL, 0, 0, 0);
+    else
+        st = dls_roster_read(&file->roster, file->device, DLS_ROSTER_DEVICES, file->bytes,
+                             file->count, root32);
+    if (st != DLS_OK) dls_roster_free(file);
+    return st;
+}
 DLS_API dls_status dls_roster_load(dls_roster_file *file, const char *path,
                                    const unsigned char *root32, dls_error *error) {
     dls_status st;
     memset(file, 0, sizeof *file);
     dlsi_error_clear(error);
     st = dlsi_port_read_file(path, &file->bytes, &file->count, error);
-    if (st != DLS_OK) return st;
-    file->device = (dls_device *)DLS_MALLOC(DLS_ROSTER_DEVICES * sizeof *file->device);
-    if (file->device == NULL)
-        st = dlsi_fail(error, DLS_E_MEMORY, DLSI_MSG("no memory for a roster"), path, 0, 0, 0);
-    else
-        st = dls_roster_read(&file->roster, file->device, DLS_ROSTER_DEVICES, file->bytes,
-                             file->count, root32);
-    if (st == DLS_OK) return st;
-    dls_roster_free(file);
-    return dlsi_roster_words(st, path, error);
+    if (st == DLS_OK) st = dlsi_roster_parse(file, root32, error);
+    return st == DLS_OK ? st : dlsi_roster_words(st, path, error);
 }
 DLS_API void dls_roster_free(dls_roster_file *file) {
     if (file->bytes != NULL) DLS_FREE(file->bytes);
@@ -22371,9 +22452,10 @@ DLSI_FN int32_t dlsi_roster_named(const dls_roster_file *file, const char *name)
         if (strncmp(file->device[i].name, name, sizeof file->device[i].name) == 0) return i;
     return -1;
 }
-DLS_API dls_status dls_roster_enrol(dls_roster_file *file, const dls_root *root, const char *name,
-                                    uint32_t role, bool is_small, dls_keys *keys,
-                                    dls_error *error) {
+/* public32: the device has made its key itself. */
+DLSI_FN dls_status dlsi_roster_add(dls_roster_file *file, const dls_root *root, const char *name,
+                                   uint32_t role, bool is_small, const unsigned char *public32,
+                                   dls_keys *keys, dls_error *error) {
     const int32_t n = file->roster.count;
     dls_device *d;
     dls_status st = DLS_OK;
@@ -22411,10 +22493,12 @@ DLS_API dls_status dls_roster_enrol(dls_roster_file *file, const dls_root *root,
     keys->id = d->id;
     keys->is_small = is_small;
     dls_ed25519_public(keys->root, root->seed);
+    memcpy(keys->psk, root->psk, sizeof keys->psk);
     if (is_small) {
         dls_device_psk(keys->psk, root->psk, root->group, d->id);
+    } else if (public32 != NULL) {
+        memcpy(d->public_key, public32, sizeof d->public_key);
     } else {
-        memcpy(keys->psk, root->psk, sizeof keys->psk);
         st = dls_random(keys->secret, sizeof keys->secret);
         dls_x25519_public(d->public_key, keys->secret);
     }
@@ -22423,6 +22507,11 @@ DLS_API dls_status dls_roster_enrol(dls_roster_file *file, const dls_root *root,
     if (st == DLS_OK) st = dlsi_roster_sign(file, root, n + 1, error);
     if (st != DLS_OK) dls_wipe(keys, sizeof *keys);
     return st;
+}
+DLS_API dls_status dls_roster_enrol(dls_roster_file *file, const dls_root *root, const char *name,
+                                    uint32_t role, bool is_small, dls_keys *keys,
+                                    dls_error *error) {
+    return dlsi_roster_add(file, root, name, role, is_small, NULL, keys, error);
 }
 DLS_API dls_status dls_roster_revoke(dls_roster_file *file, const dls_root *root, const char *name,
                                      dls_error *error) {
@@ -22451,6 +22540,228 @@ DLS_API dls_status dls_roster_save(const dls_roster_file *file, const char *path
     st = dlsi_key_fresh(path, force, error);
     return st == DLS_OK ? dlsi_port_write_file(path, file->bytes, file->count, error) : st;
 }
+
+/* ---- Enrolment over a network ---- */
+
+#define DLSI_ENROL_MAC 84
+#define DLSI_ENROL_AGAIN 100000u /* us */
+#define DLSI_ENROL_HEAD 68       /* root key, PSK, id */
+
+DLSI_FN void dlsi_invite_psk(dls_invite *invite, const unsigned char *bytes16) {
+    dls_hash(invite->psk, 32, "dls-invite", 10, bytes16, 16);
+}
+DLS_API dls_status dls_invite_make(dls_invite *invite, const char *name, uint32_t role,
+                                   char *code) {
+    unsigned char bytes[18];
+    dlsi_text t;
+    size_t i;
+    memset(invite, 0, sizeof *invite);
+    if (!dlsi_name_good(name, strlen(name)) || role > 63u || (role & DLS_ROLE_JOIN) == 0)
+        return DLS_E_ARG;
+    memcpy(invite->name, name, strlen(name));
+    invite->role = role;
+    if (dls_random(bytes, 16) != DLS_OK) return DLS_E_IO;
+    dlsi_store16(bytes + 16, dls_crc32c(0, bytes, 16) & 0xFFFFu);
+    dlsi_invite_psk(invite, bytes);
+    t.buf = code;
+    t.used = 0;
+    t.size = DLS_CODE_TEXT;
+    for (i = 0; i < sizeof bytes; i += 2) {
+        dlsi_text_str(&t, i > 0 ? "-" : "");
+        dlsi_text_hex(&t, bytes + i, 2);
+    }
+    code[t.used] = '\0';
+    dls_wipe(bytes, sizeof bytes);
+    return DLS_OK;
+}
+DLS_API dls_status dls_invite_read(dls_invite *invite, const char *code) {
+    unsigned char bytes[18];
+    size_t i;
+    bool good = strlen(code) == DLS_CODE_TEXT - 1;
+    memset(invite, 0, sizeof *invite);
+    for (i = 0; good && i < sizeof bytes; i += 2)
+        good = dlsi_hex_read(code + i / 2 * 5, 4, bytes + i, 2) &&
+               code[i / 2 * 5 + 4] == (i + 2 < sizeof bytes ? '-' : '\0');
+    good = good && (dls_crc32c(0, bytes, 16) & 0xFFFFu) == dlsi_load16(bytes + 16);
+    if (good) dlsi_invite_psk(invite, bytes);
+    dls_wipe(bytes, sizeof bytes);
+    return good ? DLS_OK : DLS_E_FORMAT;
+}
+
+DLSI_FN void dlsi_enrol_head(unsigned char *to, uint32_t step) {
+    to[0] = DLS_PACKET_ENROL;
+    to[1] = DLS_WIRE_VERSION;
+    to[2] = DLS_NOISE_XXPSK3;
+    to[3] = (unsigned char)step;
+}
+DLSI_FN dls_status dlsi_enrol_check(const unsigned char *packet, size_t bytes, uint32_t step,
+                                    size_t least, size_t most) {
+    if (bytes < 4 || packet[0] != DLS_PACKET_ENROL) return DLS_E_FORMAT;
+    if (packet[1] != DLS_WIRE_VERSION) return DLS_E_VERSION;
+    return packet[2] == DLS_NOISE_XXPSK3 && packet[3] == step && bytes >= least && bytes <= most
+               ? DLS_OK
+               : DLS_E_FORMAT;
+}
+/* Begins one side, with a fresh key. */
+DLSI_FN dls_status dlsi_enrol_begin(dls_enrol *e, dls_invite *invite, bool initiator) {
+    unsigned char prologue[4], ephemeral[32];
+    dls_noise_desc d;
+    dls_status st;
+    memset(e, 0, sizeof *e);
+    e->invite = invite;
+    dlsi_enrol_head(prologue, 0);
+    DLSI_ZERO(d);
+    d.pattern = DLS_NOISE_XXPSK3;
+    d.initiator = initiator;
+    d.prologue = prologue;
+    d.prologue_bytes = sizeof prologue;
+    d.secret = e->secret;
+    d.psk = invite->psk;
+    d.ephemeral = ephemeral;
+    st = dls_random(e->secret, sizeof e->secret);
+    if (st == DLS_OK) st = dls_noise_ephemeral(ephemeral, e->secret, 0);
+    if (st == DLS_OK) st = dls_noise_init(&e->noise, &d);
+    dls_wipe(ephemeral, sizeof ephemeral);
+    return st;
+}
+DLSI_FN dls_status dlsi_enrol_write(dls_enrol *e, uint32_t step, size_t bytes, unsigned char *to) {
+    size_t n = 0;
+    const dls_status st = dls_noise_write(&e->noise, NULL, 0, to + 4, bytes, &n);
+    dlsi_enrol_head(to, step);
+    if (st == DLS_OK) e->step = (uint8_t)step;
+    return st;
+}
+DLS_API dls_status dls_enrol_call(dls_enrol *e, dls_invite *invite, void *to) {
+    unsigned char *p = (unsigned char *)to;
+    dls_status st = dlsi_enrol_begin(e, invite, true);
+    memset(p, 0, DLS_ENROL_BYTES);
+    if (st == DLS_OK) st = dlsi_enrol_write(e, 1, 48, p);
+    dls_mac1(p + DLSI_ENROL_MAC, invite->psk, NULL, p, DLSI_ENROL_MAC);
+    return st;
+}
+DLS_API dls_status dls_enrol_answer(dls_enrol *e, dls_invite *invite, int32_t count,
+                                    const void *packet, size_t bytes, void *to, uint64_t now) {
+    const unsigned char *p = (const unsigned char *)packet;
+    dls_invite *mine = NULL;
+    unsigned char mac[16], nothing[1];
+    size_t n;
+    int32_t i;
+    dls_status st = dlsi_enrol_check(p, bytes, 1, DLS_ENROL_BYTES, DLS_ENROL_BYTES);
+    memset(e, 0, sizeof *e);
+    if (st != DLS_OK) return st;
+    for (i = 0; i < count; i++) {
+        dls_mac1(mac, invite[i].psk, NULL, p, DLSI_ENROL_MAC);
+        if (dls_equal(mac, p + DLSI_ENROL_MAC, 16) && !invite[i].used) mine = &invite[i];
+    }
+    if (mine == NULL) return DLS_E_AUTH;
+    if (now < mine->again && mine->again - now <= DLSI_ENROL_AGAIN) return DLS_E_LIMIT;
+    mine->again = now + DLSI_ENROL_AGAIN;
+    st = dlsi_enrol_begin(e, mine, false);
+    if (st == DLS_OK) st = dls_noise_read(&e->noise, p + 4, 48, nothing, 0, &n);
+    return st == DLS_OK ? dlsi_enrol_write(e, 2, 96, (unsigned char *)to) : st;
+}
+DLS_API dls_status dls_enrol_prove(dls_enrol *e, const void *packet, size_t bytes, void *to) {
+    const unsigned char *p = (const unsigned char *)packet;
+    unsigned char nothing[1];
+    size_t n;
+    dls_status st = dlsi_enrol_check(p, bytes, 2, DLS_ENROL_BYTES, DLS_ENROL_BYTES);
+    if (st == DLS_OK && e->step != 1) st = DLS_E_STATE;
+    if (st == DLS_OK) st = dls_noise_read(&e->noise, p + 4, 96, nothing, 0, &n);
+    return st == DLS_OK ? dlsi_enrol_write(e, 3, 64, (unsigned char *)to) : st;
+}
+DLS_API dls_status dls_enrol_admit(dls_enrol *e, const dls_root *root, dls_roster_file *file,
+                                   const void *packet, size_t bytes, void *to, size_t *to_bytes,
+                                   dls_error *error) {
+    const unsigned char *p = (const unsigned char *)packet;
+    unsigned char *out = (unsigned char *)to, send[32], recv[32];
+    dls_session record;
+    dls_keys keys;
+    size_t n = 0;
+    dls_status st = dlsi_enrol_check(p, bytes, 3, 68, 68);
+    dlsi_error_clear(error);
+    *to_bytes = 0;
+    if (st == DLS_OK && (e->step != 2 || e->invite->used)) st = DLS_E_STATE;
+    if (st == DLS_OK) st = dls_noise_read(&e->noise, p + 4, 64, send, 0, &n);
+    if (st == DLS_OK)
+        st = dlsi_roster_add(file, root, e->invite->name, e->invite->role, false,
+                             dls_noise_remote(&e->noise), &keys, error);
+    if (st != DLS_OK)
+        return dlsi_fail(error, st, DLSI_MSG("the newcomer does not know the code"), NULL, 0, 0, 0);
+    e->invite->used = true;
+    e->step = 4;
+    (void)dls_noise_split(&e->noise, send, recv);
+    dls_session_init(&record, send, recv);
+    dlsi_enrol_head(out, 4);
+    memcpy(out + 4, keys.root, 32);
+    memcpy(out + 36, keys.psk, 32);
+    dlsi_store32(out + 68, keys.id);
+    memcpy(out + 4 + DLSI_ENROL_HEAD, file->bytes, file->count);
+    n = 4 + DLSI_ENROL_HEAD + file->count;
+    st = dls_session_seal(&record, out + 4, out + 4, n - 4, out, 4, out + n);
+    *to_bytes = n + DLS_RECORD_TAG;
+    dls_wipe(send, sizeof send);
+    dls_wipe(recv, sizeof recv);
+    dls_wipe(&record, sizeof record);
+    dls_wipe(&keys, sizeof keys);
+    return st;
+}
+/* What packet 4 had: the roster must be of the root it names, and have my key. */
+DLSI_FN dls_status dlsi_enrol_keys(const dls_enrol *e, const unsigned char *from, dls_keys *keys,
+                                   dls_roster_file *file, dls_error *error) {
+    unsigned char own[32];
+    const dls_device *d;
+    dls_status st = dlsi_roster_parse(file, from, error);
+    if (st != DLS_OK) return st;
+    dls_x25519_public(own, e->secret);
+    d = dls_roster_find(&file->roster, dlsi_load32(from + 64));
+    if (d == NULL || !dls_equal(own, d->public_key, 32)) {
+        dls_roster_free(file);
+        return DLS_E_MISMATCH;
+    }
+    memset(keys, 0, sizeof *keys);
+    keys->group = file->roster.group;
+    keys->id = d->id;
+    memcpy(keys->name, d->name, sizeof keys->name);
+    memcpy(keys->secret, e->secret, 32);
+    memcpy(keys->root, from, 32);
+    memcpy(keys->psk, from + 32, 32);
+    return DLS_OK;
+}
+DLS_API dls_status dls_enrol_take(dls_enrol *e, const void *packet, size_t bytes, dls_keys *keys,
+                                  dls_roster_file *file, dls_error *error) {
+    const unsigned char *p = (const unsigned char *)packet;
+    const size_t around = 4 + DLSI_ENROL_HEAD + DLS_RECORD_TAG;
+    unsigned char send[32], recv[32], head[DLSI_ENROL_HEAD], *plain;
+    dls_session record;
+    dls_status st = dlsi_enrol_check(p, bytes, 4, around + 1, DLS_ENROL_MOST);
+    dlsi_error_clear(error);
+    memset(file, 0, sizeof *file);
+    if (st == DLS_OK && e->step != 3) st = DLS_E_STATE;
+    plain = st == DLS_OK ? (unsigned char *)DLS_MALLOC(bytes) : NULL;
+    if (st == DLS_OK && plain == NULL) st = DLS_E_MEMORY;
+    if (st != DLS_OK)
+        return dlsi_fail(error, st, DLSI_MSG("this is no answer to an invite"), NULL, 0, 0, 0);
+    e->step = 4;
+    (void)dls_noise_split(&e->noise, send, recv);
+    dls_session_init(&record, send, recv);
+    st = dls_session_open(&record, 0, plain, p + 4, bytes - 4 - DLS_RECORD_TAG,
+                          p + bytes - DLS_RECORD_TAG, p, 4);
+    if (st == DLS_OK) {
+        memcpy(head, plain, sizeof head);
+        file->count = bytes - around;
+        memmove(plain, plain + sizeof head, file->count);
+        file->bytes = plain;
+        st = dlsi_enrol_keys(e, head, keys, file, error);
+    } else {
+        DLS_FREE(plain);
+    }
+    dls_wipe(head, sizeof head);
+    dls_wipe(send, sizeof send);
+    dls_wipe(recv, sizeof recv);
+    dls_wipe(&record, sizeof record);
+    return dlsi_fail(error, st, DLSI_MSG("the answer is not genuine"), NULL, 0, 0, 0);
+}
+DLS_API void dls_enrol_wipe(dls_enrol *e) { dls_wipe(e, sizeof *e); }
 
 /* ---- Identity: what a device needs to join ----
    KEY.state: "DLSS", u32 boot count, u32 bytes of a coordinator's state, these, CRC-32C. */
@@ -22733,16 +23044,30 @@ DLSI_FN dls_status dlsi_host_serial(dls_host *h, const char *text, size_t n, dls
         dls_serial_init(&s, &d, dlsi_host_take(h, dls_serial_size(&d)), dls_serial_size(&d), error);
     return st == DLS_OK ? dls_links_add(h->links, dls_serial_link(s)) : st;
 }
+/* Where the roster of a key is when nobody says so; NULL: no memory. */
+DLSI_FN const char *dlsi_host_roster(dls_host *h, const char *key) {
+    const size_t n = strlen(key), dot = n > 4 && memcmp(key + n - 4, ".key", 4) == 0 ? n - 4 : n;
+    const char *slash = strrchr(key, '/');
+    char *path = (char *)dlsi_host_take(h, n + sizeof "lab.roster");
+    struct stat about;
+    if (path == NULL) return NULL;
+    memcpy(path, key, dot);
+    memcpy(path + dot, ".roster", sizeof ".roster");
+    if (stat(path, &about) != 0)
+        memcpy(path + (slash != NULL ? slash + 1 - key : 0), "lab.roster", sizeof "lab.roster");
+    return path;
+}
 DLS_API dls_status dls_host_open(dls_host *host, const dls_host_desc *desc, dls_error *error) {
-    const char *s = desc->serial;
+    const char *s = desc->serial, *roster = desc->roster;
     dls_status st;
     memset(host, 0, sizeof *host);
-    if (desc->key == NULL || desc->roster == NULL) {
-        dlsi_error_clear(error);
-        return dlsi_fail(error, DLS_E_ARG, DLSI_MSG("a key file and a roster are needed"), NULL, 0,
-                         0, 0);
-    }
-    st = dls_identity_load(&host->identity, desc->key, desc->roster, error);
+    dlsi_error_clear(error);
+    if (desc->key == NULL)
+        return dlsi_fail(error, DLS_E_ARG, DLSI_MSG("a key file is needed"), NULL, 0, 0, 0);
+    if (roster == NULL) roster = dlsi_host_roster(host, desc->key);
+    if (roster == NULL)
+        return dlsi_fail(error, DLS_E_MEMORY, DLSI_MSG("no memory for a path"), NULL, 0, 0, 0);
+    st = dls_identity_load(&host->identity, desc->key, roster, error);
     if (st == DLS_OK) st = dlsi_host_engine(host, desc, error);
     if (st == DLS_OK) st = dlsi_host_udp(host, desc, error);
     if (st == DLS_OK) st = dlsi_host_tcp(host, desc, error);
@@ -22836,30 +23161,62 @@ DLS_API void dls_host_close(dls_host *host) {
    The caller's thread computes; a second one moves bytes, so that heartbeats go on. They share the
    engine under one lock. Without threads the caller moves bytes while it waits. */
 #if DLS_ENABLE_SOCKETS && DLS_ENABLE_HEAP && DLS_ENABLE_TRAIN
+#define DLSI_NODE_KEYS (DLS_ENABLE_FILES && DLS_ENABLE_SIGN)
 
 struct dls_node {
-    dls_node_desc desc;
+    dls_node_desc desc; /* rank and shares: of the members of the last call */
     int32_t count;
+    int32_t *member; /* their ranks in the engine's table */
+    int32_t *shares; /* theirs, picked from the caller's, which are by device; or NULL */
+    const int32_t *device_shares;
+    int32_t room, devices; /* members there may be; devices the caller gave shares for */
+    uint32_t view;         /* number of the view they are of; 0: without keys */
     dls_peer *peer;
     dls_tcp *tcp;
     dls_coll coll;
-    void *mem[3]; /* engine, driver, staging */
+    void *mem[4]; /* engine, driver, staging, members */
     size_t staging;
     dls_pool *pool;
     dls_error error;
-    char text[320];
-    int32_t lost; /* rank that was lost, -1: none */
+    char text[640], missing[480]; /* missing: who did not come */
+    int32_t lost;                 /* rank that was lost, -1: none */
     dls_status lost_status;
     bool settled;
-    bool closing;    /* under the lock */
-    uint32_t posted; /* ops that the other thread was told of */
+    bool closing, revoked; /* under the lock */
+    uint32_t posted;       /* ops that the other thread was told of */
     bool threaded;
 #if DLS_ENABLE_THREADS
     pthread_mutex_t lock;
     pthread_cond_t moved; /* the engine's state may have changed */
     pthread_t thread;
 #endif
+#if DLSI_NODE_KEYS
+    dls_host host; /* with keys: engine and links */
+#endif
 };
+
+/* What moves bytes, and what wakes it. True: this device was revoked. */
+#if DLSI_NODE_KEYS
+DLSI_FN bool dlsi_node_poll(dls_node *n, uint64_t us, void (*lock)(void *),
+                            void (*unlock)(void *)) {
+    if (n->tcp == NULL) return dls_host_poll(&n->host, us, lock, unlock, n, NULL) == DLS_E_REFUSED;
+    dls_tcp_poll(n->tcp, us, lock, unlock, n);
+    return false;
+}
+DLSI_FN void dlsi_node_wake(dls_node *n) {
+    if (n->tcp == NULL)
+        dls_links_wake(n->host.links);
+    else
+        dls_tcp_wake(n->tcp);
+}
+#else
+DLSI_FN bool dlsi_node_poll(dls_node *n, uint64_t us, void (*lock)(void *),
+                            void (*unlock)(void *)) {
+    dls_tcp_poll(n->tcp, us, lock, unlock, n);
+    return false;
+}
+DLSI_FN void dlsi_node_wake(dls_node *n) { dls_tcp_wake(n->tcp); }
+#endif
 
 #if DLS_ENABLE_THREADS
 DLSI_FN void dlsi_node_lock(void *user) {
@@ -22876,8 +23233,9 @@ DLSI_FN void *dlsi_node_main(void *user) {
     dls_node *n = (dls_node *)user;
     bool closing = false;
     while (!closing) {
-        dls_tcp_poll(n->tcp, 1000000, dlsi_node_lock, dlsi_node_unlock, n);
+        const bool revoked = dlsi_node_poll(n, 1000000, dlsi_node_lock, dlsi_node_unlock);
         pthread_mutex_lock(&n->lock);
+        n->revoked = n->revoked || revoked;
         closing = n->closing;
         pthread_mutex_unlock(&n->lock);
     }
@@ -22888,7 +23246,7 @@ DLSI_FN void dlsi_node_wait(dls_node *n) {
     struct timespec t;
     if (n->posted != n->peer->order) { /* new ops: the other thread may be asleep in poll */
         n->posted = n->peer->order;
-        dls_tcp_wake(n->tcp);
+        dlsi_node_wake(n);
     }
     (void)clock_gettime(CLOCK_REALTIME, &t);
     t.tv_nsec += 20000000;
@@ -22914,7 +23272,7 @@ DLSI_FN void dlsi_node_stop(dls_node *n) {
     pthread_mutex_lock(&n->lock);
     n->closing = true;
     pthread_mutex_unlock(&n->lock);
-    dls_tcp_wake(n->tcp);
+    dlsi_node_wake(n);
     pthread_join(n->thread, NULL);
     pthread_cond_destroy(&n->moved);
     pthread_mutex_destroy(&n->lock);
@@ -22923,7 +23281,9 @@ DLSI_FN void dlsi_node_stop(dls_node *n) {
 #else
 DLSI_FN void dlsi_node_lock(void *user) { (void)user; }
 DLSI_FN void dlsi_node_unlock(void *user) { (void)user; }
-DLSI_FN void dlsi_node_wait(dls_node *n) { dls_tcp_poll(n->tcp, 20000, NULL, NULL, NULL); }
+DLSI_FN void dlsi_node_wait(dls_node *n) {
+    if (dlsi_node_poll(n, 20000, NULL, NULL)) n->revoked = true;
+}
 DLSI_FN bool dlsi_node_start(dls_node *n) {
     (void)n;
     return true;
@@ -22936,25 +23296,38 @@ DLSI_FN void dlsi_node_stop(dls_node *n) { (void)n; }
 #define DLSI_NODE_SETTLE_US 50000
 DLSI_FN bool dlsi_node_settle(dls_node *n) {
     const uint64_t start = dls_now_us();
-    if (n->peer == NULL || n->settled || !dlsi_peer_any_lost(n->peer)) return true;
+    int32_t i = 0;
+    if (n->peer == NULL || n->settled) return true;
+    while (i < n->count && !dlsi_peer_is_lost(n->peer, n->member[i])) i++;
+    if (i == n->count) return true;
     while (dls_now_us() - start < DLSI_NODE_SETTLE_US) dlsi_node_wait(n);
     n->settled = true;
     return true;
 }
-/* Takes events; remembers the first peer that was lost. */
+/* Takes events; remembers the first member that was lost. */
 DLSI_FN void dlsi_node_events(dls_node *n) {
     dls_peer_event e;
+    int32_t i;
     while (n->peer != NULL && dls_peer_next_event(n->peer, &e)) {
-        if (e.type == DLS_PEER_UP || n->lost >= 0) continue;
-        n->lost = e.rank;
+        if ((e.type != DLS_PEER_LOST && e.type != DLS_PEER_LEFT) || n->lost >= 0) continue;
+        for (i = 0; i < n->count && n->member[i] != e.rank; i++) {}
+        if (i == n->count) continue;
+        n->lost = i;
         n->lost_status = e.type == DLS_PEER_LEFT ? DLS_E_PEER : e.status;
     }
 }
 DLSI_FN dls_status dlsi_node_fail(dls_node *n, dls_status st) {
+    bool revoked;
     if (st == DLS_OK) return st;
     dlsi_node_lock(n);
     dlsi_node_events(n);
+    revoked = n->revoked;
+    if (st == DLS_E_PEER && n->view > 0 && n->view == n->peer->view.number)
+        dls_peer_view_again(n->peer);
     dlsi_node_unlock(n);
+    if (revoked)
+        return dlsi_fail(&n->error, DLS_E_REFUSED, DLSI_MSG("this device was revoked"), NULL, 0, 0,
+                         0);
     if (n->lost >= 0 && (st == DLS_E_PEER || st == DLS_E_TIMEOUT))
         return dlsi_fail(
             &n->error, DLS_E_PEER,
@@ -22965,33 +23338,155 @@ DLSI_FN dls_status dlsi_node_fail(dls_node *n, dls_status st) {
     return st;
 }
 
-DLSI_FN dls_status dlsi_node_open(dls_node *n) {
-    const char *s;
-    dls_pool_desc pool;
+/* ---- Joining ---- */
+
+DLSI_FN bool dlsi_node_late(const dls_node *n, uint64_t start) {
+    return dls_now_us() - start > (uint64_t)dlsi_or(n->desc.join_ms, 10000) * 1000u;
+}
+/* Room for `room` members, who are at first the engine's ranks. */
+DLSI_FN dls_status dlsi_node_members(dls_node *n, int32_t room) {
+    int32_t i;
+    n->mem[3] = dlsi_heap_take((size_t)room * 2 * sizeof *n->member);
+    if (n->mem[3] == NULL)
+        return dlsi_fail(&n->error, DLS_E_MEMORY, DLSI_MSG("no memory for {0} members"), NULL, room,
+                         0, 0);
+    n->room = room;
+    n->member = (int32_t *)n->mem[3];
+    for (i = 0; i < room; i++) n->member[i] = i;
+    return DLS_OK;
+}
+
+#if DLSI_NODE_KEYS
+/* Takes the engine's view as the members, unless it is to be replaced or I can't talk with one of
+   them yet. False: there is none. */
+DLSI_FN bool dlsi_node_view(dls_node *n) {
+    dls_view v;
+    int32_t i;
+    dls_peer_view(n->peer, &v);
+    if (v.mine < 0 || v.count > n->room || n->peer->again == v.number) return false;
+    for (i = 0; i < v.count; i++)
+        if (!dls_peer_is_up(n->peer, v.rank[i])) return false;
+    n->view = v.number;
+    n->count = v.count;
+    n->desc.rank = v.mine;
+    memcpy(n->member, v.rank, (size_t)v.count * sizeof *n->member);
+    for (i = 0; n->shares != NULL && i < v.count; i++)
+        n->shares[i] = n->member[i] < n->devices ? n->device_shares[n->member[i]] : 0;
+    return true;
+}
+/* Devices of the roster that are not revoked, or only those of them that may coordinate. */
+DLSI_FN int32_t dlsi_node_devices(const dls_peer *p, bool coordinate) {
+    int32_t i, n = 0;
+    for (i = 0; i < p->count; i++)
+        n += (p->member[i].device.flags & DLS_DEVICE_REVOKED) == 0 &&
+             (!coordinate || (p->member[i].device.role & DLS_ROLE_COORD) != 0);
+    return n;
+}
+/* Who is not here, and why, in words. */
+DLSI_FN void dlsi_node_say_missing(dls_node *n, int32_t want) {
+    dls_peer *p = n->peer;
+    dlsi_text t;
+    int32_t i;
+    t.buf = n->missing;
+    t.used = 0;
+    t.size = sizeof n->missing;
+    dlsi_text_int(&t, dls_peer_up(p));
+    dlsi_text_str(&t, DLSI_MSG(" of "));
+    dlsi_text_int(&t, want);
+    dlsi_text_str(&t, DLSI_MSG(" devices are here"));
+    for (i = 0; i < p->count; i++) {
+        char *at = n->missing + t.used + 2;
+        if (dls_peer_is_up(p, i) || (p->member[i].device.flags & DLS_DEVICE_REVOKED) != 0) continue;
+        if (t.used + 3 >= t.size) break;
+        dlsi_text_str(&t, "; ");
+        if (n->host.find != NULL) {
+            (void)dls_find_explain(n->host.find, dls_peer_id(p, i), at, t.size - t.used,
+                                   dls_now_us());
+            t.used += strlen(at);
+        } else {
+            dlsi_text_str(&t, dls_peer_name(p, i));
+            dlsi_text_str(&t, DLSI_MSG(" does not answer: is it running, is its address right?"));
+        }
+    }
+    n->missing[t.used] = '\0';
+}
+/* Waits for a view of `want` devices, or as many as come in time. */
+DLSI_FN dls_status dlsi_node_meet(dls_node *n) {
+    const uint64_t start = dls_now_us();
+    const int32_t want = dlsi_or(n->desc.expect, dlsi_node_devices(n->peer, false));
+    bool here = false, revoked;
+    int32_t up;
+    if (dlsi_node_devices(n->peer, true) == 0)
+        return dlsi_fail(&n->error, DLS_E_NOT_FOUND,
+                         DLSI_MSG("nobody in the roster of '{s}' coordinates, so no view can be "
+                                  "decided: enrol one with --role train,coord"),
+                         n->desc.key_file, 0, 0, 0);
+    dlsi_node_lock(n);
+    while (!n->revoked && !((here = dlsi_node_view(n)) && n->count >= want) &&
+           !dlsi_node_late(n, start))
+        dlsi_node_wait(n);
+    n->missing[0] = '\0';
+    if (!here || n->count < want) dlsi_node_say_missing(n, want);
+    revoked = n->revoked;
+    up = dls_peer_up(n->peer);
+    dlsi_node_unlock(n);
+    if (revoked) return dlsi_node_fail(n, DLS_E_REFUSED);
+    if (here && (n->count > 1 || want == 1)) return DLS_OK;
+    return dlsi_fail(&n->error, DLS_E_TIMEOUT,
+                     up > 1
+                         ? DLSI_MSG("after {0} ms there is no view: too few of the coordinators? "
+                                    "{s}")
+                         : DLSI_MSG("nobody else was found in {0} ms: {s}"),
+                     n->missing, dlsi_or(n->desc.join_ms, 10000), 0, 0);
+}
+DLSI_FN dls_status dlsi_node_open_keys(dls_node *n) {
+    dls_host_desc d;
+    dls_status st;
+    DLSI_ZERO(d);
+    d.key = n->desc.key_file;
+    d.roster = n->desc.roster_file;
+    d.listen = n->desc.listen;
+    d.connect = n->desc.connect;
+    d.tcp = n->desc.tcp;
+    d.serial = n->desc.serial;
+    d.gateway = n->desc.gateway;
+    d.no_lan = n->desc.no_lan;
+    d.lan_port = n->desc.lan_port;
+    d.timeout_us = (uint64_t)dlsi_or(n->desc.timeout_ms, 10000) * 1000u;
+    st = dls_host_open(&n->host, &d, &n->error);
+    if (st != DLS_OK) return st;
+    n->peer = n->host.peer;
+    n->devices = dls_peer_count(n->peer);
+    st = dlsi_node_members(n, n->peer->desc.devices_max);
+    if (st != DLS_OK) return st;
+    n->device_shares = n->desc.shares;
+    if (n->device_shares != NULL) n->desc.shares = n->shares = n->member + n->room;
+    if (!dlsi_node_start(n))
+        return dlsi_fail(&n->error, DLS_E_MEMORY, DLSI_MSG("cannot start a thread"), NULL, 0, 0, 0);
+    return dlsi_node_meet(n);
+}
+DLSI_FN void dlsi_node_close_keys(dls_node *n) {
+    if (n->tcp == NULL) dls_host_close(&n->host);
+}
+#else
+DLSI_FN bool dlsi_node_view(dls_node *n) {
+    (void)n;
+    return false;
+}
+DLSI_FN dls_status dlsi_node_open_keys(dls_node *n) {
+    return dlsi_fail(&n->error, DLS_E_UNSUPPORTED,
+                     DLSI_MSG("key files need DLS_ENABLE_FILES and DLS_ENABLE_SIGN"), NULL, 0, 0,
+                     0);
+}
+DLSI_FN void dlsi_node_close_keys(dls_node *n) { (void)n; }
+#endif
+
+DLSI_FN dls_status dlsi_node_open_plain(dls_node *n) {
     dls_peer_desc peer;
     dls_tcp_desc tcp;
     uint64_t start;
-    dls_status st = DLS_OK;
+    dls_status st;
     int32_t up;
-    for (s = n->desc.peers, n->count = 1; s != NULL && *s != '\0'; s++) n->count += *s == ',';
-    if (n->desc.rank < 0 || n->desc.rank >= n->count || n->count > 1024)
-        return dlsi_fail(&n->error, DLS_E_ARG,
-                         DLSI_MSG("rank {0} is not one of the {1} addresses (1024 at most)"), NULL,
-                         n->desc.rank, n->count, 0);
-    if (n->desc.threads < 0 || n->desc.threads > DLS_THREADS_MAX || n->desc.join_ms < 0 ||
-        n->desc.timeout_ms < 0)
-        return dlsi_fail(&n->error, DLS_E_ARG,
-                         DLSI_MSG("threads {0}, join_ms {1}, timeout_ms {2}: none may be below 0"),
-                         NULL, n->desc.threads, n->desc.join_ms, n->desc.timeout_ms);
-    DLSI_ZERO(pool);
-    pool.threads = n->desc.threads;
-    n->pool = dls_pool_create(&pool);
-    if (n->pool == NULL)
-        return dlsi_fail(&n->error, DLS_E_MEMORY, DLSI_MSG("cannot start {0} threads"), NULL,
-                         n->desc.threads, 0, 0);
-    if (n->count == 1) /* nothing to stage */
-        st = dls_coll_init(&n->coll, NULL, 0, 1, n->text, sizeof n->text);
-    if (st != DLS_OK || n->desc.peers == NULL) return st;
     DLSI_ZERO(peer);
     peer.rank = n->desc.rank;
     peer.size = n->count;
@@ -23020,10 +23515,7 @@ DLSI_FN dls_status dlsi_node_open(dls_node *n) {
         return dlsi_fail(&n->error, DLS_E_MEMORY, DLSI_MSG("cannot start a thread"), NULL, 0, 0, 0);
     start = dls_now_us();
     dlsi_node_lock(n);
-    while ((up = dls_peer_up(n->peer)) < n->count) {
-        if (dls_now_us() - start > (uint64_t)dlsi_or(n->desc.join_ms, 10000) * 1000u) break;
-        dlsi_node_wait(n);
-    }
+    while ((up = dls_peer_up(n->peer)) < n->count && !dlsi_node_late(n, start)) dlsi_node_wait(n);
     for (st = DLS_OK; up < n->count && st == DLS_OK && n->lost < n->count;
          n->lost++) /* name one that is missing */
         if (n->lost >= 0 && !dls_peer_is_up(n->peer, n->lost))
@@ -23034,6 +23526,38 @@ DLSI_FN dls_status dlsi_node_open(dls_node *n) {
     n->lost = -1;
     dlsi_node_unlock(n);
     return st;
+}
+DLSI_FN dls_status dlsi_node_open(dls_node *n) {
+    const char *s;
+    dls_pool_desc pool;
+    dls_status st;
+    for (s = n->desc.peers, n->count = 1; s != NULL && *s != '\0'; s++) n->count += *s == ',';
+    if (n->desc.key_file != NULL) n->desc.rank = 0;
+    if (n->desc.key_file != NULL && n->desc.peers != NULL)
+        return dlsi_fail(&n->error, DLS_E_ARG,
+                         DLSI_MSG("a key file or addresses without keys ('{s}'), not both"),
+                         n->desc.peers, 0, 0, 0);
+    if (n->desc.rank < 0 || n->desc.rank >= n->count || n->count > 1024)
+        return dlsi_fail(&n->error, DLS_E_ARG,
+                         DLSI_MSG("rank {0} is not one of the {1} addresses (1024 at most)"), NULL,
+                         n->desc.rank, n->count, 0);
+    if (n->desc.threads < 0 || n->desc.threads > DLS_THREADS_MAX || n->desc.join_ms < 0 ||
+        n->desc.timeout_ms < 0 || n->desc.expect < 0)
+        return dlsi_fail(&n->error, DLS_E_ARG,
+                         DLSI_MSG("threads {0}, join_ms {1}, timeout_ms {2}, expect: none may be "
+                                  "below 0"),
+                         NULL, n->desc.threads, n->desc.join_ms, n->desc.timeout_ms);
+    DLSI_ZERO(pool);
+    pool.threads = n->desc.threads;
+    n->pool = dls_pool_create(&pool);
+    if (n->pool == NULL)
+        return dlsi_fail(&n->error, DLS_E_MEMORY, DLSI_MSG("cannot start {0} threads"), NULL,
+                         n->desc.threads, 0, 0);
+    if (n->desc.key_file != NULL) return dlsi_node_open_keys(n);
+    st = dlsi_node_members(n, n->count);
+    if (st == DLS_OK && n->count == 1) /* nothing to stage */
+        st = dls_coll_init(&n->coll, NULL, 0, 1, n->text, sizeof n->text);
+    return st == DLS_OK && n->desc.peers != NULL ? dlsi_node_open_plain(n) : st;
 }
 DLS_API dls_status dls_node_create(dls_node **node, const dls_node_desc *desc) {
     dls_node *n = (dls_node *)dlsi_heap_take(sizeof *n);
@@ -23050,47 +23574,101 @@ DLS_API dls_status dls_node_create(dls_node **node, const dls_node_desc *desc) {
 DLS_API void dls_node_destroy(dls_node *node) {
     int32_t i;
     if (node == NULL) return;
-    if (node->peer != NULL && node->tcp != NULL) { /* goodbyes go out before the links close */
+    if (node->tcp != NULL) { /* goodbyes go out before the links close */
         const uint64_t start = dls_now_us();
         dlsi_node_lock(node);
         dls_peer_leave(node->peer);
-        dls_tcp_wake(node->tcp);
+        dlsi_node_wake(node);
         while (dls_peer_up(node->peer) > 1 && dls_now_us() - start < 200000) dlsi_node_wait(node);
         dlsi_node_unlock(node);
     }
     dlsi_node_stop(node);
     dls_tcp_close(node->tcp);
-    for (i = 0; i < 3; i++) dlsi_heap_give(node->mem[i]);
+    dlsi_node_close_keys(node);
+    for (i = 0; i < 4; i++) dlsi_heap_give(node->mem[i]);
     dls_pool_destroy(node->pool);
     dlsi_heap_give(node);
 }
 DLS_API const char *dls_node_explain(dls_node *node) {
     if (node == NULL) return dls_status_text(DLS_E_MEMORY);
+    if (node->error.status == DLS_OK && node->missing[0] != '\0') return node->missing;
     return dls_error_text(&node->error, node->text, sizeof node->text);
 }
 DLS_API int32_t dls_node_rank(const dls_node *node) { return node->desc.rank; }
 DLS_API int32_t dls_node_count(const dls_node *node) { return node->count; }
 DLS_API const char *dls_node_name(dls_node *node, int32_t rank) {
     if (node->peer == NULL) return node->desc.name != NULL ? node->desc.name : "peer";
-    return dls_peer_name(node->peer, rank);
+    if (rank < 0 || rank >= node->count) return "";
+    return dls_peer_name(node->peer, node->member[rank]);
 }
 
+/* Gives the collective its members. Under the lock, or when nothing is under way. */
+DLSI_FN dls_status dlsi_node_seat(dls_node *n) {
+    const uint32_t sequence = n->coll.view == n->view ? n->coll.sequence : 0;
+    dls_status st = DLS_OK;
+    dls_view v;
+    DLSI_ZERO(v);
+    v.number = n->view;
+    v.count = n->count;
+    v.mine = n->desc.rank;
+    v.rank = n->member;
+    if (n->view > 0) st = dls_coll_view(&n->coll, &v);
+    n->coll.sequence = sequence;
+    return st;
+}
 /* Staging for all-reduces of up to `bytes`. */
 DLSI_FN dls_status dlsi_node_stage(dls_node *n, size_t bytes) {
-    if (n->count == 1 || (n->mem[2] != NULL && bytes <= n->staging)) return DLS_OK;
+    const uint32_t sequence = n->coll.sequence, view = n->coll.view;
+    dls_status st;
+    if (n->room == 1 || (n->mem[2] != NULL && bytes <= n->staging)) return DLS_OK;
     dlsi_heap_give(n->mem[2]);
-    n->mem[2] = dlsi_heap_take(dls_coll_size(n->count, bytes));
+    n->mem[2] = dlsi_heap_take(dls_coll_size(n->room, bytes));
     n->staging = bytes;
     if (n->mem[2] == NULL)
         return dlsi_fail(&n->error, DLS_E_MEMORY, DLSI_MSG("no memory to exchange gradients"), NULL,
                          0, 0, 0);
-    {
-        const uint32_t sequence = n->coll.sequence;
-        const dls_status st = dls_coll_init(&n->coll, n->peer, n->desc.rank, n->count, n->mem[2],
-                                            dls_coll_size(n->count, bytes));
-        n->coll.sequence = sequence;
-        return st;
+    st = dls_coll_init(&n->coll, n->peer, n->desc.rank, n->room, n->mem[2],
+                       dls_coll_size(n->room, bytes));
+    n->coll.sequence = sequence;
+    n->coll.view = view;
+    return st == DLS_OK ? dlsi_node_seat(n) : st;
+}
+/* With keys: the members of this call are those of the newest view, once all of them make it. A
+   view that changes before that counts instead. */
+DLSI_FN dls_status dlsi_node_gather(dls_node *n) {
+    unsigned char byte = 0;
+    uint64_t start = dls_now_us();
+    dls_status st = DLS_E_PEER;
+    bool over, revoked;
+    if (n->desc.key_file == NULL) return DLS_OK;
+    if (n->peer == NULL) return DLS_E_STATE;
+    dlsi_node_lock(n);
+    while (st == DLS_E_PEER && !n->revoked && !dlsi_node_late(n, start)) {
+        if (!dlsi_node_view(n)) {
+            dlsi_node_wait(n);
+            continue;
+        }
+        dlsi_node_events(n); /* of before */
+        n->lost = -1;
+        n->settled = false;
+        st = dlsi_node_stage(n, 64);
+        if (st == DLS_OK) st = dlsi_node_seat(n);
+        if (st == DLS_OK) st = dls_coll_allreduce(&n->coll, &byte, 1, DLS_REDUCE_MAX_U8);
+        over = st != DLS_OK;
+        while (!over && !n->revoked && n->peer->view.number == n->view) {
+            over = dls_coll_poll(&n->coll, &st);
+            if (!over) dlsi_node_wait(n);
+        }
+        if (!over) st = DLS_E_PEER;
+        if (st == DLS_E_PEER) (void)dlsi_node_seat(n); /* drops what is under way */
+        start = dls_now_us();
     }
+    revoked = n->revoked;
+    dlsi_node_unlock(n);
+    if (st != DLS_E_PEER && !revoked) return st;
+    return dlsi_fail(&n->error, dlsi_node_fail(n, DLS_E_TIMEOUT),
+                     DLSI_MSG("no view of who is here came about in {0} ms"), NULL,
+                     dlsi_or(n->desc.join_ms, 10000), 0, 0);
 }
 DLSI_FN dls_status dlsi_node_reduce(dls_node *n, void *data, size_t count, dls_reduce reduce) {
     dls_status st;
@@ -23252,7 +23830,8 @@ DLS_API dls_status dls_node_fit(dls_node *node, dls_net *net, const dls_data *da
     DLSI_ZERO(f);
     DLSI_ZERO(nf);
     dlsi_error_clear(&node->error);
-    st = dlsi_node_fit_open(node, net, data, &d, &f, &nf);
+    st = dlsi_node_gather(node);
+    if (st == DLS_OK) st = dlsi_node_fit_open(node, net, data, &d, &f, &nf);
     if (st == DLS_OK) st = dlsi_node_agree(node, dlsi_node_call_hash(node, net, data, &d));
     if (st == DLS_OK) st = dlsi_fit_loop(&f, dlsi_node_step, &nf, node->desc.rank == 0, report);
     if (st == DLS_OK) st = dlsi_node_agree(node, report->state_hash);
@@ -23293,16 +23872,16 @@ DLSI_FN dls_status dlsi_stage_recv(dls_node *n, int32_t rank, uint32_t tag, void
                                    size_t bytes) {
     int32_t op;
     dlsi_node_lock(n);
-    op = dls_peer_recv(n->peer, rank, tag, to, bytes);
+    op = dls_peer_recv(n->peer, n->member[rank], tag, to, bytes);
     dlsi_node_unlock(n);
     return op < 0 ? DLS_E_LIMIT : dlsi_stage_wait(n, &op);
 }
 DLSI_FN dls_status dlsi_stage_send(dls_node *n, int32_t rank, uint32_t tag, const void *from,
                                    size_t bytes, int32_t *op) {
     dlsi_node_lock(n);
-    *op = dls_peer_send(n->peer, rank, tag, from, bytes);
+    *op = dls_peer_send(n->peer, n->member[rank], tag, from, bytes);
     dlsi_node_unlock(n);
-    if (n->threaded) dls_tcp_wake(n->tcp);
+    if (n->threaded) dlsi_node_wake(n);
     return *op < 0 ? DLS_E_LIMIT : DLS_OK;
 }
 /* Passes on what batch b made: to the next stage, or the outputs to rank 0. */
@@ -23419,14 +23998,17 @@ DLSI_FN dls_status dlsi_stage_all(dlsi_stage *s, const dls_data *data, int32_t b
 DLS_API dls_status dls_node_infer(dls_node *node, dls_net *net, const dls_data *data, int32_t batch,
                                   dls_real *outputs, dls_node_infer_report *report) {
     const uint64_t start = dls_now_us();
-    int32_t *at = (int32_t *)DLS_MALLOC((size_t)(node->count + 1) * sizeof *at);
+    int32_t *at;
     dls_node_infer_report own;
     dlsi_stage s;
-    dls_status st = at != NULL ? dlsi_net_need_params(net, true) : DLS_E_MEMORY;
+    dls_status st;
+    dlsi_error_clear(&node->error);
+    st = dlsi_node_gather(node);
+    at = (int32_t *)DLS_MALLOC((size_t)(node->count + 1) * sizeof *at);
+    if (st == DLS_OK) st = at != NULL ? dlsi_net_need_params(net, true) : DLS_E_MEMORY;
     if (report == NULL) report = &own;
     memset(report, 0, sizeof *report);
     DLSI_ZERO(s);
-    dlsi_error_clear(&node->error);
     batch = dlsi_or(batch, 64);
     if (st == DLS_OK && (batch < 1 || data->count < 1 || (node->desc.rank == 0 && outputs == NULL)))
         st = DLS_E_ARG;

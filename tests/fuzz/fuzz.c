@@ -748,6 +748,61 @@ static void fuzz_keys(const uint8_t *bytes, size_t size) {
         dlsi_field_write(&kind->field[i], (const unsigned char *)&to + kind->field[i].at, &t);
     if (t.used + 15 != size || memcmp(text, again, t.used) != 0) __builtin_trap();
 }
+/* Enrolment: the input is the packet that comes at a step, its first byte says which; or a code. */
+static void fuzz_enrol(const uint8_t *bytes, size_t size) {
+    static unsigned char to[DLS_ENROL_MOST], next[DLS_ENROL_MOST];
+    const unsigned step = size > 0 ? bytes[0] % 4u : 0;
+    char code[DLS_CODE_TEXT + 8];
+    dls_enrol here, there;
+    dls_invite invite, guess;
+    dls_roster_file file, got;
+    dls_root root;
+    dls_keys keys;
+    size_t n;
+    if (size < 2) return;
+    memset(&root, 7, sizeof root);
+    memset(&file, 0, sizeof file);
+    memset(&got, 0, sizeof got);
+    memcpy(code, bytes + 1, n = size - 1 < sizeof code - 1 ? size - 1 : sizeof code - 1);
+    code[n] = '\0';
+    (void)dls_invite_read(&guess, code);
+    if (dls_invite_make(&invite, "ben", DLS_ROLE_JOIN, code) != DLS_OK) abort();
+    if (dls_enrol_call(&here, &invite, to) != DLS_OK) abort();
+    if (step == 0) {
+        if (dls_enrol_answer(&there, &invite, 1, bytes + 1, size - 1, next, 0) == DLS_OK) abort();
+        return;
+    }
+    if (dls_enrol_answer(&there, &invite, 1, to, DLS_ENROL_BYTES, next, 0) != DLS_OK) abort();
+    if (step == 1) {
+        if (dls_enrol_prove(&here, bytes + 1, size - 1, to) == DLS_OK) abort();
+        return;
+    }
+    if (dls_enrol_prove(&here, next, DLS_ENROL_BYTES, to) != DLS_OK) abort();
+    if (step == 2) {
+        if (dls_enrol_admit(&there, &root, &file, bytes + 1, size - 1, next, &n, NULL) == DLS_OK)
+            abort();
+        dls_roster_free(&file);
+        return;
+    }
+    if (bytes[0] & 4) { /* genuine, but what it says is the input: as if root's holder were bad */
+        dls_session record;
+        unsigned char send[32], recv[32];
+        if (dls_noise_read(&there.noise, to + 4, 64, next, 0, &n) != DLS_OK) abort();
+        if (dls_noise_split(&there.noise, send, recv) != DLS_OK) abort();
+        dls_session_init(&record, send, recv);
+        n = size - 1 < 50000 ? size - 1 : 50000;
+        memcpy(next, "\x06\x01\x02\x04", 4);
+        memcpy(next + 4, bytes + 1, n);
+        if (dls_session_seal(&record, next + 4, next + 4, n, next, 4, next + 4 + n) != DLS_OK)
+            abort();
+        bytes = next;
+        size = n + 4 + 16;
+    } else {
+        bytes++;
+        size--;
+    }
+    if (dls_enrol_take(&here, bytes, size, &keys, &got, NULL) == DLS_OK) dls_roster_free(&got);
+}
 static void fuzz_addr(const uint8_t *bytes, size_t size) {
     char text[100], again[100];
     dls_addr a, b;
@@ -783,6 +838,7 @@ static void (*const targets[])(const uint8_t *bytes, size_t size) = {
     fuzz_find,              /* 17 */
     fuzz_keys,              /* 18 */
     fuzz_addr,              /* 19 */
+    fuzz_enrol,             /* 20 */
 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -869,6 +925,13 @@ static void link_seeds(const char *dir) {
         seed(dir, 18, k == 0 ? "root_key" : "device_key", text, t.used);
     }
     seed(dir, 19, "address", address, sizeof address - 1);
+    memset(text, 0, sizeof text);
+    for (k = 0; k < 8; k++) { /* a head of each step, and what packet 4 has inside */
+        text[0] = (char)k;
+        memcpy(text + 1, "\x06\x01\x02", 3);
+        text[4] = (char)(k % 4 + 1);
+        seed(dir, 20, k < 4 ? "packet" : "inside", text, k % 4 == 3 ? 200 : 101);
+    }
 }
 int main(int argc, char **argv) {
     static unsigned char buf[1 << 16];
