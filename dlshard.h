@@ -2166,44 +2166,146 @@ DLS_API bool dls_peer_op_done(dls_peer *peer, int32_t op, dls_status *status);
 DLS_API void dls_peer_op_drop(dls_peer *peer, int32_t op);
 
 /* ------------------------------------------------------------------------------------------------
-   >>coll.api   all-reduce  deps: config base wire peer  */
+   >>coll.api   collectives: algorithms, handles, link model  deps: config base wire peer  */
 
-typedef enum dls_reduce { DLS_REDUCE_SUM_I32 = 0, DLS_REDUCE_MAX_U8 } dls_reduce;
+/* The elements of an array, and how those of several members become one. Sums of integers and all
+   maxima and minima do not depend on an order. Sums of floats have a fixed order, so all members
+   get the same bits: DIRECT, STAR and what reduces to one root by them add in the order of places,
+   ((x0 + x1) + x2) + ..., whatever the count, the shares and the root; each other algorithm has an
+   order of its own, the same in every run. */
+typedef enum dls_reduce {
+    DLS_REDUCE_SUM_I32 = 0,
+    DLS_REDUCE_MAX_U8,
+    DLS_REDUCE_SUM_I64,
+    DLS_REDUCE_SUM_F32,
+    DLS_REDUCE_SUM_F64,
+    DLS_REDUCE_MAX_F32,
+    DLS_REDUCE_MIN_F32
+} dls_reduce;
 
-/* Collectives of one engine, one at a time; all members must start the same ones in the same order.
-   */
+/* n is `count`, N the members, shard d a member's part of the array, see dls_coll_shard. */
+typedef enum dls_coll_kind {
+    DLS_COLL_ALLREDUCE = 0,
+    DLS_COLL_BROADCAST,      /* from root */
+    DLS_COLL_REDUCE,         /* to root; the others' arrays are used up */
+    DLS_COLL_REDUCE_SCATTER, /* afterwards each member has the reduced values of its own shard */
+    DLS_COLL_ALLGATHER,      /* each brings its own shard, all get all */
+    DLS_COLL_GATHER,         /* each brings its own shard, root gets all */
+    DLS_COLL_SCATTER,        /* root brings all, each gets its own shard */
+    DLS_COLL_ALLTOALL,       /* in and out: N blocks of n; my block d goes to d, as its block me */
+    DLS_COLL_BARRIER,        /* over once all have begun it; no array */
+    DLS_COLL_SEND,           /* to root, of two members alone: */
+    DLS_COLL_RECV            /* from root */
+} dls_coll_kind;
+
+/* What a member sends at most, in elements, all-reduce of n:
+     DIRECT    (N - 1) n/N + (N - 1) n/N: shards straight to their owners, and back. With shares:
+               n - s + (N - 1) s for a shard of s
+     RING      the same, in 2 (N - 1) steps with neighbours. Patarasuk & Yuan 2009
+     DOUBLING  n log2 N, in log2 N steps; what is beyond a power of two is folded in: + n
+     HALVING   2 n (P - 1)/P for P = 2^k members, in 2 log2 P steps. Rabenseifner 2004
+     STAR      n; root (N - 1) n, in 2 steps
+     TREE      n; root n log2 N, in 2 log2 N steps
+     GROUPS    DIRECT in groups of members near one another, between which only shards travel
+   BARRIER is always by dissemination: log2 N empty messages. */
+typedef enum dls_coll_algo {
+    DLS_COLL_AUTO = 0, /* as dls_coll_choose says */
+    DLS_COLL_DIRECT,
+    DLS_COLL_RING,
+    DLS_COLL_DOUBLING,
+    DLS_COLL_HALVING,
+    DLS_COLL_STAR,
+    DLS_COLL_TREE,
+    DLS_COLL_GROUPS
+} dls_coll_algo;
+#define DLS_COLL_ALGOS 8
+
+/* Lossy or packed elements on the wire: of SUM_F32, ALLREDUCE, DIRECT. A shard's owner adds decoded
+   values to its own in the order of places; then all, the owner too, decode what it encodes: two
+   lossy steps, the same bits everywhere. */
+typedef struct dls_coll_codec {
+    size_t (*bytes)(void *user, size_t count); /* that `count` elements take, always */
+    /* at: which elements of the array they are; final: sums, on their way back */
+    void (*encode)(void *user, const float *from, size_t at, size_t count, bool final, void *to);
+    void (*decode)(void *user, const void *from, size_t count, float *to, bool add);
+    void *user;
+} dls_coll_codec;
+
+typedef struct dls_coll_op {
+    dls_coll_kind kind;
+    dls_reduce type;
+    dls_coll_algo algo;
+    int32_t root;   /* a place; of SEND and RECV the other's */
+    const void *in; /* NULL: in place. ALLTOALL and SEND: what is sent */
+    void *out;      /* as long as the whole array at every member, of every kind */
+    size_t count;
+    const uint16_t *shares; /* weights of the shards, one per member, alike everywhere, until the op
+                               is done; NULL: equal ones */
+    uint32_t tag;           /* SEND, RECV: below 2^22 */
+    dls_class priority;     /* 0: as activations */
+    const dls_coll_codec *codec;
+} dls_coll_op;
+
+/* What the links are like, alike at all members: given or measured. */
+typedef struct dls_coll_model {
+    double latency_us;    /* of a message; 0: 30 */
+    double bytes_per_us;  /* of every member's link, each way; 0: 1000 */
+    const double *rate;   /* bytes per us of each member's own link, one per member; NULL: alike */
+    bool shared;          /* one medium: all that is sent shares bytes_per_us */
+    double add_per_us;    /* bytes reduced per us; 0: 4000 */
+    const int32_t *group; /* number of each member's group; NULL: no groups */
+    double far_latency_us, far_bytes_per_us; /* between groups; the latter of a group as a whole */
+} dls_coll_model;
+
+typedef struct dls_coll_past { /* private */
+    uint8_t kind, type, algo, known;
+    int32_t root;
+    size_t count;
+} dls_coll_past;
+
+/* Collectives of one engine. All members must start the same ones in the same order (SEND and RECV
+   aside), but several may be under way at once. Not safe for several threads: with its engine. */
 typedef struct dls_coll {
     dls_peer *peer;
     int32_t rank, size; /* my place among the members, how many they are */
     int32_t *member;    /* their ranks in the engine's table */
+    uint32_t sequence, view;
+    uint64_t sent_bytes, messages; /* of arrays, handed to the engine so far */
+    const dls_coll_model *model;   /* for AUTO; NULL: even links. Alike at all members */
+    /* private */
+    struct dlsi_run *run, *ahead;
+    struct dlsi_work *work;
+    int32_t *order, *near, *far;
     unsigned char *staging;
     size_t staging_bytes;
-    int32_t room; /* most members */
-    uint32_t sequence, view;
-    /* the one under way: private */
-    unsigned char *data;
-    size_t count;
-    dls_reduce reduce;
-    int32_t step, send, recv;
-    bool sent, received, swapped;
+    int32_t room, width, old, guess, near_count, far_count, near_owners;
+    uint32_t turn, pairs, handles, past_count;
+    dls_coll_past past[8];
     dls_status status;
 } dls_coll;
 
-/* Bytes of staging for arrays of up to `bytes` among up to `size` members. Pure. */
+/* Bytes for arrays of up to `bytes` among up to `size` members; longer ones take no more, they go in
+   pieces. Pure. */
 DLS_API size_t dls_coll_size(int32_t size, size_t bytes);
 /* All devices of the engine are members: rank of size. Errors: DLS_E_ARG, DLS_E_MEMORY. */
 DLS_API dls_status dls_coll_init(dls_coll *coll, dls_peer *peer, int32_t rank, int32_t size,
                                  void *mem, size_t bytes);
-/* From now on the members of a view are: call it at each DLS_PEER_VIEW. One that is under way is
-   given up; those of another view are never mistaken for ours. Errors: DLS_E_STATE (I am not in
-   it), DLS_E_LIMIT (more members than `size` of dls_coll_init), DLS_E_NOT_FOUND (a member that my
-   roster does not have yet). */
+/* From now on the members of a view are: call it at each DLS_PEER_VIEW. What is under way is given
+   up; ops of another view are never mistaken for ours. Errors: DLS_E_STATE (I am not in it),
+   DLS_E_LIMIT (more members than `size` of dls_coll_init), DLS_E_NOT_FOUND (a member that my roster
+   does not have yet). */
 DLS_API dls_status dls_coll_view(dls_coll *coll, const dls_view *view);
-/* Starts a ring all-reduce in place: 2 (size - 1) steps of count / size elements each, Patarasuk &
-   Yuan 2009. Integer results do not depend on the order of peers. Errors: DLS_E_ARG, DLS_E_STATE
-   (one is under way), DLS_E_MEMORY (array longer than staging allows). */
+/* Begins an op; *handle is its number until dls_coll_done says that it is over. Errors: DLS_E_ARG,
+   DLS_E_LIMIT (16 are under way), DLS_E_MEMORY (staging, or the algorithm's at this size, is too
+   small), DLS_E_PEER (a member is not up), DLS_E_UNSUPPORTED (that kind by that algorithm). */
+DLS_API dls_status dls_coll_start(dls_coll *coll, const dls_coll_op *op, int32_t *handle);
+/* Goes on with all of them after bytes moved. True: this one is finished, with *status: DLS_E_PEER
+   (a member was lost), DLS_E_MISMATCH (members began unlike ops), DLS_E_ARG (no such handle). */
+DLS_API bool dls_coll_done(dls_coll *coll, int32_t handle, dls_status *status);
+/* A ring all-reduce in place, that devices of every size know. Errors: DLS_E_ARG, DLS_E_STATE (one
+   is under way), DLS_E_MEMORY (array longer than staging allows), DLS_E_PEER. */
 DLS_API dls_status dls_coll_allreduce(dls_coll *coll, void *data, size_t count, dls_reduce reduce);
-/* Goes on after bytes moved. True: finished, with *status (DLS_E_PEER when one was lost). */
+/* Goes on as dls_coll_done does. True: that one is finished, with *status. */
 DLS_API bool dls_coll_poll(dls_coll *coll, dls_status *status);
 
 /* ------------------------------------------------------------------------------------------------
@@ -17389,7 +17491,7 @@ DLSI_FN bool dlsi_peer_good(const dls_peer_desc *d) {
 DLSI_FN dls_peer *dlsi_peer_layout(dlsi_layout *l, const dls_peer_desc *d) {
     const size_t devices = (size_t)d->devices_max, sessions = (size_t)d->sessions_max;
     const int32_t hands = dlsi_min_i32(d->sessions_max, DLSI_HOSTED ? 64 : 1);
-    const int32_t wants = DLSI_HOSTED ? 8 : 2; /* of each device */
+    const int32_t wants = DLSI_HOSTED ? 16 : 2; /* of each device */
     dls_peer *p = (dls_peer *)dlsi_layout_take(l, sizeof *p);
     dlsi_member *member = (dlsi_member *)dlsi_layout_take(l, devices * sizeof *member);
     dlsi_ses *ses = (dlsi_ses *)dlsi_layout_take(l, sessions * sizeof *ses);
@@ -19818,45 +19920,816 @@ DLS_API void dls_peer_op_drop(dls_peer *peer, int32_t op) {
 
 /* ------------------------------------------------------------------------------------------------
    >>coll.impl                                            deps: config base wire peer coll.api
-   Ring: the array is `size` chunks. In step s < size - 1, rank r sends chunk r - s to r + 1 and
-   adds what comes from r - 1 to chunk r - s - 1; then chunk r + 1 is complete at r, and size - 1
-   more steps pass complete chunks on. */
+   An op is a list of sends and a list of receives for each member, made on the fly by its phases:
+   move k says with whom, which elements, and how many of the other list must be over before. Lists
+   are worked off in order, several moves at once; so the earliest unfinished move of all members can
+   always go on, and nothing waits in a circle. Long arrays are cut in segments, each of which runs
+   through the whole list; two of them, and two ops, are at work at a time. Messages of one segment
+   between two members go in the same order on both sides, so that one tag does for all of them. */
 
-DLSI_FN uint32_t dlsi_swap32(uint32_t x) {
-    return x >> 24 | (x >> 8 & 0xFF00u) | (x << 8 & 0xFF0000u) | x << 24;
+#define DLSI_COLL_CHUNK 262144u /* most bytes of a message; all members must cut alike */
+#define DLSI_COLL_SMALL 16384u  /* ops up to here have receives posted ahead */
+#define DLSI_COLL_RUNS (DLSI_HOSTED ? 16 : 1)
+#define DLSI_COLL_LANES (DLSI_HOSTED ? 2 : 1)
+#define DLSI_COLL_WORKS (DLSI_HOSTED ? 3 : 1) /* two at work, one ahead */
+#define DLSI_COLL_WIDTH (DLSI_HOSTED ? 16 : 1)
+#define DLSI_COLL_WANTS 16 /* that all peers must keep for more than one thing at a time */
+
+/* What a receive does: PUT to its place; ADD; KEEP for the JOIN that ends its group. NOTE: an empty
+   message that counts. */
+enum { DLSI_PUT = 0, DLSI_ADD, DLSI_KEEP, DLSI_JOIN, DLSI_NOTE };
+typedef struct dlsi_move {
+    int32_t who, after;
+    size_t at, n;
+    const struct dlsi_leg *phase;
+    int32_t slot; /* its number in the phase */
+    uint8_t how;
+} dlsi_move;
+
+struct dlsi_run;
+struct dlsi_leg;
+/* Move k of a side, into m; k -1: how many there are. */
+typedef int32_t (*dlsi_leg_fn)(const struct dlsi_run *r, const struct dlsi_leg *p, int32_t seg,
+                               int32_t side, int32_t k, dlsi_move *m);
+typedef struct dlsi_leg {
+    dlsi_leg_fn fn;
+    const int32_t *list; /* places of those who take part */
+    int32_t n, me;       /* how many; my index, -1: not in it */
+    int32_t owners;      /* the first of them have shards */
+    int32_t solo;        /* -1, or who alone has all */
+    int32_t root;        /* -1, or whom it is about */
+    bool inner;          /* what is shared out is my shard of phase 0 */
+} dlsi_leg;
+
+typedef struct dlsi_post {
+    dlsi_move m;
+    unsigned char *stage; /* NULL: straight to its place */
+    int32_t op;
+    bool done;
+} dlsi_post;
+typedef struct dlsi_lane {
+    int32_t seg; /* -1: idle */
+    int32_t next[2], done[2];
+    dlsi_post *post[2]; /* of sends, of receives: a ring of `width` */
+    unsigned char *stage[2];
+    size_t used[2];
+    int32_t held[2];
+} dlsi_lane;
+typedef struct dlsi_work {
+    struct dlsi_run *run; /* NULL: free */
+    unsigned char *at;
+    size_t bytes; /* of staging, for all lanes */
+    int32_t lanes;
+    dlsi_lane lane[DLSI_COLL_LANES];
+} dlsi_work;
+
+enum { DLSI_RUN_FREE = 0, DLSI_RUN_WAITS, DLSI_RUN_WORKS, DLSI_RUN_OVER };
+typedef struct dlsi_run {
+    dls_coll_op op;
+    dlsi_leg phase[4];
+    dlsi_work *work;
+    unsigned char *data, *from; /* where receives go to, sends come from */
+    size_t width;               /* bytes of an element */
+    size_t need[2];             /* staging bytes of a segment's sends, receives */
+    uint32_t serial, tag;
+    int32_t phases, total[2], segs, next_seg, over_segs;
+    int32_t members, peer_op, handle;
+    uint32_t seen; /* the last turn it was looked at */
+    uint8_t state;
+    bool ahead; /* not begun by the user yet: receives only */
+    bool small; /* all that comes is staged, so that it may come ahead */
+    bool swapped;
+    dls_status status;
+} dlsi_run;
+
+/* ---- Elements ---- */
+
+DLSI_FN size_t dlsi_reduce_bytes(dls_reduce type) {
+    static const uint8_t bytes[] = {4, 1, 8, 4, 8, 4, 4};
+    return bytes[type];
 }
-DLSI_FN size_t dlsi_reduce_bytes(dls_reduce reduce) {
-    return reduce == DLS_REDUCE_SUM_I32 ? 4u : 1u;
+/* Turns n elements of `width` bytes around. */
+DLSI_FN void dlsi_coll_swap(unsigned char *p, size_t n, size_t width) {
+    size_t i, k;
+    for (i = 0; i < n; i++, p += width)
+        for (k = 0; k < width / 2; k++) {
+            const unsigned char t = p[k];
+            p[k] = p[width - 1 - k];
+            p[width - 1 - k] = t;
+        }
 }
-DLSI_FN size_t dlsi_coll_members(int32_t size) {
-    return dlsi_round_up((size_t)dlsi_max_i32(size, 1) * sizeof(int32_t), DLS_ALIGN);
+#define DLSI_COLL_BLOCK 16
+/* Reduces blocks of elements that may lie anywhere, through registers: compilers make vectors of
+   it. out may be a or b. */
+#define DLSI_COLL_COMBINE(name, type, expression)                                                  \
+    DLSI_FN void name(unsigned char *out, const unsigned char *a, const unsigned char *b,          \
+                      size_t n) {                                                                  \
+        type x[DLSI_COLL_BLOCK], y[DLSI_COLL_BLOCK];                                               \
+        size_t k;                                                                                  \
+        for (; n >= DLSI_COLL_BLOCK; n -= DLSI_COLL_BLOCK) {                                       \
+            memcpy(x, a, sizeof x);                                                                \
+            memcpy(y, b, sizeof y);                                                                \
+            for (k = 0; k < DLSI_COLL_BLOCK; k++) x[k] = (type)(expression);                       \
+            memcpy(out, x, sizeof x);                                                              \
+            a += sizeof x;                                                                         \
+            b += sizeof x;                                                                         \
+            out += sizeof x;                                                                       \
+        }                                                                                          \
+        if (n == 0) return;                                                                        \
+        memset(x, 0, sizeof x);                                                                    \
+        memset(y, 0, sizeof y);                                                                    \
+        memcpy(x, a, n * sizeof x[0]);                                                             \
+        memcpy(y, b, n * sizeof y[0]);                                                             \
+        for (k = 0; k < n; k++) x[k] = (type)(expression);                                         \
+        memcpy(out, x, n * sizeof x[0]);                                                           \
+    }
+DLSI_COLL_COMBINE(dlsi_sum_u32, uint32_t, x[k] + y[k])
+DLSI_COLL_COMBINE(dlsi_max_u8, uint8_t, y[k] > x[k] ? y[k] : x[k])
+DLSI_COLL_COMBINE(dlsi_sum_u64, uint64_t, x[k] + y[k])
+DLSI_COLL_COMBINE(dlsi_sum_f32, float, x[k] + y[k])
+DLSI_COLL_COMBINE(dlsi_sum_f64, double, x[k] + y[k])
+DLSI_COLL_COMBINE(dlsi_max_f32, float, y[k] > x[k] ? y[k] : x[k])
+DLSI_COLL_COMBINE(dlsi_min_f32, float, y[k] < x[k] ? y[k] : x[k])
+
+/* out = a (+) b, n elements as they travel: little-endian. */
+DLSI_FN void dlsi_coll_combine(const dlsi_run *r, unsigned char *out, const unsigned char *a,
+                               const unsigned char *b, size_t n) {
+    static void (*const combine[])(unsigned char *, const unsigned char *, const unsigned char *,
+                                   size_t) = {dlsi_sum_u32, dlsi_max_u8,  dlsi_sum_u64,
+                                              dlsi_sum_f32, dlsi_sum_f64, dlsi_max_f32,
+                                              dlsi_min_f32};
+    if (!r->swapped) {
+        combine[r->op.type](out, a, b, n);
+        return;
+    }
+    for (; n > 0; n--, out += r->width, a += r->width, b += r->width) {
+        unsigned char x[8], y[8];
+        memcpy(x, a, r->width);
+        memcpy(y, b, r->width);
+        dlsi_coll_swap(x, 1, r->width);
+        dlsi_coll_swap(y, 1, r->width);
+        combine[r->op.type](x, x, y, 1);
+        dlsi_coll_swap(x, 1, r->width);
+        memcpy(out, x, r->width);
+    }
 }
-DLS_API size_t dls_coll_size(int32_t size, size_t bytes) { /* a view may have but two members */
-    return dlsi_coll_members(size) + bytes / (size > 1 ? 2u : 1u) + 8 + DLS_ALIGN;
+
+/* ---- Shards and segments ---- */
+
+/* Shard i of [*at, *at + *n), by weights or equal, becomes it. */
+DLSI_FN void dlsi_coll_part(const uint16_t *weight, int32_t parts, int32_t i, size_t *at,
+                            size_t *n) {
+    uint64_t before = (uint64_t)i, mine = 1, all = (uint64_t)parts, first, last;
+    int32_t k;
+    if (weight != NULL) {
+        for (k = 0, before = all = 0; k < parts; k++) {
+            if (k < i) before += weight[k];
+            all += weight[k];
+        }
+        mine = weight[i];
+        if (all == 0) { /* nobody has a weight: equal ones */
+            before = (uint64_t)i;
+            mine = 1;
+            all = (uint64_t)parts;
+        }
+    }
+    first = *n / all * before + *n % all * before / all;
+    last = *n / all * (before + mine) + *n % all * (before + mine) / all;
+    *at += (size_t)first;
+    *n = (size_t)(last - first);
+}
+/* What index i of a phase owns of a segment; i -1: the whole segment. */
+DLSI_FN void dlsi_coll_piece(const dlsi_run *r, const dlsi_leg *p, int32_t seg, int32_t i,
+                             size_t *at, size_t *n) {
+    *at = 0;
+    *n = r->op.kind == DLS_COLL_ALLTOALL ? r->op.count * (size_t)r->members : r->op.count;
+    if (p->inner) {
+        dlsi_coll_piece(r, &r->phase[0], seg, r->phase[0].me, at, n);
+        if (i >= 0) dlsi_coll_part(NULL, p->n, i, at, n);
+        return;
+    }
+    if (i >= 0 && p->solo < 0 && i < p->owners)
+        dlsi_coll_part(p->owners == r->members ? r->op.shares : NULL, p->owners, i, at, n);
+    else if (i >= 0 && i != p->solo)
+        *n = 0;
+    dlsi_coll_part(NULL, r->segs, seg, at, n);
+}
+
+/* ---- Phases ---- */
+
+enum { DLSI_SENDS = 0, DLSI_RECVS };
+
+/* Everybody's part of my shard to me. */
+DLSI_FN int32_t dlsi_leg_scatter(const dlsi_run *r, const dlsi_leg *p, int32_t seg, int32_t side,
+                                 int32_t k, dlsi_move *m) {
+    const int32_t i = side == DLSI_SENDS ? (p->me + k + 1) % p->n : (p->me + p->n - k - 1) % p->n;
+    if (k < 0) return p->n - 1;
+    m->who = p->list[i];
+    m->how = (uint8_t)(k == p->n - 2 ? DLSI_JOIN : DLSI_KEEP);
+    dlsi_coll_piece(r, p, seg, side == DLSI_SENDS ? i : p->me, &m->at, &m->n);
+    return 0;
+}
+/* My shard to everybody. */
+DLSI_FN int32_t dlsi_leg_gather(const dlsi_run *r, const dlsi_leg *p, int32_t seg, int32_t side,
+                                int32_t k, dlsi_move *m) {
+    const int32_t i = side == DLSI_SENDS ? (p->me + k + 1) % p->n : (p->me + p->n - k - 1) % p->n;
+    if (k < 0) return p->n - 1;
+    m->who = p->list[i];
+    dlsi_coll_piece(r, p, seg, side == DLSI_SENDS ? p->me : i, &m->at, &m->n);
+    if ((side == DLSI_SENDS ? i : p->me) == p->root) m->n = 0;
+    return 0;
+}
+/* Shards to or from the root alone: all-to-one, and with `out` one-to-all. */
+DLSI_FN int32_t dlsi_leg_one(const dlsi_run *r, const dlsi_leg *p, int32_t seg, bool mine,
+                             int32_t k, dlsi_move *m) {
+    const int32_t i = p->me == p->root ? (p->me + k + 1) % p->n : p->root;
+    if (k < 0) return p->me == p->root ? (mine ? 0 : p->n - 1) : (mine ? 1 : 0);
+    m->who = p->list[i];
+    dlsi_coll_piece(r, p, seg, p->me == p->root ? i : p->me, &m->at, &m->n);
+    return 0;
+}
+DLSI_FN int32_t dlsi_leg_in(const dlsi_run *r, const dlsi_leg *p, int32_t seg, int32_t side,
+                            int32_t k, dlsi_move *m) {
+    return dlsi_leg_one(r, p, seg, side == DLSI_SENDS, k, m);
+}
+DLSI_FN int32_t dlsi_leg_out(const dlsi_run *r, const dlsi_leg *p, int32_t seg, int32_t side,
+                             int32_t k, dlsi_move *m) {
+    return dlsi_leg_one(r, p, seg, side == DLSI_RECVS, k, m);
+}
+/* Block d of mine to d. */
+DLSI_FN int32_t dlsi_leg_swap(const dlsi_run *r, const dlsi_leg *p, int32_t seg, int32_t side,
+                              int32_t k, dlsi_move *m) {
+    const int32_t i = side == DLSI_SENDS ? (p->me + k + 1) % p->n : (p->me + p->n - k - 1) % p->n;
+    if (k < 0) return p->n - 1;
+    m->who = p->list[i];
+    dlsi_coll_piece(r, p, seg, i, &m->at, &m->n);
+    return 0;
+}
+/* Ring: index i sends shard i - 1 - k to i + 1, which adds it to its own; in the end i has i. */
+DLSI_FN int32_t dlsi_leg_ring(const dlsi_run *r, const dlsi_leg *p, int32_t seg, int32_t side,
+                              int32_t k, dlsi_move *m) {
+    const int32_t shard = p->me - 1 - k - (side == DLSI_RECVS ? 1 : 0);
+    if (k < 0) return p->n - 1;
+    m->who = p->list[(p->me + (side == DLSI_SENDS ? 1 : p->n - 1)) % p->n];
+    m->how = DLSI_ADD;
+    m->after = side == DLSI_SENDS ? k : 0;
+    dlsi_coll_piece(r, p, seg, (shard + 2 * p->n) % p->n, &m->at, &m->n);
+    return 0;
+}
+/* Then the shards go round once more. */
+DLSI_FN int32_t dlsi_leg_round(const dlsi_run *r, const dlsi_leg *p, int32_t seg, int32_t side,
+                               int32_t k, dlsi_move *m) {
+    const int32_t shard = p->me - k - (side == DLSI_RECVS ? 1 : 0);
+    if (k < 0) return p->n - 1;
+    m->who = p->list[(p->me + (side == DLSI_SENDS ? 1 : p->n - 1)) % p->n];
+    m->after = side == DLSI_SENDS ? k : 0;
+    dlsi_coll_piece(r, p, seg, (shard + 2 * p->n) % p->n, &m->at, &m->n);
+    return 0;
+}
+/* The greatest power of two that is not above n, as an exponent. */
+DLSI_FN int32_t dlsi_coll_log2(int32_t n) {
+    int32_t log = 0;
+    while (n >> (log + 1) > 0) log++;
+    return log;
+}
+/* Those beyond a power of two give all to one below it, and get all from it in the end. */
+DLSI_FN int32_t dlsi_leg_fold(const dlsi_run *r, const dlsi_leg *p, int32_t seg, int32_t side,
+                              int32_t k, dlsi_move *m) {
+    const int32_t most = 1 << dlsi_coll_log2(p->n);
+    const bool beyond = p->me >= most;
+    if (k < 0) return beyond ? side == DLSI_SENDS : p->me + most < p->n && side == DLSI_RECVS;
+    m->who = p->list[beyond ? p->me - most : p->me + most];
+    m->how = DLSI_ADD;
+    dlsi_coll_piece(r, p, seg, -1, &m->at, &m->n);
+    return 0;
+}
+DLSI_FN int32_t dlsi_leg_unfold(const dlsi_run *r, const dlsi_leg *p, int32_t seg, int32_t side,
+                                int32_t k, dlsi_move *m) {
+    const int32_t n = dlsi_leg_fold(r, p, seg, 1 - side, k, m);
+    m->how = DLSI_PUT;
+    return n;
+}
+/* All with me ^ 1, then me ^ 2, me ^ 4, ... */
+DLSI_FN int32_t dlsi_leg_double(const dlsi_run *r, const dlsi_leg *p, int32_t seg, int32_t side,
+                                int32_t k, dlsi_move *m) {
+    const int32_t log = dlsi_coll_log2(p->n);
+    if (k < 0) return p->me >> log == 0 ? log : 0;
+    m->who = p->list[p->me ^ 1 << k];
+    m->how = DLSI_ADD;
+    m->after = side == DLSI_SENDS ? k : k + 1; /* what is being sent must not change */
+    dlsi_coll_piece(r, p, seg, -1, &m->at, &m->n);
+    return 0;
+}
+/* What index i has after `steps` halvings, the first with those farthest away. */
+DLSI_FN void dlsi_coll_half(const dlsi_run *r, const dlsi_leg *p, int32_t seg, int32_t i,
+                            int32_t steps, size_t *at, size_t *n) {
+    int32_t bit = 1 << dlsi_coll_log2(p->n) >> 1;
+    dlsi_coll_piece(r, p, seg, -1, at, n);
+    for (; steps > 0; steps--, bit >>= 1) {
+        const size_t low = *n / 2;
+        if ((i & bit) != 0) *at += low;
+        *n = (i & bit) != 0 ? *n - low : low;
+    }
+}
+DLSI_FN int32_t dlsi_leg_halve(const dlsi_run *r, const dlsi_leg *p, int32_t seg, int32_t side,
+                               int32_t k, dlsi_move *m) {
+    const int32_t log = dlsi_coll_log2(p->n), with = p->me ^ 1 << (k < 0 ? 0 : log - 1 - k);
+    if (k < 0) return p->me >> log == 0 ? log : 0;
+    m->who = p->list[with];
+    m->how = DLSI_ADD;
+    m->after = side == DLSI_SENDS ? k : 0;
+    dlsi_coll_half(r, p, seg, side == DLSI_SENDS ? with : p->me, k + 1, &m->at, &m->n);
+    return 0;
+}
+DLSI_FN int32_t dlsi_leg_unhalve(const dlsi_run *r, const dlsi_leg *p, int32_t seg, int32_t side,
+                                 int32_t k, dlsi_move *m) {
+    const int32_t log = dlsi_coll_log2(p->n), with = p->me ^ (k < 0 ? 0 : 1 << k);
+    if (k < 0) return p->me >> log == 0 ? log : 0;
+    m->who = p->list[with];
+    m->after = side == DLSI_SENDS ? k : 0;
+    dlsi_coll_half(r, p, seg, side == DLSI_SENDS ? p->me : with, log - k, &m->at, &m->n);
+    return 0;
+}
+/* Binomial tree of the root: v, seen from it, has the parent v without its lowest bit. */
+DLSI_FN int32_t dlsi_coll_children(const dlsi_leg *p, int32_t v) {
+    int32_t n = 0;
+    while (1 << n < p->n && (v & 1 << n) == 0 && v + (1 << n) < p->n) n++;
+    return n;
+}
+DLSI_FN int32_t dlsi_leg_up(const dlsi_run *r, const dlsi_leg *p, int32_t seg, int32_t side,
+                            int32_t k, dlsi_move *m) {
+    const int32_t v = (p->me - p->root + p->n) % p->n, children = dlsi_coll_children(p, v);
+    if (k < 0) return side == DLSI_RECVS ? children : v != 0;
+    m->who = p->list[((side == DLSI_RECVS ? v + (1 << k) : v & (v - 1)) + p->root) % p->n];
+    m->how = DLSI_ADD;
+    m->after = side == DLSI_SENDS ? children : 0;
+    dlsi_coll_piece(r, p, seg, -1, &m->at, &m->n);
+    return 0;
+}
+DLSI_FN int32_t dlsi_leg_down(const dlsi_run *r, const dlsi_leg *p, int32_t seg, int32_t side,
+                              int32_t k, dlsi_move *m) {
+    const int32_t v = (p->me - p->root + p->n) % p->n, children = dlsi_coll_children(p, v);
+    if (k < 0) return side == DLSI_SENDS ? children : v != 0;
+    k = children - 1 - k; /* the greatest part of the tree first */
+    m->who = p->list[((side == DLSI_SENDS ? v + (1 << k) : v & (v - 1)) + p->root) % p->n];
+    m->after = side == DLSI_SENDS && v != 0 ? 1 : 0;
+    dlsi_coll_piece(r, p, seg, -1, &m->at, &m->n);
+    return 0;
+}
+/* Dissemination: 2^k places on, and from 2^k places back. Hensgen, Finkel & Manber 1988 */
+DLSI_FN int32_t dlsi_leg_barrier(const dlsi_run *r, const dlsi_leg *p, int32_t seg, int32_t side,
+                                 int32_t k, dlsi_move *m) {
+    const int32_t far = 1 << (k < 0 ? 0 : k);
+    (void)r;
+    (void)seg;
+    if (k < 0) return dlsi_coll_log2(2 * p->n - 1);
+    m->who = p->list[(p->me + (side == DLSI_SENDS ? far : p->n - far)) % p->n];
+    m->how = DLSI_NOTE;
+    m->after = side == DLSI_SENDS ? k : 0;
+    return 0;
+}
+/* Move k of a whole run: phases one after the other. */
+DLSI_FN void dlsi_coll_move(const dlsi_run *r, int32_t seg, int32_t side, int32_t k, dlsi_move *m) {
+    const dlsi_leg *p = r->phase;
+    int32_t other = 0;
+    for (;; p++) {
+        const int32_t n = p->me >= 0 ? p->fn(r, p, seg, side, -1, m) : 0;
+        if (k < n) break;
+        k -= n;
+        if (p->me >= 0) other += p->fn(r, p, seg, 1 - side, -1, m);
+    }
+    memset(m, 0, sizeof *m);
+    m->phase = p;
+    m->slot = k;
+    (void)p->fn(r, p, seg, side, k, m);
+    /* sends wait for all of the phases before; receives only where they say so */
+    if (side == DLSI_SENDS || m->after > 0) m->after += other;
+}
+
+/* ---- Plans: kind and algorithm as phases ---- */
+
+DLSI_FN dlsi_leg *dlsi_run_phase(const dls_coll *c, dlsi_run *r, dlsi_leg_fn fn) {
+    dlsi_leg *p = &r->phase[r->phases++];
+    p->fn = fn;
+    p->list = c->order;
+    p->n = p->owners = c->size;
+    p->me = c->rank;
+    p->solo = p->root = -1;
+    p->inner = false;
+    return p;
+}
+DLSI_FN void dlsi_run_rooted(const dls_coll *c, dlsi_run *r, dlsi_leg_fn fn) {
+    dlsi_run_phase(c, r, fn)->root = r->op.root;
+}
+DLSI_FN void dlsi_run_solo(const dls_coll *c, dlsi_run *r, dlsi_leg_fn fn) {
+    dlsi_run_phase(c, r, fn)->solo = r->op.root;
+}
+/* Scatter in the group, all-reduce of shards between groups, gather in the group. */
+DLSI_FN void dlsi_run_groups(const dls_coll *c, dlsi_run *r) {
+    int32_t i;
+    for (i = 0; i < 4; i++) {
+        dlsi_leg *p = dlsi_run_phase(c, r, i < 2 ? dlsi_leg_scatter : dlsi_leg_gather);
+        p->inner = i == 1 || i == 2;
+        p->list = p->inner ? c->far : c->near;
+        p->n = p->owners = p->inner ? c->far_count : c->near_count;
+        for (p->me = p->n - 1; p->me >= 0 && p->list[p->me] != c->rank; p->me--) {}
+        if (!p->inner) p->owners = c->near_owners;
+    }
+}
+DLSI_FN dls_status dlsi_ways_ring(const dls_coll *c, dlsi_run *r) {
+    (void)dlsi_run_phase(c, r, dlsi_leg_ring);
+    (void)dlsi_run_phase(c, r, dlsi_leg_round);
+    return DLS_OK;
+}
+DLSI_FN dls_status dlsi_ways_allreduce(const dls_coll *c, dlsi_run *r) {
+    switch (r->op.algo) {
+    case DLS_COLL_RING: return dlsi_ways_ring(c, r);
+    case DLS_COLL_DOUBLING:
+        (void)dlsi_run_phase(c, r, dlsi_leg_fold);
+        (void)dlsi_run_phase(c, r, dlsi_leg_double);
+        (void)dlsi_run_phase(c, r, dlsi_leg_unfold);
+        return DLS_OK;
+    case DLS_COLL_HALVING:
+        (void)dlsi_run_phase(c, r, dlsi_leg_fold);
+        (void)dlsi_run_phase(c, r, dlsi_leg_halve);
+        (void)dlsi_run_phase(c, r, dlsi_leg_unhalve);
+        (void)dlsi_run_phase(c, r, dlsi_leg_unfold);
+        return DLS_OK;
+    case DLS_COLL_STAR:
+        dlsi_run_solo(c, r, dlsi_leg_scatter);
+        dlsi_run_solo(c, r, dlsi_leg_gather);
+        return DLS_OK;
+    case DLS_COLL_TREE:
+        dlsi_run_rooted(c, r, dlsi_leg_up);
+        dlsi_run_rooted(c, r, dlsi_leg_down);
+        return DLS_OK;
+    case DLS_COLL_GROUPS:
+        if (c->near_count == 0) return DLS_E_UNSUPPORTED;
+        dlsi_run_groups(c, r);
+        return DLS_OK;
+    default:
+        (void)dlsi_run_phase(c, r, dlsi_leg_scatter);
+        (void)dlsi_run_phase(c, r, dlsi_leg_gather);
+        return DLS_OK;
+    }
+}
+/* Of kinds that are one half of an all-reduce, or less. */
+DLSI_FN dls_status dlsi_ways_half(const dls_coll *c, dlsi_run *r) {
+    const dls_coll_algo algo = r->op.algo;
+    const bool direct = algo == DLS_COLL_DIRECT;
+    switch (r->op.kind) {
+    case DLS_COLL_BROADCAST:
+        if (direct) dlsi_run_rooted(c, r, dlsi_leg_out);
+        if (direct) dlsi_run_rooted(c, r, dlsi_leg_gather);
+        if (algo == DLS_COLL_STAR) dlsi_run_solo(c, r, dlsi_leg_gather);
+        if (algo == DLS_COLL_TREE) dlsi_run_rooted(c, r, dlsi_leg_down);
+        break;
+    case DLS_COLL_REDUCE:
+        if (direct) (void)dlsi_run_phase(c, r, dlsi_leg_scatter);
+        if (direct) dlsi_run_rooted(c, r, dlsi_leg_in);
+        if (algo == DLS_COLL_STAR) dlsi_run_solo(c, r, dlsi_leg_scatter);
+        if (algo == DLS_COLL_TREE) dlsi_run_rooted(c, r, dlsi_leg_up);
+        break;
+    case DLS_COLL_REDUCE_SCATTER:
+        if (direct) (void)dlsi_run_phase(c, r, dlsi_leg_scatter);
+        if (algo == DLS_COLL_RING) (void)dlsi_run_phase(c, r, dlsi_leg_ring);
+        break;
+    case DLS_COLL_ALLGATHER:
+        if (direct) (void)dlsi_run_phase(c, r, dlsi_leg_gather);
+        if (algo == DLS_COLL_RING) (void)dlsi_run_phase(c, r, dlsi_leg_round);
+        break;
+    case DLS_COLL_GATHER: dlsi_run_rooted(c, r, dlsi_leg_in); break;
+    case DLS_COLL_SCATTER: dlsi_run_rooted(c, r, dlsi_leg_out); break;
+    case DLS_COLL_ALLTOALL: (void)dlsi_run_phase(c, r, dlsi_leg_swap); break;
+    case DLS_COLL_BARRIER: (void)dlsi_run_phase(c, r, dlsi_leg_barrier); break;
+    default: break;
+    }
+    return r->phases > 0 ? DLS_OK : DLS_E_UNSUPPORTED;
+}
+DLSI_FN dls_status dlsi_ways_none(const dls_coll *c, dlsi_run *r) {
+    (void)c;
+    (void)r;
+    return DLS_OK;
+}
+DLSI_FN dls_status dlsi_ways(const dls_coll *c, dlsi_run *r) {
+    return r->op.kind == DLS_COLL_ALLREDUCE ? dlsi_ways_allreduce(c, r) : dlsi_ways_half(c, r);
+}
+/* Longest message of phase i with one segment, in elements, the same at every member. */
+DLSI_FN size_t dlsi_run_longest(const dlsi_run *r, int32_t i) {
+    const dlsi_leg *p = &r->phase[i];
+    size_t at, n, most = 0;
+    int32_t k;
+    if (p->solo >= 0 || p->fn == dlsi_leg_fold || p->fn == dlsi_leg_double ||
+        p->fn == dlsi_leg_up || p->fn == dlsi_leg_down)
+        return r->op.count;
+    if (p->fn == dlsi_leg_halve) return r->op.count / 2 + 1;
+    if (p->inner) return 0; /* parts of a shard of phase 0 */
+    for (k = 0; k < p->owners; k++) {
+        dlsi_coll_piece(r, p, 0, k, &at, &n);
+        most = dlsi_max_size(most, n);
+    }
+    return most;
+}
+/* Bytes that n elements are on the wire. */
+DLSI_FN size_t dlsi_run_bytes(const dlsi_run *r, size_t n) {
+    return r->op.codec != NULL ? r->op.codec->bytes(r->op.codec->user, n) : n * r->width;
+}
+/* Counts moves; cuts the array in segments and sees how much staging one of them needs. */
+DLSI_FN void dlsi_run_measure(dlsi_run *r) {
+    size_t most = 1;
+    int32_t i, side;
+    dlsi_move m;
+    r->segs = 1;
+    for (i = 0; i < r->phases; i++) most = dlsi_max_size(most, dlsi_run_longest(r, i));
+    r->segs = (int32_t)dlsi_min_size((most - 1) / (DLSI_COLL_CHUNK / r->width) + 1, 0x7FFFFFFF);
+    most = dlsi_round_up(dlsi_run_bytes(r, most / (size_t)r->segs + 1), DLS_ALIGN);
+    r->total[0] = r->total[1] = 0;
+    r->need[0] = r->need[1] = 0;
+    for (i = 0; i < r->phases; i++) {
+        const dlsi_leg *p = &r->phase[i];
+        const size_t group = p->fn == dlsi_leg_scatter ? (size_t)(p->n - 1) : 1;
+        for (side = 0; side < 2 && p->me >= 0; side++)
+            r->total[side] += p->fn(r, p, 0, side, -1, &m);
+        if (p->me >= 0 && p->fn != dlsi_leg_barrier)
+            r->need[1] = dlsi_max_size(r->need[1], dlsi_mul(group, most));
+    }
+    if (r->op.codec != NULL) r->need[0] = dlsi_mul((size_t)r->members, most);
+    r->small = DLSI_HOSTED && r->members <= 32 && r->op.codec == NULL &&
+               dlsi_mul(r->op.count, r->width) <= DLSI_COLL_SMALL &&
+               r->op.kind != DLS_COLL_ALLTOALL;
+    if (r->small) r->need[1] = (size_t)r->total[1] * most;
+}
+
+/* ---- Lanes: one segment on its way ---- */
+
+DLSI_FN dlsi_post *dlsi_lane_post(const dls_coll *c, const dlsi_lane *l, int32_t side, int32_t k) {
+    return &l->post[side][k % c->width];
+}
+DLSI_FN void dlsi_lane_open(dlsi_lane *l, int32_t seg) {
+    memset(l->next, 0, sizeof l->next);
+    memset(l->done, 0, sizeof l->done);
+    memset(l->used, 0, sizeof l->used);
+    memset(l->held, 0, sizeof l->held);
+    l->seg = seg;
+}
+/* Ops that the engine has room for. */
+DLSI_FN int32_t dlsi_coll_slots(const dls_coll *c) {
+    int32_t i, n = 0;
+    for (i = 0; i < c->peer->desc.ops_max; i++) n += c->peer->op[i].kind == DLSI_OP_FREE;
+    return n;
+}
+/* Staging for a move, NULL: none now. Receives that end in a JOIN lie side by side. */
+DLSI_FN unsigned char *dlsi_lane_stage(const dlsi_run *r, dlsi_lane *l, int32_t side,
+                                       const dlsi_move *m) {
+    const size_t bytes = dlsi_round_up(dlsi_run_bytes(r, m->n), DLS_ALIGN);
+    const bool opens = m->slot == 0 && (m->how == DLSI_KEEP || m->how == DLSI_JOIN);
+    const size_t room = side == DLSI_RECVS && opens ? bytes * (size_t)(m->phase->n - 1) : bytes;
+    if (l->held[side] == 0) l->used[side] = 0;
+    if (room > r->need[side] - l->used[side]) return NULL;
+    l->used[side] += bytes;
+    l->held[side]++;
+    return l->stage[side] + (l->used[side] - bytes);
+}
+/* All parts of my shard are here: added in the order of places, a block at a time, so that each
+   byte comes from memory once. */
+DLSI_FN void dlsi_lane_join(const dlsi_run *r, const dlsi_move *m, unsigned char *last) {
+    const int32_t n = m->phase->n, me = m->phase->me;
+    const size_t stride = dlsi_round_up(dlsi_run_bytes(r, m->n), DLS_ALIGN);
+    const unsigned char *group = last - (size_t)(n - 2) * stride;
+    unsigned char *to = r->data + m->at * r->width;
+    size_t at, count;
+    int32_t i;
+    for (i = 0; r->op.codec != NULL && i < n; i++)
+        if (i != me)
+            r->op.codec->decode(r->op.codec->user, group + (size_t)((me - i - 1 + n) % n) * stride,
+                                m->n, (float *)(void *)to, true);
+    if (r->op.codec != NULL) return;
+    for (at = 0; at < m->n; at += count) {
+        const size_t block = at * r->width;
+        unsigned char *sum = NULL;
+        count = dlsi_min_size(m->n - at, 4096 / r->width);
+        for (i = 0; i < n; i++) {
+            const size_t slot = (size_t)((me - i - 1 + n) % n) * stride;
+            unsigned char *x =
+                i == me ? to + block : last - (size_t)(n - 2) * stride + slot + block;
+            if (sum != NULL)
+                dlsi_coll_combine(r, i == n - 1 ? to + block : sum, sum, x, count);
+            else
+                sum = x;
+        }
+    }
+}
+/* What came is put to use. False: not yet. */
+DLSI_FN bool dlsi_lane_take(const dlsi_run *r, dlsi_lane *l, const dlsi_post *post) {
+    const dlsi_move *m = &post->m;
+    unsigned char *to = r->data + m->at * r->width;
+    if (m->n == 0) return true;
+    if (m->how == DLSI_ADD) {
+        if (l->done[DLSI_SENDS] < m->after) return false;
+        dlsi_coll_combine(r, to, to, post->stage, m->n);
+    } else if (m->how == DLSI_JOIN) {
+        dlsi_lane_join(r, m, post->stage);
+        l->held[DLSI_RECVS] -= m->phase->n - 2;
+    } else if (m->how == DLSI_PUT && r->op.codec != NULL) {
+        r->op.codec->decode(r->op.codec->user, post->stage, m->n, (float *)(void *)to, false);
+    } else if (m->how == DLSI_PUT && post->stage != NULL) {
+        memcpy(to, post->stage, m->n * r->width);
+    }
+    if (post->stage != NULL && m->how != DLSI_KEEP) l->held[DLSI_RECVS]--;
+    return true;
+}
+/* The elements of a send, encoded where there is a codec; NULL: no room now. A shard on its way
+   back is encoded once, and decoded here too. */
+DLSI_FN unsigned char *dlsi_lane_encode(const dls_coll *c, const dlsi_run *r, dlsi_lane *l,
+                                        const dlsi_move *m, dlsi_post *post) {
+    unsigned char *from = r->from + m->at * r->width;
+    const bool back = m->phase->fn == dlsi_leg_gather;
+    post->stage = NULL;
+    if (r->op.codec == NULL) return from;
+    if (dlsi_coll_slots(c) == 0) return NULL; /* it could not be sent, and encoding is done once */
+    if (back && m->slot > 0) {
+        post->stage = dlsi_lane_post(c, l, DLSI_SENDS, l->next[0] - 1)->stage;
+        l->held[DLSI_SENDS]++;
+        return post->stage;
+    }
+    post->stage = dlsi_lane_stage(r, l, DLSI_SENDS, m);
+    if (post->stage == NULL) return NULL;
+    r->op.codec->encode(r->op.codec->user, (const float *)(const void *)from, m->at, m->n, back,
+                        post->stage);
+    if (back)
+        r->op.codec->decode(r->op.codec->user, post->stage, m->n, (float *)(void *)from, false);
+    return post->stage;
+}
+/* Begins a lane's next moves of a side, as many as may be. */
+DLSI_FN void dlsi_lane_begin(dls_coll *c, dlsi_run *r, dlsi_lane *l, int32_t side) {
+    const int32_t quota = dlsi_min_i32(c->width, dlsi_max_i32(c->peer->desc.ops_max / 4, 1));
+    const uint32_t tag = r->tag | ((uint32_t)l->seg & 31u);
+    while (l->next[side] < r->total[side] && l->next[side] - l->done[side] < quota) {
+        dlsi_post *post = dlsi_lane_post(c, l, side, l->next[side]);
+        const dlsi_post *other;
+        int32_t k, same = 0;
+        dlsi_move m;
+        size_t bytes;
+        dlsi_coll_move(r, l->seg, side, l->next[side], &m);
+        bytes = dlsi_run_bytes(r, m.n);
+        for (k = l->done[side]; side == DLSI_RECVS && k < l->next[side]; k++) {
+            other = dlsi_lane_post(c, l, side, k);
+            same += other->op >= 0 && other->m.who == m.who;
+        }
+        if (same > 1 || (side == DLSI_SENDS && l->done[DLSI_RECVS] < m.after)) return;
+        post->m = m;
+        post->op = -1;
+        post->stage = NULL;
+        post->done = m.n == 0 && m.how != DLSI_NOTE; /* nobody sends nothing */
+        if (!post->done && side == DLSI_SENDS) {
+            const unsigned char *from = dlsi_lane_encode(c, r, l, &m, post);
+            if (from == NULL) return;
+            post->op = dls_peer_send(c->peer, c->member[m.who], tag, from, bytes);
+            if (post->op >= 0) dls_peer_op_class(c->peer, post->op, r->op.priority);
+            if (post->op >= 0) c->sent_bytes += bytes;
+            if (post->op >= 0) c->messages++;
+        } else if (!post->done) {
+            const bool staged = m.how == DLSI_ADD || m.how == DLSI_KEEP || m.how == DLSI_JOIN ||
+                                r->small || r->op.codec != NULL;
+            if (staged && m.n > 0) post->stage = dlsi_lane_stage(r, l, side, &m);
+            if (staged && m.n > 0 && post->stage == NULL) return;
+            post->op = dls_peer_recv(c->peer, c->member[m.who], tag,
+                                     staged ? post->stage : r->data + m.at * r->width, bytes);
+        }
+        if (!post->done && post->op < 0) {
+            if (post->stage != NULL) l->held[side]--;
+            return;
+        }
+        l->next[side]++;
+    }
+}
+/* Moves that are over, in order. */
+DLSI_FN void dlsi_lane_end(dls_coll *c, dlsi_run *r, dlsi_lane *l, int32_t side) {
+    int32_t k;
+    for (k = l->done[side]; k < l->next[side]; k++) {
+        dlsi_post *post = dlsi_lane_post(c, l, side, k);
+        dls_status st = DLS_OK;
+        if (!post->done && dls_peer_op_done(c->peer, post->op, &st)) {
+            post->done = true;
+            post->op = -1;
+        }
+        if (st != DLS_OK && r->status == DLS_OK) r->status = st;
+    }
+    while (r->status == DLS_OK && l->done[side] < l->next[side]) {
+        dlsi_post *post = dlsi_lane_post(c, l, side, l->done[side]);
+        if (!post->done || (side == DLSI_RECVS && !dlsi_lane_take(r, l, post))) return;
+        if (side == DLSI_SENDS && post->stage != NULL) l->held[side]--;
+        l->done[side]++;
+    }
+}
+/* True: the lane's segment is finished. */
+DLSI_FN bool dlsi_lane_go(dls_coll *c, dlsi_run *r, dlsi_lane *l) {
+    int32_t before;
+    do {
+        before = l->done[0] + l->done[1] + l->next[0] + l->next[1];
+        dlsi_lane_end(c, r, l, DLSI_SENDS);
+        dlsi_lane_end(c, r, l, DLSI_RECVS);
+        if (r->status != DLS_OK) return false;
+        dlsi_lane_begin(c, r, l, DLSI_RECVS);
+        dlsi_lane_begin(c, r, l, DLSI_SENDS);
+    } while (l->done[0] + l->done[1] + l->next[0] + l->next[1] != before);
+    return l->done[0] == r->total[0] && l->done[1] == r->total[1];
+}
+
+/* ---- Runs ---- */
+
+/* Places in `order`, then those of my group, then those who own the shards that I own. */
+DLSI_FN size_t dlsi_coll_layout(dls_coll *c, dlsi_layout *l, int32_t size) {
+    const size_t n = (size_t)size, lists = size > 1 ? 5 : 1;
+    const size_t width = (size_t)dlsi_min_i32(dlsi_max_i32(size - 1, 1), DLSI_COLL_WIDTH);
+    const size_t posts = width * DLSI_COLL_WORKS * DLSI_COLL_LANES * 2;
+    int32_t *list = (int32_t *)dlsi_layout_take(l, lists * n * sizeof *list);
+    dlsi_run *run = NULL;
+    dlsi_work *work = NULL;
+    dlsi_post *post = NULL;
+    int32_t i, k;
+    if (size > 1) {
+        run = (dlsi_run *)dlsi_layout_take(l, DLSI_COLL_RUNS * sizeof *run);
+        work = (dlsi_work *)dlsi_layout_take(l, DLSI_COLL_WORKS * sizeof *work);
+        post = (dlsi_post *)dlsi_layout_take(l, posts * sizeof *post);
+    }
+    if (c == NULL || l->base == NULL) return l->used;
+    c->member = list;
+    c->width = (int32_t)width;
+    for (i = 0; i < size; i++) c->member[i] = i;
+    if (size == 1) return l->used;
+    c->order = list + n;
+    c->near = list + 2 * n;
+    c->far = list + 3 * n;
+    c->run = run;
+    c->work = work;
+    memset(run, 0, DLSI_COLL_RUNS * sizeof *run);
+    memset(work, 0, DLSI_COLL_WORKS * sizeof *work);
+    for (i = 0; i < size; i++) c->order[i] = i;
+    for (i = 0; i < DLSI_COLL_WORKS; i++)
+        for (k = 0; k < 2 * DLSI_COLL_LANES; k++, post += width)
+            work[i].lane[k / 2].post[k % 2] = post;
+    return l->used;
+}
+DLS_API size_t dls_coll_size(int32_t size, size_t bytes) {
+    const size_t n = (size_t)dlsi_max_i32(size, 1);
+    dlsi_layout l = dlsi_layout_at(NULL);
+    size_t lane = dlsi_add(dlsi_min_size(bytes, n * DLSI_COLL_CHUNK), n * DLS_ALIGN);
+    (void)dlsi_coll_layout(NULL, &l, (int32_t)n);
+    if (size > 1) l.used = dlsi_add(l.used, dlsi_mul(DLSI_HOSTED ? 4 : 1, lane));
+    return dlsi_layout_total(&l);
 }
 DLS_API dls_status dls_coll_init(dls_coll *coll, dls_peer *peer, int32_t rank, int32_t size,
                                  void *mem, size_t bytes) {
     dlsi_layout l = dlsi_layout_at(mem);
-    int32_t i;
+    size_t used;
     memset(coll, 0, sizeof *coll);
     if (rank < 0 || rank >= size || (size > 1 && peer == NULL)) return DLS_E_ARG;
-    if (mem == NULL || bytes < DLS_ALIGN + dlsi_coll_members(size)) return DLS_E_MEMORY;
-    coll->member = (int32_t *)(void *)l.base;
-    l.base += dlsi_coll_members(size);
+    if (mem == NULL) return DLS_E_MEMORY;
+    used = (size_t)(l.base - (unsigned char *)mem);
+    {
+        dlsi_layout need = dlsi_layout_at(NULL);
+        used = dlsi_add(used, dlsi_coll_layout(NULL, &need, size));
+    }
+    if (bytes < used) return DLS_E_MEMORY;
+    (void)dlsi_coll_layout(coll, &l, size);
     coll->room = size;
-    for (i = 0; i < size; i++) coll->member[i] = i;
     coll->peer = peer;
     coll->rank = rank;
     coll->size = size;
-    coll->staging = l.base;
-    coll->staging_bytes = bytes - (size_t)(l.base - (unsigned char *)mem);
-    coll->send = coll->recv = -1;
+    coll->staging = l.base + l.used;
+    coll->staging_bytes = bytes - used;
+    coll->old = coll->guess = -1;
+    coll->turn = 1;
     return DLS_OK;
 }
-DLSI_FN void dlsi_coll_drop(dls_coll *c) {
-    if (c->data != NULL && !c->sent && c->send >= 0) dls_peer_op_drop(c->peer, c->send);
-    if (c->data != NULL && !c->received && c->recv >= 0) dls_peer_op_drop(c->peer, c->recv);
-    c->send = c->recv = -1;
+DLSI_FN void dlsi_work_free(dls_coll *c, dlsi_work *w) {
+    int32_t i, side, k;
+    for (i = 0; w != NULL && i < w->lanes; i++)
+        for (side = 0; side < 2 && w->lane[i].seg >= 0; side++)
+            for (k = w->lane[i].done[side]; k < w->lane[i].next[side]; k++) {
+                const dlsi_post *post = dlsi_lane_post(c, &w->lane[i], side, k);
+                if (post->op >= 0) dls_peer_op_drop(c->peer, post->op);
+            }
+    if (w == NULL) return;
+    w->run->work = NULL;
+    w->run = NULL;
+}
+/* Integers and floats travel little-endian: a big-endian device turns its arrays before and after.
+ */
+DLSI_FN void dlsi_run_turn(const dlsi_run *r) {
+    const size_t blocks = r->op.kind == DLS_COLL_ALLTOALL ? (size_t)r->members : 1;
+    if (!r->swapped) return;
+    if (r->data != NULL) dlsi_coll_swap(r->data, blocks * r->op.count, r->width);
+    if (r->from != r->data) dlsi_coll_swap(r->from, blocks * r->op.count, r->width);
+}
+DLSI_FN void dlsi_run_end(dls_coll *c, dlsi_run *r, dls_status st) {
+    dlsi_work_free(c, r->work);
+    if (r->peer_op >= 0) dls_peer_op_drop(c->peer, r->peer_op);
+    r->peer_op = -1;
+    r->status = st;
+    r->state = (uint8_t)(r->ahead ? DLSI_RUN_FREE : DLSI_RUN_OVER);
+    if (!r->ahead) dlsi_run_turn(r);
 }
 DLS_API dls_status dls_coll_view(dls_coll *coll, const dls_view *view) {
     int32_t i;
@@ -19864,8 +20737,16 @@ DLS_API dls_status dls_coll_view(dls_coll *coll, const dls_view *view) {
     if (view->count > coll->room) return DLS_E_LIMIT;
     for (i = 0; i < view->count; i++)
         if (view->rank[i] < 0) return DLS_E_NOT_FOUND;
-    dlsi_coll_drop(coll);
-    coll->data = NULL;
+    for (i = 0; coll->run != NULL && i < DLSI_COLL_RUNS; i++) {
+        if (coll->run[i].state != DLSI_RUN_FREE) dlsi_run_end(coll, &coll->run[i], DLS_E_PEER);
+        coll->run[i].state = DLSI_RUN_FREE;
+    }
+    coll->old = -1;
+    coll->past_count = 0;
+    coll->guess = -1;
+    coll->ahead = NULL;
+    coll->near_count = 0;
+    coll->model = NULL;
     coll->view = view->number;
     coll->sequence = 0;
     coll->rank = view->mine;
@@ -19886,100 +20767,392 @@ DLSI_FN bool dlsi_coll_any_lost(const dls_coll *c) {
             return true;
     return false;
 }
-/* Chunk c, of which index may lie outside 0..size-1. */
-DLSI_FN unsigned char *dlsi_coll_chunk(const dls_coll *c, int32_t chunk, size_t *bytes) {
-    const size_t n = (size_t)c->size, width = dlsi_reduce_bytes(c->reduce);
-    const size_t i = (size_t)((chunk % c->size + c->size) % c->size);
-    const size_t first = c->count / n * i + dlsi_min_size(i, c->count % n);
-    *bytes = (c->count / n + (i < c->count % n ? 1 : 0)) * width;
-    return c->data + first * width;
+/* Whether all members keep enough wants for two ops and one ahead. */
+DLSI_FN bool dlsi_coll_roomy(const dls_coll *c) {
+    int32_t i;
+    for (i = 0; i < c->size; i++) {
+        const dlsi_ses *s = dlsi_peer_ses(c->peer, c->member[i]);
+        if (i != c->rank && (s == NULL || s->wants_max < DLSI_COLL_WANTS)) return false;
+    }
+    return true;
 }
-DLSI_FN void dlsi_coll_step(dls_coll *c) {
-    const int32_t half = c->size - 1, s = c->step < half ? c->step : c->step - half;
-    const bool gather = c->step >= half;
-    const int32_t out = gather ? c->rank + 1 - s : c->rank - s, in = out - 1;
-    const uint32_t tag = (c->view & 0xFFu) << 23 | (c->sequence & 0xFFFu) << 11 | (uint32_t)c->step;
-    size_t out_bytes, in_bytes;
-    unsigned char *from = dlsi_coll_chunk(c, out, &out_bytes),
-                  *to = dlsi_coll_chunk(c, in, &in_bytes);
-    c->recv = dls_peer_recv(c->peer, c->member[(c->rank + c->size - 1) % c->size], tag,
-                            gather ? to : c->staging, in_bytes);
-    c->send = dls_peer_send(c->peer, c->member[(c->rank + 1) % c->size], tag, from, out_bytes);
-    c->sent = c->received = false;
-    if (c->recv < 0 || c->send < 0) c->status = DLS_E_LIMIT;
+/* Staging for a run: the first gap that is long enough. Returns lanes that fit. */
+DLSI_FN int32_t dlsi_coll_find(const dls_coll *c, const dlsi_run *r, bool roomy,
+                               unsigned char **found) {
+    const size_t lane = r->need[0] + r->need[1];
+    unsigned char *at = c->staging, *end = at + c->staging_bytes, *next = NULL;
+    int32_t i;
+    for (;; at = next) {
+        unsigned char *limit = end;
+        next = NULL;
+        for (i = 0; i < DLSI_COLL_WORKS; i++) { /* nearest used part that ends behind `at` */
+            const dlsi_work *w = &c->work[i];
+            if (w->run == NULL || w->bytes == 0 || w->at + w->bytes <= at || w->at >= limit)
+                continue;
+            limit = w->at;
+            next = w->at + w->bytes;
+        }
+        *found = at;
+        if (limit > at && (size_t)(limit - at) >= 2 * lane && r->segs > 1 && roomy)
+            return DLSI_COLL_LANES;
+        if (limit >= at && (size_t)(limit - at) >= lane) return 1;
+        if (next == NULL) return 0;
+    }
 }
-DLSI_FN void dlsi_coll_add(const dls_coll *c) {
-    size_t bytes, i;
-    unsigned char *to = dlsi_coll_chunk(c, c->rank - c->step - 1, &bytes);
-    if (c->reduce == DLS_REDUCE_MAX_U8) {
-        for (i = 0; i < bytes; i++)
-            if (c->staging[i] > to[i]) to[i] = c->staging[i];
+/* Receives that came ahead of an op that was not begun. */
+DLSI_FN void dlsi_coll_forget(dls_coll *c) {
+    if (c->ahead != NULL) dlsi_run_end(c, c->ahead, DLS_OK);
+    c->ahead = NULL;
+}
+/* Puts a run to work, if there is room. */
+DLSI_FN bool dlsi_run_open(dls_coll *c, dlsi_run *r, bool roomy) {
+    dlsi_work *w = NULL;
+    int32_t i, lanes;
+    unsigned char *at;
+    for (i = 0; i < DLSI_COLL_WORKS; i++)
+        if (c->work[i].run == NULL) w = &c->work[i];
+    lanes = w != NULL ? dlsi_coll_find(c, r, roomy, &at) : 0;
+    if (lanes == 0) return false;
+    w->run = r;
+    w->at = at;
+    w->lanes = lanes;
+    w->bytes = (size_t)lanes * (r->need[0] + r->need[1]);
+    for (i = 0; i < lanes; i++) {
+        w->lane[i].stage[0] = at + (size_t)i * (r->need[0] + r->need[1]);
+        w->lane[i].stage[1] = w->lane[i].stage[0] + r->need[0];
+        dlsi_lane_open(&w->lane[i], i < r->segs ? i : -1);
+    }
+    r->work = w;
+    r->next_seg = lanes;
+    r->over_segs = 0;
+    r->state = DLSI_RUN_WORKS;
+    return true;
+}
+/* Goes on with a run. spare: older ones may need the engine's ops. */
+DLSI_FN void dlsi_run_go(dls_coll *c, dlsi_run *r, bool spare) {
+    dlsi_work *w = r->work;
+    int32_t i;
+    if (spare && dlsi_coll_slots(c) <= c->peer->desc.ops_max / 2) return;
+    for (i = 0; i < w->lanes; i++) {
+        dlsi_lane *l = &w->lane[i];
+        while (l->seg >= 0 && dlsi_lane_go(c, r, l)) {
+            r->over_segs++;
+            dlsi_lane_open(l, r->next_seg < r->segs ? r->next_seg++ : -1);
+        }
+        if (r->status != DLS_OK) { /* what is left is no use to anybody */
+            dlsi_run_end(c, r, r->status);
+            if (c->view > 0) dls_peer_view_again(c->peer);
+            return;
+        }
+    }
+    if (r->over_segs == r->segs) dlsi_run_end(c, r, DLS_OK);
+}
+/* A message of two members; at most a few receives ask one of them at a time. */
+DLSI_FN void dlsi_run_pair(dls_coll *c, dlsi_run *r) {
+    const int32_t rank = c->member[r->op.root];
+    const dlsi_ses *s = dlsi_peer_ses(c->peer, rank);
+    const int32_t most = s != NULL ? dlsi_max_i32(s->wants_max / 4, 1) : 1;
+    const size_t bytes = r->op.count * r->width;
+    dls_status st;
+    int32_t i, n = 0;
+    if (r->state == DLSI_RUN_WAITS) {
+        for (i = 0; i < DLSI_COLL_RUNS; i++) {
+            const dlsi_run *o = &c->run[i];
+            n += o->op.kind == DLS_COLL_RECV && o->op.root == r->op.root &&
+                 o->state == DLSI_RUN_WORKS;
+            if (o->op.kind == r->op.kind && o->state == DLSI_RUN_WAITS &&
+                (int32_t)(o->serial - r->serial) < 0 && o->op.root == r->op.root)
+                return; /* it is older */
+        }
+        if (r->op.kind == DLS_COLL_RECV && n >= most) return;
+        r->peer_op = r->op.kind == DLS_COLL_SEND
+                         ? dls_peer_send(c->peer, rank, r->tag, r->from, bytes)
+                         : dls_peer_recv(c->peer, rank, r->tag, r->data, bytes);
+        if (r->peer_op < 0) return;
+        dls_peer_op_class(c->peer, r->peer_op, r->op.priority);
+        r->state = DLSI_RUN_WORKS;
+    }
+    if (!dls_peer_op_done(c->peer, r->peer_op, &st)) return;
+    r->peer_op = -1;
+    dlsi_run_end(c, r, st);
+}
+/* Moves everything along: pairs, then the two oldest of the others. */
+DLSI_FN void dlsi_coll_go(dls_coll *c) {
+    const bool lost = c->size > 1 && dlsi_coll_any_lost(c);
+    int32_t i, active = 0;
+    bool roomy = false;
+    for (i = 0; i < DLSI_COLL_RUNS; i++) {
+        dlsi_run *r = &c->run[i];
+        if (r->state != DLSI_RUN_WAITS && r->state != DLSI_RUN_WORKS) continue;
+        if (r->op.kind >= DLS_COLL_SEND) {
+            dlsi_run_pair(c, r);
+        } else if (lost) { /* a loss stops those beside the lost one; others would wait for them */
+            if (c->view > 0 && !r->ahead) dls_peer_view_again(c->peer);
+            dlsi_run_end(c, r, DLS_E_PEER);
+        }
+    }
+    if (lost) c->ahead = NULL;
+    if (lost) return;
+    for (;;) {
+        dlsi_run *oldest = NULL;
+        for (i = 0; i < DLSI_COLL_RUNS; i++) {
+            dlsi_run *r = &c->run[i];
+            if ((r->state != DLSI_RUN_WAITS && r->state != DLSI_RUN_WORKS) || r->ahead ||
+                r->op.kind >= DLS_COLL_SEND || r->seen == c->turn)
+                continue;
+            if (oldest == NULL || (int32_t)(r->serial - oldest->serial) < 0) oldest = r;
+        }
+        if (oldest == NULL) break;
+        oldest->seen = c->turn;
+        if (oldest->state == DLSI_RUN_WAITS) {
+            if (active > 1) break;
+            roomy = roomy || dlsi_coll_roomy(c);
+            if (active > 0 && !roomy) break;
+            if (active == 0 && c->ahead != NULL && !dlsi_run_open(c, oldest, roomy))
+                dlsi_coll_forget(c); /* it may be in the way */
+            if (oldest->work == NULL && !dlsi_run_open(c, oldest, roomy)) break;
+        }
+        dlsi_run_go(c, oldest, active > 0);
+        if (oldest->state == DLSI_RUN_WORKS) active++;
+    }
+    c->turn++;
+}
+
+/* ---- Choosing ---- */
+
+/* Members of my group, and of each group those who own the shards that I own. */
+DLSI_FN void dlsi_coll_groups(dls_coll *c) {
+    const int32_t *group = c->model != NULL ? c->model->group : NULL;
+    int32_t i, k, mine = 0;
+    c->near_count = c->far_count = 0;
+    if (group == NULL) return;
+    c->near_owners = c->size;
+    for (i = 0; i < c->size; i++) {
+        int32_t n = 0;
+        if (i == c->rank) mine = c->near_count;
+        if (group[i] == group[c->rank]) c->near[c->near_count++] = i;
+        for (k = 0; k < c->size; k++) n += group[k] == group[i];
+        c->near_owners = dlsi_min_i32(c->near_owners, n);
+    }
+    for (i = 0; i < c->size; i++) {
+        int32_t before = 0;
+        for (k = 0; k < i; k++) before += group[k] == group[i];
+        if (before == mine || (mine >= c->near_owners && before == 0)) c->far[c->far_count++] = i;
+    }
+}
+DLSI_FN dls_coll_algo dlsi_coll_algo(const dls_coll *c, const dls_coll_op *op) {
+    (void)c;
+    return op->algo != DLS_COLL_AUTO ? op->algo : DLS_COLL_DIRECT;
+}
+
+/* ---- Beginning ---- */
+
+/* A free run with an op's plan. */
+DLSI_FN dls_status dlsi_run_make(dls_coll *c, const dls_coll_op *op,
+                                 dls_status (*plan)(const dls_coll *, dlsi_run *), dlsi_run **run) {
+    dlsi_run *r = c->run;
+    dls_status st;
+    while (r < c->run + DLSI_COLL_RUNS && r->state != DLSI_RUN_FREE) r++;
+    *run = r;
+    if (r == c->run + DLSI_COLL_RUNS) return DLS_E_LIMIT;
+    memset(r, 0, sizeof *r);
+    r->op = *op;
+    r->width = dlsi_reduce_bytes(op->type);
+    r->members = c->size;
+    r->peer_op = -1;
+    r->swapped = r->width > 1 && op->codec == NULL && !dlsi_little_endian();
+    st = plan(c, r);
+    if (st != DLS_OK) return st;
+    dlsi_run_measure(r);
+    return dlsi_add(r->need[0], r->need[1]) > c->staging_bytes ? DLS_E_MEMORY : DLS_OK;
+}
+/* The arrays of an op, in place from now on. */
+DLSI_FN void dlsi_run_arrays(const dls_coll *c, dlsi_run *r) {
+    const dls_coll_op *o = &r->op;
+    size_t at = 0, n = o->count;
+    r->data = r->from = (unsigned char *)o->out;
+    if (o->kind == DLS_COLL_ALLTOALL || o->kind == DLS_COLL_SEND) {
+        r->from = (unsigned char *)(uintptr_t)o->in;
+        at = n * (size_t)c->rank;
+        if (o->kind == DLS_COLL_ALLTOALL && n > 0)
+            memcpy(r->data + at * r->width, r->from + at * r->width, n * r->width);
+        if (o->kind == DLS_COLL_SEND) r->data = r->from;
+    } else if (o->in != NULL && o->in != o->out && n > 0) {
+        if (o->kind == DLS_COLL_ALLGATHER || o->kind == DLS_COLL_GATHER)
+            dlsi_coll_part(o->shares, c->size, c->rank, &at, &n);
+        if ((o->kind != DLS_COLL_BROADCAST && o->kind != DLS_COLL_SCATTER) || o->root == c->rank)
+            memcpy(r->data + at * r->width, (const unsigned char *)o->in + at * r->width,
+                   n * r->width);
+    }
+    dlsi_run_turn(r);
+}
+/* The run is begun: its place in the order, its tag. */
+DLSI_FN void dlsi_run_begin(dls_coll *c, dlsi_run *r, uint32_t sequence, bool foreseen) {
+    r->serial = sequence;
+    r->seen = c->turn - 1;
+    r->state = DLSI_RUN_WAITS;
+    r->tag = (c->view & 0xFFu) << 23 | (sequence & 0xFFFFu) << 6 | (foreseen ? 32u : 0u);
+}
+DLSI_FN int32_t dlsi_run_handle(dls_coll *c, dlsi_run *r) {
+    r->handle = (int32_t)(c->handles++ & 0xFFFFFu) * DLSI_COLL_RUNS + (int32_t)(r - c->run);
+    return r->handle;
+}
+DLSI_FN bool dlsi_past_same(const dls_coll_past *p, const dls_coll_op *op) {
+    return p->known && op->shares == NULL && op->codec == NULL && p->kind == (uint8_t)op->kind &&
+           p->type == (uint8_t)op->type && p->algo == (uint8_t)op->algo && p->root == op->root &&
+           p->count == op->count;
+}
+/* Notes an op that was begun, and which one followed when it was last begun. All members have the
+   same past, so all know which op is foreseen, and name that in its tag. */
+DLSI_FN void dlsi_coll_note(dls_coll *c, const dls_coll_op *op) {
+    dls_coll_past *p = &c->past[c->past_count++ % 8u];
+    uint32_t back;
+    p->known = op->shares == NULL && op->codec == NULL;
+    p->kind = (uint8_t)op->kind;
+    p->type = (uint8_t)op->type;
+    p->algo = (uint8_t)op->algo;
+    p->root = op->root;
+    p->count = op->count;
+    c->guess = -1;
+    for (back = 2; back <= 8 && back <= c->past_count && c->guess < 0; back++)
+        if (dlsi_past_same(&c->past[(c->past_count - back) % 8u], op))
+            c->guess = (int32_t)((c->past_count - back + 1) % 8u);
+}
+/* Asks for what the foreseen op will receive, when it is small: then its sends go at once. */
+DLSI_FN void dlsi_coll_ahead(dls_coll *c) {
+    const dls_coll_past *p = c->guess >= 0 ? &c->past[c->guess] : NULL;
+    dlsi_run *r;
+    dls_coll_op op;
+    if (!DLSI_HOSTED || p == NULL || !p->known || p->count > DLSI_COLL_SMALL) return;
+    DLSI_ZERO(op);
+    op.kind = (dls_coll_kind)p->kind;
+    op.type = (dls_reduce)p->type;
+    op.algo = (dls_coll_algo)p->algo;
+    op.root = p->root;
+    op.count = p->count;
+    if (dlsi_coll_slots(c) <= c->peer->desc.ops_max / 2 || !dlsi_coll_roomy(c)) return;
+    if (dlsi_run_make(c, &op, dlsi_ways, &r) != DLS_OK || !r->small) return;
+    dlsi_run_begin(c, r, c->sequence + 1, true);
+    r->ahead = true;
+    if (!dlsi_run_open(c, r, false)) {
+        r->state = DLSI_RUN_FREE;
         return;
     }
-    for (i = 0; i < bytes; i += 4) {
-        uint32_t a, b;
-        memcpy(&a, to + i, 4);
-        memcpy(&b, c->staging + i, 4);
-        a = c->swapped ? dlsi_swap32(dlsi_swap32(a) + dlsi_swap32(b)) : a + b;
-        memcpy(to + i, &a, 4);
-    }
+    c->ahead = r;
+    dlsi_lane_begin(c, r, &r->work->lane[0], DLSI_RECVS);
 }
-/* Integers travel little-endian: a big-endian device turns its array before and after. */
-DLSI_FN void dlsi_coll_turn(const dls_coll *c) {
-    size_t i;
-    for (i = 0; c->swapped && i < c->count; i++) {
-        uint32_t a;
-        memcpy(&a, c->data + 4 * i, 4);
-        a = dlsi_swap32(a);
-        memcpy(c->data + 4 * i, &a, 4);
+DLSI_FN dls_status dlsi_coll_check(const dls_coll *c, const dls_coll_op *op) {
+    const bool pair = op->kind == DLS_COLL_SEND || op->kind == DLS_COLL_RECV;
+    const size_t blocks = op->kind == DLS_COLL_ALLTOALL ? (size_t)c->size : 1;
+    if ((uint32_t)op->kind > DLS_COLL_RECV || (uint32_t)op->type > DLS_REDUCE_MIN_F32 ||
+        (uint32_t)op->algo >= DLS_COLL_ALGOS || op->root < 0 || op->root >= c->size)
+        return DLS_E_ARG;
+    if (pair && (op->root == c->rank || op->tag >> 22 != 0)) return DLS_E_ARG;
+    if (dlsi_mul(dlsi_mul(op->count, blocks), dlsi_reduce_bytes(op->type)) > SIZE_MAX / 2)
+        return DLS_E_MEMORY;
+    if (op->out == NULL && op->count > 0 && op->kind < DLS_COLL_BARRIER) return DLS_E_ARG;
+    if (op->in == NULL && op->count > 0 &&
+        (op->kind == DLS_COLL_ALLTOALL || op->kind == DLS_COLL_SEND))
+        return DLS_E_ARG;
+    if (op->kind == DLS_COLL_RECV && op->out == NULL && op->count > 0) return DLS_E_ARG;
+    if (op->kind == DLS_COLL_ALLTOALL && op->in == op->out && op->count > 0) return DLS_E_ARG;
+    if (op->codec != NULL && (op->kind != DLS_COLL_ALLREDUCE || op->type != DLS_REDUCE_SUM_F32 ||
+                              op->algo > DLS_COLL_DIRECT))
+        return DLS_E_UNSUPPORTED;
+    return DLS_OK;
+}
+DLSI_FN dls_status dlsi_coll_pair(dls_coll *c, const dls_coll_op *op, int32_t *handle) {
+    dlsi_run *r;
+    const dls_status st = dlsi_run_make(c, op, dlsi_ways_none, &r);
+    if (st != DLS_OK) return st;
+    if (!dls_peer_is_up(c->peer, c->member[op->root])) return DLS_E_PEER;
+    dlsi_run_arrays(c, r);
+    dlsi_run_begin(c, r, c->pairs++, false);
+    r->tag = (c->view & 0xFFu) << 23 | 1u << 22 | op->tag;
+    *handle = dlsi_run_handle(c, r);
+    dlsi_coll_go(c);
+    return DLS_OK;
+}
+DLS_API dls_status dls_coll_start(dls_coll *coll, const dls_coll_op *op, int32_t *handle) {
+    dls_coll_op o = *op;
+    dlsi_run *r;
+    bool foreseen;
+    dls_status st = dlsi_coll_check(coll, op);
+    *handle = -1;
+    if (st != DLS_OK) return st;
+    if (coll->size == 1) {
+        dlsi_run alone;
+        DLSI_ZERO(alone);
+        alone.op = o;
+        alone.width = dlsi_reduce_bytes(o.type);
+        dlsi_run_arrays(coll, &alone);
+        *handle = 0;
+        return DLS_OK;
     }
+    if (o.kind >= DLS_COLL_SEND) return dlsi_coll_pair(coll, op, handle);
+    o.algo = dlsi_coll_algo(coll, op);
+    if (o.algo == DLS_COLL_GROUPS) dlsi_coll_groups(coll);
+    if (dlsi_coll_up(coll) < coll->size) return DLS_E_PEER;
+    foreseen = coll->guess >= 0 && dlsi_past_same(&coll->past[coll->guess], &o);
+    if (!foreseen) dlsi_coll_forget(coll);
+    r = coll->ahead;
+    if (r == NULL) st = dlsi_run_make(coll, &o, dlsi_ways, &r);
+    if (st != DLS_OK) return st;
+    coll->sequence++;
+    if (r != coll->ahead) dlsi_run_begin(coll, r, coll->sequence, foreseen);
+    r->op = o;
+    r->ahead = false;
+    coll->ahead = NULL;
+    dlsi_run_arrays(coll, r);
+    *handle = dlsi_run_handle(coll, r);
+    dlsi_coll_note(coll, &o);
+    dlsi_coll_ahead(coll);
+    dlsi_coll_go(coll);
+    return DLS_OK;
+}
+DLS_API bool dls_coll_done(dls_coll *coll, int32_t handle, dls_status *status) {
+    dlsi_run *r = coll->run != NULL && handle >= 0 ? &coll->run[handle % DLSI_COLL_RUNS] : NULL;
+    *status = coll->size == 1 && handle == 0 ? DLS_OK : DLS_E_ARG;
+    if (r == NULL || r->state == DLSI_RUN_FREE || r->handle != handle) return true;
+    dlsi_coll_go(coll);
+    if (r->state != DLSI_RUN_OVER) return false;
+    r->state = DLSI_RUN_FREE;
+    *status = r->status;
+    return true;
 }
 DLS_API dls_status dls_coll_allreduce(dls_coll *coll, void *data, size_t count, dls_reduce reduce) {
-    const size_t width = dlsi_reduce_bytes(reduce);
-    if (data == NULL && count > 0) return DLS_E_ARG;
-    if (coll->data != NULL) return DLS_E_STATE;
-    if (coll->size > 1 && count / (size_t)coll->size + 1 > coll->staging_bytes / width)
-        return DLS_E_MEMORY;
-    if (coll->size > 1 && dlsi_coll_up(coll) < coll->size) return DLS_E_PEER;
-    coll->data = (unsigned char *)data;
-    coll->count = count;
-    coll->reduce = reduce;
-    coll->step = 0;
-    coll->status = DLS_OK;
-    coll->sequence++;
-    coll->swapped = reduce == DLS_REDUCE_SUM_I32 && coll->size > 1 && !dlsi_little_endian();
-    dlsi_coll_turn(coll);
-    if (coll->size > 1) dlsi_coll_step(coll);
+    dls_coll_op op;
+    dlsi_run *r;
+    dls_status st;
+    DLSI_ZERO(op);
+    op.type = reduce;
+    op.algo = DLS_COLL_RING;
+    op.out = data;
+    op.count = count;
+    st = dlsi_coll_check(coll, &op);
+    if (coll->old >= 0) return DLS_E_STATE;
+    if (st == DLS_OK && coll->size == 1) coll->old = 0;
+    if (st != DLS_OK || coll->size == 1) return st;
+    dlsi_coll_forget(coll);
+    st = dlsi_run_make(coll, &op, dlsi_ways_ring, &r);
+    if (st != DLS_OK) return st;
+    if (dlsi_coll_up(coll) < coll->size) return DLS_E_PEER;
+    coll->guess = -1;
+    dlsi_run_begin(coll, r, ++coll->sequence, false);
+    dlsi_run_arrays(coll, r);
+    coll->old = dlsi_run_handle(coll, r);
+    dlsi_coll_go(coll);
     return DLS_OK;
 }
 DLS_API bool dls_coll_poll(dls_coll *coll, dls_status *status) {
-    dls_status st = DLS_OK;
-    /* a loss stops those beside the lost one; the others would wait for them */
-    if (coll->status == DLS_OK && coll->size > 1 && coll->step < 2 * (coll->size - 1) &&
-        dlsi_coll_any_lost(coll))
-        coll->status = DLS_E_PEER;
-    while (coll->status == DLS_OK && coll->size > 1 && coll->step < 2 * (coll->size - 1)) {
-        if (!coll->sent && dls_peer_op_done(coll->peer, coll->send, &st)) {
-            coll->sent = true;
-            if (st != DLS_OK) coll->status = st;
-        }
-        if (!coll->received && dls_peer_op_done(coll->peer, coll->recv, &st)) {
-            coll->received = true;
-            if (st != DLS_OK) coll->status = st;
-        }
-        if (coll->status != DLS_OK) break;
-        if (!coll->sent || !coll->received) return false;
-        if (coll->step < coll->size - 1) dlsi_coll_add(coll);
-        coll->step++;
-        if (coll->step < 2 * (coll->size - 1)) dlsi_coll_step(coll);
+    if (coll->old < 0) {
+        *status = coll->status;
+        if (coll->size > 1) dlsi_coll_go(coll);
+        return true;
     }
-    if (coll->status != DLS_OK) { /* what is left of the step is no use to anybody */
-        dlsi_coll_drop(coll);
-        if (coll->view > 0) dls_peer_view_again(coll->peer);
-    }
+    if (!dls_coll_done(coll, coll->old, &coll->status)) return false;
     *status = coll->status;
-    dlsi_coll_turn(coll);
-    coll->data = NULL;
+    coll->old = -1;
     return true;
 }
 
