@@ -2336,6 +2336,93 @@ DLS_API dls_status dls_job_begin(dls_job *job, const dls_data *data, const dls_a
                                  const int32_t *index, int32_t n);
 /* True: the step is over, with *status. */
 DLS_API bool dls_job_poll(dls_job *job, dls_status *status, dls_step_stats *stats);
+
+/* ---- Elastic runs: exact training by whoever is there ----
+   The same run on every member of a view that has DLS_ROLE_TRAIN; devices may be killed, stopped or
+   join at any time, and the state after each step is bit for bit that of one device. On entering a
+   view all tell what they have; whoever is behind is sent the state by those who are not; then
+   steps go on. A step is cut in the trainer's shards, spread by measured speed, and commits on all
+   or is done again: sums, scales, and hashes of the sums are agreed on first. No I/O, no clock: the
+   owner of the engine polls, under its lock, and computes, without it, in turns:
+
+       for (;;) {
+           lock; what = dls_run_poll(run, now); unlock;
+           if (what == DLS_RUN_OVER) break;
+           if (what == DLS_RUN_WORK) dls_run_work(run); else move bytes, then poll again;
+       }
+   dls_host_fit is that. tests/train/sim.c does it in virtual time. */
+typedef struct dls_run dls_run;
+typedef struct dls_run_desc {
+    dls_train *train;     /* in exact mode (desc.shards > 0); more shards than members, for
+                                 shares of 1:2:5:8 at least 16 */
+    dls_peer *peer;       /* NULL: alone. Without roster: a fixed group, whose loss ends it */
+    const dls_data *data; /* alike on all */
+    const dls_augment *augment;
+    int64_t steps;         /* in all; samples in the order of dls_fit_index */
+    int32_t share;         /* relative speed of this device; 0: measured */
+    int32_t members_max;   /* 0: as many as the engine may have devices */
+    int32_t members_least; /* fewer than that wait; 0: 1 */
+    int32_t chunk_bytes;   /* the state travels in pieces of that many, alike on all; 0: 256 KiB */
+} dls_run_desc;
+/* Bytes a run needs: the state once more, and what an all-reduce takes. 0 when the desc is out of
+   range. Pure. */
+DLS_API size_t dls_run_size(const dls_run_desc *desc);
+/* Errors: DLS_E_ARG, DLS_E_STATE (the trainer has no shards), DLS_E_REFUSED (my role is not to
+   train), DLS_E_UNSUPPORTED (DLS_REAL64), DLS_E_SHAPE (data and network), DLS_E_MEMORY. */
+DLS_API dls_status dls_run_init(dls_run **run, const dls_run_desc *desc, void *mem, size_t bytes);
+/* Gives up what is under way in the engine; before the memory goes. Under its lock. */
+DLS_API void dls_run_close(dls_run *run);
+
+typedef enum dls_run_do {
+    DLS_RUN_WAIT = 0, /* until bytes came or went, or 20 ms passed */
+    DLS_RUN_WORK,     /* call dls_run_work */
+    DLS_RUN_OVER      /* dls_run_status says how it ended */
+} dls_run_do;
+/* Moves; now in microseconds of the engine's clock. Also right after dls_run_work, which it times.
+   Owner, under the engine's lock. */
+DLS_API dls_run_do dls_run_poll(dls_run *run, uint64_t now);
+/* Computes a piece: a shard, a hash, an update. Does not touch the engine. Owner. */
+DLS_API void dls_run_work(dls_run *run);
+/* All members stop after the same step, soon, with DLS_E_STOPPED. Owner. */
+DLS_API void dls_run_stop(dls_run *run);
+/* DLS_OK: all steps are done, or it is not over. DLS_E_STOPPED; DLS_E_NUMBER (NaN or infinity, on
+   two devices); DLS_E_MISMATCH (this call differs from the others': leave the group, they wait for
+   that; or sums that differ again and again); of a fixed group DLS_E_PEER; errors of a step. In
+   words in *error (may be NULL). */
+DLS_API dls_status dls_run_status(const dls_run *run, dls_error *error);
+
+typedef enum dls_run_event_type {
+    DLS_RUN_TROUBLE = 1, /* something is odd, in words in note; the run goes on */
+    DLS_RUN_VIEW,        /* a new view begins */
+    DLS_RUN_STATE,       /* the state came from others */
+    DLS_RUN_STEP,        /* a step was committed */
+    DLS_RUN_SHARES       /* shards were spread anew */
+} dls_run_event_type;
+typedef struct dls_run_event {
+    dls_run_event_type type;
+    int64_t step;            /* steps done */
+    uint32_t view;           /* its number */
+    int32_t members, mine;   /* of the view; my place */
+    int32_t shards, samples; /* mine of a step */
+    dls_step_stats stats;    /* STEP */
+    dls_error note;          /* TROUBLE */
+} dls_run_event;
+/* Takes the next event; false: none. Poll and work keep one of each type. Owner. */
+DLS_API bool dls_run_next(dls_run *run, dls_run_event *event);
+
+typedef struct dls_run_report {
+    int64_t steps;          /* committed here */
+    int64_t redone;         /* attempts that a change of view cut short, begun again here */
+    int64_t lost;           /* steps taken back: always 0 */
+    int64_t views, fetched; /* views entered; states taken from others */
+    int64_t samples;        /* computed here, in steps that were committed */
+    int64_t spread;         /* times that shards were spread anew while running */
+} dls_run_report;
+/* What happened so far. Owner. */
+DLS_API void dls_run_tell(const dls_run *run, dls_run_report *report);
+/* Shards of each member when one shard takes it rate[i] (0: not known, the mean of the others), so
+   that the slowest is done soonest. Pure. O(shards members). */
+DLS_API void dls_run_spread(const uint32_t *rate, int32_t members, int32_t shards, int32_t *each);
 #endif
 
 /* Cuts a network in `stages` ranges of about equal work, where inference may be cut: at[0] = 0,
@@ -2752,7 +2839,7 @@ typedef struct dls_host_desc {
                                  of a device to call; without it the neighbour calls */
     bool gateway, no_lan;
     int32_t lan_port;    /* 0: 7399 */
-    uint64_t timeout_us; /* silence after which a peer is lost; 0: 2 s */
+    uint64_t timeout_us; /* silence after which a peer is lost; 0: 2 s. Heartbeats: a tenth */
 } dls_host_desc;
 typedef struct dls_host {
     dls_peer *peer;
@@ -2847,6 +2934,27 @@ typedef struct dls_node_infer_report {
    may be NULL elsewhere. batch 0: 64. Every peer makes this call. Errors: as dls_node_fit. */
 DLS_API dls_status dls_node_infer(dls_node *node, dls_net *net, const dls_data *data, int32_t batch,
                                   dls_real *outputs, dls_node_infer_report *report);
+#if DLS_ENABLE_FILES && DLS_ENABLE_SIGN
+/* ---- dls_fit on a host, by whoever is there ---- */
+typedef struct dls_host_fit_desc {
+    dls_fit_desc fit;      /* train.shards 0: a quarter of the batch, 8 to 32. checkpoint: written
+                              by the view's coordinator. progress may stop all from any member; it
+                              is also called while waiting for others. resume: who has most steps
+                              sends its state to all */
+    int32_t share;         /* relative speed of this device; 0: measured */
+    int32_t members_least; /* fewer members than that wait; 0: 1 */
+    bool save;             /* this device writes its checkpoint, coordinator or not */
+    void (*event)(void *user, const dls_run_event *event); /* or NULL; user is fit.user */
+} dls_host_fit_desc;
+/* dls_fit as an elastic run (dls_run) of all members that make this call with the same network,
+   data and settings: members may die or join, the state is that of one device. One thread more
+   moves bytes. With a host timeout of 1 s a dead link is got over in 0.25 s, a silent device in
+   2 s. report, run, error: may be NULL. Errors: those of dls_run_status, dls_run_init, dls_fit;
+   DLS_E_REFUSED (this device was revoked). */
+DLS_API dls_status dls_host_fit(dls_host *host, dls_net *net, const dls_data *data,
+                                const dls_host_fit_desc *desc, dls_fit_report *report,
+                                dls_run_report *run, dls_error *error);
+#endif
 #endif
 #endif /* DLS_ENABLE_PEERS */
 #endif /* API */
@@ -12930,8 +13038,7 @@ DLSI_FN dls_status dlsi_train_exact_step(dls_train *t, const dlsi_source *src, i
                      NULL, 0, 0, 0);
 }
 
-#if DLS_ENABLE_FILES && DLS_ENABLE_HEAP
-/* ---- Checkpoints. The TRAIN section: u64 steps, u32 optimiser, u32 slots, u32 shards, u32 scale
+/* ---- State as bytes. The TRAIN section: u64 steps, u32 optimiser, u32 slots, u32 shards, u32 scale
    codes, u64 seed, 32 bytes 0; then f32 of each slot, then the predicted codes. ---- */
 
 #define DLSI_TRAIN_HEAD 64
@@ -12956,6 +13063,42 @@ DLSI_FN void dlsi_train_state_fill(const void *user, unsigned char *p) {
         dlsi_store_reals(p, t->slot[i], t->net->param_count);
     memcpy(p, t->predicted, dlsi_train_codes(t));
 }
+/* Whether a TRAIN section is one of this trainer. */
+DLSI_FN bool dlsi_train_state_fits(const dls_train *t, const unsigned char *p, size_t bytes) {
+    return bytes == dlsi_train_state_bytes(t) &&
+           dlsi_load32(p + 8) == (uint32_t)t->desc.optim.kind &&
+           dlsi_load32(p + 12) == (uint32_t)dls_optim_slots(&t->desc.optim) &&
+           dlsi_load32(p + 16) == (uint32_t)t->desc.shards && dlsi_load64(p + 24) == t->desc.seed &&
+           dlsi_load64(p) <= (uint64_t)1 << 62;
+}
+DLSI_FN void dlsi_train_state_take(dls_train *t, const unsigned char *p) {
+    const int32_t slots = dls_optim_slots(&t->desc.optim);
+    int32_t i;
+    t->step = (int64_t)dlsi_load64(p);
+    for (i = 0, p += DLSI_TRAIN_HEAD; i < slots; i++, p += 4 * t->net->param_count)
+        dlsi_load_reals(p, t->slot[i], t->net->param_count);
+    memcpy(t->predicted, p, dlsi_train_codes(t));
+}
+/* All that a device needs to go on from here: the TRAIN section, then the weights as f32. */
+DLSI_FN size_t dlsi_train_image_bytes(const dls_train *t) {
+    return dlsi_train_state_bytes(t) + 4 * t->net->param_count;
+}
+DLSI_FN void dlsi_train_image_fill(const dls_train *t, unsigned char *p) {
+    memset(p, 0, DLSI_TRAIN_HEAD);
+    dlsi_train_state_fill(t, p);
+    dlsi_store_reals(p + dlsi_train_state_bytes(t), t->net->params, t->net->param_count);
+}
+DLSI_FN dls_status dlsi_train_image_take(dls_train *t, const unsigned char *p) {
+    if (!dlsi_train_state_fits(t, p, dlsi_train_state_bytes(t))) return DLS_E_MISMATCH;
+    dlsi_train_state_take(t, p);
+    dlsi_load_reals(p + dlsi_train_state_bytes(t), t->net->params, t->net->param_count);
+    dls_net_touch(t->net);
+    return DLS_OK;
+}
+
+#if DLS_ENABLE_FILES && DLS_ENABLE_HEAP
+/* ---- Checkpoints ---- */
+
 DLS_API dls_status dls_train_save(const dls_train *train, const char *path, dls_error *error) {
     dlsi_model_out o;
     const dls_status st = dlsi_model_out_open(&o, train->net);
@@ -12970,18 +13113,13 @@ DLS_API dls_status dls_train_save(const dls_train *train, const char *path, dls_
 DLSI_FN dls_status dlsi_train_restore(dls_train *t, const dls_model *m, const char *path,
                                       dls_error *error) {
     const unsigned char *p = m->bytes + m->at[DLSI_TRAIN];
-    const int32_t slots = dls_optim_slots(&t->desc.optim);
-    int32_t i;
     dls_status st;
     if (m->at[DLSI_TRAIN] == 0)
         return dlsi_fail(
             error, DLS_E_STATE,
             DLSI_MSG("'{s}' is a model without training state; load it with dls_net_load"), path, 0,
             0, 0);
-    if (m->length[DLSI_TRAIN] != dlsi_train_state_bytes(t) ||
-        dlsi_load32(p + 8) != (uint32_t)t->desc.optim.kind ||
-        dlsi_load32(p + 12) != (uint32_t)slots || dlsi_load32(p + 16) != (uint32_t)t->desc.shards ||
-        dlsi_load64(p + 24) != t->desc.seed || dlsi_load64(p) > (uint64_t)1 << 62)
+    if (!dlsi_train_state_fits(t, p, m->length[DLSI_TRAIN]))
         return dlsi_fail(
             error, DLS_E_MISMATCH,
             DLSI_MSG("'{s}' was made with another optimiser, seed or number of shards ({0})"), path,
@@ -12989,10 +13127,7 @@ DLSI_FN dls_status dlsi_train_restore(dls_train *t, const dls_model *m, const ch
     st = dls_model_params(m, t->net);
     if (st != DLS_OK)
         return dlsi_fail(error, st, DLSI_MSG("'{s}' holds another network"), path, 0, 0, 0);
-    t->step = (int64_t)dlsi_load64(p);
-    for (i = 0, p += DLSI_TRAIN_HEAD; i < slots; i++, p += 4 * t->net->param_count)
-        dlsi_load_reals(p, t->slot[i], t->net->param_count);
-    memcpy(t->predicted, p, dlsi_train_codes(t));
+    dlsi_train_state_take(t, p);
     return DLS_OK;
 }
 DLS_API dls_status dls_train_load(dls_train *train, const char *path, dls_error *error) {
@@ -13808,6 +13943,18 @@ DLS_API int32_t dls_fit_index(uint64_t seed, int32_t epoch, int32_t count, int32
                                    (uint32_t)count, (uint32_t)i);
 }
 
+/* Samples of a step counted from 0: their indices, and how many. Each epoch is cut in batches. */
+DLSI_FN int32_t dlsi_fit_order(const dls_train_desc *d, int32_t count, int64_t step,
+                               int32_t *index) {
+    const int64_t per_epoch = dlsi_ceil_div(count, d->batch);
+    const int32_t epoch = (int32_t)(step / per_epoch),
+                  first = (int32_t)(step % per_epoch) * d->batch;
+    const int32_t n = dlsi_min_i32(d->batch, count - first);
+    int32_t i;
+    for (i = 0; i < n; i++) index[i] = dls_fit_index(d->seed, epoch, count, first + i);
+    return n;
+}
+
 #if DLS_ENABLE_HEAP
 typedef struct dlsi_fit {
     const dls_data *data;
@@ -13823,16 +13970,6 @@ typedef struct dlsi_fit {
     uint64_t start, reported;
 } dlsi_fit;
 
-/* Samples of a step: their indices to f->index, their count returned. */
-DLSI_FN int32_t dlsi_fit_samples(dlsi_fit *f, int64_t step) {
-    const int32_t batch = f->train->desc.batch, epoch = (int32_t)(step / f->per_epoch);
-    const int32_t first = (int32_t)(step % f->per_epoch) * batch;
-    const int32_t n = dlsi_min_i32(batch, f->data->count - first);
-    int32_t i;
-    for (i = 0; i < n; i++)
-        f->index[i] = dls_fit_index(f->d.train.seed, epoch, f->data->count, first + i);
-    return n;
-}
 DLS_API char *dls_progress_text(const dls_progress *progress, int32_t bar, char *buf,
                                 size_t bytes) {
     const int64_t steps = progress->steps > 0 ? progress->steps : 1;
@@ -13950,12 +14087,20 @@ DLSI_FN dls_status dlsi_fit_own_step(void *user, dlsi_fit *f, int32_t n, dls_ste
     (void)user;
     return dls_train_step_data(f->train, f->data, &f->d.augment, f->index, n, stats);
 }
+DLSI_FN void dlsi_fit_sum_up(const dlsi_fit *f, dls_fit_report *report) {
+    report->seconds = (double)(dls_now_us() - f->start) * 1e-6;
+    report->samples_per_s = report->seconds > 0 ? (double)report->samples / report->seconds : 0.0;
+    report->epochs = (int32_t)(f->train->step / f->per_epoch);
+    report->loss = f->epoch_since > 0 ? f->epoch_loss / (double)f->epoch_since : 0.0;
+    report->accuracy = f->epoch_since > 0 ? f->epoch_accuracy / (double)f->epoch_since : 0.0;
+    report->state_hash = dls_train_hash(f->train);
+}
 DLSI_FN dls_status dlsi_fit_loop(dlsi_fit *f, dlsi_fit_step_fn step, void *user, bool saves,
                                  dls_fit_report *report) {
     dls_status st = DLS_OK;
     f->start = f->reported = dls_now_us();
     while (st == DLS_OK && f->train->step < f->steps) {
-        const int32_t n = dlsi_fit_samples(f, f->train->step);
+        const int32_t n = dlsi_fit_order(&f->train->desc, f->data->count, f->train->step, f->index);
         dls_step_stats stats;
         DLSI_ZERO(stats);
         st = step(user, f, n, &stats);
@@ -13970,12 +14115,7 @@ DLSI_FN dls_status dlsi_fit_loop(dlsi_fit *f, dlsi_fit_step_fn step, void *user,
         const dls_status saved = dlsi_fit_save(f->train, f->d.checkpoint);
         if (saved != DLS_OK) st = saved;
     }
-    report->seconds = (double)(dls_now_us() - f->start) * 1e-6;
-    report->samples_per_s = report->seconds > 0 ? (double)report->samples / report->seconds : 0.0;
-    report->epochs = (int32_t)(f->train->step / f->per_epoch);
-    report->loss = f->epoch_since > 0 ? f->epoch_loss / (double)f->epoch_since : 0.0;
-    report->accuracy = f->epoch_since > 0 ? f->epoch_accuracy / (double)f->epoch_since : 0.0;
-    report->state_hash = dls_train_hash(f->train);
+    dlsi_fit_sum_up(f, report);
     return st;
 }
 DLS_API dls_status dls_fit(dls_net *net, const dls_data *data, const dls_fit_desc *desc,
@@ -21229,6 +21369,1002 @@ DLS_API bool dls_job_poll(dls_job *job, dls_status *status, dls_step_stats *stat
     }
     return true;
 }
+
+/* ---- Elastic runs ---- */
+
+/* What each member tells on entering a view: u64 steps, u64 hash of its state, u64 hash of its
+   call, u64 hash of the state it is being sent, u64 bytes of it that are here, u32 ns a sample, u8
+   how it wants to end, u8 1. And before a commit: u64 hash of the sums, u32 step, u32 ns a sample,
+   u16 shard that failed, u8 status, u8 stop, u8 tries, u8 1, u16 0. All-gathered as the maximum
+   with zeros. */
+#define DLSI_RUN_TOLD 48
+#define DLSI_RUN_AGREED 24
+#define DLSI_RUN_OPS 8   /* pieces of the state under way */
+#define DLSI_RUN_TRIES 3 /* of a step whose sums differ */
+#define DLSI_RUN_PATIENCE 3000000u
+#define DLSI_RUN_JOIN 10000000u /* a fixed group comes together in that time */
+#define DLSI_TAG_RUN 0xC0000000u
+enum {
+    DLSI_RUN_IDLE = 0, /* in no view that could work */
+    DLSI_RUN_BROKEN,   /* a member was lost: the next view will come */
+    DLSI_RUN_HASH,     /* to compute */
+    DLSI_RUN_TELL,     /* to begin as soon as all are up */
+    DLSI_RUN_TELLING,  /* under way */
+    DLSI_RUN_MOVE,
+    DLSI_RUN_TAKE, /* to compute */
+    DLSI_RUN_STEP, /* to compute: a shard */
+    DLSI_RUN_SUM,
+    DLSI_RUN_SUMMING,
+    DLSI_RUN_FOLD, /* to compute */
+    DLSI_RUN_AGREE,
+    DLSI_RUN_AGREEING,
+    DLSI_RUN_COMMIT, /* to compute */
+    DLSI_RUN_ENDED
+};
+enum { DLSI_RUN_GOES_ON = 0, DLSI_RUN_DONE, DLSI_RUN_STOPPED };
+enum { DLSI_RUN_OP_FREE = -1, DLSI_RUN_OP_LANDED = -2 };
+
+typedef struct dlsi_run_op {
+    int32_t op, place; /* with whom */
+    uint32_t chunk;
+} dlsi_run_op;
+struct dls_run {
+    dls_run_desc desc;
+    dls_exact exact;
+    dls_coll coll;
+    int32_t room, phase;
+    dls_status status;
+    dls_error error;
+    dls_run_report report;
+    unsigned events; /* bit of a type: pending */
+    dls_step_stats stats;
+    dls_error note;
+    uint64_t call, now, handed, busy; /* busy: us of this step's shards */
+    bool fixed, stop, again;          /* again: ask for a new view */
+    int32_t ending;
+    /* the view */
+    uint32_t view;
+    int32_t count, mine;
+    int32_t *member; /* ranks */
+    uint64_t since;  /* when something last went on */
+    unsigned char *table;
+    /* spreading */
+    int32_t *shards, *best, *moved;
+    uint32_t *rate; /* ns a sample, of all as agreed */
+    uint32_t my_rate;
+    int32_t worse; /* steps in a row that another spread would have gained */
+    int64_t spread_at;
+    /* states */
+    uint64_t own_hash;
+    unsigned char *image; /* mine, or a part of another's */
+    size_t image_bytes, chunk_bytes, have;
+    uint64_t part_hash; /* 0: the image is mine */
+    bool refill;        /* donors wait for the image */
+    int32_t *donor;     /* places */
+    uint32_t *next;     /* chunk that each member is sent next */
+    int32_t donors;
+    uint32_t first_chunk, bad;
+    dlsi_run_op op[DLSI_RUN_OPS];
+    /* the step */
+    int32_t *index, n, shard, tries, failed, turned;
+    dls_status step_status;
+    uint8_t *codes; /* the trainer's predictions before it */
+    bool begun;
+    int64_t cut; /* step whose attempt a view cut short, -1: none */
+};
+
+DLSI_FN int32_t dlsi_run_room(const dls_run_desc *d) {
+    if (d->members_max > 0) return d->members_max;
+    return d->peer == NULL ? 1 : d->peer->desc.devices_max;
+}
+DLSI_FN size_t dlsi_run_table_bytes(int32_t room, const dls_exact *e) {
+    return dlsi_max_size((size_t)room * DLSI_RUN_TOLD,
+                         (size_t)room * DLSI_RUN_AGREED + e->scales_count);
+}
+DLSI_FN dls_run *dlsi_run_layout(dlsi_layout *l, const dls_run_desc *d) {
+    const int32_t room = dlsi_run_room(d);
+    const size_t places = (size_t)room * sizeof(int32_t);
+    dls_exact e;
+    dls_run *r = (dls_run *)dlsi_layout_take(l, sizeof *r);
+    int32_t *number[7], i;
+    unsigned char *table, *image;
+    int32_t *index;
+    uint8_t *codes;
+    void *staging;
+    size_t table_bytes, staging_bytes;
+    dls_train_exact(d->train, &e);
+    table_bytes = dlsi_run_table_bytes(room, &e);
+    staging_bytes = dls_coll_size(room, dlsi_max_size(table_bytes, 4 * e.sums_count));
+    for (i = 0; i < 7; i++) number[i] = (int32_t *)dlsi_layout_take(l, places);
+    table = (unsigned char *)dlsi_layout_take(l, table_bytes);
+    image = (unsigned char *)dlsi_layout_take(l, dlsi_train_image_bytes(d->train));
+    index = (int32_t *)dlsi_layout_take(l, (size_t)d->train->desc.batch * sizeof *index);
+    codes = (uint8_t *)dlsi_layout_take(l, e.scales_count);
+    staging = dlsi_layout_take(l, staging_bytes);
+    if (r == NULL) return NULL;
+    memset(r, 0, sizeof *r);
+    r->desc = *d;
+    r->exact = e;
+    r->room = room;
+    for (i = 0; i < 7; i++) memset(number[i], 0, places);
+    r->member = number[0];
+    r->shards = number[1];
+    r->best = number[2];
+    r->moved = number[3];
+    r->donor = number[4];
+    r->rate = (uint32_t *)(void *)number[5];
+    r->next = (uint32_t *)(void *)number[6];
+    r->table = table;
+    r->image = image;
+    r->image_bytes = dlsi_train_image_bytes(d->train);
+    r->chunk_bytes = (size_t)dlsi_or(d->chunk_bytes, 262144);
+    r->index = index;
+    r->codes = codes;
+    r->status = dls_coll_init(&r->coll, d->peer, d->peer != NULL ? d->peer->me : 0, room, staging,
+                              staging_bytes);
+    return r;
+}
+DLSI_FN bool dlsi_run_good(const dls_run_desc *d) {
+    return d->train != NULL && d->data != NULL && d->data->count > 0 && d->steps >= 0 &&
+           d->share >= 0 && d->share <= 1000000 && d->members_max >= 0 && d->members_max <= 1024 &&
+           d->members_least >= 0 && d->chunk_bytes >= 0 && d->train->desc.shards > 0;
+}
+DLS_API size_t dls_run_size(const dls_run_desc *desc) {
+    dlsi_layout l = dlsi_layout_at(NULL);
+    if (!dlsi_run_good(desc)) return 0;
+    (void)dlsi_run_layout(&l, desc);
+    return l.used == SIZE_MAX ? 0 : dlsi_layout_total(&l);
+}
+/* Hash of all that must be alike on all members: network, data, settings. Of the data: sizes,
+   labels, and bytes of samples here and there. */
+DLSI_FN uint64_t dlsi_run_call(const dls_run_desc *desc) {
+    const dls_train_desc *d = &desc->train->desc;
+    const dls_optim_desc *o = &d->optim;
+    const dls_loss_desc *l = &d->loss;
+    const dls_data *data = desc->data;
+    dls_augment a;
+    uint64_t h = dls_net_hash(desc->train->net);
+    const size_t each = dlsi_count(data->shape) * dls_dtype_bytes(data->dtype);
+    int32_t i;
+    DLSI_ZERO(a);
+    if (desc->augment != NULL) a = *desc->augment;
+    {
+        const int64_t number[] = {data->count,
+                                  data->shape.h,
+                                  data->shape.w,
+                                  data->shape.c,
+                                  (int64_t)data->dtype,
+                                  data->classes,
+                                  data->values_each,
+                                  d->batch,
+                                  d->shards,
+                                  desc->steps,
+                                  (int64_t)d->seed,
+                                  d->strict,
+                                  (int64_t)o->kind,
+                                  o->nesterov,
+                                  o->decay_all,
+                                  (int64_t)o->schedule,
+                                  o->warmup_steps,
+                                  o->total_steps,
+                                  o->step_every,
+                                  (int64_t)l->kind,
+                                  desc->chunk_bytes,
+                                  l->class_weights != NULL,
+                                  a.shift,
+                                  a.flip,
+                                  a.crop,
+                                  a.cutout};
+        const float real[] = {
+            o->lr,    o->momentum, o->weight_decay, o->beta1,       o->beta2, o->eps, o->clip_norm,
+            o->gamma, o->lr_min,   l->smoothing,    l->temperature, l->alpha, a.mixup};
+        for (i = 0; i < (int32_t)(sizeof number / sizeof *number); i++)
+            h = dlsi_hash_word(h, (uint64_t)number[i]);
+        for (i = 0; i < (int32_t)(sizeof real / sizeof *real); i++)
+            h = dlsi_hash_word(h, dlsi_float_bits(real[i]));
+    }
+    for (i = 0; i < 4; i++) {
+        h = dlsi_hash_word(h, dlsi_float_bits(data->mean[i]));
+        h = dlsi_hash_word(h, dlsi_float_bits(data->std[i]));
+    }
+    for (i = 0; data->label != NULL && i < data->count; i++)
+        h = dlsi_hash_word(h, (uint32_t)data->label[i]);
+    for (i = 0; data->dtype == DLS_U8 && i < 64; i++) /* reals lie in the host's order */
+        h = dls_hash64(h, (const char *)data->x + (size_t)i * (size_t)data->count / 64 * each,
+                       each);
+    return h == 0 ? 1 : h;
+}
+DLS_API dls_status dls_run_init(dls_run **run, const dls_run_desc *desc, void *mem, size_t bytes) {
+    dlsi_layout l = dlsi_layout_at(mem);
+    dlsi_source src;
+    dls_run *r;
+    dls_status st;
+    int32_t i;
+    *run = NULL;
+    if (desc->train != NULL && desc->train->desc.shards == 0) return DLS_E_STATE;
+    if (!dlsi_run_good(desc)) return DLS_E_ARG;
+    if (DLS_REAL64) return DLS_E_UNSUPPORTED; /* the state travels as f32 */
+    if (desc->peer != NULL && (desc->peer->my_role & DLS_ROLE_TRAIN) == 0) return DLS_E_REFUSED;
+    if (mem == NULL || bytes < dls_run_size(desc)) return DLS_E_MEMORY;
+    DLSI_ZERO(src);
+    src.data = desc->data;
+    st = dlsi_train_source_check(desc->train, &src,
+                                 dlsi_min_i32(desc->train->desc.batch, desc->data->count));
+    if (st != DLS_OK) return st;
+    r = dlsi_run_layout(&l, desc);
+    if (r->status != DLS_OK) return r->status;
+    dlsi_error_clear(&r->error);
+    dlsi_error_clear(&r->note);
+    r->call = dlsi_run_call(desc);
+    r->cut = -1;
+    for (i = 0; i < DLSI_RUN_OPS; i++) r->op[i].op = DLSI_RUN_OP_FREE;
+    r->fixed = desc->peer == NULL || desc->peer->desc.roster == NULL;
+    if (r->fixed) {
+        r->count = desc->peer != NULL ? desc->peer->count : 1;
+        if (r->count > r->room) return DLS_E_LIMIT;
+        r->mine = desc->peer != NULL ? desc->peer->me : 0;
+        for (i = 0; i < r->count; i++) r->member[i] = i;
+        r->phase = DLSI_RUN_HASH;
+        r->report.views = 1;
+    }
+    *run = r;
+    return DLS_OK;
+}
+
+DLSI_FN void dlsi_run_event(dls_run *r, dls_run_event_type type) { r->events |= 1u << type; }
+DLSI_FN void dlsi_run_trouble(dls_run *r, dls_status st, const char *what, int32_t place, int32_t a,
+                              int32_t b) {
+    dlsi_error_clear(&r->note);
+    (void)dlsi_fail(&r->note, st, what,
+                    r->desc.peer != NULL ? dls_peer_name(r->desc.peer, r->member[place]) : "peer",
+                    r->member[place], a, b);
+    dlsi_run_event(r, DLS_RUN_TROUBLE);
+}
+DLSI_FN void dlsi_run_end(dls_run *r, dls_status st, const char *what, int32_t a, int32_t b) {
+    r->status = dlsi_fail(&r->error, st, what, NULL, a, b, 0);
+    r->phase = DLSI_RUN_ENDED;
+}
+DLSI_FN void dlsi_run_break(dls_run *r) {
+    if (r->fixed)
+        dlsi_run_end(r, DLS_E_PEER, DLSI_MSG("a member was lost; this group has no others"), 0, 0);
+    else
+        r->phase = DLSI_RUN_BROKEN;
+}
+/* The next step, or this one once more. */
+DLSI_FN void dlsi_run_start(dls_run *r) {
+    r->phase = DLSI_RUN_STEP;
+    r->shard = 0;
+}
+DLSI_FN size_t dlsi_run_chunk(const dls_run *r, uint32_t chunk, size_t *at) {
+    *at = (size_t)chunk * r->chunk_bytes;
+    return dlsi_min_size(r->chunk_bytes, r->image_bytes - *at);
+}
+DLSI_FN uint32_t dlsi_run_chunks(const dls_run *r) {
+    return (uint32_t)((r->image_bytes + r->chunk_bytes - 1) / r->chunk_bytes);
+}
+/* Forgets transfers and the step that is under way. What has come of a state stays. */
+DLSI_FN void dlsi_run_drop(dls_run *r) {
+    size_t at;
+    int32_t i;
+    for (i = 0; i < DLSI_RUN_OPS; i++) {
+        dlsi_run_op *o = &r->op[i];
+        if (o->op >= 0 && r->part_hash != 0 && o->chunk == r->have / r->chunk_bytes) {
+            (void)dlsi_run_chunk(r, o->chunk, &at);
+            r->have = dlsi_max_size(r->have, at + dls_peer_op_have(r->desc.peer, o->op));
+        }
+        if (o->op >= 0) dls_peer_op_drop(r->desc.peer, o->op);
+        o->op = DLSI_RUN_OP_FREE;
+    }
+    if (r->begun) {
+        r->cut = r->desc.train->step;
+        r->begun = false;
+        memcpy(r->desc.train->predicted, r->codes, r->exact.scales_count);
+        r->desc.train->begun = r->desc.train->redone = 0;
+    }
+    r->tries = r->turned = 0;
+}
+DLS_API void dls_run_close(dls_run *run) {
+    dls_view none;
+    if (run == NULL || run->desc.peer == NULL) return;
+    dlsi_run_drop(run);
+    DLSI_ZERO(none);
+    none.count = 1; /* a view of myself alone: the collective under way is given up */
+    none.rank = &run->desc.peer->me;
+    (void)dls_coll_view(&run->coll, &none);
+    run->phase = DLSI_RUN_ENDED;
+}
+
+/* ---- Views ---- */
+
+/* Members with the role to train. False: I cannot work in it. */
+DLSI_FN bool dlsi_run_members(dls_run *r, const dls_view *v) {
+    const dls_peer *p = r->desc.peer;
+    dls_view own = *v;
+    int32_t i;
+    r->count = 0;
+    r->mine = -1;
+    if (v->mine < 0) return false;
+    for (i = 0; i < v->count; i++) {
+        if (v->rank[i] < 0) return false; /* until the roster is here */
+        if ((p->member[v->rank[i]].device.role & DLS_ROLE_TRAIN) == 0) continue;
+        if (r->count == r->room) return false;
+        if (i == v->mine) r->mine = r->count;
+        r->member[r->count++] = v->rank[i];
+    }
+    own.rank = r->member;
+    own.count = r->count;
+    own.mine = r->mine;
+    return r->mine >= 0 && r->count >= r->desc.members_least &&
+           dls_coll_view(&r->coll, &own) == DLS_OK;
+}
+DLSI_FN void dlsi_run_look(dls_run *r) {
+    dls_view v;
+    if (r->fixed) return;
+    dls_peer_view(r->desc.peer, &v);
+    if (v.number == r->view && (r->phase != DLSI_RUN_IDLE || v.mine < 0)) return;
+    if (v.number != r->view) r->since = r->now;
+    r->view = v.number;
+    r->again = false;
+    dlsi_run_drop(r);
+    r->phase = DLSI_RUN_IDLE;
+    if (v.number == 0 || !dlsi_run_members(r, &v)) return;
+    r->phase = r->part_hash != 0 ? DLSI_RUN_TELL : DLSI_RUN_HASH;
+    r->report.views++;
+    dlsi_run_event(r, DLS_RUN_VIEW);
+}
+
+/* ---- Telling, and what follows from it ---- */
+
+DLSI_FN unsigned char *dlsi_run_told(const dls_run *r, int32_t place) {
+    return r->table + (size_t)place * DLSI_RUN_TOLD;
+}
+DLSI_FN void dlsi_run_tell_own(dls_run *r) {
+    unsigned char *p = dlsi_run_told(r, r->mine);
+    memset(r->table, 0, (size_t)r->count * DLSI_RUN_TOLD);
+    dlsi_store64(p, (uint64_t)r->desc.train->step);
+    dlsi_store64(p + 8, r->own_hash);
+    dlsi_store64(p + 16, r->call);
+    dlsi_store64(p + 24, r->part_hash);
+    dlsi_store64(p + 32, r->have);
+    dlsi_store32(p + 40, r->my_rate);
+    p[44] = (unsigned char)(r->ending != DLSI_RUN_GOES_ON ? r->ending
+                            : r->stop                     ? DLSI_RUN_STOPPED
+                                                          : DLSI_RUN_GOES_ON);
+    p[45] = 1;
+}
+/* Members with the same 64 bits at an offset of what they told, and as many steps. */
+DLSI_FN int32_t dlsi_run_alike(const dls_run *r, int32_t place, size_t at) {
+    const uint64_t step = dlsi_load64(dlsi_run_told(r, place)),
+                   want = dlsi_load64(dlsi_run_told(r, place) + at);
+    int32_t i, n = 0;
+    for (i = 0; i < r->count; i++)
+        n += dlsi_load64(dlsi_run_told(r, i) + at) == want &&
+                     dlsi_load64(dlsi_run_told(r, i)) == step
+                 ? 1
+                 : 0;
+    return n;
+}
+/* The place that counts: most steps, then most that agree with it, then the first. *tie: another
+   with as good a claim says something else. */
+DLSI_FN int32_t dlsi_run_chosen(const dls_run *r, size_t at, bool *tie) {
+    int32_t i, best = 0;
+    *tie = false;
+    for (i = 1; i < r->count; i++) {
+        const uint64_t a = dlsi_load64(dlsi_run_told(r, i)),
+                       b = dlsi_load64(dlsi_run_told(r, best));
+        const int32_t n = dlsi_run_alike(r, i, at), m = dlsi_run_alike(r, best, at);
+        if (a < b || (a == b && n < m)) continue;
+        if (a == b && n == m) {
+            *tie = *tie || dlsi_load64(dlsi_run_told(r, i) + at) !=
+                               dlsi_load64(dlsi_run_told(r, best) + at);
+            continue;
+        }
+        best = i;
+        *tie = false;
+    }
+    return best;
+}
+/* Whether all make the same call. Those who do not must go; the others wait for the view after. */
+DLSI_FN bool dlsi_run_same_call(dls_run *r) {
+    bool tie;
+    const int32_t best = dlsi_run_chosen(r, 16, &tie);
+    const uint64_t call = dlsi_load64(dlsi_run_told(r, best) + 16);
+    int32_t i, other = -1;
+    for (i = 0; i < r->count; i++)
+        if (dlsi_load64(dlsi_run_told(r, i) + 16) != call) other = i;
+    if (other < 0) return true;
+    if (r->call != call || tie) {
+        dlsi_run_end(r, DLS_E_MISMATCH,
+                     DLSI_MSG("this device does not make the call that others make: network, data "
+                              "or settings differ"),
+                     0, 0);
+        return false;
+    }
+    dlsi_run_trouble(r, DLS_E_MISMATCH,
+                     DLSI_MSG("'{s}' (rank {0}) makes another call: its network, data or settings "
+                              "differ; waiting until it has left"),
+                     other, 0, 0);
+    dlsi_run_break(r);
+    return false;
+}
+/* Who has the state that counts. Returns how many do not. */
+DLSI_FN int32_t dlsi_run_find_donors(dls_run *r) {
+    bool tie;
+    const int32_t best = dlsi_run_chosen(r, 8, &tie);
+    const uint64_t step = dlsi_load64(dlsi_run_told(r, best)),
+                   hash = dlsi_load64(dlsi_run_told(r, best) + 8);
+    int32_t i;
+    r->donors = 0;
+    for (i = 0; i < r->count; i++) {
+        const unsigned char *p = dlsi_run_told(r, i);
+        r->moved[i] = dlsi_load64(p) == step && dlsi_load64(p + 8) == hash;
+        if (r->moved[i] != 0)
+            r->donor[r->donors++] = i;
+        else if (dlsi_load64(p) == step && step > 0)
+            dlsi_run_trouble(
+                r, DLS_E_MISMATCH,
+                tie ? DLSI_MSG("'{s}' (rank {0}) has another state after step {1}, one "
+                               "against one: a defect, perhaps bad memory")
+                    : DLSI_MSG("'{s}' (rank {0}) has another state after step {1} than "
+                               "most: a defect, perhaps bad memory; it is replaced"),
+                i, (int32_t)step, 0);
+    }
+    return r->count - r->donors;
+}
+/* Chunks are numbered from where a taker's image stands; they come from the donors in turn. */
+DLSI_FN void dlsi_run_move_begin(dls_run *r) {
+    const uint64_t hash = dlsi_load64(dlsi_run_told(r, r->donor[0]) + 8);
+    int32_t i, own = 0;
+    for (i = 0; i < r->donors; i++)
+        if (r->donor[i] == r->mine) own = i;
+    for (i = 0; i < r->count; i++) {
+        const unsigned char *p = dlsi_run_told(r, i);
+        const uint64_t have = dlsi_load64(p + 24) == hash ? dlsi_load64(p + 32) : 0;
+        if (r->moved[i] != 0) continue;
+        r->next[i] = have < r->image_bytes ? (uint32_t)(have / r->chunk_bytes) : dlsi_run_chunks(r);
+        if (r->moved[r->mine] != 0) r->next[i] += (uint32_t)own;
+    }
+    r->phase = DLSI_RUN_MOVE;
+    if (r->moved[r->mine] != 0) {
+        r->refill = r->part_hash != 0;
+        r->part_hash = 0;
+        r->have = 0;
+        if (r->refill) r->phase = DLSI_RUN_HASH;
+        return;
+    }
+    if (r->part_hash != hash) r->have = 0;
+    r->part_hash = hash;
+    r->first_chunk = r->next[r->mine];
+}
+DLSI_FN void dlsi_run_decide(dls_run *r) {
+    int32_t i, ending = DLSI_RUN_GOES_ON;
+    bool all = true;
+    r->since = r->now;
+    if (!dlsi_run_same_call(r)) return;
+    for (i = 0; i < r->count; i++) {
+        const unsigned char *p = dlsi_run_told(r, i);
+        r->rate[i] = dlsi_load32(p + 40);
+        ending = dlsi_max_i32(ending, p[44]);
+        all = all && p[44] != DLSI_RUN_GOES_ON;
+    }
+    if (dlsi_run_find_donors(r) > 0) {
+        dlsi_run_move_begin(r);
+        return;
+    }
+    r->part_hash = 0;
+    r->have = 0;
+    if (ending != DLSI_RUN_GOES_ON) { /* once more, so that all know before the first one goes */
+        r->ending = ending;
+        r->phase = DLSI_RUN_TELL;
+        if (!all) return;
+        dlsi_run_end(r, ending == DLSI_RUN_STOPPED ? DLS_E_STOPPED : DLS_OK,
+                     DLSI_MSG("a member asked to stop; all did, after step {0}"),
+                     (int32_t)r->desc.train->step, 0);
+        return;
+    }
+    if (r->desc.train->step >= r->desc.steps) {
+        r->ending = DLSI_RUN_DONE;
+        r->phase = DLSI_RUN_TELL;
+        return;
+    }
+    dls_run_spread(r->rate, r->count, r->exact.shards, r->shards);
+    r->worse = 0;
+    r->spread_at = r->desc.train->step;
+    dlsi_run_event(r, DLS_RUN_SHARES);
+    dlsi_run_start(r);
+}
+
+/* ---- States on their way ---- */
+
+/* What became of the pieces under way. False: one failed. */
+DLSI_FN bool dlsi_run_reap(dls_run *r) {
+    const bool takes = r->moved[r->mine] == 0;
+    dls_status st;
+    int32_t i;
+    for (i = 0; i < DLSI_RUN_OPS; i++) {
+        if (r->op[i].op < 0 || !dls_peer_op_done(r->desc.peer, r->op[i].op, &st)) continue;
+        r->op[i].op = takes && st == DLS_OK ? DLSI_RUN_OP_LANDED : DLSI_RUN_OP_FREE;
+        if (st != DLS_OK) return false;
+        r->since = r->now;
+    }
+    return true;
+}
+DLSI_FN dlsi_run_op *dlsi_run_op_find(dls_run *r, int32_t op) {
+    int32_t i;
+    for (i = 0; i < DLSI_RUN_OPS; i++)
+        if (r->op[i].op == op) return &r->op[i];
+    return NULL;
+}
+DLSI_FN uint32_t dlsi_run_tag(const dls_run *r, uint32_t chunk) {
+    return DLSI_TAG_RUN | (r->view & 0x7Fu) << 22 | (chunk & 0x3FFFFFu);
+}
+/* True: all is here. */
+DLSI_FN bool dlsi_run_receive(dls_run *r) {
+    const uint32_t chunks = dlsi_run_chunks(r);
+    dlsi_run_op *o;
+    size_t at, n;
+    int32_t i;
+    for (i = 0; i < DLSI_RUN_OPS; i++) /* as far as it is without a gap */
+        if (r->op[i].op == DLSI_RUN_OP_LANDED && r->op[i].chunk == r->have / r->chunk_bytes) {
+            n = dlsi_run_chunk(r, r->op[i].chunk, &at);
+            r->have = at + n;
+            r->op[i].op = DLSI_RUN_OP_FREE;
+            i = -1;
+        }
+    if (r->have == r->image_bytes) return true;
+    while (r->next[r->mine] < chunks && (o = dlsi_run_op_find(r, DLSI_RUN_OP_FREE)) != NULL) {
+        const uint32_t c = r->next[r->mine];
+        const int32_t from = r->donor[(c - r->first_chunk) % (uint32_t)r->donors];
+        n = dlsi_run_chunk(r, c, &at);
+        o->op = dls_peer_recv_from(r->desc.peer, r->member[from], dlsi_run_tag(r, c), r->image + at,
+                                   n, c == r->have / r->chunk_bytes ? r->have - at : 0);
+        if (o->op < 0) break; /* the engine is busy: later */
+        o->chunk = c;
+        o->place = from;
+        r->next[r->mine]++;
+    }
+    return false;
+}
+/* True: all have what they were to get from me. */
+DLSI_FN bool dlsi_run_send(dls_run *r) {
+    const uint32_t chunks = dlsi_run_chunks(r);
+    bool over = true;
+    int32_t i, k, busy;
+    size_t at, n;
+    for (i = 0; i < r->count; i++) {
+        if (r->moved[i] != 0) continue;
+        for (k = 0, busy = 0; k < DLSI_RUN_OPS; k++)
+            busy += r->op[k].op >= 0 && r->op[k].place == i ? 1 : 0;
+        for (; r->next[i] < chunks && busy < 2; busy++) { /* nobody gets all the places */
+            dlsi_run_op *o = dlsi_run_op_find(r, DLSI_RUN_OP_FREE);
+            if (o == NULL) return false;
+            n = dlsi_run_chunk(r, r->next[i], &at);
+            o->op = dls_peer_send(r->desc.peer, r->member[i], dlsi_run_tag(r, r->next[i]),
+                                  r->image + at, n);
+            if (o->op < 0) return false;
+            dls_peer_op_class(r->desc.peer, o->op, DLS_CLASS_BULK);
+            o->chunk = r->next[i];
+            o->place = i;
+            r->next[i] += (uint32_t)r->donors;
+        }
+        over = over && busy == 0 && r->next[i] >= chunks;
+    }
+    return over;
+}
+DLSI_FN bool dlsi_run_move(dls_run *r) {
+    const bool takes = r->moved[r->mine] == 0;
+    if (!dlsi_run_reap(r)) {
+        dls_peer_view_again(r->desc.peer);
+        dlsi_run_break(r);
+        return true;
+    }
+    if (!(takes ? dlsi_run_receive(r) : dlsi_run_send(r))) return false;
+    r->phase = takes ? DLSI_RUN_TAKE : DLSI_RUN_TELL;
+    return true;
+}
+
+/* ---- Spreading ---- */
+
+/* ns a sample of a place, the mean of the known where it is not known. */
+DLSI_FN uint64_t dlsi_run_cost(const uint32_t *rate, int32_t members, int32_t place) {
+    uint64_t sum = 0;
+    int32_t i, n = 0;
+    if (rate[place] != 0) return rate[place];
+    for (i = 0; i < members; i++) {
+        sum += rate[i];
+        n += rate[i] != 0 ? 1 : 0;
+    }
+    return n > 0 ? sum / (uint64_t)n : 1;
+}
+DLS_API void dls_run_spread(const uint32_t *rate, int32_t members, int32_t shards, int32_t *each) {
+    int32_t i, s;
+    for (i = 0; i < members; i++) each[i] = 0;
+    for (s = 0; s < shards; s++) { /* to whom would be done with one more first */
+        uint64_t least = UINT64_MAX;
+        int32_t best = 0;
+        for (i = 0; i < members; i++) {
+            const uint64_t t = (uint64_t)(each[i] + 1) * dlsi_run_cost(rate, members, i);
+            if (t >= least) continue;
+            least = t;
+            best = i;
+        }
+        each[best]++;
+    }
+}
+/* When the slowest would be done. */
+DLSI_FN uint64_t dlsi_run_slowest(const dls_run *r, const int32_t *each) {
+    uint64_t most = 0;
+    int32_t i;
+    for (i = 0; i < r->count; i++) {
+        const uint64_t t = (uint64_t)each[i] * dlsi_run_cost(r->rate, r->count, i);
+        if (t > most) most = t;
+    }
+    return most;
+}
+/* How far a share may move at once: a quarter, at least one shard. */
+DLSI_FN bool dlsi_run_may_move(const dls_run *r, int32_t place) {
+    const int32_t quarter = (r->shards[place] + r->moved[place]) / 4;
+    const int32_t gone = r->moved[place] < 0 ? -r->moved[place] : r->moved[place];
+    return gone < dlsi_max_i32(quarter, 1);
+}
+/* All members come to the same, from figures agreed on. */
+DLSI_FN void dlsi_run_rebalance(dls_run *r) {
+    const int64_t step = r->desc.train->step;
+    int32_t i, from, to;
+    dls_run_spread(r->rate, r->count, r->exact.shards, r->best);
+    r->worse = dlsi_run_slowest(r, r->shards) * 100 > dlsi_run_slowest(r, r->best) * 105
+                   ? r->worse + 1
+                   : 0;
+    if (r->worse < 10 || step - r->spread_at < 10) return;
+    for (i = 0; i < r->count; i++) r->moved[i] = 0; /* shards given away */
+    for (;;) {
+        for (from = 0; from < r->count; from++)
+            if (r->shards[from] > r->best[from] && dlsi_run_may_move(r, from)) break;
+        for (to = 0; to < r->count; to++)
+            if (r->shards[to] < r->best[to] && dlsi_run_may_move(r, to)) break;
+        if (from == r->count || to == r->count) break;
+        r->shards[from]--;
+        r->moved[from]++;
+        r->shards[to]++;
+        r->moved[to]--;
+    }
+    r->worse = 0;
+    r->spread_at = step;
+    r->report.spread++;
+    dlsi_run_event(r, DLS_RUN_SHARES);
+}
+
+/* ---- A step ---- */
+
+/* My shards: [*first, *first + returned). A step that is tried again after a NaN is turned: each
+   does what its neighbour did. */
+DLSI_FN int32_t dlsi_run_range(const dls_run *r, int32_t place, int32_t *first) {
+    const int32_t as = (place + r->turned) % r->count;
+    int32_t i;
+    for (i = 0, *first = 0; i < as; i++) *first += r->shards[i];
+    return r->shards[as];
+}
+DLSI_FN int32_t dlsi_run_samples(const dls_run *r) {
+    int32_t first;
+    const int32_t count = dlsi_run_range(r, r->mine, &first);
+    return (int32_t)((int64_t)r->n * (first + count) / r->exact.shards -
+                     (int64_t)r->n * first / r->exact.shards);
+}
+DLSI_FN void dlsi_run_begin(dls_run *r) {
+    dls_train *t = r->desc.train;
+    if (!r->begun) {
+        memcpy(r->codes, t->predicted, r->exact.scales_count);
+        r->report.redone += r->cut == t->step ? 1 : 0;
+        r->cut = -1;
+    }
+    r->begun = true;
+    r->busy = 0;
+    r->failed = 0;
+    r->n = dlsi_fit_order(&t->desc, r->desc.data->count, t->step, r->index);
+    r->step_status = dls_train_begin(t, r->n);
+}
+/* A shard; the first also begins. What goes wrong is told to all before the commit. */
+DLSI_FN void dlsi_run_shard(dls_run *r) {
+    const size_t scales = r->exact.scales_count;
+    int32_t first, count;
+    if (r->shard == 0) dlsi_run_begin(r);
+    count = dlsi_run_range(r, r->mine, &first);
+    if (r->shard < count && r->step_status == DLS_OK) {
+        r->failed = first + r->shard;
+        r->step_status =
+            dls_train_shard_data(r->desc.train, r->desc.data, r->desc.augment, r->index, r->failed);
+        if (r->step_status == DLS_OK && memchr(r->exact.scales, 255, scales) != NULL)
+            r->step_status = DLS_E_NUMBER;
+    }
+    r->shard++;
+    if (r->shard >= count || r->step_status != DLS_OK) r->phase = DLSI_RUN_SUM;
+}
+/* Of integers as numbers: the same on every device. Four chains, for speed. */
+DLSI_FN uint64_t dlsi_run_sums_hash(const int32_t *x, size_t n) {
+    uint64_t h[4] = {1, 2, 3, 4};
+    size_t i;
+    int32_t k;
+    for (i = 0; i + 8 <= n; i += 8)
+        for (k = 0; k < 4; k++)
+            h[k] = dlsi_hash_word(h[k], (uint64_t)(uint32_t)x[i + 2 * (size_t)k] << 32 |
+                                            (uint32_t)x[i + 2 * (size_t)k + 1]);
+    for (; i < n; i++) h[0] = dlsi_hash_word(h[0], (uint32_t)x[i]);
+    return dlsi_hash_word(dlsi_hash_word(dlsi_hash_word(h[0], h[1]), h[2]), h[3]);
+}
+DLSI_FN unsigned char *dlsi_run_agreed(const dls_run *r, int32_t place) {
+    return r->table + (size_t)place * DLSI_RUN_AGREED;
+}
+DLSI_FN size_t dlsi_run_agreed_bytes(const dls_run *r) {
+    return (size_t)r->count * DLSI_RUN_AGREED + r->exact.scales_count;
+}
+DLSI_FN void dlsi_run_fold(dls_run *r) {
+    const int32_t samples = dlsi_run_samples(r);
+    unsigned char *p = dlsi_run_agreed(r, r->mine);
+    if (r->desc.share > 0) {
+        r->my_rate = 1000000000u / (uint32_t)r->desc.share;
+    } else if (samples > 0 && r->step_status == DLS_OK) {
+        const uint64_t ns = r->busy * 1000u / (uint64_t)samples;
+        const uint64_t mean = r->my_rate == 0 ? ns : (7 * (uint64_t)r->my_rate + ns) / 8;
+        r->my_rate = (uint32_t)dlsi_min_u64(mean, 0xFFFFFFFFu);
+    }
+    memset(r->table, 0, (size_t)r->count * DLSI_RUN_AGREED);
+    dlsi_store64(p, dlsi_run_sums_hash(r->exact.sums, r->exact.sums_count));
+    dlsi_store32(p + 8, (uint32_t)((uint64_t)r->desc.train->step & 0xFFFFFFFFu));
+    dlsi_store32(p + 12, r->my_rate);
+    dlsi_store16(p + 16, (uint32_t)r->failed);
+    p[18] = (unsigned char)r->step_status;
+    p[19] = r->stop ? 1 : 0;
+    p[20] = (unsigned char)r->tries;
+    p[21] = 1;
+    memcpy(dlsi_run_agreed(r, r->count), r->exact.scales, r->exact.scales_count);
+    r->phase = DLSI_RUN_AGREE;
+}
+/* Some shard failed, on all alike: NaN and infinity are tried once more with shards turned, for a
+   device may be at fault and not the numbers. */
+DLSI_FN void dlsi_run_failed(dls_run *r, int32_t place) {
+    const unsigned char *p = dlsi_run_agreed(r, place);
+    const dls_status st = p[18] < (unsigned)DLS_STATUS_COUNT ? (dls_status)p[18] : DLS_E_FORMAT;
+    const int32_t shard = (int32_t)dlsi_load16(p + 16), step = (int32_t)r->desc.train->step;
+    if (st == DLS_E_NUMBER && r->turned == 0 && r->count > 1) {
+        r->turned = 1;
+        dlsi_run_start(r);
+        dlsi_run_trouble(r, st,
+                         DLSI_MSG("NaN or infinity from '{s}' (rank {0}) in step {1}, shard {2}: "
+                                  "tried on another device"),
+                         place, step + 1, shard);
+        return;
+    }
+    dlsi_run_trouble(r, st, DLSI_MSG("'{s}' (rank {0}) could not compute step {1}, shard {2}"),
+                     place, step + 1, shard);
+    r->error = r->note;
+    dlsi_run_end(r, st, "", 0, 0);
+}
+/* Members whose sums are those of a place. */
+DLSI_FN int32_t dlsi_run_sums_alike(const dls_run *r, int32_t place) {
+    const uint64_t want = dlsi_load64(dlsi_run_agreed(r, place));
+    int32_t i, n = 0;
+    for (i = 0; i < r->count; i++) n += dlsi_load64(dlsi_run_agreed(r, i)) == want ? 1 : 0;
+    return n;
+}
+/* Whether all reduced to the same sums; if not, the step is done again, a few times. */
+DLSI_FN bool dlsi_run_same_sums(dls_run *r) {
+    int32_t i, odd = 0;
+    for (i = 1; i < r->count; i++)
+        if (dlsi_run_sums_alike(r, i) < dlsi_run_sums_alike(r, odd)) odd = i;
+    if (dlsi_run_sums_alike(r, odd) == r->count) return true;
+    dlsi_run_trouble(
+        r, DLS_E_MISMATCH,
+        DLSI_MSG("'{s}' (rank {0}) has other sums than others in step {1}: bad memory? "
+                 "The step is done again"),
+        odd, (int32_t)r->desc.train->step + 1, 0);
+    dlsi_run_start(r);
+    if (++r->tries < DLSI_RUN_TRIES) return false;
+    r->error = r->note;
+    dlsi_run_end(r, DLS_E_MISMATCH, "", 0, 0);
+    return false;
+}
+DLSI_FN void dlsi_run_committed(dls_run *r) {
+    int32_t i;
+    r->report.samples += dlsi_run_samples(r);
+    r->report.steps++;
+    r->begun = false;
+    r->tries = r->turned = 0;
+    dlsi_run_event(r, DLS_RUN_STEP);
+    for (i = 0; i < r->count; i++) {
+        const unsigned char *p = dlsi_run_agreed(r, i);
+        r->rate[i] = dlsi_load32(p + 12);
+        if (p[19] != 0) r->ending = DLSI_RUN_STOPPED;
+    }
+    if (r->desc.train->step >= r->desc.steps) r->ending = DLSI_RUN_DONE;
+    r->phase = DLSI_RUN_HASH;
+    if (r->ending != DLSI_RUN_GOES_ON) return;
+    dlsi_run_rebalance(r);
+    dlsi_run_start(r);
+}
+DLSI_FN void dlsi_run_commit(dls_run *r) {
+    const unsigned char *own = dlsi_run_agreed(r, r->mine);
+    bool redo = false;
+    int32_t i;
+    dls_status st;
+    for (i = 0; i < r->count; i++) {
+        const unsigned char *p = dlsi_run_agreed(r, i);
+        if (p[21] == 1 && dlsi_load32(p + 8) == dlsi_load32(own + 8) && p[20] == own[20]) continue;
+        r->again = true; /* somebody is at another step: begin anew with telling */
+        return;
+    }
+    for (i = 0; i < r->count; i++)
+        if (dlsi_run_agreed(r, i)[18] != 0) {
+            dlsi_run_failed(r, i);
+            return;
+        }
+    if (!dlsi_run_same_sums(r)) return;
+    memcpy(r->exact.scales, dlsi_run_agreed(r, r->count), r->exact.scales_count);
+    st = dls_train_commit(r->desc.train, &redo, &r->stats);
+    if (st != DLS_OK) {
+        r->error = r->desc.train->exec->error;
+        dlsi_run_end(r, st, DLSI_MSG("a step could not be committed"), 0, 0);
+    } else if (redo) {
+        dlsi_run_start(r);
+    } else {
+        dlsi_run_committed(r);
+    }
+}
+
+/* ---- The whole ---- */
+
+DLSI_FN void dlsi_run_hash(dls_run *r) {
+    if (r->part_hash == 0) {
+        dlsi_train_image_fill(r->desc.train, r->image);
+        r->own_hash = dls_hash64(1, r->image, r->image_bytes);
+    }
+    r->phase = r->refill ? DLSI_RUN_MOVE : DLSI_RUN_TELL;
+    r->refill = false;
+}
+/* The state is here: if it is what was told, it is mine. */
+DLSI_FN void dlsi_run_take(dls_run *r) {
+    const int64_t before = r->desc.train->step;
+    r->phase = DLSI_RUN_TELL;
+    if (dls_hash64(1, r->image, r->image_bytes) != r->part_hash) {
+        r->have = 0;
+        dlsi_run_trouble(r, DLS_E_CHECKSUM,
+                         DLSI_MSG("the state that '{s}' (rank {0}) sent is not what it had told; "
+                                  "once more"),
+                         r->donor[0], 0, 0);
+        if (++r->bad >= 8)
+            dlsi_run_end(r, DLS_E_CHECKSUM, DLSI_MSG("the state came wrong {0} times"), 8, 0);
+        return;
+    }
+    if (dlsi_train_image_take(r->desc.train, r->image) != DLS_OK) {
+        dlsi_run_end(r, DLS_E_MISMATCH, DLSI_MSG("the state is of another trainer"), 0, 0);
+        return;
+    }
+    r->report.lost += dlsi_max_i32((int32_t)(before - r->desc.train->step), 0);
+    r->report.fetched++;
+    r->own_hash = r->part_hash;
+    r->part_hash = 0;
+    r->have = 0;
+    r->bad = 0;
+    dlsi_run_event(r, DLS_RUN_STATE);
+}
+DLS_API void dls_run_work(dls_run *run) {
+    switch (run->phase) {
+    case DLSI_RUN_HASH: dlsi_run_hash(run); break;
+    case DLSI_RUN_TAKE: dlsi_run_take(run); break;
+    case DLSI_RUN_STEP: dlsi_run_shard(run); break;
+    case DLSI_RUN_FOLD: dlsi_run_fold(run); break;
+    case DLSI_RUN_COMMIT: dlsi_run_commit(run); break;
+    default: break;
+    }
+}
+/* Starts a reduction; true when it is under way or failed. */
+DLSI_FN bool dlsi_run_reduce(dls_run *r, void *data, size_t count, dls_reduce reduce) {
+    const dls_status st = dls_coll_allreduce(&r->coll, data, count, reduce);
+    if (st == DLS_OK) {
+        r->phase++;
+        return true;
+    }
+    if (st == DLS_E_PEER && r->phase == DLSI_RUN_TELL &&
+        (!r->fixed || r->now - r->since < DLSI_RUN_JOIN))
+        return false; /* not all have met yet; whoever is lost for good makes a new view */
+    if (st != DLS_E_PEER) {
+        dlsi_run_end(r, st, DLSI_MSG("a reduction could not begin"), 0, 0);
+        return true;
+    }
+    if (!r->fixed) dls_peer_view_again(r->desc.peer);
+    dlsi_run_break(r);
+    return true;
+}
+DLSI_FN bool dlsi_run_reduced(dls_run *r, int32_t then) {
+    dls_status st = DLS_OK;
+    if (!dls_coll_poll(&r->coll, &st)) return false;
+    if (st == DLS_OK)
+        r->phase = then;
+    else if (st == DLS_E_PEER)
+        dlsi_run_break(r);
+    else
+        dlsi_run_end(r, st, DLSI_MSG("a reduction failed"), 0, 0);
+    return true;
+}
+/* One turn; false: it waits for bytes, or there is something to compute. */
+DLSI_FN bool dlsi_run_go(dls_run *r) {
+    switch (r->phase) {
+    case DLSI_RUN_TELL:
+        dlsi_run_tell_own(r);
+        return dlsi_run_reduce(r, r->table, (size_t)r->count * DLSI_RUN_TOLD, DLS_REDUCE_MAX_U8);
+    case DLSI_RUN_TELLING:
+        if (!dlsi_run_reduced(r, DLSI_RUN_MOVE)) return false;
+        if (r->phase == DLSI_RUN_MOVE) dlsi_run_decide(r);
+        return true;
+    case DLSI_RUN_MOVE: return dlsi_run_move(r);
+    case DLSI_RUN_SUM:
+        return dlsi_run_reduce(r, r->exact.sums, r->exact.sums_count, DLS_REDUCE_SUM_I32);
+    case DLSI_RUN_SUMMING: return dlsi_run_reduced(r, DLSI_RUN_FOLD);
+    case DLSI_RUN_AGREE:
+        return dlsi_run_reduce(r, r->table, dlsi_run_agreed_bytes(r), DLS_REDUCE_MAX_U8);
+    case DLSI_RUN_AGREEING: return dlsi_run_reduced(r, DLSI_RUN_COMMIT);
+    default: return false;
+    }
+}
+/* Who is to end and gets no view any more goes after a while, at once when all others have left. */
+DLSI_FN void dlsi_run_linger(dls_run *r) {
+    const bool left = r->ending != DLSI_RUN_GOES_ON;
+    bool alone = true;
+    int32_t i;
+    if (r->phase > DLSI_RUN_TELLING) r->since = r->now;
+    if (r->fixed || (!left && !r->stop) || r->phase > DLSI_RUN_TELLING) return;
+    for (i = 0; i < r->count; i++)
+        alone = alone && (i == r->mine || (!dls_peer_is_up(r->desc.peer, r->member[i]) &&
+                                           dls_peer_why(r->desc.peer, r->member[i]) == DLS_OK));
+    if (!(left && alone) && r->view != 0 && r->now - r->since < DLSI_RUN_PATIENCE) return;
+    dlsi_run_end(r, r->ending == DLSI_RUN_DONE ? DLS_OK : DLS_E_STOPPED,
+                 DLSI_MSG("stopped after step {0}"), (int32_t)r->desc.train->step, 0);
+}
+DLS_API dls_run_do dls_run_poll(dls_run *run, uint64_t now) {
+    run->now = now;
+    if (run->since == 0) run->since = now;
+    if (run->handed != 0 && now > run->handed) run->busy += now - run->handed;
+    run->handed = 0;
+    if (run->phase != DLSI_RUN_ENDED) dlsi_run_look(run);
+    if (run->again) {
+        run->again = false;
+        if (!run->fixed) dls_peer_view_again(run->desc.peer);
+        dlsi_run_break(run);
+    }
+    while (dlsi_run_go(run)) {}
+    if (run->phase != DLSI_RUN_ENDED) dlsi_run_linger(run);
+    switch (run->phase) {
+    case DLSI_RUN_ENDED: return DLS_RUN_OVER;
+    case DLSI_RUN_STEP: run->handed = now; return DLS_RUN_WORK;
+    case DLSI_RUN_HASH:
+    case DLSI_RUN_TAKE:
+    case DLSI_RUN_FOLD:
+    case DLSI_RUN_COMMIT: return DLS_RUN_WORK;
+    default: return DLS_RUN_WAIT;
+    }
+}
+DLS_API void dls_run_stop(dls_run *run) { run->stop = true; }
+DLS_API dls_status dls_run_status(const dls_run *run, dls_error *error) {
+    if (error != NULL) *error = run->error;
+    return run->status;
+}
+DLS_API bool dls_run_next(dls_run *run, dls_run_event *event) {
+    int32_t type, first;
+    memset(event, 0, sizeof *event);
+    for (type = 1; type <= (int32_t)DLS_RUN_SHARES && (run->events >> type & 1u) == 0; type++) {}
+    if (type > (int32_t)DLS_RUN_SHARES) return false;
+    run->events &= ~(1u << type);
+    event->type = (dls_run_event_type)type;
+    event->step = run->desc.train->step;
+    event->view = run->view;
+    event->members = run->count;
+    event->mine = run->mine;
+    if (run->mine >= 0 && run->count > 0) event->shards = dlsi_run_range(run, run->mine, &first);
+    if (run->mine >= 0 && run->n > 0) event->samples = dlsi_run_samples(run);
+    if (type == (int32_t)DLS_RUN_STEP) event->stats = run->stats;
+    if (type == (int32_t)DLS_RUN_TROUBLE) event->note = run->note;
+    return true;
+}
+DLS_API void dls_run_tell(const dls_run *run, dls_run_report *report) { *report = run->report; }
 #endif
 
 DLS_API dls_status dls_job_cut(dls_net *net, int32_t stages, const int32_t *shares, int32_t *at) {
@@ -24128,6 +25264,7 @@ DLSI_FN dls_status dlsi_host_engine(dls_host *h, const dls_host_desc *desc, dls_
     DLSI_ZERO(links);
     d.gateway = desc->gateway;
     d.timeout_us = desc->timeout_us;
+    d.heartbeat_us = desc->timeout_us / 10;
     dls_identity_desc(&h->identity, &d);
     st = dls_peer_init(&h->peer, &d, dlsi_host_take(h, dls_peer_size(&d)), dls_peer_size(&d));
     if (st == DLS_OK) st = dls_identity_bind(&h->identity, h->peer, dls_now_us());
@@ -25211,6 +26348,236 @@ DLS_API dls_status dls_node_infer(dls_node *node, dls_net *net, const dls_data *
     report->seconds = (double)(dls_now_us() - start) * 1e-6;
     return st;
 }
+
+#if DLS_ENABLE_FILES && DLS_ENABLE_SIGN
+/* ---- Fit on a host ---- */
+
+typedef struct dlsi_mover { /* moves bytes and the run while the caller has nothing to compute */
+    dls_host *host;
+    dls_run *run;
+    dls_run_do what;
+    bool idle;          /* the caller waits; whoever finds work for it tells */
+    dls_status refused; /* this device was revoked */
+    bool threaded, closing;
+#if DLS_ENABLE_THREADS
+    pthread_mutex_t lock;
+    pthread_cond_t turn;
+    pthread_t thread;
+#endif
+} dlsi_mover;
+
+/* A turn of moving; with the lock held. */
+DLSI_FN void dlsi_mover_turn(dlsi_mover *m, dls_status fresh) {
+    if (fresh == DLS_E_REFUSED) m->refused = fresh;
+    if (m->idle) m->what = dls_run_poll(m->run, dls_now_us());
+    if (m->what != DLS_RUN_WAIT || m->refused != DLS_OK) m->idle = false;
+}
+#if DLS_ENABLE_THREADS
+DLSI_FN void dlsi_mover_lock(void *user) { pthread_mutex_lock(&((dlsi_mover *)user)->lock); }
+DLSI_FN void dlsi_mover_unlock(void *user) { pthread_mutex_unlock(&((dlsi_mover *)user)->lock); }
+DLSI_FN void *dlsi_mover_main(void *user) {
+    dlsi_mover *m = (dlsi_mover *)user;
+    bool closing = false;
+    while (!closing) {
+        const dls_status st =
+            dls_host_poll(m->host, 20000, dlsi_mover_lock, dlsi_mover_unlock, m, NULL);
+        dlsi_mover_lock(m);
+        closing = m->closing;
+        if (m->idle) {
+            dlsi_mover_turn(m, st);
+            if (!m->idle) pthread_cond_signal(&m->turn);
+        }
+        dlsi_mover_unlock(m);
+    }
+    return NULL;
+}
+DLSI_FN dls_status dlsi_mover_start(dlsi_mover *m) {
+    if (pthread_mutex_init(&m->lock, NULL) != 0) return DLS_E_MEMORY;
+    if (pthread_cond_init(&m->turn, NULL) == 0) {
+        if (pthread_create(&m->thread, NULL, dlsi_mover_main, m) == 0) {
+            m->threaded = true;
+            return DLS_OK;
+        }
+        pthread_cond_destroy(&m->turn);
+    }
+    pthread_mutex_destroy(&m->lock);
+    return DLS_E_MEMORY;
+}
+DLSI_FN void dlsi_mover_stop(dlsi_mover *m) {
+    if (!m->threaded) return;
+    dlsi_mover_lock(m);
+    m->closing = true;
+    dlsi_mover_unlock(m);
+    dls_links_wake(m->host->links);
+    pthread_join(m->thread, NULL);
+    pthread_cond_destroy(&m->turn);
+    pthread_mutex_destroy(&m->lock);
+}
+/* Until there is something to do, or a tenth of a second passed. */
+DLSI_FN void dlsi_mover_wait(dlsi_mover *m) {
+    struct timespec t;
+    dls_links_wake(m->host->links); /* for what poll has posted */
+    (void)clock_gettime(CLOCK_REALTIME, &t);
+    t.tv_nsec += 100000000;
+    if (t.tv_nsec >= 1000000000) {
+        t.tv_nsec -= 1000000000;
+        t.tv_sec++;
+    }
+    while (m->idle && pthread_cond_timedwait(&m->turn, &m->lock, &t) == 0) {}
+}
+#else
+DLSI_FN void dlsi_mover_lock(void *user) { (void)user; }
+DLSI_FN void dlsi_mover_unlock(void *user) { (void)user; }
+DLSI_FN dls_status dlsi_mover_start(dlsi_mover *m) {
+    (void)m;
+    return DLS_OK;
+}
+DLSI_FN void dlsi_mover_stop(dlsi_mover *m) { (void)m; }
+DLSI_FN void dlsi_mover_wait(dlsi_mover *m) {
+    const uint64_t start = dls_now_us();
+    while (m->idle && dls_now_us() - start < 100000)
+        dlsi_mover_turn(m, dls_host_poll(m->host, 20000, NULL, NULL, NULL, NULL));
+}
+#endif
+
+typedef struct dlsi_host_fit {
+    const dls_host_fit_desc *desc;
+    dlsi_mover mover;
+    dlsi_fit fit;
+    dls_fit_report *report;
+    void *mem;    /* of the run */
+    bool stepped; /* since the last look */
+    bool saves;   /* I write checkpoints now */
+    bool told;    /* stop */
+} dlsi_host_fit;
+
+/* What happened, with the lock held. */
+DLSI_FN void dlsi_host_fit_events(dlsi_host_fit *h) {
+    const dls_peer *p = h->mover.host->peer;
+    dls_run_event e;
+    dls_view v;
+    while (dls_run_next(h->mover.run, &e)) {
+        dls_peer_view(p, &v);
+        if (e.type == DLS_RUN_VIEW && v.coordinator >= 0)
+            h->saves =
+                h->desc->save || v.coordinator == p->me ||
+                (e.mine == 0 && (p->member[v.coordinator].device.role & DLS_ROLE_TRAIN) == 0);
+        if (e.type == DLS_RUN_STATE) h->fit.epoch_since = 0;
+        if (e.type == DLS_RUN_STEP) {
+            dlsi_fit_count(&h->fit, &e.stats, h->report, e.samples);
+            h->stepped = true;
+        }
+        if (h->desc->event != NULL) h->desc->event(h->desc->fit.user, &e);
+    }
+}
+/* Between turns, without the lock: the caller's progress, and checkpoints. */
+DLSI_FN dls_status dlsi_host_fit_look(dlsi_host_fit *h, bool waited) {
+    dlsi_fit *f = &h->fit;
+    const bool stepped = h->stepped;
+    bool goes_on = true;
+    h->stepped = false;
+    if (stepped)
+        goes_on = dlsi_fit_report(f);
+    else if (waited && f->d.progress != NULL)
+        goes_on = f->d.progress(f->d.user, &f->progress);
+    if (!goes_on && !h->told) {
+        h->told = true;
+        dlsi_mover_lock(&h->mover);
+        dls_run_stop(h->mover.run);
+        dlsi_mover_unlock(&h->mover);
+    }
+    if (stepped && h->saves && f->d.checkpoint != NULL && f->d.checkpoint_every > 0 &&
+        f->train->step % f->d.checkpoint_every == 0)
+        return dlsi_fit_save(f->train, f->d.checkpoint);
+    return DLS_OK;
+}
+DLSI_FN dls_status dlsi_host_fit_loop(dlsi_host_fit *h) {
+    dlsi_mover *m = &h->mover;
+    dls_run_do what = DLS_RUN_WAIT;
+    dls_status st = DLS_OK;
+    while (st == DLS_OK && what != DLS_RUN_OVER) {
+        bool waited = false;
+        if (what == DLS_RUN_WORK) dls_run_work(m->run);
+        if (!m->threaded) dlsi_mover_turn(m, dls_host_poll(m->host, 0, NULL, NULL, NULL, NULL));
+        dlsi_mover_lock(m);
+        m->what = dls_run_poll(m->run, dls_now_us());
+        if (m->what == DLS_RUN_WAIT && m->refused == DLS_OK) {
+            m->idle = true;
+            dlsi_mover_wait(m);
+            waited = m->idle;
+            m->idle = false;
+        }
+        what = m->what;
+        st = m->refused;
+        dlsi_host_fit_events(h);
+        dlsi_mover_unlock(m);
+        if (st == DLS_OK && (waited || h->stepped)) st = dlsi_host_fit_look(h, waited);
+    }
+    return st != DLS_OK ? st : dls_run_status(m->run, &h->fit.train->exec->error);
+}
+DLSI_FN dls_status dlsi_host_fit_open(dlsi_host_fit *h, dls_host *host, dls_net *net,
+                                      const dls_data *data, dls_error *error) {
+    dls_fit_desc d = h->desc->fit;
+    dls_run_desc r;
+    dls_status st = dlsi_net_need_params(net, true);
+    const int32_t batch = dlsi_or(d.train.batch, 64);
+    if (d.train.shards == 0)
+        d.train.shards = dlsi_min_i32(batch, dlsi_max_i32(8, dlsi_min_i32(32, batch / 4)));
+    if (st == DLS_OK) st = dlsi_fit_open(&h->fit, net, data, &d);
+    if (st != DLS_OK) {
+        (void)dlsi_fail(error, st, DLSI_MSG("the fit could not begin"), NULL, 0, 0, 0);
+        if (error != NULL && dls_net_error(net)->status == st) *error = *dls_net_error(net);
+        return st;
+    }
+    if (d.resume != NULL) st = dlsi_fit_resume(h->fit.train, d.resume);
+    if (st != DLS_OK) return st;
+    DLSI_ZERO(r);
+    r.train = h->fit.train;
+    r.peer = host->peer;
+    r.data = data;
+    r.augment = &h->fit.d.augment;
+    r.steps = h->fit.steps;
+    r.share = h->desc->share;
+    r.members_least = h->desc->members_least;
+    h->mem = dlsi_heap_take(dls_run_size(&r));
+    st = h->mem != NULL ? dls_run_init(&h->mover.run, &r, h->mem, dls_run_size(&r)) : DLS_E_MEMORY;
+    h->mover.host = host;
+    h->fit.start = h->fit.reported = dls_now_us();
+    return st == DLS_OK ? dlsi_mover_start(&h->mover) : st;
+}
+DLS_API dls_status dls_host_fit(dls_host *host, dls_net *net, const dls_data *data,
+                                const dls_host_fit_desc *desc, dls_fit_report *report,
+                                dls_run_report *run, dls_error *error) {
+    dls_fit_report own;
+    dlsi_host_fit h;
+    dls_status st;
+    DLSI_ZERO(h);
+    dlsi_error_clear(error);
+    h.desc = desc;
+    h.report = report != NULL ? report : &own;
+    memset(h.report, 0, sizeof *h.report);
+    st = dlsi_host_fit_open(&h, host, net, data, error);
+    if (st == DLS_OK) st = dlsi_host_fit_loop(&h);
+    dlsi_mover_stop(&h.mover);
+    if (h.mover.run != NULL) {
+        if (run != NULL) dls_run_tell(h.mover.run, run);
+        dls_run_close(h.mover.run);
+        if (h.saves && h.fit.d.checkpoint != NULL && (st == DLS_OK || st == DLS_E_STOPPED)) {
+            const dls_status saved = dlsi_fit_save(h.fit.train, h.fit.d.checkpoint);
+            if (saved != DLS_OK) st = saved;
+        }
+        dlsi_fit_sum_up(&h.fit, h.report);
+    }
+    if (st != DLS_OK && error != NULL && error->status == DLS_OK) {
+        if (h.fit.train != NULL) *error = h.fit.train->exec->error;
+        if (error->status == DLS_OK)
+            (void)dlsi_fail(error, st, DLSI_MSG("training together failed"), NULL, 0, 0, 0);
+    }
+    dlsi_fit_close(&h.fit);
+    dlsi_heap_give(h.mem);
+    return st;
+}
+#endif
 #endif
 #endif /* DLS_ENABLE_PEERS */
 
