@@ -20863,7 +20863,7 @@ DLSI_FN void dlsi_run_turn(const dlsi_run *r) {
     if (r->data != NULL) dlsi_coll_swap(r->data, blocks * r->op.count, r->width);
     if (r->from != r->data) dlsi_coll_swap(r->from, blocks * r->op.count, r->width);
 }
-DLSI_FN void dlsi_run_end(dls_coll *c, dlsi_run *r, dls_status st) {
+DLSI_FN void dlsi_coll_run_end(dls_coll *c, dlsi_run *r, dls_status st) {
     dlsi_work_free(c, r->work);
     if (r->peer_op >= 0) dls_peer_op_drop(c->peer, r->peer_op);
     r->peer_op = -1;
@@ -20878,7 +20878,7 @@ DLS_API dls_status dls_coll_view(dls_coll *coll, const dls_view *view) {
     for (i = 0; i < view->count; i++)
         if (view->rank[i] < 0) return DLS_E_NOT_FOUND;
     for (i = 0; coll->run != NULL && i < DLSI_COLL_RUNS; i++) {
-        if (coll->run[i].state != DLSI_RUN_FREE) dlsi_run_end(coll, &coll->run[i], DLS_E_PEER);
+        if (coll->run[i].state != DLSI_RUN_FREE) dlsi_coll_run_end(coll, &coll->run[i], DLS_E_PEER);
         coll->run[i].state = DLSI_RUN_FREE;
     }
     coll->old = -1;
@@ -20941,7 +20941,7 @@ DLSI_FN int32_t dlsi_coll_find(const dls_coll *c, const dlsi_run *r, bool roomy,
 }
 /* Receives that came ahead of an op that was not begun. */
 DLSI_FN void dlsi_coll_forget(dls_coll *c) {
-    if (c->ahead != NULL) dlsi_run_end(c, c->ahead, DLS_OK);
+    if (c->ahead != NULL) dlsi_coll_run_end(c, c->ahead, DLS_OK);
     c->ahead = NULL;
 }
 /* Puts a run to work, if there is room. */
@@ -20969,7 +20969,7 @@ DLSI_FN bool dlsi_run_open(dls_coll *c, dlsi_run *r, bool roomy) {
     return true;
 }
 /* Goes on with a run. spare: older ones may need the engine's ops. */
-DLSI_FN void dlsi_run_go(dls_coll *c, dlsi_run *r, bool spare) {
+DLSI_FN void dlsi_coll_run_go(dls_coll *c, dlsi_run *r, bool spare) {
     dlsi_work *w = r->work;
     int32_t i;
     if (spare && dlsi_coll_slots(c) <= c->peer->desc.ops_max / 2) return;
@@ -20980,12 +20980,12 @@ DLSI_FN void dlsi_run_go(dls_coll *c, dlsi_run *r, bool spare) {
             dlsi_lane_open(l, r->next_seg < r->segs ? r->next_seg++ : -1);
         }
         if (r->status != DLS_OK) { /* what is left is no use to anybody */
-            dlsi_run_end(c, r, r->status);
+            dlsi_coll_run_end(c, r, r->status);
             if (c->view > 0) dls_peer_view_again(c->peer);
             return;
         }
     }
-    if (r->over_segs == r->segs) dlsi_run_end(c, r, DLS_OK);
+    if (r->over_segs == r->segs) dlsi_coll_run_end(c, r, DLS_OK);
 }
 /* A message of two members; at most a few receives ask one of them at a time. */
 DLSI_FN void dlsi_run_pair(dls_coll *c, dlsi_run *r) {
@@ -21014,7 +21014,7 @@ DLSI_FN void dlsi_run_pair(dls_coll *c, dlsi_run *r) {
     }
     if (!dls_peer_op_done(c->peer, r->peer_op, &st)) return;
     r->peer_op = -1;
-    dlsi_run_end(c, r, st);
+    dlsi_coll_run_end(c, r, st);
 }
 /* Moves everything along: pairs, then the two oldest of the others. */
 DLSI_FN void dlsi_coll_go(dls_coll *c) {
@@ -21028,7 +21028,7 @@ DLSI_FN void dlsi_coll_go(dls_coll *c) {
             dlsi_run_pair(c, r);
         } else if (lost) { /* a loss stops those beside the lost one; others would wait for them */
             if (c->view > 0 && !r->ahead) dls_peer_view_again(c->peer);
-            dlsi_run_end(c, r, DLS_E_PEER);
+            dlsi_coll_run_end(c, r, DLS_E_PEER);
         }
     }
     if (lost) c->ahead = NULL;
@@ -21052,7 +21052,7 @@ DLSI_FN void dlsi_coll_go(dls_coll *c) {
                 dlsi_coll_forget(c); /* it may be in the way */
             if (oldest->work == NULL && !dlsi_run_open(c, oldest, roomy)) break;
         }
-        dlsi_run_go(c, oldest, active > 0);
+        dlsi_coll_run_go(c, oldest, active > 0);
         if (oldest->state == DLSI_RUN_WORKS) active++;
     }
     c->turn++;
@@ -21127,7 +21127,7 @@ DLSI_FN void dlsi_run_arrays(const dls_coll *c, dlsi_run *r) {
     dlsi_run_turn(r);
 }
 /* The run is begun: its place in the order, its tag. */
-DLSI_FN void dlsi_run_begin(dls_coll *c, dlsi_run *r, uint32_t sequence, bool foreseen) {
+DLSI_FN void dlsi_coll_run_begin(dls_coll *c, dlsi_run *r, uint32_t sequence, bool foreseen) {
     r->serial = sequence;
     r->seen = c->turn - 1;
     r->state = DLSI_RUN_WAITS;
@@ -21172,7 +21172,7 @@ DLSI_FN void dlsi_coll_ahead(dls_coll *c) {
     op.count = p->count;
     if (dlsi_coll_slots(c) <= c->peer->desc.ops_max / 2 || !dlsi_coll_roomy(c)) return;
     if (dlsi_run_make(c, &op, dlsi_ways, &r) != DLS_OK || !r->small) return;
-    dlsi_run_begin(c, r, c->sequence + 1, true);
+    dlsi_coll_run_begin(c, r, c->sequence + 1, true);
     r->ahead = true;
     if (!dlsi_run_open(c, r, false)) {
         r->state = DLSI_RUN_FREE;
@@ -21207,7 +21207,7 @@ DLSI_FN dls_status dlsi_coll_pair(dls_coll *c, const dls_coll_op *op, int32_t *h
     if (st != DLS_OK) return st;
     if (!dls_peer_is_up(c->peer, c->member[op->root])) return DLS_E_PEER;
     dlsi_run_arrays(c, r);
-    dlsi_run_begin(c, r, c->pairs++, false);
+    dlsi_coll_run_begin(c, r, c->pairs++, false);
     r->tag = (c->view & 0xFFu) << 23 | 1u << 22 | op->tag;
     *handle = dlsi_run_handle(c, r);
     dlsi_coll_go(c);
@@ -21239,7 +21239,7 @@ DLS_API dls_status dls_coll_start(dls_coll *coll, const dls_coll_op *op, int32_t
     if (r == NULL) st = dlsi_run_make(coll, &o, dlsi_ways, &r);
     if (st != DLS_OK) return st;
     coll->sequence++;
-    if (r != coll->ahead) dlsi_run_begin(coll, r, coll->sequence, foreseen);
+    if (r != coll->ahead) dlsi_coll_run_begin(coll, r, coll->sequence, foreseen);
     r->op = o;
     r->ahead = false;
     coll->ahead = NULL;
@@ -21278,7 +21278,7 @@ DLS_API dls_status dls_coll_allreduce(dls_coll *coll, void *data, size_t count, 
     if (st != DLS_OK) return st;
     if (dlsi_coll_up(coll) < coll->size) return DLS_E_PEER;
     coll->guess = -1;
-    dlsi_run_begin(coll, r, ++coll->sequence, false);
+    dlsi_coll_run_begin(coll, r, ++coll->sequence, false);
     dlsi_run_arrays(coll, r);
     coll->old = dlsi_run_handle(coll, r);
     dlsi_coll_go(coll);
