@@ -61,7 +61,7 @@
      port    clock, threads, files             chan   sessions: Noise, records, loss recovery
      tensor  dtype, shape, views               peer   engine without I/O: sessions, views
      kern    kernels, scalar to AVX-512        coll   all-reduce
-     par     thread pool, matrix product       job    data-parallel step, staged inference
+     par     thread pool, matrix product       job    elastic runs, staged inference
      op      one row per operation             link   simulator, TCP, UDP, serial, key files
      net     graph builder, memory planner     node   the facade most users meet
      model   file format
@@ -113,6 +113,10 @@
        lab.key = "pc.key";
        dls_host_open(&host, &lab, NULL);
        for (;;) dls_host_poll(&host, 100000, NULL, NULL, NULL, NULL);
+
+     and instead of polling it may train with all others that do; whoever dies or joins meanwhile:
+
+       dls_host_fit(&host, net, &data, &together, NULL, NULL, NULL);
 
      A custom op is one dls_op row: a shape rule, a forward and a backward function; see
      examples/03_custom_op.c. Firmware without heap: examples/04_static_memory.c.
@@ -2309,7 +2313,7 @@ DLS_API dls_status dls_coll_allreduce(dls_coll *coll, void *data, size_t count, 
 DLS_API bool dls_coll_poll(dls_coll *coll, dls_status *status);
 
 /* ------------------------------------------------------------------------------------------------
-   >>job.api   data-parallel step, staged inference  deps: config base tensor par net train wire
+   >>job.api   data-parallel step, elastic runs, staged inference  deps: config base tensor par net train wire
    peer coll */
 
 /* Shards of a step that rank works on: [*first, *first + *count), from integer shares of all ranks
@@ -2403,7 +2407,7 @@ typedef struct dls_run_event {
     int64_t step;            /* steps done */
     uint32_t view;           /* its number */
     int32_t members, mine;   /* of the view; my place */
-    int32_t shards, samples; /* mine of a step */
+    int32_t shards, samples; /* mine, of the next step; of the last one */
     dls_step_stats stats;    /* STEP */
     dls_error note;          /* TROUBLE */
 } dls_run_event;
@@ -21446,7 +21450,7 @@ struct dls_run {
     uint32_t first_chunk, bad;
     dlsi_run_op op[DLSI_RUN_OPS];
     /* the step */
-    int32_t *index, n, shard, tries, failed, turned;
+    int32_t *index, n, shard, tries, failed, turned, samples; /* samples: mine of the last one */
     dls_status step_status;
     uint8_t *codes; /* the trainer's predictions before it */
     bool begun;
@@ -21567,6 +21571,8 @@ DLSI_FN uint64_t dlsi_run_call(const dls_run_desc *desc) {
         h = dlsi_hash_word(h, dlsi_float_bits(data->mean[i]));
         h = dlsi_hash_word(h, dlsi_float_bits(data->std[i]));
     }
+    for (i = 0; l->class_weights != NULL && i < data->classes; i++)
+        h = dlsi_hash_word(h, dlsi_float_bits(l->class_weights[i]));
     for (i = 0; data->label != NULL && i < data->count; i++)
         h = dlsi_hash_word(h, (uint32_t)data->label[i]);
     for (i = 0; data->dtype == DLS_U8 && i < 64; i++) /* reals lie in the host's order */
@@ -22165,7 +22171,8 @@ DLSI_FN bool dlsi_run_same_sums(dls_run *r) {
 }
 DLSI_FN void dlsi_run_committed(dls_run *r) {
     int32_t i;
-    r->report.samples += dlsi_run_samples(r);
+    r->samples = dlsi_run_samples(r);
+    r->report.samples += r->samples;
     r->report.steps++;
     r->begun = false;
     r->tries = r->turned = 0;
@@ -22359,7 +22366,7 @@ DLS_API bool dls_run_next(dls_run *run, dls_run_event *event) {
     event->members = run->count;
     event->mine = run->mine;
     if (run->mine >= 0 && run->count > 0) event->shards = dlsi_run_range(run, run->mine, &first);
-    if (run->mine >= 0 && run->n > 0) event->samples = dlsi_run_samples(run);
+    event->samples = run->samples;
     if (type == (int32_t)DLS_RUN_STEP) event->stats = run->stats;
     if (type == (int32_t)DLS_RUN_TROUBLE) event->note = run->note;
     return true;
@@ -26385,10 +26392,8 @@ DLSI_FN void *dlsi_mover_main(void *user) {
             dls_host_poll(m->host, 20000, dlsi_mover_lock, dlsi_mover_unlock, m, NULL);
         dlsi_mover_lock(m);
         closing = m->closing;
-        if (m->idle) {
-            dlsi_mover_turn(m, st);
-            if (!m->idle) pthread_cond_signal(&m->turn);
-        }
+        dlsi_mover_turn(m, st);
+        if (!m->idle) pthread_cond_signal(&m->turn); /* nobody may be waiting */
         dlsi_mover_unlock(m);
     }
     return NULL;

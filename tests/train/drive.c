@@ -94,15 +94,13 @@ static void line(char *text) {
         printf("  %s\n", text);
     }
     if (!strcmp(kind, "end")) {
-        char *h = text, *end;
+        char *h = text;
         int k;
         for (k = 0; k < 6; k++) h = strchr(h, ' ') + 1;
         v->ended = true;
         v->step = -1;
         sscanf(h, "%ld %19s redone %ld lost %ld views %ld", &v->status, v->hash, &v->redone,
                &v->lost, &v->views);
-        end = strstr(text, "end");
-        (void)end;
         return;
     }
     if (!strcmp(kind, "step")) {
@@ -293,9 +291,6 @@ int main(int argc, char **argv) {
     f = popen(command, "r");
     if (f != NULL && fscanf(f, "%*u end %*d %*u %*d %*u %*d %39s", alone) != 1) alone[0] = '\0';
     if (f != NULL) pclose(f);
-    snprintf(text, sizeof text,
-             "%d events in %lld steps: all stopped after the same one with the hash of one device",
-             k, steps);
     snprintf(text, sizeof text, "%d events, %lld steps, hash %s, alone %s", events, steps,
              w[0].hash, alone);
     result(good && alone[0] != '\0' && strcmp(alone, w[0].hash) == 0, text);
