@@ -2313,8 +2313,8 @@ DLS_API dls_status dls_coll_allreduce(dls_coll *coll, void *data, size_t count, 
 DLS_API bool dls_coll_poll(dls_coll *coll, dls_status *status);
 
 /* ------------------------------------------------------------------------------------------------
-   >>job.api   data-parallel step, elastic runs, staged inference  deps: config base tensor par net train wire
-   peer coll */
+   >>job.api   data-parallel step, elastic runs, staged inference
+   deps: config base tensor par net train wire peer coll */
 
 /* Shards of a step that rank works on: [*first, *first + *count), from integer shares of all ranks
    (NULL: equal). Largest remainders get the rest. Pure. */
@@ -21416,6 +21416,7 @@ struct dls_run {
     dls_run_desc desc;
     dls_exact exact;
     dls_coll coll;
+    int32_t handle; /* of the reduction under way */
     int32_t room, phase;
     dls_status status;
     dls_error error;
@@ -22265,7 +22266,15 @@ DLS_API void dls_run_work(dls_run *run) {
 }
 /* Starts a reduction; true when it is under way or failed. */
 DLSI_FN bool dlsi_run_reduce(dls_run *r, void *data, size_t count, dls_reduce reduce) {
-    const dls_status st = dls_coll_allreduce(&r->coll, data, count, reduce);
+    dls_coll_op op;
+    dls_status st;
+    DLSI_ZERO(op);
+    op.kind = DLS_COLL_ALLREDUCE;
+    op.type = reduce;
+    op.out = data;
+    op.count = count;
+    op.priority = DLS_CLASS_GRADIENT;
+    st = dls_coll_start(&r->coll, &op, &r->handle);
     if (st == DLS_OK) {
         r->phase++;
         return true;
@@ -22283,11 +22292,11 @@ DLSI_FN bool dlsi_run_reduce(dls_run *r, void *data, size_t count, dls_reduce re
 }
 DLSI_FN bool dlsi_run_reduced(dls_run *r, int32_t then) {
     dls_status st = DLS_OK;
-    if (!dls_coll_poll(&r->coll, &st)) return false;
+    if (!dls_coll_done(&r->coll, r->handle, &st)) return false;
     if (st == DLS_OK)
         r->phase = then;
     else if (st == DLS_E_PEER)
-        dlsi_run_break(r);
+        dlsi_run_break(r); /* the collective has asked for a new view */
     else
         dlsi_run_end(r, st, DLSI_MSG("a reduction failed"), 0, 0);
     return true;
