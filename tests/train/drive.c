@@ -26,7 +26,7 @@ typedef struct worker {
     long long step; /* its last */
     unsigned view;
     int members;
-    uint64_t at; /* of its last commit */
+    uint64_t at; /* of its last commit among fewer than all */
     long status, redone, lost, views;
     char hash[20];
 } worker;
@@ -107,7 +107,7 @@ static void line(char *text) {
         if (v->step != 0 && step != v->step + 1 && view == v->view) early++;
         if (view > newest && step < most) early++; /* the first of a view: nothing is lost */
         if (step > most) most = step;
-        v->at = at;
+        if (members < N) v->at = at;
     }
     if (!strcmp(kind, "step") || !strcmp(kind, "state")) v->step = step;
     if (view > newest && !strcmp(kind, "step")) newest = view;
@@ -152,16 +152,14 @@ static bool until_whole(int seconds) {
     while (!whole() && now_us() < end) hear(now_us() + 2000);
     return whole();
 }
-/* The first commit in a view newer than `view` by anybody but `victim`, us after `since`; 0: none
-   in 10 s. */
-static uint64_t next_commit(unsigned view, int victim, uint64_t since) {
+/* The first commit of those who are left, us after `since`; 0: none in 10 s. */
+static uint64_t next_commit(uint64_t since) {
     while (now_us() < since + 10000000u) {
         uint64_t best = 0;
         int i;
         hear(now_us() + 2000);
         for (i = 0; i < N; i++)
-            if (i != victim && w[i].view > view && w[i].at > since && (best == 0 || w[i].at < best))
-                best = w[i].at;
+            if (w[i].at > since && (best == 0 || w[i].at < best)) best = w[i].at;
         if (best != 0) return best - since;
     }
     return 0;
@@ -220,16 +218,14 @@ int main(int argc, char **argv) {
     for (k = 0; k < events && failures == 0; k++) {
         const uint32_t kind = below(10);
         uint64_t since, took;
-        unsigned view;
         hear(now_us() + below(150000)); /* at any time */
         victim = (int)below(N);
-        view = newest;
         since = now_us();
         if (kind < 7) { /* kill -9, sometimes two at once, not two coordinators */
             other = below(5) == 0 ? 3 + (int)below(5) : victim;
             kill(w[victim].pid, SIGKILL);
             if (other != victim) kill(w[other].pid, SIGKILL);
-            took = next_commit(view, victim, since);
+            took = next_commit(since);
             if (tcp)
                 reset[resets++] = took;
             else
@@ -249,7 +245,7 @@ int main(int argc, char **argv) {
             }
         } else if (kind < 9) { /* silent for so long that it is given up */
             kill(w[victim].pid, SIGSTOP);
-            took = next_commit(view, victim, since);
+            took = next_commit(since);
             silent[silents++] = took;
             if (took == 0) result(false, "no commit in 10 s after a stop");
             hear(now_us() + below(500000));
