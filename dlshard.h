@@ -22086,17 +22086,18 @@ DLSI_FN void dlsi_run_shard(dls_run *r) {
     r->shard++;
     if (r->shard >= count || r->step_status != DLS_OK) r->phase = DLSI_RUN_SUM;
 }
-/* Of integers as numbers: the same on every device. Four chains, for speed. */
+/* Of integers as numbers: the same on every device. Each chain is a bijection of what it was, so no
+   single change is missed; eight, because a multiplication takes a while. */
 DLSI_FN uint64_t dlsi_run_sums_hash(const int32_t *x, size_t n) {
-    uint64_t h[4] = {1, 2, 3, 4};
-    size_t i;
-    int32_t k;
-    for (i = 0; i + 8 <= n; i += 8)
-        for (k = 0; k < 4; k++)
-            h[k] = dlsi_hash_word(h[k], (uint64_t)(uint32_t)x[i + 2 * (size_t)k] << 32 |
-                                            (uint32_t)x[i + 2 * (size_t)k + 1]);
-    for (; i < n; i++) h[0] = dlsi_hash_word(h[0], (uint32_t)x[i]);
-    return dlsi_hash_word(dlsi_hash_word(dlsi_hash_word(h[0], h[1]), h[2]), h[3]);
+    uint64_t h[8] = {1, 2, 3, 4, 5, 6, 7, 8}, all = n;
+    size_t i, k;
+    for (i = 0; i + 16 <= n; i += 16)
+        for (k = 0; k < 8; k++)
+            h[k] = (h[k] ^ ((uint64_t)(uint32_t)x[i + 2 * k] << 32 | (uint32_t)x[i + 2 * k + 1])) *
+                   0x9E3779B97F4A7C15u;
+    for (; i < n; i++) all = dlsi_hash_word(all, (uint32_t)x[i]);
+    for (k = 0; k < 8; k++) all = dlsi_hash_word(all, h[k]);
+    return all;
 }
 DLSI_FN unsigned char *dlsi_run_agreed(const dls_run *r, int32_t place) {
     return r->table + (size_t)place * DLSI_RUN_AGREED;
