@@ -2346,8 +2346,9 @@ DLS_API bool dls_job_poll(dls_job *job, dls_status *status, dls_step_stats *stat
    join at any time, and the state after each step is bit for bit that of one device. On entering a
    view all tell what they have; whoever is behind is sent the state by those who are not; then
    steps go on. A step is cut in the trainer's shards, spread by measured speed, and commits on all
-   or is done again: sums, scales, and hashes of the sums are agreed on first. No I/O, no clock: the
-   owner of the engine polls, under its lock, and computes, without it, in turns:
+   or is done again: sums, scales, and hashes of the sums are agreed on first. A member that has not
+   begun its run yet, or is over with it, is waited for until it leaves. No I/O, no clock: the owner
+   of the engine polls, under its lock, and computes, without it, in turns:
 
        for (;;) {
            lock; what = dls_run_poll(run, now); unlock;
@@ -2952,7 +2953,7 @@ typedef struct dls_host_fit_desc {
 } dls_host_fit_desc;
 /* dls_fit as an elastic run (dls_run) of all members that make this call with the same network,
    data and settings: members may die or join, the state is that of one device. One thread more
-   moves bytes. With a host timeout of 1 s a dead link is got over in 0.25 s, a silent device in
+   moves bytes. With a host timeout of 1 s a broken link is got over in 0.25 s, a silent device in
    2 s. report, run, error: may be NULL. Errors: those of dls_run_status, dls_run_init, dls_fit;
    DLS_E_REFUSED (this device was revoked). */
 DLS_API dls_status dls_host_fit(dls_host *host, dls_net *net, const dls_data *data,
