@@ -14360,16 +14360,20 @@ DLS_API void dls_x25519_public(unsigned char *public32, const unsigned char *sec
     x[c] += x[d];                                                                                  \
     x[b] ^= x[c];                                                                                  \
     x[b] = ROT##7(x[b])
-#define DLSI_CHACHA_TEN(x, ROT)                                                                    \
+/* The same on two, x[0] and x[1]. */
+#define DLSI_CHACHA_QUARTERS(x, a, b, c, d, ROT)                                                   \
+    DLSI_CHACHA_QUARTER(x[0], a, b, c, d, ROT);                                                    \
+    DLSI_CHACHA_QUARTER(x[1], a, b, c, d, ROT)
+#define DLSI_CHACHA_TEN(QUARTER, x, ROT)                                                           \
     for (i = 0; i < 10; i++) {                                                                     \
-        DLSI_CHACHA_QUARTER(x, 0, 4, 8, 12, ROT);                                                  \
-        DLSI_CHACHA_QUARTER(x, 1, 5, 9, 13, ROT);                                                  \
-        DLSI_CHACHA_QUARTER(x, 2, 6, 10, 14, ROT);                                                 \
-        DLSI_CHACHA_QUARTER(x, 3, 7, 11, 15, ROT);                                                 \
-        DLSI_CHACHA_QUARTER(x, 0, 5, 10, 15, ROT);                                                 \
-        DLSI_CHACHA_QUARTER(x, 1, 6, 11, 12, ROT);                                                 \
-        DLSI_CHACHA_QUARTER(x, 2, 7, 8, 13, ROT);                                                  \
-        DLSI_CHACHA_QUARTER(x, 3, 4, 9, 14, ROT);                                                  \
+        QUARTER(x, 0, 4, 8, 12, ROT);                                                              \
+        QUARTER(x, 1, 5, 9, 13, ROT);                                                              \
+        QUARTER(x, 2, 6, 10, 14, ROT);                                                             \
+        QUARTER(x, 3, 7, 11, 15, ROT);                                                             \
+        QUARTER(x, 0, 5, 10, 15, ROT);                                                             \
+        QUARTER(x, 1, 6, 11, 12, ROT);                                                             \
+        QUARTER(x, 2, 7, 8, 13, ROT);                                                              \
+        QUARTER(x, 3, 4, 9, 14, ROT);                                                              \
     }
 #define DLSI_ROL_16(v) ((v) << 16 | (v) >> 16)
 #define DLSI_ROL_12(v) ((v) << 12 | (v) >> 20)
@@ -14393,7 +14397,7 @@ DLSI_FN void dlsi_chacha_block(uint32_t *state, unsigned char *to64) {
     uint32_t x[16];
     int i;
     memcpy(x, state, sizeof x);
-    DLSI_CHACHA_TEN(x, DLSI_ROL_)
+    DLSI_CHACHA_TEN(DLSI_CHACHA_QUARTER, x, DLSI_ROL_)
     for (i = 0; i < 16; i++) dlsi_store32(to64 + 4 * i, x[i] + state[i]);
     state[12]++;
 }
@@ -14554,7 +14558,7 @@ DLSI_AVX2_FN DLSI_FN void dlsi_chacha_avx2(const uint32_t *state, unsigned char 
     DLSI_UNROLL
     for (i = 0; i < 16; i++) x[i] = (dlsi_u32x8)_mm256_set1_epi32((int)state[i]);
     x[12] += lane;
-    DLSI_CHACHA_TEN(x, DLSI_ROL8_)
+    DLSI_CHACHA_TEN(DLSI_CHACHA_QUARTER, x, DLSI_ROL8_)
     DLSI_UNROLL
     for (i = 0; i < 16; i++) y[i] = (__m256i)(x[i] + state[i]);
     y[12] = _mm256_add_epi32(y[12], (__m256i)lane);
@@ -14585,17 +14589,12 @@ DLSI_INLINE DLSI_AVX512_FN void dlsi_xor_avx512(unsigned char *to, const unsigne
     const __m512i key = odd ? _mm512_shuffle_i32x4(a, b, 0xDD) : _mm512_shuffle_i32x4(a, b, 0x88);
     _mm512_storeu_si512(to, _mm512_xor_si512(_mm512_loadu_si512(from), key));
 }
-/* 1024 bytes of key stream. */
-DLSI_AVX512_FN DLSI_FN void dlsi_chacha_avx512(const uint32_t *state, unsigned char *to,
-                                               const unsigned char *from) {
-    const dlsi_u32x16 lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-    dlsi_u32x16 x[16];
+/* A batch that has been through its rounds, as key stream over 1024 bytes. */
+DLSI_INLINE DLSI_AVX512_FN void dlsi_chacha_avx512_end(const dlsi_u32x16 *x, const uint32_t *state,
+                                                       dlsi_u32x16 lane, unsigned char *to,
+                                                       const unsigned char *from) {
     __m512i y[16];
     int i;
-    DLSI_UNROLL
-    for (i = 0; i < 16; i++) x[i] = (dlsi_u32x16)_mm512_set1_epi32((int)state[i]);
-    x[12] += lane;
-    DLSI_CHACHA_TEN(x, DLSI_ROL16_)
     DLSI_UNROLL
     for (i = 0; i < 16; i++) y[i] = (__m512i)(x[i] + state[i]);
     y[12] = _mm512_add_epi32(y[12], (__m512i)lane);
@@ -14612,6 +14611,32 @@ DLSI_AVX512_FN DLSI_FN void dlsi_chacha_avx512(const uint32_t *state, unsigned c
         dlsi_xor_avx512(to + 64 * i + 512, from + 64 * i + 512, c, d, false);
         dlsi_xor_avx512(to + 64 * i + 768, from + 64 * i + 768, c, d, true);
     }
+}
+/* 1024 bytes of key stream. */
+DLSI_AVX512_FN DLSI_FN void dlsi_chacha_avx512(const uint32_t *state, unsigned char *to,
+                                               const unsigned char *from) {
+    const dlsi_u32x16 lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    dlsi_u32x16 x[16];
+    int i;
+    DLSI_UNROLL
+    for (i = 0; i < 16; i++) x[i] = (dlsi_u32x16)_mm512_set1_epi32((int)state[i]);
+    x[12] += lane;
+    DLSI_CHACHA_TEN(DLSI_CHACHA_QUARTER, x, DLSI_ROL16_)
+    dlsi_chacha_avx512_end(x, state, lane, to, from);
+}
+/* 2048 bytes: two batches in all 32 registers; alone, a batch waits for each step of its own. */
+DLSI_AVX512_FN DLSI_FN void dlsi_chacha_avx512_two(const uint32_t *state, unsigned char *to,
+                                                   const unsigned char *from) {
+    const dlsi_u32x16 lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    dlsi_u32x16 x[2][16];
+    int i;
+    DLSI_UNROLL
+    for (i = 0; i < 16; i++) x[0][i] = x[1][i] = (dlsi_u32x16)_mm512_set1_epi32((int)state[i]);
+    x[0][12] += lane;
+    x[1][12] += lane + 16;
+    DLSI_CHACHA_TEN(DLSI_CHACHA_QUARTERS, x, DLSI_ROL16_)
+    dlsi_chacha_avx512_end(x[0], state, lane, to, from);
+    dlsi_chacha_avx512_end(x[1], state, lane + 16, to + 1024, from + 1024);
 }
 
 /* Poly1305 in limbs of 26 bits, four lanes. r5 is 5 r: what passes 2^130 comes back times 5. */
@@ -14887,7 +14912,7 @@ DLSI_FN void dlsi_chacha_neon(const uint32_t *state, unsigned char *to, const un
     DLSI_UNROLL
     for (i = 0; i < 16; i++) x[i] = vdupq_n_u32(state[i]);
     x[12] = vaddq_u32(x[12], vld1q_u32(lane));
-    DLSI_CHACHA_TEN(x, DLSI_ROL4_)
+    DLSI_CHACHA_TEN(DLSI_CHACHA_QUARTER, x, DLSI_ROL4_)
     DLSI_UNROLL
     for (i = 0; i < 16; i++) x[i] = vaddq_u32(x[i], vdupq_n_u32(state[i]));
     x[12] = vaddq_u32(x[12], vld1q_u32(lane));
@@ -14905,12 +14930,20 @@ DLSI_FN dlsi_cipher dlsi_cipher_best(void) { return DLSI_CIPHER_SCALAR; }
 DLSI_FN size_t dlsi_chacha_batch(dlsi_cipher cipher) {
     return cipher >= DLSI_CIPHER_AVX512 ? 1024 : cipher == DLSI_CIPHER_AVX2 ? 512 : 64;
 }
-DLSI_FN void dlsi_chacha_wide(dlsi_cipher cipher, const uint32_t *state, unsigned char *to,
-                              const unsigned char *from) {
-    if (cipher >= DLSI_CIPHER_AVX512)
-        dlsi_chacha_avx512(state, to, from);
-    else
-        dlsi_chacha_avx2(state, to, from);
+/* The next bytes of key stream, xored; whole batches. */
+DLSI_FN void dlsi_chacha_wide(dlsi_cipher cipher, uint32_t *state, unsigned char *to,
+                              const unsigned char *from, size_t bytes) {
+    size_t n;
+    for (; bytes > 0; bytes -= n, to += n, from += n) {
+        n = dlsi_min_size(bytes, cipher >= DLSI_CIPHER_AVX512 ? 2048 : 512);
+        if (n == 2048)
+            dlsi_chacha_avx512_two(state, to, from);
+        else if (n == 1024)
+            dlsi_chacha_avx512(state, to, from);
+        else
+            dlsi_chacha_avx2(state, to, from);
+        state[12] += (uint32_t)(n / 64);
+    }
 }
 DLSI_FN void dlsi_poly_any(dlsi_cipher cipher, dlsi_poly *p, const unsigned char *from,
                            size_t blocks) {
@@ -14931,18 +14964,20 @@ DLSI_FN void dlsi_poly_any(dlsi_cipher cipher, dlsi_poly *p, const unsigned char
     dlsi_poly_blocks(p, from, blocks);
 }
 #if DLSI_NEON
-DLSI_FN void dlsi_chacha_wide(dlsi_cipher cipher, const uint32_t *state, unsigned char *to,
-                              const unsigned char *from) {
+DLSI_FN void dlsi_chacha_wide(dlsi_cipher cipher, uint32_t *state, unsigned char *to,
+                              const unsigned char *from, size_t bytes) {
     (void)cipher;
-    dlsi_chacha_neon(state, to, from);
+    for (; bytes > 0; bytes -= 256, to += 256, from += 256, state[12] += 4)
+        dlsi_chacha_neon(state, to, from);
 }
 #else
-DLSI_FN void dlsi_chacha_wide(dlsi_cipher cipher, const uint32_t *state, unsigned char *to,
-                              const unsigned char *from) {
+DLSI_FN void dlsi_chacha_wide(dlsi_cipher cipher, uint32_t *state, unsigned char *to,
+                              const unsigned char *from, size_t bytes) {
     (void)cipher;
     (void)state;
     (void)to;
     (void)from;
+    (void)bytes;
 }
 #endif
 #endif
@@ -14959,16 +14994,14 @@ DLSI_FN void dlsi_chacha_xor(dlsi_cipher cipher, uint32_t *state, unsigned char 
             n = dlsi_min_size(n, 64);
             dlsi_chacha_block(state, key);
             dlsi_xor(to, from, key, n);
-            continue;
-        }
-        if (n == batch) {
-            dlsi_chacha_wide(cipher, state, to, from);
+        } else if (n == batch) {
+            n = bytes - bytes % batch;
+            dlsi_chacha_wide(cipher, state, to, from, n);
         } else {
             memset(key, 0, batch);
-            dlsi_chacha_wide(cipher, state, key, key);
+            dlsi_chacha_wide(cipher, state, key, key, batch);
             dlsi_xor(to, from, key, n);
         }
-        state[12] += (uint32_t)(batch / 64);
     }
     DLSI_WIPE(key);
 }
