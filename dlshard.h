@@ -2723,9 +2723,11 @@ DLS_API dls_status dls_node_infer(dls_node *node, dls_net *net, const dls_data *
 #if defined(__GNUC__) && !DLSI_SMALL
 #define DLSI_PREFETCH(p) __builtin_prefetch(p) /* where the processor's own guess comes too late */
 #define DLSI_PREFETCH_L2(p) __builtin_prefetch(p, 0, 2)
+#define DLSI_PREFETCH_W(p) __builtin_prefetch(p, 1)
 #else
 #define DLSI_PREFETCH(p) ((void)0)
 #define DLSI_PREFETCH_L2(p) ((void)(p))
+#define DLSI_PREFETCH_W(p) ((void)0)
 #endif
 #if defined(__GNUC__)
 #define DLSI_OPAQUE(p) __asm__("" : "+r"(p)) /* the compiler forgets how p was made */
@@ -14930,12 +14932,19 @@ DLSI_FN dlsi_cipher dlsi_cipher_best(void) { return DLSI_CIPHER_SCALAR; }
 DLSI_FN size_t dlsi_chacha_batch(dlsi_cipher cipher) {
     return cipher >= DLSI_CIPHER_AVX512 ? 1024 : cipher == DLSI_CIPHER_AVX2 ? 512 : 64;
 }
+/* The next two batches: the processor's own guess ends with the page, and comes too late. */
+DLSI_INLINE void dlsi_chacha_ahead(const unsigned char *to, const unsigned char *from) {
+    int i;
+    for (i = 0; i < 2048; i += 64) DLSI_PREFETCH(from + i);
+    for (i = 0; i < 2048 && to != from; i += 64) DLSI_PREFETCH_W(to + i);
+}
 /* The next bytes of key stream, xored; whole batches. */
 DLSI_FN void dlsi_chacha_wide(dlsi_cipher cipher, uint32_t *state, unsigned char *to,
                               const unsigned char *from, size_t bytes) {
     size_t n;
     for (; bytes > 0; bytes -= n, to += n, from += n) {
         n = dlsi_min_size(bytes, cipher >= DLSI_CIPHER_AVX512 ? 2048 : 512);
+        if (n == 2048) dlsi_chacha_ahead(to + n, from + n);
         if (n == 2048)
             dlsi_chacha_avx512_two(state, to, from);
         else if (n == 1024)
@@ -15032,6 +15041,7 @@ DLSI_FN void dlsi_poly_final(dlsi_poly *p, size_t ad_bytes, size_t bytes, unsign
     DLSI_WIPE(*p);
 }
 
+#define DLSI_AEAD_NEAR ((size_t)960) /* whole blocks and whole batches after the first block */
 #if !defined(DLS_AEAD_SEAL) || !defined(DLS_AEAD_OPEN)
 /* Under way: the first block of key stream keys Poly1305, the rest of head is for the message. */
 typedef struct dlsi_aead {
@@ -15058,28 +15068,40 @@ DLSI_FN size_t dlsi_aead_head(dlsi_aead *a, unsigned char *to, const unsigned ch
     dlsi_xor(to, from, a->head + 64, n);
     return n;
 }
-DLSI_FN void dlsi_aead_seal_by(dlsi_cipher cipher, void *to, unsigned char *tag16, const void *from,
-                               size_t bytes, const void *ad, size_t ad_bytes,
-                               const unsigned char *nonce12, const unsigned char *key32) {
-    const unsigned char *p = (const unsigned char *)from;
-    unsigned char *q = (unsigned char *)to;
-    size_t left = bytes, n, done;
+/* The first DLSI_AEAD_NEAR bytes of the message from `from`, those after them from `far`. */
+DLSI_FN void dlsi_aead_seal_two(dlsi_cipher cipher, unsigned char *to, unsigned char *tag16,
+                                const unsigned char *from, const unsigned char *far, size_t bytes,
+                                const void *ad, size_t ad_bytes, const unsigned char *nonce12,
+                                const unsigned char *key32) {
+    size_t at = dlsi_min_size(bytes, DLSI_AEAD_NEAR), sealed, n;
     dlsi_aead a;
     a.cipher = cipher;
     dlsi_aead_start(&a, bytes, ad, ad_bytes, nonce12, key32);
-    done = dlsi_aead_head(&a, q, p, bytes);
-    for (; left > 0; left -= n, p += n, q += n, done = 0) {
-        n = dlsi_min_size(left, DLSI_AEAD_CHUNK);
-        dlsi_chacha_xor(cipher, a.state, q + done, p + done, n - done);
-        dlsi_poly_padded(cipher, &a.poly, q, n);
+    n = dlsi_aead_head(&a, to, from, at);
+    dlsi_chacha_xor(cipher, a.state, to + n, from + n, at - n);
+    for (sealed = 0; sealed < bytes; sealed = at, far += n) {
+        n = dlsi_min_size(bytes - at, DLSI_AEAD_CHUNK);
+        dlsi_chacha_xor(cipher, a.state, to + at, far, n);
+        at += n;
+        dlsi_poly_padded(cipher, &a.poly, to + sealed, at - sealed);
     }
     dlsi_poly_final(&a.poly, ad_bytes, bytes, tag16);
     DLSI_WIPE(a);
 }
-/* Decrypts only what is authentic. */
-DLSI_FN int dlsi_aead_open_by(dlsi_cipher cipher, void *to, const void *from, size_t bytes,
-                              const unsigned char *tag16, const void *ad, size_t ad_bytes,
-                              const unsigned char *nonce12, const unsigned char *key32) {
+DLSI_FN void dlsi_aead_seal_by(dlsi_cipher cipher, void *to, unsigned char *tag16, const void *from,
+                               size_t bytes, const void *ad, size_t ad_bytes,
+                               const unsigned char *nonce12, const unsigned char *key32) {
+    const unsigned char *p = (const unsigned char *)from;
+    dlsi_aead_seal_two(cipher, (unsigned char *)to, tag16, p,
+                       p + dlsi_min_size(bytes, DLSI_AEAD_NEAR), bytes, ad, ad_bytes, nonce12,
+                       key32);
+}
+/* Decrypts only what is authentic. rest, unless NULL: only the first DLSI_AEAD_NEAR bytes, and 16
+   words from which dlsi_chacha_xor() goes on; they are a secret. */
+DLSI_FN int dlsi_aead_open_near(dlsi_cipher cipher, void *to, const void *from, size_t bytes,
+                                const unsigned char *tag16, const void *ad, size_t ad_bytes,
+                                const unsigned char *nonce12, const unsigned char *key32,
+                                uint32_t *rest) {
     const unsigned char *p = (const unsigned char *)from;
     unsigned char *q = (unsigned char *)to, tag[16];
     dlsi_aead a;
@@ -15090,12 +15112,53 @@ DLSI_FN int dlsi_aead_open_by(dlsi_cipher cipher, void *to, const void *from, si
     dlsi_poly_final(&a.poly, ad_bytes, bytes, tag);
     good = DLSI_PUBLIC(dls_equal(tag, tag16, 16));
     if (good) {
-        const size_t done = dlsi_aead_head(&a, q, p, bytes);
-        dlsi_chacha_xor(cipher, a.state, q + done, p + done, bytes - done);
+        const size_t most = rest != NULL ? dlsi_min_size(bytes, DLSI_AEAD_NEAR) : bytes;
+        const size_t done = dlsi_aead_head(&a, q, p, most);
+        dlsi_chacha_xor(cipher, a.state, q + done, p + done, most - done);
+        if (rest != NULL) memcpy(rest, a.state, sizeof a.state);
     }
     DLSI_WIPE(a);
     DLSI_WIPE(tag); /* the right tag of a forged message is a secret */
     return good ? 0 : -1;
+}
+DLSI_FN int dlsi_aead_open_by(dlsi_cipher cipher, void *to, const void *from, size_t bytes,
+                              const unsigned char *tag16, const void *ad, size_t ad_bytes,
+                              const unsigned char *nonce12, const unsigned char *key32) {
+    return dlsi_aead_open_near(cipher, to, from, bytes, tag16, ad, ad_bytes, nonce12, key32, NULL);
+}
+#endif
+/* Long messages of which a part stands elsewhere, see dlsi_aead_seal_two() and
+   dlsi_aead_open_near(); hooks have no such calls, nor does a build without streams need them. */
+#if DLS_ENABLE_STREAMS && !defined(DLS_AEAD_SEAL) && !defined(DLS_AEAD_OPEN)
+#define DLSI_APART 1
+DLSI_FN void dlsi_aead_seal_apart(void *to, unsigned char *tag16, const unsigned char *far,
+                                  size_t bytes, const void *ad, size_t ad_bytes,
+                                  const unsigned char *nonce12, const unsigned char *key32) {
+    unsigned char *q = (unsigned char *)to;
+    dlsi_aead_seal_two(dlsi_cipher_best(), q, tag16, q, far, bytes, ad, ad_bytes, nonce12, key32);
+}
+DLSI_FN dls_status dlsi_aead_open_apart(void *to, const void *from, size_t bytes,
+                                        const unsigned char *tag16, const void *ad, size_t ad_bytes,
+                                        const unsigned char *nonce12, const unsigned char *key32,
+                                        uint32_t *rest) {
+    const int bad = dlsi_aead_open_near(dlsi_cipher_best(), to, from, bytes, tag16, ad, ad_bytes,
+                                        nonce12, key32, rest);
+    return bad == 0 ? DLS_OK : DLS_E_AUTH;
+}
+#else
+#define DLSI_APART 0
+DLSI_FN void dlsi_aead_seal_apart(void *to, unsigned char *tag16, const unsigned char *far,
+                                  size_t bytes, const void *ad, size_t ad_bytes,
+                                  const unsigned char *nonce12, const unsigned char *key32) {
+    (void)far;
+    dls_aead_seal(to, tag16, to, bytes, ad, ad_bytes, nonce12, key32);
+}
+DLSI_FN dls_status dlsi_aead_open_apart(void *to, const void *from, size_t bytes,
+                                        const unsigned char *tag16, const void *ad, size_t ad_bytes,
+                                        const unsigned char *nonce12, const unsigned char *key32,
+                                        uint32_t *rest) {
+    (void)rest;
+    return dls_aead_open(to, from, bytes, tag16, ad, ad_bytes, nonce12, key32);
 }
 #endif
 #ifndef DLS_AEAD_SEAL
@@ -16113,15 +16176,20 @@ DLSI_FN void dlsi_session_rekey(unsigned char *to32, const unsigned char *key32)
     dls_aead_seal(to32, tag, zeros, sizeof zeros, NULL, 0, nonce, key32);
 }
 
-DLS_API dls_status dls_session_seal(dls_session *s, void *to, const void *from, size_t bytes,
-                                    const void *ad, size_t ad_bytes, unsigned char *tag16) {
-    unsigned char nonce[12];
+/* Nonce of the next record, and its key. */
+DLSI_FN dls_status dlsi_session_next(dls_session *s, unsigned char *nonce12) {
     if (s->sent >= DLSI_RECORDS_MOST) return DLS_E_LIMIT;
     if (s->sent > 0 && s->sent % DLSI_REKEY_PERIOD == 0)
         dlsi_session_rekey(s->send_key, s->send_key);
-    dlsi_noise_nonce(nonce, s->sent++);
-    dls_aead_seal(to, tag16, from, bytes, ad, ad_bytes, nonce, s->send_key);
+    dlsi_noise_nonce(nonce12, s->sent++);
     return DLS_OK;
+}
+DLS_API dls_status dls_session_seal(dls_session *s, void *to, const void *from, size_t bytes,
+                                    const void *ad, size_t ad_bytes, unsigned char *tag16) {
+    unsigned char nonce[12];
+    const dls_status status = dlsi_session_next(s, nonce);
+    if (status == DLS_OK) dls_aead_seal(to, tag16, from, bytes, ad, ad_bytes, nonce, s->send_key);
+    return status;
 }
 
 DLSI_FN uint32_t dlsi_session_bit(uint64_t ctr) { return (uint32_t)1 << (ctr % 32); }
@@ -16137,9 +16205,10 @@ DLSI_FN void dlsi_session_mark(dls_session *s, uint64_t ctr) {
     if (s->top % DLSI_REKEY_PERIOD / DLS_REPLAY_BITS == 1) dls_wipe(s->recv_past, 32);
 }
 
-DLS_API dls_status dls_session_open(dls_session *s, uint64_t ctr, void *to, const void *from,
-                                    size_t bytes, const unsigned char *tag16, const void *ad,
-                                    size_t ad_bytes) {
+/* Whole, or as far as dlsi_aead_open_near() with `rest`. */
+DLSI_FN dls_status dlsi_session_open(dls_session *s, uint64_t ctr, void *to, const void *from,
+                                     size_t bytes, const unsigned char *tag16, const void *ad,
+                                     size_t ad_bytes, uint32_t *rest) {
     const uint64_t now = (s->top > 0 ? s->top - 1 : 0) / DLSI_REKEY_PERIOD; /* recv_key's period */
     const uint64_t period = ctr / DLSI_REKEY_PERIOD;
     const unsigned char *key = s->recv_key;
@@ -16156,7 +16225,7 @@ DLS_API dls_status dls_session_open(dls_session *s, uint64_t ctr, void *to, cons
         key = ahead;
     }
     dlsi_noise_nonce(nonce, ctr);
-    status = dls_aead_open(to, from, bytes, tag16, ad, ad_bytes, nonce, key);
+    status = dlsi_aead_open_apart(to, from, bytes, tag16, ad, ad_bytes, nonce, key, rest);
     if (status == DLS_OK && period > now) {
         memcpy(s->recv_past, s->recv_key, 32);
         memcpy(s->recv_key, ahead, 32);
@@ -16166,6 +16235,22 @@ DLS_API dls_status dls_session_open(dls_session *s, uint64_t ctr, void *to, cons
     else
         s->forged++;
     if (period > now) dls_wipe(ahead, sizeof ahead);
+    return status;
+}
+DLS_API dls_status dls_session_open(dls_session *s, uint64_t ctr, void *to, const void *from,
+                                    size_t bytes, const unsigned char *tag16, const void *ad,
+                                    size_t ad_bytes) {
+    return dlsi_session_open(s, ctr, to, from, bytes, tag16, ad, ad_bytes, NULL);
+}
+
+/* As dls_session_seal() in place; what follows the first DLSI_AEAD_NEAR bytes stands at `far`. */
+DLSI_FN dls_status dlsi_session_seal_apart(dls_session *s, unsigned char *at,
+                                           const unsigned char *far, size_t bytes, const void *ad,
+                                           size_t ad_bytes) {
+    unsigned char nonce[12];
+    const dls_status status = dlsi_session_next(s, nonce);
+    if (status == DLS_OK)
+        dlsi_aead_seal_apart(at, at + bytes, far, bytes, ad, ad_bytes, nonce, s->send_key);
     return status;
 }
 
@@ -17131,6 +17216,7 @@ DLS_API void dls_flow_report(const dls_flow *f, dls_flow_stats *to) {
 #define DLSI_CALLS_MAX 10         /* unanswered INITs before a session is given up */
 #define DLSI_CLEAR_CHUNK 1048576u /* longest plain chunk on a stream */
 #define DLSI_CLEAR_LEAST 8192u    /* one that is worth writing without a copy */
+#define DLSI_APART_LEAST 4096u    /* a sealed one that is worth it */
 #define DLSI_NEVER ((uint64_t)1 << 60) /* us; sums of a few do not overflow */
 
 enum { DLSI_OP_FREE = 0, DLSI_OP_SEND, DLSI_OP_RECV };
@@ -17189,6 +17275,13 @@ typedef struct dlsi_port {
     bool open, done;
 } dlsi_port;
 
+/* Of a record that is known to be authentic: bytes from `at` on that are not decrypted yet. */
+typedef struct dlsi_rest {
+    const unsigned char *at;
+    size_t bytes;
+    uint32_t state[16];
+} dlsi_rest;
+
 typedef struct dlsi_member {
     dls_device device;
     uint64_t newest;   /* boot and sequence of its latest INIT */
@@ -17240,6 +17333,8 @@ struct dls_peer {
     } reply;
     dlsi_view view, accepted, arriving; /* decided; last one I proposed or accepted; parts */
     uint64_t elect_at, settle_at, seen; /* seen: the last tick */
+    const unsigned char *far; /* of the packet being written: where the rest of its chunk stands */
+    dlsi_rest *rest;          /* of the packet being read; both NULL between calls */
     uint32_t arrived, term, voted, leader, again; /* again: a view that must be replaced */
     uint8_t role, events, my_role;
     bool leaving, pending, routes_due, store_failed;
@@ -17251,6 +17346,10 @@ DLSI_FN bool dlsi_port_streams(const dlsi_port *t) {
 }
 DLSI_FN bool dlsi_ses_lossy(const dlsi_ses *s) { return !DLS_ENABLE_STREAMS || s->lossy; }
 DLSI_FN bool dlsi_ses_clear(const dlsi_ses *s) { return DLS_ENABLE_STREAMS && s->clear; }
+/* Whether so long a record of the session is sealed from and opened to the memory of its op. */
+DLSI_FN bool dlsi_ses_apart(const dlsi_ses *s, size_t bytes) {
+    return DLSI_APART && !s->lossy && !s->clear && bytes >= DLSI_APART_LEAST;
+}
 DLSI_FN bool dlsi_peer_gateway(const dls_peer *p) { return DLS_ENABLE_GATEWAY && p->desc.gateway; }
 
 /* What is used before its place. */
@@ -18092,15 +18191,16 @@ DLSI_FN size_t dlsi_ses_put_ack(dlsi_ses *s, unsigned char *to, size_t max, uint
     dls_frame_write(&f, to);
     return 2 + f.bytes;
 }
-/* Bytes [at, at + n) of a send as a chunk. */
-DLSI_FN size_t dlsi_ses_put_chunk(const dlsi_op *o, uint32_t at, uint32_t n, unsigned char *to) {
+/* Bytes [at, at + n) of a send as a chunk; of them, the first `copied` are written. */
+DLSI_FN size_t dlsi_ses_put_chunk(const dlsi_op *o, uint32_t at, uint32_t n, uint32_t copied,
+                                  unsigned char *to) {
     dls_frame f;
     DLSI_ZERO(f);
     f.kind = DLS_FRAME_CHUNK;
     f.a = o->want;
     f.b = at;
     dls_frame_write(&f, to);
-    if (n > 0) memcpy(to + 9, o->data + at, n);
+    if (copied > 0) memcpy(to + 9, o->data + at, copied);
     return 9 + (size_t)n;
 }
 DLSI_FN size_t dlsi_ses_put_lost(dls_peer *p, dlsi_ses *s, unsigned char *to, size_t max,
@@ -18119,13 +18219,14 @@ DLSI_FN size_t dlsi_ses_put_lost(dls_peer *p, dlsi_ses *s, unsigned char *to, si
     s->lost[2] += n; /* what is in front now may leave less room than there was */
     s->lost[3] -= n;
     s->has_lost = s->lost[3] > 0;
-    return dlsi_ses_put_chunk(o, ref[2], n, to);
+    return dlsi_ses_put_chunk(o, ref[2], n, n, to);
 }
-DLSI_FN size_t dlsi_ses_put_op(dls_peer *p, dlsi_ses *s, unsigned char *to, size_t max,
+/* alone: nothing is in front of it in the packet. */
+DLSI_FN size_t dlsi_ses_put_op(dls_peer *p, dlsi_ses *s, unsigned char *to, size_t max, bool alone,
                                uint32_t *ref) {
     const int32_t i = max > 9 ? dlsi_ses_next_op(p, s) : -1;
     dlsi_op *o = i >= 0 ? &p->op[i] : NULL;
-    uint32_t n, at;
+    uint32_t n, at, copied;
     if (o == NULL) return 0;
     at = o->next;
     n = (uint32_t)dlsi_min_size(o->bytes - at, max - 9);
@@ -18134,7 +18235,12 @@ DLSI_FN size_t dlsi_ses_put_op(dls_peer *p, dlsi_ses *s, unsigned char *to, size
     ref[3] = n;
     o->begun = true;
     o->next += n;
-    (void)dlsi_ses_put_chunk(o, at, n, to);
+    copied = n;
+    if (alone && dlsi_ses_apart(s, n)) {
+        copied = (uint32_t)DLSI_AEAD_NEAR - 9;
+        p->far = o->data + at + copied;
+    }
+    (void)dlsi_ses_put_chunk(o, at, n, copied, to);
     if (!dlsi_ses_lossy(s)) dlsi_op_sent(o, n);
     return 9 + (size_t)n;
 }
@@ -18159,13 +18265,13 @@ DLSI_FN bool dlsi_ses_packs(const dls_peer *p, const dlsi_ses *s) {
     return !dlsi_ses_clear(s) || (i >= 0 && p->op[i].bytes - p->op[i].next <= DLSI_CLEAR_LEAST);
 }
 /* What ends a packet: bytes of a send or a packet for others, in turn. */
-DLSI_FN size_t dlsi_ses_put_rest(dls_peer *p, int32_t i, unsigned char *to, size_t max,
+DLSI_FN size_t dlsi_ses_put_rest(dls_peer *p, int32_t i, unsigned char *to, size_t max, bool alone,
                                  uint32_t *ref, uint64_t now) {
     dlsi_ses *s = &p->ses[i];
     size_t n = 0;
     s->turn = !s->turn;
     if (s->turn) n = dlsi_relay_put(p, i, to, max, now);
-    if (n == 0 && dlsi_ses_packs(p, s)) n = dlsi_ses_put_op(p, s, to, max, ref);
+    if (n == 0 && dlsi_ses_packs(p, s)) n = dlsi_ses_put_op(p, s, to, max, alone, ref);
     if (n == 0 && !s->turn) n = dlsi_relay_put(p, i, to, max, now);
     return n;
 }
@@ -18187,13 +18293,23 @@ DLSI_FN size_t dlsi_ses_frames(dls_peer *p, int32_t i, unsigned char *to, size_t
     if (room) {
         n += dlsi_ses_put_control(s, to + n, max - n, ref);
         if (s->has_lost) n += dlsi_ses_put_lost(p, s, to + n, max - n, ref);
-        if (ref[1] == 0 && !s->has_lost) n += dlsi_ses_put_rest(p, i, to + n, max - n, ref, now);
+        if (ref[1] == 0 && !s->has_lost)
+            n += dlsi_ses_put_rest(p, i, to + n, max - n, n == 0, ref, now);
         if (n == ack && (s->ping || (dlsi_ses_lossy(s) && dls_flow_probe(&s->flow))))
             to[n++] = DLS_FRAME_PING;
     }
     *elicits = n > ack;
     if (n > ack) s->ping = false;
     return n;
+}
+/* Encrypts the frames of a packet, n bytes. */
+DLSI_FN dls_status dlsi_ses_seal(dls_peer *p, dlsi_ses *s, unsigned char *packet, size_t n) {
+    unsigned char *at = packet + DLS_HEAD_BYTES;
+    const unsigned char *far = p->far;
+    p->far = NULL;
+    if (DLSI_APART && far != NULL)
+        return dlsi_session_seal_apart(&s->record, at, far, n, packet, DLS_HEAD_BYTES);
+    return dls_session_seal(&s->record, at, at, n, packet, DLS_HEAD_BYTES, at + n);
 }
 /* A whole packet of a session, at most max bytes; 0: none now. */
 DLSI_FN size_t dlsi_ses_packet(dls_peer *p, int32_t i, unsigned char *to, size_t max,
@@ -18220,9 +18336,7 @@ DLSI_FN size_t dlsi_ses_packet(dls_peer *p, int32_t i, unsigned char *to, size_t
     h.index = s->their_index;
     h.counter = (uint32_t)(number & 0xFFFFFFFFu);
     dls_data_head_write(&h, to);
-    if (!dlsi_ses_clear(s) &&
-        dls_session_seal(&s->record, to + DLS_HEAD_BYTES, to + DLS_HEAD_BYTES, n, to,
-                         DLS_HEAD_BYTES, to + DLS_HEAD_BYTES + n) != DLS_OK) {
+    if (!dlsi_ses_clear(s) && dlsi_ses_seal(p, s, to, n) != DLS_OK) {
         dlsi_ses_end(p, i, DLS_E_LIMIT);
         return 0;
     }
@@ -18889,6 +19003,15 @@ DLSI_FN void dlsi_roster_tick(dls_peer *p) {
 
 /* ---- Packets in ---- */
 
+/* A chunk's body to its place, which decrypts what of it is not yet. */
+DLSI_FN void dlsi_chunk_copy(dls_peer *p, unsigned char *to, const unsigned char *body, size_t n) {
+    dlsi_rest *r = p->rest;
+    if (DLSI_APART && r != NULL) {
+        n -= r->bytes;
+        dlsi_chacha_xor(dlsi_cipher_best(), r->state, to + n, r->at, r->bytes);
+    }
+    if (n > 0) memcpy(to, body, n);
+}
 DLSI_FN dls_status dlsi_chunk_take(dls_peer *p, const dlsi_ses *s, const dls_frame *f,
                                    bool *accepted) {
     dlsi_op *o = dlsi_op_wanted(p, s->rank, f->a);
@@ -18898,7 +19021,7 @@ DLSI_FN dls_status dlsi_chunk_take(dls_peer *p, const dlsi_ses *s, const dls_fra
         *accepted = false;
         return DLS_OK;
     }
-    if (f->bytes > 0) memcpy(o->data + f->b, f->body, f->bytes);
+    dlsi_chunk_copy(p, o->data + f->b, f->body, f->bytes);
     dlsi_op_received(p, o);
     return DLS_OK;
 }
@@ -19070,9 +19193,12 @@ DLSI_FN dls_status dlsi_ses_take(dls_peer *p, int32_t i, unsigned char *at, size
 }
 DLSI_FN dls_status dlsi_data_take(dls_peer *p, int32_t port, int32_t via, const dls_addr *from,
                                   unsigned char *packet, size_t n, uint64_t now) {
+    unsigned char *at = packet + DLS_HEAD_BYTES;
     dls_data_head h;
+    dlsi_rest rest;
     uint64_t number;
     dlsi_ses *s;
+    bool apart = false;
     dls_status st = dls_data_head_read(&h, packet, n);
     if (st != DLS_OK) return st;
     s = dlsi_ses_at(p, h.index);
@@ -19083,14 +19209,27 @@ DLSI_FN dls_status dlsi_data_take(dls_peer *p, int32_t port, int32_t via, const 
     if (!dlsi_ses_clear(s)) {
         if (n < DLS_RECORD_TAG) return DLS_E_FORMAT;
         n -= DLS_RECORD_TAG;
-        st = dls_session_open(&s->record, number, packet + DLS_HEAD_BYTES, packet + DLS_HEAD_BYTES,
-                              n, packet + DLS_HEAD_BYTES + n, packet, DLS_HEAD_BYTES);
+        apart = dlsi_ses_apart(s, n);
+        st = dlsi_session_open(&s->record, number, at, at, n, at + n, packet, DLS_HEAD_BYTES,
+                               apart ? rest.state : NULL);
         if (st != DLS_OK) return st;
+    }
+    if (apart) {
+        rest.at = at + DLSI_AEAD_NEAR;
+        rest.bytes = n - DLSI_AEAD_NEAR;
+        if (*at == DLS_FRAME_CHUNK) /* the only frame */
+            p->rest = &rest;
+        else
+            dlsi_chacha_xor(dlsi_cipher_best(), rest.state, at + DLSI_AEAD_NEAR, rest.at,
+                            rest.bytes);
     }
     if (s->state == DLSI_SES_HALF) dlsi_ses_up(p, (int32_t)(s - p->ses), now);
     if (from != NULL) s->addr = *from; /* authentic: it may have moved */
     s->heard = now;
-    return dlsi_ses_take(p, (int32_t)(s - p->ses), packet + DLS_HEAD_BYTES, n, number, now);
+    st = dlsi_ses_take(p, (int32_t)(s - p->ses), at, n, number, now);
+    p->rest = NULL;
+    if (apart) DLSI_WIPE(rest);
+    return st;
 }
 /* Any packet. What it returns matters to streams only: there, nothing strange may come. */
 DLSI_FN dls_status dlsi_peer_packet(dls_peer *p, int32_t port, int32_t via, const dls_addr *from,
@@ -19306,7 +19445,7 @@ DLSI_FN void dlsi_stream_chunk(dls_peer *p, dlsi_port *t, uint64_t now) {
     h.index = s->their_index;
     h.counter = (uint32_t)(s->record.sent++ & 0xFFFFFFFFu);
     dls_data_head_write(&h, t->out + 4);
-    (void)dlsi_ses_put_chunk(o, o->next, 0, t->out + 12);
+    (void)dlsi_ses_put_chunk(o, o->next, 0, 0, t->out + 12);
     t->out_used = 21;
     t->tx_op = i;
     t->tx_order = o->order;
