@@ -3030,9 +3030,11 @@ DLS_API dls_status dls_host_fit(dls_host *host, dls_net *net, const dls_data *da
 #if defined(__GNUC__) && !DLSI_SMALL
 #define DLSI_PREFETCH(p) __builtin_prefetch(p) /* where the processor's own guess comes too late */
 #define DLSI_PREFETCH_L2(p) __builtin_prefetch(p, 0, 2)
+#define DLSI_PREFETCH_W(p) __builtin_prefetch(p, 1)
 #else
 #define DLSI_PREFETCH(p) ((void)0)
 #define DLSI_PREFETCH_L2(p) ((void)(p))
+#define DLSI_PREFETCH_W(p) ((void)0)
 #endif
 #if defined(__GNUC__)
 #define DLSI_OPAQUE(p) __asm__("" : "+r"(p)) /* the compiler forgets how p was made */
@@ -14699,16 +14701,20 @@ DLS_API void dls_x25519_public(unsigned char *public32, const unsigned char *sec
     x[c] += x[d];                                                                                  \
     x[b] ^= x[c];                                                                                  \
     x[b] = ROT##7(x[b])
-#define DLSI_CHACHA_TEN(x, ROT)                                                                    \
+/* The same on two, x[0] and x[1]. */
+#define DLSI_CHACHA_QUARTERS(x, a, b, c, d, ROT)                                                   \
+    DLSI_CHACHA_QUARTER(x[0], a, b, c, d, ROT);                                                    \
+    DLSI_CHACHA_QUARTER(x[1], a, b, c, d, ROT)
+#define DLSI_CHACHA_TEN(QUARTER, x, ROT)                                                           \
     for (i = 0; i < 10; i++) {                                                                     \
-        DLSI_CHACHA_QUARTER(x, 0, 4, 8, 12, ROT);                                                  \
-        DLSI_CHACHA_QUARTER(x, 1, 5, 9, 13, ROT);                                                  \
-        DLSI_CHACHA_QUARTER(x, 2, 6, 10, 14, ROT);                                                 \
-        DLSI_CHACHA_QUARTER(x, 3, 7, 11, 15, ROT);                                                 \
-        DLSI_CHACHA_QUARTER(x, 0, 5, 10, 15, ROT);                                                 \
-        DLSI_CHACHA_QUARTER(x, 1, 6, 11, 12, ROT);                                                 \
-        DLSI_CHACHA_QUARTER(x, 2, 7, 8, 13, ROT);                                                  \
-        DLSI_CHACHA_QUARTER(x, 3, 4, 9, 14, ROT);                                                  \
+        QUARTER(x, 0, 4, 8, 12, ROT);                                                              \
+        QUARTER(x, 1, 5, 9, 13, ROT);                                                              \
+        QUARTER(x, 2, 6, 10, 14, ROT);                                                             \
+        QUARTER(x, 3, 7, 11, 15, ROT);                                                             \
+        QUARTER(x, 0, 5, 10, 15, ROT);                                                             \
+        QUARTER(x, 1, 6, 11, 12, ROT);                                                             \
+        QUARTER(x, 2, 7, 8, 13, ROT);                                                              \
+        QUARTER(x, 3, 4, 9, 14, ROT);                                                              \
     }
 #define DLSI_ROL_16(v) ((v) << 16 | (v) >> 16)
 #define DLSI_ROL_12(v) ((v) << 12 | (v) >> 20)
@@ -14900,7 +14906,7 @@ DLSI_AVX2_FN DLSI_FN void dlsi_chacha_avx2(const uint32_t *state, unsigned char 
     DLSI_UNROLL
     for (i = 0; i < 16; i++) x[i] = (dlsi_u32x8)_mm256_set1_epi32((int)state[i]);
     x[12] += lane;
-    DLSI_CHACHA_TEN(x, DLSI_ROL8_)
+    DLSI_CHACHA_TEN(DLSI_CHACHA_QUARTER, x, DLSI_ROL8_)
     DLSI_UNROLL
     for (i = 0; i < 16; i++) y[i] = (__m256i)(x[i] + state[i]);
     y[12] = _mm256_add_epi32(y[12], (__m256i)lane);
@@ -14931,17 +14937,12 @@ DLSI_INLINE DLSI_AVX512_FN void dlsi_xor_avx512(unsigned char *to, const unsigne
     const __m512i key = odd ? _mm512_shuffle_i32x4(a, b, 0xDD) : _mm512_shuffle_i32x4(a, b, 0x88);
     _mm512_storeu_si512(to, _mm512_xor_si512(_mm512_loadu_si512(from), key));
 }
-/* 1024 bytes of key stream. */
-DLSI_AVX512_FN DLSI_FN void dlsi_chacha_avx512(const uint32_t *state, unsigned char *to,
-                                               const unsigned char *from) {
-    const dlsi_u32x16 lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-    dlsi_u32x16 x[16];
+/* A batch that has been through its rounds, as key stream over 1024 bytes. */
+DLSI_INLINE DLSI_AVX512_FN void dlsi_chacha_avx512_end(const dlsi_u32x16 *x, const uint32_t *state,
+                                                       dlsi_u32x16 lane, unsigned char *to,
+                                                       const unsigned char *from) {
     __m512i y[16];
     int i;
-    DLSI_UNROLL
-    for (i = 0; i < 16; i++) x[i] = (dlsi_u32x16)_mm512_set1_epi32((int)state[i]);
-    x[12] += lane;
-    DLSI_CHACHA_TEN(x, DLSI_ROL16_)
     DLSI_UNROLL
     for (i = 0; i < 16; i++) y[i] = (__m512i)(x[i] + state[i]);
     y[12] = _mm512_add_epi32(y[12], (__m512i)lane);
@@ -14958,6 +14959,32 @@ DLSI_AVX512_FN DLSI_FN void dlsi_chacha_avx512(const uint32_t *state, unsigned c
         dlsi_xor_avx512(to + 64 * i + 512, from + 64 * i + 512, c, d, false);
         dlsi_xor_avx512(to + 64 * i + 768, from + 64 * i + 768, c, d, true);
     }
+}
+/* 1024 bytes of key stream. */
+DLSI_AVX512_FN DLSI_FN void dlsi_chacha_avx512(const uint32_t *state, unsigned char *to,
+                                               const unsigned char *from) {
+    const dlsi_u32x16 lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    dlsi_u32x16 x[16];
+    int i;
+    DLSI_UNROLL
+    for (i = 0; i < 16; i++) x[i] = (dlsi_u32x16)_mm512_set1_epi32((int)state[i]);
+    x[12] += lane;
+    DLSI_CHACHA_TEN(DLSI_CHACHA_QUARTER, x, DLSI_ROL16_)
+    dlsi_chacha_avx512_end(x, state, lane, to, from);
+}
+/* 2048 bytes: two batches in all 32 registers; alone, a batch waits for each step of its own. */
+DLSI_AVX512_FN DLSI_FN void dlsi_chacha_avx512_two(const uint32_t *state, unsigned char *to,
+                                                   const unsigned char *from) {
+    const dlsi_u32x16 lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    dlsi_u32x16 x[2][16];
+    int i;
+    DLSI_UNROLL
+    for (i = 0; i < 16; i++) x[0][i] = x[1][i] = (dlsi_u32x16)_mm512_set1_epi32((int)state[i]);
+    x[0][12] += lane;
+    x[1][12] += lane + 16;
+    DLSI_CHACHA_TEN(DLSI_CHACHA_QUARTERS, x, DLSI_ROL16_)
+    dlsi_chacha_avx512_end(x[0], state, lane, to, from);
+    dlsi_chacha_avx512_end(x[1], state, lane + 16, to + 1024, from + 1024);
 }
 
 /* Poly1305 in limbs of 26 bits, four lanes. r5 is 5 r: what passes 2^130 comes back times 5. */
@@ -15233,7 +15260,7 @@ DLSI_FN void dlsi_chacha_neon(const uint32_t *state, unsigned char *to, const un
     DLSI_UNROLL
     for (i = 0; i < 16; i++) x[i] = vdupq_n_u32(state[i]);
     x[12] = vaddq_u32(x[12], vld1q_u32(lane));
-    DLSI_CHACHA_TEN(x, DLSI_ROL4_)
+    DLSI_CHACHA_TEN(DLSI_CHACHA_QUARTER, x, DLSI_ROL4_)
     DLSI_UNROLL
     for (i = 0; i < 16; i++) x[i] = vaddq_u32(x[i], vdupq_n_u32(state[i]));
     x[12] = vaddq_u32(x[12], vld1q_u32(lane));
@@ -15251,12 +15278,27 @@ DLSI_FN dlsi_cipher dlsi_cipher_best(void) { return DLSI_CIPHER_SCALAR; }
 DLSI_FN size_t dlsi_chacha_batch(dlsi_cipher cipher) {
     return cipher >= DLSI_CIPHER_AVX512 ? 1024 : cipher == DLSI_CIPHER_AVX2 ? 512 : 64;
 }
-DLSI_FN void dlsi_chacha_wide(dlsi_cipher cipher, const uint32_t *state, unsigned char *to,
-                              const unsigned char *from) {
-    if (cipher >= DLSI_CIPHER_AVX512)
-        dlsi_chacha_avx512(state, to, from);
-    else
-        dlsi_chacha_avx2(state, to, from);
+/* The next two batches: the processor's own guess ends with the page, and comes too late. */
+DLSI_INLINE void dlsi_chacha_ahead(const unsigned char *to, const unsigned char *from) {
+    int i;
+    for (i = 0; i < 2048; i += 64) DLSI_PREFETCH(from + i);
+    for (i = 0; i < 2048 && to != from; i += 64) DLSI_PREFETCH_W(to + i);
+}
+/* The next bytes of key stream, xored; whole batches. */
+DLSI_FN void dlsi_chacha_wide(dlsi_cipher cipher, uint32_t *state, unsigned char *to,
+                              const unsigned char *from, size_t bytes) {
+    size_t n;
+    for (; bytes > 0; bytes -= n, to += n, from += n) {
+        n = dlsi_min_size(bytes, cipher >= DLSI_CIPHER_AVX512 ? 2048 : 512);
+        if (n == 2048) dlsi_chacha_ahead(to + n, from + n);
+        if (n == 2048)
+            dlsi_chacha_avx512_two(state, to, from);
+        else if (n == 1024)
+            dlsi_chacha_avx512(state, to, from);
+        else
+            dlsi_chacha_avx2(state, to, from);
+        state[12] += (uint32_t)(n / 64);
+    }
 }
 DLSI_FN void dlsi_poly_any(dlsi_cipher cipher, dlsi_poly *p, const unsigned char *from,
                            size_t blocks) {
@@ -15277,18 +15319,20 @@ DLSI_FN void dlsi_poly_any(dlsi_cipher cipher, dlsi_poly *p, const unsigned char
     dlsi_poly_blocks(p, from, blocks);
 }
 #if DLSI_NEON
-DLSI_FN void dlsi_chacha_wide(dlsi_cipher cipher, const uint32_t *state, unsigned char *to,
-                              const unsigned char *from) {
+DLSI_FN void dlsi_chacha_wide(dlsi_cipher cipher, uint32_t *state, unsigned char *to,
+                              const unsigned char *from, size_t bytes) {
     (void)cipher;
-    dlsi_chacha_neon(state, to, from);
+    for (; bytes > 0; bytes -= 256, to += 256, from += 256, state[12] += 4)
+        dlsi_chacha_neon(state, to, from);
 }
 #else
-DLSI_FN void dlsi_chacha_wide(dlsi_cipher cipher, const uint32_t *state, unsigned char *to,
-                              const unsigned char *from) {
+DLSI_FN void dlsi_chacha_wide(dlsi_cipher cipher, uint32_t *state, unsigned char *to,
+                              const unsigned char *from, size_t bytes) {
     (void)cipher;
     (void)state;
     (void)to;
     (void)from;
+    (void)bytes;
 }
 #endif
 #endif
@@ -15296,25 +15340,23 @@ DLSI_FN void dlsi_chacha_wide(dlsi_cipher cipher, const uint32_t *state, unsigne
 /* The next bytes of key stream, xored. Only the last call may end inside a block. */
 DLSI_FN void dlsi_chacha_xor(dlsi_cipher cipher, uint32_t *state, unsigned char *to,
                              const unsigned char *from, size_t bytes) {
-    const size_t batch = dlsi_chacha_batch(cipher);
+    const size_t batch = dlsi_chacha_batch(cipher), few = cipher >= DLSI_CIPHER_AVX512 ? 65 : 192;
     unsigned char key[DLSI_CIPHER_HEAD];
     size_t n;
     for (; bytes > 0; bytes -= n, to += n, from += n) {
         n = dlsi_min_size(bytes, batch);
-        if (n < 192) { /* three blocks are faster one by one */
+        if (n < few) { /* so few blocks are faster one by one */
             n = dlsi_min_size(n, 64);
             dlsi_chacha_block(state, key);
             dlsi_xor(to, from, key, n);
-            continue;
-        }
-        if (n == batch) {
-            dlsi_chacha_wide(cipher, state, to, from);
+        } else if (n == batch) {
+            n = bytes - bytes % batch;
+            dlsi_chacha_wide(cipher, state, to, from, n);
         } else {
             memset(key, 0, batch);
-            dlsi_chacha_wide(cipher, state, key, key);
+            dlsi_chacha_wide(cipher, state, key, key, batch);
             dlsi_xor(to, from, key, n);
         }
-        state[12] += (uint32_t)(batch / 64);
     }
     DLSI_WIPE(key);
 }
@@ -15345,6 +15387,7 @@ DLSI_FN void dlsi_poly_final(dlsi_poly *p, size_t ad_bytes, size_t bytes, unsign
     DLSI_WIPE(*p);
 }
 
+#define DLSI_AEAD_NEAR ((size_t)960) /* whole blocks and whole batches after the first block */
 #if !defined(DLS_AEAD_SEAL) || !defined(DLS_AEAD_OPEN)
 /* Under way: the first block of key stream keys Poly1305, the rest of head is for the message. */
 typedef struct dlsi_aead {
@@ -15371,28 +15414,40 @@ DLSI_FN size_t dlsi_aead_head(dlsi_aead *a, unsigned char *to, const unsigned ch
     dlsi_xor(to, from, a->head + 64, n);
     return n;
 }
-DLSI_FN void dlsi_aead_seal_by(dlsi_cipher cipher, void *to, unsigned char *tag16, const void *from,
-                               size_t bytes, const void *ad, size_t ad_bytes,
-                               const unsigned char *nonce12, const unsigned char *key32) {
-    const unsigned char *p = (const unsigned char *)from;
-    unsigned char *q = (unsigned char *)to;
-    size_t left = bytes, n, done;
+/* The first DLSI_AEAD_NEAR bytes of the message from `from`, those after them from `far`. */
+DLSI_FN void dlsi_aead_seal_two(dlsi_cipher cipher, unsigned char *to, unsigned char *tag16,
+                                const unsigned char *from, const unsigned char *far, size_t bytes,
+                                const void *ad, size_t ad_bytes, const unsigned char *nonce12,
+                                const unsigned char *key32) {
+    size_t at = dlsi_min_size(bytes, DLSI_AEAD_NEAR), sealed, n;
     dlsi_aead a;
     a.cipher = cipher;
     dlsi_aead_start(&a, bytes, ad, ad_bytes, nonce12, key32);
-    done = dlsi_aead_head(&a, q, p, bytes);
-    for (; left > 0; left -= n, p += n, q += n, done = 0) {
-        n = dlsi_min_size(left, DLSI_AEAD_CHUNK);
-        dlsi_chacha_xor(cipher, a.state, q + done, p + done, n - done);
-        dlsi_poly_padded(cipher, &a.poly, q, n);
+    n = dlsi_aead_head(&a, to, from, at);
+    dlsi_chacha_xor(cipher, a.state, to + n, from + n, at - n);
+    for (sealed = 0; sealed < bytes; sealed = at, far += n) {
+        n = dlsi_min_size(bytes - at, DLSI_AEAD_CHUNK);
+        dlsi_chacha_xor(cipher, a.state, to + at, far, n);
+        at += n;
+        dlsi_poly_padded(cipher, &a.poly, to + sealed, at - sealed);
     }
     dlsi_poly_final(&a.poly, ad_bytes, bytes, tag16);
     DLSI_WIPE(a);
 }
-/* Decrypts only what is authentic. */
-DLSI_FN int dlsi_aead_open_by(dlsi_cipher cipher, void *to, const void *from, size_t bytes,
-                              const unsigned char *tag16, const void *ad, size_t ad_bytes,
-                              const unsigned char *nonce12, const unsigned char *key32) {
+DLSI_FN void dlsi_aead_seal_by(dlsi_cipher cipher, void *to, unsigned char *tag16, const void *from,
+                               size_t bytes, const void *ad, size_t ad_bytes,
+                               const unsigned char *nonce12, const unsigned char *key32) {
+    const unsigned char *p = (const unsigned char *)from;
+    dlsi_aead_seal_two(cipher, (unsigned char *)to, tag16, p,
+                       p + dlsi_min_size(bytes, DLSI_AEAD_NEAR), bytes, ad, ad_bytes, nonce12,
+                       key32);
+}
+/* Decrypts only what is authentic. rest, unless NULL: only the first DLSI_AEAD_NEAR bytes, and 16
+   words from which dlsi_chacha_xor() goes on; they are a secret. */
+DLSI_FN int dlsi_aead_open_near(dlsi_cipher cipher, void *to, const void *from, size_t bytes,
+                                const unsigned char *tag16, const void *ad, size_t ad_bytes,
+                                const unsigned char *nonce12, const unsigned char *key32,
+                                uint32_t *rest) {
     const unsigned char *p = (const unsigned char *)from;
     unsigned char *q = (unsigned char *)to, tag[16];
     dlsi_aead a;
@@ -15403,12 +15458,53 @@ DLSI_FN int dlsi_aead_open_by(dlsi_cipher cipher, void *to, const void *from, si
     dlsi_poly_final(&a.poly, ad_bytes, bytes, tag);
     good = DLSI_PUBLIC(dls_equal(tag, tag16, 16));
     if (good) {
-        const size_t done = dlsi_aead_head(&a, q, p, bytes);
-        dlsi_chacha_xor(cipher, a.state, q + done, p + done, bytes - done);
+        const size_t most = rest != NULL ? dlsi_min_size(bytes, DLSI_AEAD_NEAR) : bytes;
+        const size_t done = dlsi_aead_head(&a, q, p, most);
+        dlsi_chacha_xor(cipher, a.state, q + done, p + done, most - done);
+        if (rest != NULL) memcpy(rest, a.state, sizeof a.state);
     }
     DLSI_WIPE(a);
     DLSI_WIPE(tag); /* the right tag of a forged message is a secret */
     return good ? 0 : -1;
+}
+DLSI_FN int dlsi_aead_open_by(dlsi_cipher cipher, void *to, const void *from, size_t bytes,
+                              const unsigned char *tag16, const void *ad, size_t ad_bytes,
+                              const unsigned char *nonce12, const unsigned char *key32) {
+    return dlsi_aead_open_near(cipher, to, from, bytes, tag16, ad, ad_bytes, nonce12, key32, NULL);
+}
+#endif
+/* Long messages of which a part stands elsewhere, see dlsi_aead_seal_two() and
+   dlsi_aead_open_near(); hooks have no such calls, nor does a build without streams need them. */
+#if DLS_ENABLE_STREAMS && !defined(DLS_AEAD_SEAL) && !defined(DLS_AEAD_OPEN)
+#define DLSI_APART 1
+DLSI_FN void dlsi_aead_seal_apart(void *to, unsigned char *tag16, const unsigned char *far,
+                                  size_t bytes, const void *ad, size_t ad_bytes,
+                                  const unsigned char *nonce12, const unsigned char *key32) {
+    unsigned char *q = (unsigned char *)to;
+    dlsi_aead_seal_two(dlsi_cipher_best(), q, tag16, q, far, bytes, ad, ad_bytes, nonce12, key32);
+}
+DLSI_FN dls_status dlsi_aead_open_apart(void *to, const void *from, size_t bytes,
+                                        const unsigned char *tag16, const void *ad, size_t ad_bytes,
+                                        const unsigned char *nonce12, const unsigned char *key32,
+                                        uint32_t *rest) {
+    const int bad = dlsi_aead_open_near(dlsi_cipher_best(), to, from, bytes, tag16, ad, ad_bytes,
+                                        nonce12, key32, rest);
+    return bad == 0 ? DLS_OK : DLS_E_AUTH;
+}
+#else
+#define DLSI_APART 0
+DLSI_FN void dlsi_aead_seal_apart(void *to, unsigned char *tag16, const unsigned char *far,
+                                  size_t bytes, const void *ad, size_t ad_bytes,
+                                  const unsigned char *nonce12, const unsigned char *key32) {
+    (void)far;
+    dls_aead_seal(to, tag16, to, bytes, ad, ad_bytes, nonce12, key32);
+}
+DLSI_FN dls_status dlsi_aead_open_apart(void *to, const void *from, size_t bytes,
+                                        const unsigned char *tag16, const void *ad, size_t ad_bytes,
+                                        const unsigned char *nonce12, const unsigned char *key32,
+                                        uint32_t *rest) {
+    (void)rest;
+    return dls_aead_open(to, from, bytes, tag16, ad, ad_bytes, nonce12, key32);
 }
 #endif
 #ifndef DLS_AEAD_SEAL
@@ -16426,15 +16522,20 @@ DLSI_FN void dlsi_session_rekey(unsigned char *to32, const unsigned char *key32)
     dls_aead_seal(to32, tag, zeros, sizeof zeros, NULL, 0, nonce, key32);
 }
 
-DLS_API dls_status dls_session_seal(dls_session *s, void *to, const void *from, size_t bytes,
-                                    const void *ad, size_t ad_bytes, unsigned char *tag16) {
-    unsigned char nonce[12];
+/* Nonce of the next record, and its key. */
+DLSI_FN dls_status dlsi_session_next(dls_session *s, unsigned char *nonce12) {
     if (s->sent >= DLSI_RECORDS_MOST) return DLS_E_LIMIT;
     if (s->sent > 0 && s->sent % DLSI_REKEY_PERIOD == 0)
         dlsi_session_rekey(s->send_key, s->send_key);
-    dlsi_noise_nonce(nonce, s->sent++);
-    dls_aead_seal(to, tag16, from, bytes, ad, ad_bytes, nonce, s->send_key);
+    dlsi_noise_nonce(nonce12, s->sent++);
     return DLS_OK;
+}
+DLS_API dls_status dls_session_seal(dls_session *s, void *to, const void *from, size_t bytes,
+                                    const void *ad, size_t ad_bytes, unsigned char *tag16) {
+    unsigned char nonce[12];
+    const dls_status status = dlsi_session_next(s, nonce);
+    if (status == DLS_OK) dls_aead_seal(to, tag16, from, bytes, ad, ad_bytes, nonce, s->send_key);
+    return status;
 }
 
 /* A set of counters as a ring of DLS_REPLAY_BITS bits: those below `top`, as far as it goes. */
@@ -16476,9 +16577,10 @@ DLSI_FN uint32_t dlsi_session_period(const dls_session *s) {
                                     : 0;
 }
 
-DLS_API dls_status dls_session_open(dls_session *s, uint64_t ctr, void *to, const void *from,
-                                    size_t bytes, const unsigned char *tag16, const void *ad,
-                                    size_t ad_bytes) {
+/* Whole, or as far as dlsi_aead_open_near() with `rest`. */
+DLSI_FN dls_status dlsi_session_open(dls_session *s, uint64_t ctr, void *to, const void *from,
+                                     size_t bytes, const unsigned char *tag16, const void *ad,
+                                     size_t ad_bytes, uint32_t *rest) {
     const uint32_t now = dlsi_session_period(s);
     const unsigned char *key = s->recv_key;
     unsigned char nonce[12], ahead[32];
@@ -16492,7 +16594,7 @@ DLS_API dls_status dls_session_open(dls_session *s, uint64_t ctr, void *to, cons
         key = ahead;
     }
     dlsi_noise_nonce(nonce, ctr);
-    status = dls_aead_open(to, from, bytes, tag16, ad, ad_bytes, nonce, key);
+    status = dlsi_aead_open_apart(to, from, bytes, tag16, ad, ad_bytes, nonce, key, rest);
     if (status == DLS_OK)
         s->top = dlsi_window_mark(s->window, s->top, ctr);
     else
@@ -16500,6 +16602,22 @@ DLS_API dls_status dls_session_open(dls_session *s, uint64_t ctr, void *to, cons
     /* only now can no record of the key before come any more */
     if (dlsi_session_period(s) > now) memcpy(s->recv_key, ahead, sizeof ahead);
     if (key == ahead) dls_wipe(ahead, sizeof ahead);
+    return status;
+}
+DLS_API dls_status dls_session_open(dls_session *s, uint64_t ctr, void *to, const void *from,
+                                    size_t bytes, const unsigned char *tag16, const void *ad,
+                                    size_t ad_bytes) {
+    return dlsi_session_open(s, ctr, to, from, bytes, tag16, ad, ad_bytes, NULL);
+}
+
+/* As dls_session_seal() in place; what follows the first DLSI_AEAD_NEAR bytes stands at `far`. */
+DLSI_FN dls_status dlsi_session_seal_apart(dls_session *s, unsigned char *at,
+                                           const unsigned char *far, size_t bytes, const void *ad,
+                                           size_t ad_bytes) {
+    unsigned char nonce[12];
+    const dls_status status = dlsi_session_next(s, nonce);
+    if (status == DLS_OK)
+        dlsi_aead_seal_apart(at, at + bytes, far, bytes, ad, ad_bytes, nonce, s->send_key);
     return status;
 }
 
@@ -17451,6 +17569,7 @@ DLS_API void dls_flow_report(const dls_flow *f, dls_flow_stats *to) {
 #define DLSI_CALLS_MAX 10         /* unanswered INITs before a session is given up */
 #define DLSI_CLEAR_CHUNK 1048576u /* longest plain chunk on a stream */
 #define DLSI_CLEAR_LEAST 8192u    /* one that is worth writing without a copy */
+#define DLSI_APART_LEAST 4096u    /* a sealed one that is worth it */
 #define DLSI_NEVER ((uint64_t)1 << 60) /* us; sums of a few do not overflow */
 
 enum { DLSI_OP_FREE = 0, DLSI_OP_SEND, DLSI_OP_RECV };
@@ -17511,6 +17630,13 @@ typedef struct dlsi_port {
     uint64_t since;
     uint32_t turn, rx_at, rx_want, tx_order;
 } dlsi_port;
+
+/* Of a record that is known to be authentic: bytes from `at` on that are not decrypted yet. */
+typedef struct dlsi_rest {
+    const unsigned char *at;
+    size_t bytes;
+    uint32_t state[16];
+} dlsi_rest;
 
 typedef struct dlsi_member {
     uint8_t hops, events, status;
@@ -17573,6 +17699,9 @@ struct dls_peer {
         int32_t port; /* -1: none waits */
     } reply;
     unsigned char secret[32], public_key[32], psk[32], root[32];
+    const unsigned char *far; /* of the packet being written: where the rest of its chunk stands */
+    dlsi_rest *rest;          /* of the packet being read; both NULL between calls */
+    uint32_t ended;           /* receives that were completed */
 };
 
 /* Constants in builds without streams or gateways, which lose the code for them. */
@@ -17582,6 +17711,10 @@ DLSI_FN bool dlsi_port_streams(const dlsi_port *t) {
 DLSI_FN bool dlsi_ses_lossy(const dlsi_ses *s) { return !DLS_ENABLE_STREAMS || s->lossy; }
 DLSI_FN bool dlsi_ses_clear(const dlsi_ses *s) {
     return DLS_ENABLE_STREAMS && !s->lossy && s->pattern == 0 && s->state >= DLSI_SES_HALF;
+}
+/* Whether so long a record of the session is sealed from and opened to the memory of its op. */
+DLSI_FN bool dlsi_ses_apart(const dlsi_ses *s, size_t bytes) {
+    return DLSI_APART && !s->lossy && !dlsi_ses_clear(s) && bytes >= DLSI_APART_LEAST;
 }
 DLSI_FN bool dlsi_peer_gateway(const dls_peer *p) { return DLS_ENABLE_GATEWAY && p->desc.gateway; }
 
@@ -17990,7 +18123,9 @@ DLSI_FN bool dlsi_op_place(dlsi_op *o, uint32_t at, uint32_t end) {
 }
 DLSI_FN void dlsi_op_received(dls_peer *p, dlsi_op *o) {
     dlsi_op_begun(p, o);
-    if (o->done == o->bytes) o->status = (int32_t)DLS_OK;
+    if (o->done < o->bytes) return;
+    o->status = (int32_t)DLS_OK;
+    p->ended++;
 }
 /* Bytes of a send have arrived. */
 DLSI_FN void dlsi_op_sent(dlsi_op *o, uint32_t bytes) {
@@ -18439,15 +18574,16 @@ DLSI_FN size_t dlsi_ses_put_ack(dlsi_ses *s, unsigned char *to, size_t max, uint
     dls_frame_write(&f, to);
     return 2 + f.bytes;
 }
-/* Bytes [at, at + n) of a send as a chunk. */
-DLSI_FN size_t dlsi_ses_put_chunk(const dlsi_op *o, uint32_t at, uint32_t n, unsigned char *to) {
+/* Bytes [at, at + n) of a send as a chunk; of them, the first `copied` are written. */
+DLSI_FN size_t dlsi_ses_put_chunk(const dlsi_op *o, uint32_t at, uint32_t n, uint32_t copied,
+                                  unsigned char *to) {
     dls_frame f;
     DLSI_ZERO(f);
     f.kind = DLS_FRAME_CHUNK;
     f.a = o->want;
     f.b = at;
     dls_frame_write(&f, to);
-    if (n > 0) memcpy(to + 9, o->data + at, n);
+    if (copied > 0) memcpy(to + 9, o->data + at, copied);
     return 9 + (size_t)n;
 }
 DLSI_FN size_t dlsi_ses_put_lost(dls_peer *p, dlsi_ses *s, unsigned char *to, size_t max,
@@ -18466,13 +18602,14 @@ DLSI_FN size_t dlsi_ses_put_lost(dls_peer *p, dlsi_ses *s, unsigned char *to, si
     s->lost_at += n; /* what is in front now may leave less room than there was */
     s->lost_bytes = (uint16_t)(s->lost_bytes - n);
     s->has_lost = s->lost_bytes > 0;
-    return dlsi_ses_put_chunk(o, ref[2], n, to);
+    return dlsi_ses_put_chunk(o, ref[2], n, n, to);
 }
-DLSI_FN size_t dlsi_ses_put_op(dls_peer *p, dlsi_ses *s, unsigned char *to, size_t max,
+/* alone: nothing is in front of it in the packet. */
+DLSI_FN size_t dlsi_ses_put_op(dls_peer *p, dlsi_ses *s, unsigned char *to, size_t max, bool alone,
                                uint32_t *ref) {
     const int32_t i = max > 9 ? dlsi_ses_next_op(p, s) : -1;
     dlsi_op *o = i >= 0 ? &p->op[i] : NULL;
-    uint32_t n, at;
+    uint32_t n, at, copied;
     if (o == NULL) return 0;
     at = o->next;
     n = (uint32_t)dlsi_min_size(o->bytes - at, max - 9);
@@ -18481,7 +18618,12 @@ DLSI_FN size_t dlsi_ses_put_op(dls_peer *p, dlsi_ses *s, unsigned char *to, size
     ref[2] = at;
     o->begun = true;
     o->next += n;
-    (void)dlsi_ses_put_chunk(o, at, n, to);
+    copied = n;
+    if (alone && dlsi_ses_apart(s, n)) {
+        copied = (uint32_t)DLSI_AEAD_NEAR - 9;
+        p->far = o->data + at + copied;
+    }
+    (void)dlsi_ses_put_chunk(o, at, n, copied, to);
     if (!dlsi_ses_lossy(s)) dlsi_op_sent(o, n);
     return 9 + (size_t)n;
 }
@@ -18508,13 +18650,13 @@ DLSI_FN bool dlsi_ses_packs(const dls_peer *p, const dlsi_ses *s) {
     return !dlsi_ses_clear(s) || (i >= 0 && p->op[i].bytes - p->op[i].next <= DLSI_CLEAR_LEAST);
 }
 /* What ends a packet: bytes of a send or a packet for others, in turn. */
-DLSI_FN size_t dlsi_ses_put_rest(dls_peer *p, int32_t i, unsigned char *to, size_t max,
+DLSI_FN size_t dlsi_ses_put_rest(dls_peer *p, int32_t i, unsigned char *to, size_t max, bool alone,
                                  uint32_t *ref, uint64_t now) {
     dlsi_ses *s = &p->ses[i];
     size_t n = 0;
     s->turn = !s->turn;
     if (s->turn) n = dlsi_relay_put(p, i, to, max, now);
-    if (n == 0 && dlsi_ses_packs(p, s)) n = dlsi_ses_put_op(p, s, to, max, ref);
+    if (n == 0 && dlsi_ses_packs(p, s)) n = dlsi_ses_put_op(p, s, to, max, alone, ref);
     if (n == 0 && !s->turn) n = dlsi_relay_put(p, i, to, max, now);
     return n;
 }
@@ -18536,13 +18678,23 @@ DLSI_FN size_t dlsi_ses_frames(dls_peer *p, int32_t i, unsigned char *to, size_t
     if (room) {
         n += dlsi_ses_put_control(p, s, to + n, max - n, ref);
         if (s->has_lost) n += dlsi_ses_put_lost(p, s, to + n, max - n, ref);
-        if (ref[1] == 0 && !s->has_lost) n += dlsi_ses_put_rest(p, i, to + n, max - n, ref, now);
+        if (ref[1] == 0 && !s->has_lost)
+            n += dlsi_ses_put_rest(p, i, to + n, max - n, n == 0, ref, now);
         if (n == ack && (s->ping || (dlsi_ses_lossy(s) && dls_flow_probe(&s->flow))))
             to[n++] = DLS_FRAME_PING;
     }
     *elicits = n > ack;
     if (n > ack) s->ping = false;
     return n;
+}
+/* Encrypts the frames of a packet, n bytes. */
+DLSI_FN dls_status dlsi_ses_seal(dls_peer *p, dlsi_ses *s, unsigned char *packet, size_t n) {
+    unsigned char *at = packet + DLS_HEAD_BYTES;
+    const unsigned char *far = p->far;
+    p->far = NULL;
+    if (DLSI_APART && far != NULL)
+        return dlsi_session_seal_apart(&s->record, at, far, n, packet, DLS_HEAD_BYTES);
+    return dls_session_seal(&s->record, at, at, n, packet, DLS_HEAD_BYTES, at + n);
 }
 /* A whole packet of a session, at most max bytes; 0: none now. */
 DLSI_FN size_t dlsi_ses_packet(dls_peer *p, int32_t i, unsigned char *to, size_t max,
@@ -18569,9 +18721,7 @@ DLSI_FN size_t dlsi_ses_packet(dls_peer *p, int32_t i, unsigned char *to, size_t
     h.index = s->their_index;
     h.counter = (uint32_t)(number & 0xFFFFFFFFu);
     dls_data_head_write(&h, to);
-    if (!dlsi_ses_clear(s) &&
-        dls_session_seal(&s->record, to + DLS_HEAD_BYTES, to + DLS_HEAD_BYTES, n, to,
-                         DLS_HEAD_BYTES, to + DLS_HEAD_BYTES + n) != DLS_OK) {
+    if (!dlsi_ses_clear(s) && dlsi_ses_seal(p, s, to, n) != DLS_OK) {
         dlsi_ses_end(p, i, DLS_E_LIMIT);
         return 0;
     }
@@ -19238,6 +19388,15 @@ DLSI_FN void dlsi_roster_tick(dls_peer *p) {
 
 /* ---- Packets in ---- */
 
+/* A chunk's body to its place, which decrypts what of it is not yet. */
+DLSI_FN void dlsi_chunk_copy(dls_peer *p, unsigned char *to, const unsigned char *body, size_t n) {
+    dlsi_rest *r = p->rest;
+    if (DLSI_APART && r != NULL) {
+        n -= r->bytes;
+        dlsi_chacha_xor(dlsi_cipher_best(), r->state, to + n, r->at, r->bytes);
+    }
+    if (n > 0) memcpy(to, body, n);
+}
 DLSI_FN dls_status dlsi_chunk_take(dls_peer *p, const dlsi_ses *s, const dls_frame *f,
                                    bool *accepted) {
     dlsi_op *o = dlsi_op_wanted(p, s->rank, f->a);
@@ -19247,7 +19406,7 @@ DLSI_FN dls_status dlsi_chunk_take(dls_peer *p, const dlsi_ses *s, const dls_fra
         *accepted = false;
         return DLS_OK;
     }
-    if (f->bytes > 0) memcpy(o->data + f->b, f->body, f->bytes);
+    dlsi_chunk_copy(p, o->data + f->b, f->body, f->bytes);
     dlsi_op_received(p, o);
     return DLS_OK;
 }
@@ -19418,9 +19577,12 @@ DLSI_FN dls_status dlsi_ses_take(dls_peer *p, int32_t i, unsigned char *at, size
 }
 DLSI_FN dls_status dlsi_data_take(dls_peer *p, int32_t port, int32_t via, const dls_addr *from,
                                   unsigned char *packet, size_t n, uint64_t now) {
+    unsigned char *at = packet + DLS_HEAD_BYTES;
     dls_data_head h;
+    dlsi_rest rest;
     uint64_t number;
     dlsi_ses *s;
+    bool apart = false;
     dls_status st = dls_data_head_read(&h, packet, n);
     if (st != DLS_OK) return st;
     s = dlsi_ses_at(p, h.index);
@@ -19431,14 +19593,27 @@ DLSI_FN dls_status dlsi_data_take(dls_peer *p, int32_t port, int32_t via, const 
     if (!dlsi_ses_clear(s)) {
         if (n < DLS_RECORD_TAG) return DLS_E_FORMAT;
         n -= DLS_RECORD_TAG;
-        st = dls_session_open(&s->record, number, packet + DLS_HEAD_BYTES, packet + DLS_HEAD_BYTES,
-                              n, packet + DLS_HEAD_BYTES + n, packet, DLS_HEAD_BYTES);
+        apart = dlsi_ses_apart(s, n);
+        st = dlsi_session_open(&s->record, number, at, at, n, at + n, packet, DLS_HEAD_BYTES,
+                               apart ? rest.state : NULL);
         if (st != DLS_OK) return st;
+    }
+    if (apart) {
+        rest.at = at + DLSI_AEAD_NEAR;
+        rest.bytes = n - DLSI_AEAD_NEAR;
+        if (*at == DLS_FRAME_CHUNK) /* the only frame */
+            p->rest = &rest;
+        else
+            dlsi_chacha_xor(dlsi_cipher_best(), rest.state, at + DLSI_AEAD_NEAR, rest.at,
+                            rest.bytes);
     }
     if (s->state == DLSI_SES_HALF) dlsi_ses_up(p, (int32_t)(s - p->ses), now);
     if (from != NULL) p->reach[s - p->ses].addr = *from; /* authentic: it may have moved */
     s->heard = now;
-    return dlsi_ses_take(p, (int32_t)(s - p->ses), packet + DLS_HEAD_BYTES, n, number, now);
+    st = dlsi_ses_take(p, (int32_t)(s - p->ses), at, n, number, now);
+    p->rest = NULL;
+    if (apart) DLSI_WIPE(rest);
+    return st;
 }
 /* Any packet. What it returns matters to streams only: there, nothing strange may come. */
 DLSI_FN dls_status dlsi_peer_packet(dls_peer *p, int32_t port, int32_t via, const dls_addr *from,
@@ -19661,7 +19836,7 @@ DLSI_FN void dlsi_stream_chunk(dls_peer *p, dlsi_port *t, uint64_t now) {
     h.index = s->their_index;
     h.counter = (uint32_t)(s->record.sent++ & 0xFFFFFFFFu);
     dls_data_head_write(&h, t->out + 4);
-    (void)dlsi_ses_put_chunk(o, o->next, 0, t->out + 12);
+    (void)dlsi_ses_put_chunk(o, o->next, 0, 0, t->out + 12);
     t->out_used = 21;
     t->tx_op = i;
     t->tx_order = o->order;
@@ -23866,9 +24041,12 @@ DLSI_FN int32_t dlsi_udp_wait(dls_link *link, dls_fd *fd, uint64_t now, uint64_t
     fd->want = (uint8_t)(DLS_FD_READ | (more && !paused ? DLS_FD_WRITE : 0u));
     return 1;
 }
+/* Until a receive has ended: somebody waits for that, and the call that would find nothing more
+   takes a tenth of a round trip. */
 DLSI_FN void dlsi_udp_read(dls_udp *u, uint64_t now) {
+    const uint32_t ended = u->peer->ended;
     int32_t turn;
-    for (turn = 0; turn < DLSI_UDP_BATCH; turn++) {
+    for (turn = 0; turn < DLSI_UDP_BATCH && u->peer->ended == ended; turn++) {
         dlsi_sockaddr os;
         socklen_t length = sizeof os;
         dls_addr from;

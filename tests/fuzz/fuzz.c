@@ -447,7 +447,7 @@ static unsigned char lab_block[LAB_ENGINES][1 << 17];
 static unsigned char lab_line[2][DLS_PORT_BYTES(DLS_PORT_SERIAL, LAB_MTU)], lab_data[600];
 static unsigned char lab_secret[LAB_ENGINES][32], lab_psk[32], lab_small[32];
 static unsigned char lab_signed[512], lab_space[LAB_ENGINES][512];
-static size_t lab_signed_bytes;
+static size_t lab_signed_bytes, lab_bytes[LAB_ENGINES]; /* of an engine */
 static dls_device lab_device[LAB_ENGINES];
 
 static uint8_t lab_byte(lab *l) {
@@ -504,6 +504,7 @@ static void lab_open(lab *l) {
         d.ops_max = 4;
         d.relay_bytes = 2000;
         d.store = i == 1 ? lab_store : NULL;
+        lab_bytes[i] = dls_peer_size(&d);
         if (dls_peer_init(&l->peer[i], &d, lab_block[i], sizeof lab_block[i]) != DLS_OK) abort();
         dls_peer_roster_space(l->peer[i], lab_space[i], sizeof lab_space[i]);
     }
@@ -613,24 +614,48 @@ static void lab_step(lab *l) {
         (void)dls_peer_deadline(p);
     }
 }
+/* As they stand at the start, all up or none: made once, since the handshakes take most of a run. */
+typedef struct lab_image {
+    unsigned char block[LAB_ENGINES][sizeof lab_block[0]], line[sizeof lab_line],
+        space[sizeof lab_space];
+    lab l;
+    bool made;
+} lab_image;
+static void lab_make(lab_image *image, bool up) {
+    lab *l = &image->l;
+    int32_t i, k;
+    l->now = 1000000;
+    lab_open(l);
+    for (i = 0; i < LAB_ENGINES; i++) l->air[i] = l->line[i & 1] = -1;
+    for (i = 0; i < LAB_ENGINES && up; i++) lab_ports(l, i);
+    for (i = 0; i < LAB_ENGINES && up; i++)
+        for (k = 0; k < LAB_ENGINES; k++) {
+            const dls_addr to = lab_addr(k);
+            if (i == 1 || k == 1) dls_peer_call(l->peer[i], k, l->air[i], &to, l->now);
+        }
+    if (up) lab_pump(l, 20);
+    memcpy(image->block, lab_block, sizeof lab_block);
+    memcpy(image->line, lab_line, sizeof lab_line);
+    memcpy(image->space, lab_space, sizeof lab_space);
+    image->made = true;
+}
+static void lab_start(lab *l, bool up) {
+    static lab_image images[2];
+    lab_image *image = &images[up];
+    int32_t i;
+    if (!image->made) lab_make(image, up);
+    for (i = 0; i < LAB_ENGINES; i++) memcpy(lab_block[i], image->block[i], lab_bytes[i]);
+    memcpy(lab_line, image->line, sizeof lab_line);
+    memcpy(lab_space, image->space, sizeof lab_space);
+    *l = image->l;
+}
 static void fuzz_engines(const uint8_t *bytes, size_t size) {
     lab l;
-    int32_t i, k;
-    memset(&l, 0, sizeof l);
+    int32_t i;
+    lab_start(&l, size > 0 && (bytes[0] & 1) != 0);
     l.at = bytes;
     l.left = size;
-    l.now = 1000000;
-    lab_open(&l);
-    for (i = 0; i < LAB_ENGINES; i++) l.air[i] = l.line[i & 1] = -1;
-    if ((lab_byte(&l) & 1) != 0) { /* all are up already */
-        for (i = 0; i < LAB_ENGINES; i++) lab_ports(&l, i);
-        for (i = 0; i < LAB_ENGINES; i++)
-            for (k = 0; k < LAB_ENGINES; k++) {
-                const dls_addr to = lab_addr(k);
-                if (i == 1 || k == 1) dls_peer_call(l.peer[i], k, l.air[i], &to, l.now);
-            }
-        lab_pump(&l, 20);
-    }
+    (void)lab_byte(&l);
     for (i = 0; i < 400 && l.left > 0; i++) lab_step(&l);
     for (i = 0; i < LAB_ENGINES; i++) dls_peer_close(l.peer[i]);
 }
@@ -843,11 +868,14 @@ static void (*const targets[])(const uint8_t *bytes, size_t size) = {
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    unsigned char *copy; /* of exact length, so that reads past its end are seen */
+    static const char *only; /* FUZZ_TARGET: all inputs go to this one */
+    unsigned char *copy;     /* of exact length, so that reads past its end are seen */
     if (size < 1) return 0;
+    if (only == NULL) only = getenv("FUZZ_TARGET");
     copy = (unsigned char *)malloc(size);
     memcpy(copy, data + 1, size - 1);
-    targets[data[0] % (sizeof targets / sizeof *targets)](copy, size - 1);
+    targets[(only != NULL ? (size_t)atoi(only) : data[0]) % (sizeof targets / sizeof *targets)](
+        copy, size - 1);
     free(copy);
     return 0;
 }
