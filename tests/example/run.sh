@@ -6,7 +6,7 @@ rm -rf "$ex"
 mkdir -p "$ex/examples" "$ex/tools"
 cp "$root/dlshard.h" "$ex/"
 cp -r "$root/examples/"*.c "$root/examples/Makefile" "$root/examples/data" "$ex/examples/"
-cp "$root/tools/dlshard.c" "$ex/tools/"
+cp "$root/tools/dlshard.c" "$root/tools/report.c" "$ex/tools/"
 cd "$ex/examples" || exit 1
 
 line() { sed -n '1s#^/\* ##p' "$1" | sed 's/ *\*\/$//'; } # the build line of an example

@@ -1,7 +1,7 @@
 /* trace: what was recorded is there in order, a full ring drops the oldest, and whatever stands in
    names, what is written parses. */
 
-/* ---- A strict reader of JSON (RFC 8259): the place behind a value, NULL when there is none ---- */
+/* ---- A strict reader of JSON (RFC 8259): the place behind a value; NULL: there is none ---- */
 
 static const char *json_value(const char *p, int depth);
 static const char *json_space(const char *p) {
@@ -255,6 +255,7 @@ static void test_trace_names(void) {
     static char name[64][24];
     const unsigned char odd[] = {0x22, 0x5C, 0x0A, 0x1F, 0x7F, 0x80, 0xBF, 0xC0, 0xC2, 0xE0,
                                  0xED, 0xA0, 0x9F, 0xEF, 0xF0, 0x90, 0xF4, 0x8F, 0xF5, 0xFF};
+    uint64_t number[4];
     uint32_t at = 0;
     int round, i, k;
     for (round = 0; round < 300; round++) {
@@ -268,13 +269,13 @@ static void test_trace_names(void) {
                 name[i][k] = (char)(r % 4 != 0 ? odd[(r >> 8) % sizeof odd] : (r >> 8) % 255 + 1);
             }
             name[i][length] = '\0';
-            dls_trace_span(&t, (int32_t)dls_rand_at(3, at), name[i],
-                           (uint64_t)dls_rand_at(4, at) << 32 | dls_rand_at(5, at),
-                           (uint64_t)dls_rand_at(6, at) << 32, (int64_t)((uint64_t)dls_rand_at(7, at) << 32));
+            for (k = 0; k < 4; k++) number[k] = (uint64_t)dls_rand_at(3, at++) << 32;
+            dls_trace_span(&t, (int32_t)dls_rand_at(4, at), name[i], number[0] | 1, number[1],
+                           (int64_t)number[2]);
         }
         t.name = name[0];
         t.track[0] = name[1];
-        t.clock_us = (int64_t)((uint64_t)dls_rand_at(8, at) << 32);
+        t.clock_us = (int64_t)number[3];
         dls_trace_mark(&t, 0, NULL, 1, 0);
         CHECK_STATUS(dls_trace_write_json(&t, 1, dls_trace_to_buffer, &b), DLS_OK);
         CHECK(json_valid(trace_text));
