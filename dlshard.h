@@ -115,6 +115,16 @@
        dls_host_open(&host, &lab, NULL);                 (finds the others on the LAN)
        for (;;) dls_host_poll(&host, 100000, NULL, NULL, NULL, NULL);
 
+     What happened when goes into a dls_trace, and from there into a file for Perfetto:
+
+       static unsigned char mem[DLS_TRACE_BYTES(4096)];
+       dls_trace trace; uint64_t begin;
+       dls_trace_init(&trace, mem, sizeof mem);
+       begin = dls_trace_begin(&trace);
+       dls_exec_forward(run, 1);
+       dls_trace_end(&trace, 0, "forward", begin, 0);
+       dls_trace_write_json(&trace, 1, write_to_my_file, file);
+
      A custom op is one dls_op row: a shape rule, a forward and a backward function; see
      examples/03_custom_op.c. Firmware without heap: examples/04_static_memory.c.
 

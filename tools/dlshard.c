@@ -343,7 +343,7 @@ static int train_net(options *o, dls_net *net, const dls_data *data) {
     dls_fit_report did;
     dls_error error;
     dls_status st;
-    if (o->csv != NULL) {
+    if (o->csv != NULL && o->rank == 0) { /* who sees the progress */
         points.record = fopen(o->csv, "w");
         if (points.record == NULL)
             return fprintf(stderr, "dlshard: cannot write '%s'\n", o->csv), 1;

@@ -230,7 +230,7 @@ static double chart_tick(double range, int n) {
 }
 /* 0 to y1 on the left, rounded up so that a line runs along the top; lines across. */
 static void chart_axis_y(chart *c, const char *unit, const char *colour) {
-    const double tick = chart_tick(c->y1, 4);
+    const double tick = chart_tick(c->y1 > 0 ? c->y1 : 1, 4);
     double y;
     int i, lines = 1;
     while (lines * tick < c->y1 && lines < 10) lines++;
@@ -656,7 +656,7 @@ static const char page_style[] =
     "p{margin:0 0 8px;color:#66717d;font-size:13px}"
     "section{background:#fff;border:1px solid #e2e6ea;border-radius:8px;padding:14px 16px;"
     "box-sizing:border-box;overflow-x:auto}.wide{width:100%}.half{flex:1 1 440px}"
-    "svg{display:block;width:100%;height:auto}"
+    "svg{display:block;width:100%;height:auto}.wide svg{min-width:680px}.half svg{max-width:600px}"
     ".tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(116px,1fr));gap:12px;"
     "width:100%}.tiles div{background:#fff;border:1px solid #e2e6ea;border-radius:8px;padding:10px "
     "12px}"
@@ -700,7 +700,7 @@ static void page_head(FILE *f, const run_record *r, const run_part *all, const c
                 100 * last->accuracy);
     fprintf(f, "<div><b>%.0f</b><span>samples / s, mean</span></div>",
             last->seconds > 0 ? rate / last->seconds : 0);
-    if (r->peers > 0)
+    if (r->peers > 1)
         fprintf(f, "<div><b>%d</b><span>peers; %d joined, %d lost or left</span></div>", r->peers,
                 joined, gone);
     if (all->sent > 0) {
@@ -723,8 +723,8 @@ static int page_write(const char *path, const run_record *r, const bins *b, cons
     page_head(f, r, &sum[r->peers], name);
     page_curve(f, r, b);
     page_rate(f, r, b);
+    if (r->parts > 0 && r->peers > 1) page_shares(f, r, b);
     if (r->parts > 0) {
-        page_shares(f, r, b);
         page_timeline(f, r, b);
         page_times(f, r, sum);
         page_table(f, r, sum, &sum[r->peers]);

@@ -243,7 +243,7 @@ refuses() { # NAME TEXT FILE [ARG...]: status 1 or 2, with that text
     else fail "report refuses $name (status $s)" "$out/said.txt"; fi
 }
 head -1 "$out/run.csv" >"$out/none.csv"
-sed '9s/step,[0-9]*/step,x/' "$out/run.csv" >"$out/letters.csv"
+sed '9s/^peer,[0-9]*/peer,x/' "$out/run.csv" >"$out/letters.csv"
 sed '$s/,[0-9.]*,/,1.5,/2; $s/,[0-9]*\.[0-9]*,/,1.5,/' "$out/run.csv" >"$out/back.csv"
 sed '1s/wire/wier/' "$out/run.csv" >"$out/names.csv"
 refuses "what is not there" "none/such.csv" none/such.csv
