@@ -96,23 +96,23 @@
        dls_fit(net, &data, &fit, &report);
        dls_net_save(net, "digits.dls", NULL);
 
-     Training on several is the same call on a node, made by every peer:
+     Training on several is the same call on a node, made by every device, each with its own key:
 
        dls_node_desc me = {0};
-       me.rank = 1; me.peers = "127.0.0.1:7000,127.0.0.1:7001,127.0.0.1:7002";
+       me.key_file = "tablet.key";                       (of `dlshard enrol`, the roster beside it)
        dls_node *node;
-       dls_node_create(&node, &me);
-       dls_node_fit(node, net, &data, &fit, &report);
+       dls_node_create(&node, &me);                      (finds the others on the LAN)
+       dls_node_fit(node, net, &data, &fit, &report, NULL);
 
      Each batch is cut in logical shards with fixed ids; gradients are summed exactly; so the
      weights are the same bits for one peer or three, whatever the shares.
 
-     Devices that trust each other by key, on any network and over serial lines, are dls_host (an
-     OS) or dls_peer alone (bare metal); examples/peer.c and examples/firmware are programs:
+     Below it, devices that exchange what they like, on any network and over serial lines, are
+     dls_host (an OS) or dls_peer alone (bare metal), see examples/peer.c and examples/firmware:
 
        dls_host host; dls_host_desc lab = {0};
-       lab.key = "pc.key"; lab.roster = "lab.roster";
-       dls_host_open(&host, &lab, NULL);                 (finds the others on the LAN)
+       lab.key = "pc.key";
+       dls_host_open(&host, &lab, NULL);
        for (;;) dls_host_poll(&host, 100000, NULL, NULL, NULL, NULL);
 
      What happened when goes into a dls_trace, and from there into a file for Perfetto:
@@ -215,7 +215,7 @@ typedef float dls_real;
 #endif
 
 /* Limits. Change them alike in every file of a program; none of them shapes a public struct, but
-   DLS_REPLAY_BITS dls_session. */
+   DLS_REPLAY_BITS dls_session and dls_flow. */
 #ifndef DLS_NODES_DEFAULT /* nodes of a network when dls_net_desc.nodes_max is 0 */
 #define DLS_NODES_DEFAULT (DLSI_HOSTED ? 512 : 16)
 #endif
@@ -234,6 +234,9 @@ typedef float dls_real;
 #else
 #define DLS_REPLAY_BITS 1024
 #endif
+#endif
+#ifndef DLS_WINDOW_MAX /* packets in flight; to 16 the code for congestion control is not needed */
+#define DLS_WINDOW_MAX (DLSI_HOSTED ? 32768 : 16)
 #endif
 #define DLS_OP_INPUTS 4 /* most inputs of an op */
 #define DLS_OP_PARAMS 4 /* most parameter tensors of an op */
@@ -255,6 +258,9 @@ typedef float dls_real;
 #endif
 #if DLS_REPLAY_BITS < 64 || DLS_REPLAY_BITS > 8128 || DLS_REPLAY_BITS % 64 != 0
 #error "dlshard: DLS_REPLAY_BITS must be a multiple of 64, 64 to 8128"
+#endif
+#if DLS_WINDOW_MAX < 4 || DLS_WINDOW_MAX > 32768
+#error "dlshard: DLS_WINDOW_MAX must be 4 to 32768"
 #endif
 #if defined(__FAST_MATH__)
 #error "dlshard: compile this file without -ffast-math: NaN checks and equal bits depend on it"
@@ -1522,6 +1528,16 @@ DLS_API void dls_ed25519_sign(unsigned char *sig64, const void *msg, size_t byte
    number boot << 32 | sequence must rise; a run number that changes while the boot count does not
    is a second device with the same key. mac: keyed BLAKE2s-128 of the 32 bytes before it, key:
    first output of HKDF (PSK, "dls-announce"); PSK: the group's, of a SMALL device its own.
+   ENROL: a newcomer (1, 3) and whoever holds the root key (2, 4) say once, over a stream: u8 type 6,
+   u8 version 1, u8 pattern 2 (XXpsk3), u8 step; then
+     1  Noise message of 48 bytes, zeros up to 84, mac1: 100 in all    2  Noise message of 96 bytes
+     3  Noise message of 64 bytes
+     4  a record, counter 0, whose head are these 4 bytes: root's Ed25519 public key 32, the group's
+        PSK 32, u32 id of the newcomer, the roster; tag 16
+   psk: BLAKE2s of the invite's 16 bytes keyed "dls-invite"; mac1: keyed with it, wrong ones get no
+   answer. Prologue: bytes 0..2 of the packets and a zero. The newcomer's Noise key is the identity it
+   keeps, the other side's is of this conversation alone. The code of an invite: its 16 bytes and the
+   low 2 of their CRC-32C, in hexadecimal, a dash after every 4 digits.
 
    Frames, one after the other, u8 kind first:
      0 PADDING  the rest of the packet means nothing
@@ -1566,6 +1582,7 @@ typedef enum dls_packet_type {
     DLS_PACKET_COOKIE,
     DLS_PACKET_DATA,
     DLS_PACKET_ANNOUNCE,
+    DLS_PACKET_ENROL,
     DLS_PACKET_TYPES
 } dls_packet_type;
 
@@ -1776,11 +1793,10 @@ DLS_API dls_status dls_noise_split(dls_noise *n, unsigned char *send_key32,
 #define DLS_RECORD_TAG 16
 
 typedef struct dls_session {
-    uint64_t sent;   /* counter of the next record sealed */
-    uint64_t top;    /* 1 + the highest counter opened; 0: none yet */
-    uint64_t forged; /* records whose tag was wrong */
-    unsigned char send_key[32], recv_key[32];
-    unsigned char recv_past[32];           /* the key before recv_key, for late records */
+    uint64_t sent;                            /* counter of the next record sealed */
+    uint64_t top;                             /* 1 + the highest counter opened; 0: none yet */
+    uint64_t forged;                          /* records whose tag was wrong */
+    unsigned char send_key[32], recv_key[32]; /* recv_key: of the oldest record that may come */
     uint32_t window[DLS_REPLAY_BITS / 32]; /* counters below top that were opened, a ring of bits */
 } dls_session;
 
@@ -1795,8 +1811,8 @@ DLS_API dls_status dls_session_seal(dls_session *s, void *to, const void *from, 
 
 /* Opens record ctr, see dls_session_counter(); to may be from. The window moves only after the tag
    was found right. Errors, to being wiped or untouched: DLS_E_AUTH (forged; counted), DLS_E_STATE
-   (replayed, older than DLS_REPLAY_BITS, or more than a rekeying ahead), DLS_E_LIMIT (no record can
-   have this counter, or 2^36 forgeries: the session is dead). */
+   (replayed, older than DLS_REPLAY_BITS, or over a rekeying ahead of that), DLS_E_LIMIT (no record
+   can have this counter, or 2^36 forgeries: the session is dead). */
 DLS_API dls_status dls_session_open(dls_session *s, uint64_t ctr, void *to, const void *from,
                                     size_t bytes, const unsigned char *tag16, const void *ad,
                                     size_t ad_bytes);
@@ -1960,9 +1976,10 @@ DLS_API dls_status dls_merkle_check(const dls_manifest *m, uint32_t index, const
    Sans I/O, one per session of a lossy link: which packets arrived, which must be sent again, when
    the next may go. It has no memory, clock or randomness of its own. Packets are named by the
    counters of their records: rising, gaps allowed. The caller owns the content: each packet that
-   carries more than an ack has a 16-byte ref, given back exactly once as acked or lost. A lost one
-   may have arrived all the same: receivers drop what they had. Times are microseconds of any clock;
-   one that jumps back stands still, one that jumps ahead does so by at most 9 minutes a call.
+   carries more than an ack has a ref of 13 bytes, given back exactly once as acked or lost. A lost
+   one may have arrived all the same: receivers drop what they had. Times are microseconds of any
+   clock; one that jumps back stands still, one that jumps ahead does so by at most 9 minutes at a
+   time.
    Use, whenever bytes or time come in: dls_flow_received for each new packet, dls_flow_ack_read for
    each ack in it, dls_flow_tick; take out acked and lost; send what dls_flow_room allows, with
    dls_flow_ack_write's body in front; when dls_flow_probe is still true, send an empty packet that
@@ -1979,45 +1996,57 @@ DLS_API dls_status dls_merkle_check(const dls_manifest *m, uint32_t index, const
 
 /* A packet under way: the caller gives the memory, the flow does the rest. */
 typedef struct dls_sent {
-    uint32_t ref[4], pn, time;
+    uint32_t ref[3], pn, time;
     uint16_t bytes;
-    uint8_t state, spare;
+    uint8_t state, ref_last;
 } dls_sent;
+
+/* Congestion control, of flows with more than a few packets in flight; the caller's memory. */
+typedef struct dls_path {
+    uint32_t window, threshold, peak, peak_before;
+    uint32_t min_next, min_at, recent, recent_before;
+    uint32_t round, recovery, w_max, epoch, epoch_k, reno;
+    uint32_t undo_window, undo_seq, run_first, run_last, pace;
+    uint16_t round_lost, round_acked, spurious;
+    uint8_t samples;
+    bool in_epoch, in_run;
+} dls_path;
 
 /* Read-only for callers but for max_ack_delay and ack_every, which both ends should hold alike. */
 typedef struct dls_flow {
+    uint8_t reorder, ack_every, ack_wait, pto_count, probes, wait_eighths;
+    bool loss_timer;
+    uint16_t mask, mtu, acked, lost;
     dls_sent *ring;
-    uint64_t seen, pn_sent,
-        pn_got; /* last time given; greatest counters, valid if head, runs > 0 */
-    uint32_t clock, mask, mtu, head, oldest, newest; /* packets are numbered by place in the ring */
-    uint32_t in_flight, window, threshold, peak, peak_before;
-    uint32_t srtt, rttvar, latest, min_rtt, min_next, min_at, recent, recent_before;
-    uint32_t round, recovery, w_max, epoch, epoch_k, reno;
-    uint32_t undo_window, undo_seq, run_first, run_last;
-    uint32_t pace, last_sent, loss_at;
+    dls_path *path;
+    uint32_t clock, head, oldest, newest, in_flight; /* packets are numbered by place in the ring */
+    uint32_t srtt, rttvar, latest, min_rtt, last_sent, loss_at;
     uint32_t max_ack_delay, ack_at, got_at;
-    uint16_t round_lost, round_acked, acked, lost, spurious, reorder;
-    uint16_t run[DLS_FLOW_RUNS], gap[DLS_FLOW_RUNS]; /* received: packets, missing before them */
-    uint8_t told[DLS_FLOW_RUNS], runs;
-    uint8_t ack_every, ack_wait, pto_count, probes, samples, wait_eighths, flags;
+    uint64_t seen, pn_sent;             /* last time given; greatest counter */
+    uint64_t got;                       /* 1 + the greatest counter received; 0: none yet */
+    uint32_t had[DLS_REPLAY_BITS / 32]; /* counters below got that were received, a ring of bits */
 } dls_flow;
 
 typedef struct dls_flow_stats {
     uint32_t srtt_us, min_rtt_us; /* 0: not measured yet */
     uint32_t window_bytes, in_flight_bytes;
-    uint32_t rate_bytes; /* per second, roughly: most in flight in a round trip, by its time */
-    uint32_t pto_count, spurious; /* timeouts since the last ack; losses that were none */
+    uint32_t rate_bytes; /* per second, roughly: most in flight in a round trip, by its time; 0
+                            without a path */
+    uint32_t pto_count, spurious; /* timeouts since the last ack; losses that were none, 0
+                                     without a path */
 } dls_flow_stats;
 
-/* ring: ring_max entries, a power of two from 4 to 32768. mtu_bytes: of one packet, 1..65535.
-   Errors: DLS_E_ARG. Owner. */
+/* ring: ring_max entries, a power of two from 4 to DLS_WINDOW_MAX. mtu_bytes: of one packet,
+   1..65535. path may be NULL when ring_max is at most 16: the window is the ring then, nothing is
+   paced, and after a timeout only probes go out. Errors: DLS_E_ARG. Owner. */
 DLS_API dls_status dls_flow_init(dls_flow *f, dls_sent *ring, int32_t ring_max, uint32_t mtu_bytes,
-                                 uint64_t now);
+                                 dls_path *path, uint64_t now);
 /* Bytes of packets that may go out now: 0 or at least mtu_bytes. Congestion window, pacing, ring
    and probes have their say. Owner. */
 DLS_API uint32_t dls_flow_room(dls_flow *f, uint64_t now);
 /* A packet went out. eliciting: it carries more than an ack, so it must be acked; only when
-   dls_flow_room allowed it, bytes 1..65535. ref4: 4 words, NULL when not eliciting. Owner. */
+   dls_flow_room allowed it, bytes 1..65535. ref4: 4 words, of which the last is at most 255; NULL
+   when not eliciting. Owner. */
 DLS_API void dls_flow_sent(dls_flow *f, uint64_t pn, uint32_t bytes, bool eliciting,
                            const uint32_t *ref4, uint64_t now);
 /* A packet came in that had not come before. Owner. */
@@ -2077,9 +2106,10 @@ typedef struct dls_peer_desc {
     int32_t sessions_max;        /* 0: devices + 4 */
     int32_t ports_max;           /* 0: sessions_max + 4 */
     int32_t ops_max;             /* sends and receives under way at once; 0: 32, MCU 8 */
-    int32_t window;              /* packets in flight on a lossy link, power of 2; 0: 512, MCU 8 */
+    int32_t window;              /* packets in flight on a lossy link, power of 2; 0: 512, MCU 4 */
     int32_t control_bytes;       /* control messages waiting per session; 0: 2048 (MCU 256) and 8
-                                    per device */
+                                    per device; MCU without coordinator and gateway: 128 */
+    bool no_packets;             /* no port is a DLS_PORT_PACKET one: 24 bytes less per session */
     int32_t relay_bytes;         /* packets a gateway holds; 0: 65536 with gateway */
     uint64_t heartbeat_us;       /* 0: 200 ms */
     uint64_t timeout_us;         /* silence after which a peer is lost; 0: 2 s */
@@ -2127,7 +2157,7 @@ typedef struct dls_port_desc {
     ((kind) == DLS_PORT_PACKET ? (size_t)0 : 2 * DLS_COBS_BYTES((size_t)(mtu)) + 8)
 
 /* Returns the port's number, -1 when ports_max are open, no session is free for the call, or the
-   desc is out of range (a STREAM without DLS_ENABLE_STREAMS is). */
+   desc is out of range (a STREAM without DLS_ENABLE_STREAMS is, a PACKET one with no_packets). */
 DLS_API int32_t dls_peer_port_open(dls_peer *peer, const dls_port_desc *desc, uint64_t now);
 /* The link broke or was closed: sessions over it are lost. */
 DLS_API void dls_peer_port_close(dls_peer *peer, int32_t port, uint64_t now);
@@ -2633,6 +2663,57 @@ DLS_API dls_status dls_roster_revoke(dls_roster_file *file, const dls_root *root
 DLS_API dls_status dls_roster_save(const dls_roster_file *file, const char *path, bool force,
                                    dls_error *error);
 
+/* ---- Enrolment over a network ----
+   Who has the root key invites a device by a code, to be read out, typed or scanned; it is good
+   once. The device makes its key itself and hands in the public half; its secret never leaves it.
+   What the two say is ENROL, see >>wire; whoever lacks the code gets no answer and learns nothing.
+   Without I/O: each call takes a packet and makes the next. `dlshard invite` and `dlshard join`
+   carry them by TCP. One dls_enrol is one side of one conversation; wipe it, however it ends. */
+#define DLS_CODE_TEXT 45
+#define DLS_ENROL_BYTES 100  /* packets 1, 2 and 3, which has 68 */
+#define DLS_ENROL_MOST 55460 /* packet 4 */
+typedef struct dls_invite {
+    char name[16]; /* of the device */
+    uint32_t role;
+    bool used;      /* it has been enrolled */
+    uint64_t again; /* when another try is answered */
+    unsigned char psk[32];
+} dls_invite;
+/* A fresh one for a device of that name, and its code, DLS_CODE_TEXT bytes. Errors: DLS_E_ARG (as
+   dls_roster_enrol), DLS_E_IO (no random numbers). Any thread. */
+DLS_API dls_status dls_invite_make(dls_invite *invite, const char *name, uint32_t role, char *code);
+/* At the newcomer, from its code. Errors: DLS_E_FORMAT (mistyped). Pure. */
+DLS_API dls_status dls_invite_read(dls_invite *invite, const char *code);
+
+typedef struct dls_enrol {
+    dls_noise noise;
+    dls_invite *invite; /* must stay */
+    unsigned char secret[32];
+    uint8_t step; /* the last packet made */
+} dls_enrol;
+/* Newcomer: packet 1 into to, DLS_ENROL_BYTES. Errors: DLS_E_IO (no random numbers). */
+DLS_API dls_status dls_enrol_call(dls_enrol *e, dls_invite *invite, void *to);
+/* Root: packet 1 to packet 2, DLS_ENROL_BYTES into to. At most one try in 100 ms is answered for
+   each invite. Errors, all meaning silence: DLS_E_FORMAT, DLS_E_VERSION, DLS_E_AUTH (no such
+   invite, or used), DLS_E_LIMIT (too soon after another), DLS_E_IO. now: microseconds. */
+DLS_API dls_status dls_enrol_answer(dls_enrol *e, dls_invite *invite, int32_t count,
+                                    const void *packet, size_t bytes, void *to, uint64_t now);
+/* Newcomer: packet 2 to packet 3, 68 bytes into to. Errors: DLS_E_FORMAT, DLS_E_VERSION,
+   DLS_E_AUTH, DLS_E_STATE (not its turn). */
+DLS_API dls_status dls_enrol_prove(dls_enrol *e, const void *packet, size_t bytes, void *to);
+/* Root: packet 3 to packet 4. Enrols the device in file, which is to be saved before the packet
+   goes, and uses up the invite. to: DLS_ENROL_MOST bytes, *to_bytes of them used. Errors as of
+   dls_enrol_prove and dls_roster_enrol, and DLS_E_STATE (the invite was used meanwhile). */
+DLS_API dls_status dls_enrol_admit(dls_enrol *e, const dls_root *root, dls_roster_file *file,
+                                   const void *packet, size_t bytes, void *to, size_t *to_bytes,
+                                   dls_error *error);
+/* Newcomer: packet 4 to keys and a roster (dls_roster_free), both to be saved. Errors:
+   DLS_E_FORMAT, DLS_E_VERSION, DLS_E_STATE, DLS_E_AUTH (forged, or a roster that its root did not
+   sign), DLS_E_MISMATCH (it has another key for me), DLS_E_MEMORY. */
+DLS_API dls_status dls_enrol_take(dls_enrol *e, const void *packet, size_t bytes, dls_keys *keys,
+                                  dls_roster_file *file, dls_error *error);
+DLS_API void dls_enrol_wipe(dls_enrol *e);
+
 /* All that a device needs to join, from its two files. Counts a start: boot is greater each time.
    Paths must stay. */
 typedef struct dls_identity {
@@ -2667,7 +2748,8 @@ DLS_API void dls_identity_free(dls_identity *me);
    examples/peer.c is one. */
 #define DLS_HOST_SERIALS 8
 typedef struct dls_host_desc {
-    const char *key, *roster; /* paths of the two files, must stay */
+    const char *key, *roster; /* paths of the two files, must stay; roster NULL: beside the key,
+                                 X.roster for X.key, or else lab.roster */
     int32_t listen;           /* UDP and TCP port; 0: any for UDP, none for TCP */
     const char *connect;      /* where discovery does not reach: "3@192.168.1.7:7000,..." */
     const char *tcp;          /* the same, by TCP */
@@ -2685,7 +2767,7 @@ typedef struct dls_host {
     /* private */
     dls_udp *udp;
     dls_tcp *tcp;
-    void *mem[5 + 2 * DLS_HOST_SERIALS];
+    void *mem[6 + 2 * DLS_HOST_SERIALS];
     int32_t mems;
     uint64_t refreshed;
 } dls_host;
@@ -2709,23 +2791,37 @@ DLS_API void dls_host_close(dls_host *host);
 
 typedef struct dls_node dls_node;
 
+/* With key_file a device joins those its roster names, wherever they are found; ranks are then
+   places in the view, which each call takes anew. With peers: ranks at fixed loopback addresses,
+   without keys, for demonstrations. With neither it is alone. Strings must stay. */
 typedef struct dls_node_desc {
+    const char *key_file;    /* of `dlshard enrol` or `dlshard join` */
+    const char *roster_file; /* NULL: as dls_host_desc.roster */
+    int32_t expect;          /* devices to wait for, myself included; 0: all not revoked */
+    int32_t listen;          /* this and the next six: as in dls_host_desc */
+    const char *connect, *tcp, *serial;
+    bool gateway, no_lan;
+    int32_t lan_port;
     int32_t rank;          /* which of the addresses is mine */
-    const char *peers;     /* "127.0.0.1:7000,127.0.0.1:7001": one per rank; NULL: I am alone */
-    const char *name;      /* up to 19 bytes; NULL: "peer" */
-    const int32_t *shares; /* work of each rank, relative; NULL: equal. Alike on all peers */
+    const char *peers;     /* "127.0.0.1:7000,127.0.0.1:7001": one per rank */
+    const char *name;      /* without key_file, whose roster has the name: up to 15 bytes */
+    const int32_t *shares; /* work of each rank, relative; NULL: equal. Alike on all peers.
+                              With key_file: of each device of the roster, in its order */
     int32_t threads;       /* for computing; 0: all processors */
     int32_t join_ms;       /* how long to wait for the others; 0: 10000 */
     int32_t timeout_ms;    /* silence after which a peer is lost; 0: 10000 */
 } dls_node_desc;
 
-/* Joins the others; returns when all are there. On failure *node is still made, for
-   dls_node_explain, and must be destroyed; NULL only without memory. Errors: DLS_E_TIMEOUT,
-   DLS_E_REFUSED, DLS_E_ARG, ... */
+/* Joins the others; returns when all are there. With key_file also when join_ms passed and at least
+   one other is: dls_node_explain then names the missing, and why. On failure *node is still made,
+   for dls_node_explain, and must be destroyed; NULL only without memory. Errors: DLS_E_TIMEOUT
+   (nobody came, or too few to decide a view), DLS_E_NOT_FOUND (nobody of the roster coordinates),
+   DLS_E_REFUSED, DLS_E_ARG, those of dls_host_open, ... */
 DLS_API dls_status dls_node_create(dls_node **node, const dls_node_desc *desc);
 DLS_API void dls_node_destroy(dls_node *node);
 /* The last error in words: what was wrong, where, what to do. Valid until the next call. */
 DLS_API const char *dls_node_explain(dls_node *node);
+/* My place among those of the last call, and how many they are; at first those found. */
 DLS_API int32_t dls_node_rank(const dls_node *node);
 DLS_API int32_t dls_node_count(const dls_node *node);
 DLS_API const char *dls_node_name(dls_node *node, int32_t rank);
@@ -2738,10 +2834,11 @@ typedef struct dls_node_share {
 
 /* dls_fit by all peers together: every one makes this call with the same network, data and desc.
    Each step's shards (desc.train.shards, 0: 8) are spread by shares; afterwards all have the same
-   weights, bit for bit those of one device with as many shards. share (may be NULL): node_count
-   entries. Rank 0 writes checkpoints and reports progress; when its callback asks to stop, all
-   peers stop after the next step with DLS_E_STOPPED. Errors also: DLS_E_MISMATCH (calls differ),
-   DLS_E_PEER. */
+   weights, bit for bit those of one device with as many shards. With key_file, "all" are the
+   members of the view when the last of them calls; who comes later waits for the next call. share
+   (may be NULL): node_count entries, with key_file one for each device of the roster. Rank 0 writes
+   checkpoints and reports progress; when its callback asks to stop, all peers stop after the next
+   step with DLS_E_STOPPED. Errors also: DLS_E_MISMATCH (calls differ), DLS_E_PEER. */
 DLS_API dls_status dls_node_fit(dls_node *node, dls_net *net, const dls_data *data,
                                 const dls_fit_desc *desc, dls_fit_report *report,
                                 dls_node_share *share);
@@ -14806,9 +14903,16 @@ DLSI_FN void dlsi_chacha_init(uint32_t *state, const unsigned char *nonce12,
 /* The next 64 bytes of key stream. */
 DLSI_FN void dlsi_chacha_block(uint32_t *state, unsigned char *to64) {
     uint32_t x[16];
-    int i;
+    int i, round;
     memcpy(x, state, sizeof x);
-    DLSI_CHACHA_TEN(x, DLSI_ROL_)
+    for (round = 0; round < 10; round++) {
+        DLSI_UNROLL
+        for (i = 0; i < 8; i++) { /* columns, then diagonals */
+            const int right = i >> 2, a = i & 3, b = 4 + ((i + right) & 3),
+                      c = 8 + ((i + 2 * right) & 3), d = 12 + ((i + 3 * right) & 3);
+            DLSI_CHACHA_QUARTER(x, a, b, c, d, DLSI_ROL_);
+        }
+    }
     for (i = 0; i < 16; i++) dlsi_store32(to64 + 4 * i, x[i] + state[i]);
     state[12]++;
 }
@@ -16506,48 +16610,69 @@ DLS_API dls_status dls_session_seal(dls_session *s, void *to, const void *from, 
     return DLS_OK;
 }
 
-DLSI_FN uint32_t dlsi_session_bit(uint64_t ctr) { return (uint32_t)1 << (ctr % 32); }
-DLSI_FN uint32_t dlsi_session_word(uint64_t ctr) { return (uint32_t)(ctr % DLS_REPLAY_BITS / 32); }
-/* Marks ctr as opened; a higher one moves the window (RFC 6479, bit by bit). */
-DLSI_FN void dlsi_session_mark(dls_session *s, uint64_t ctr) {
-    if (ctr >= s->top + DLS_REPLAY_BITS) memset(s->window, 0, sizeof s->window);
-    for (; s->top <= ctr && ctr - s->top < DLS_REPLAY_BITS; s->top++)
-        s->window[dlsi_session_word(s->top)] &= ~dlsi_session_bit(s->top);
-    if (s->top <= ctr) s->top = ctr + 1;
-    s->window[dlsi_session_word(ctr)] |= dlsi_session_bit(ctr);
-    /* Soon after a rekeying no record of the key before can come any more. */
-    if (s->top % DLSI_REKEY_PERIOD / DLS_REPLAY_BITS == 1) dls_wipe(s->recv_past, 32);
+/* A set of counters as a ring of DLS_REPLAY_BITS bits: those below `top`, as far as it goes. */
+DLSI_FN uint32_t dlsi_window_bit(uint64_t ctr) { return (uint32_t)1 << (ctr % 32); }
+DLSI_FN uint32_t dlsi_window_word(uint64_t ctr) { return (uint32_t)(ctr % DLS_REPLAY_BITS / 32); }
+DLSI_FN bool dlsi_window_passed(uint64_t top, uint64_t ctr) {
+    return ctr < top && top - ctr > DLS_REPLAY_BITS;
+}
+DLSI_FN bool dlsi_window_has(const uint32_t *window, uint64_t ctr) {
+    return (window[dlsi_window_word(ctr)] & dlsi_window_bit(ctr)) != 0;
+}
+/* Marks ctr, which has not been passed; a higher one moves the window (RFC 6479, bit by bit).
+   Returns the new top. */
+DLSI_FN uint64_t dlsi_window_mark(uint32_t *window, uint64_t top, uint64_t ctr) {
+    if (ctr >= top) {
+        if (ctr - top >= DLS_REPLAY_BITS)
+            memset(window, 0, DLS_REPLAY_BITS / 8);
+        else
+            for (; top < ctr; top++) window[dlsi_window_word(top)] &= ~dlsi_window_bit(top);
+        top = ctr + 1;
+    }
+    window[dlsi_window_word(ctr)] |= dlsi_window_bit(ctr);
+    return top;
+}
+/* How many counters right below `top` are marked, or are not; at most `most`. */
+DLSI_FN uint32_t dlsi_window_run(const uint32_t *window, uint64_t top, uint32_t most, bool marked) {
+    uint32_t n = 0;
+    while (n < most) {
+        const uint64_t ctr = top - 1 - n;
+        const uint32_t word = window[dlsi_window_word(ctr)] ^ (marked ? 0 : UINT32_MAX);
+        if ((word & dlsi_window_bit(ctr)) == 0) break;
+        n += word == UINT32_MAX && ctr % 32 == 31 ? 32 : 1;
+    }
+    return n < most ? n : most;
+}
+/* How often the key changed before the oldest record that may still come. */
+DLSI_FN uint32_t dlsi_session_period(const dls_session *s) {
+    return s->top > DLS_REPLAY_BITS ? (uint32_t)((s->top - DLS_REPLAY_BITS) / DLSI_REKEY_PERIOD)
+                                    : 0;
 }
 
 DLS_API dls_status dls_session_open(dls_session *s, uint64_t ctr, void *to, const void *from,
                                     size_t bytes, const unsigned char *tag16, const void *ad,
                                     size_t ad_bytes) {
-    const uint64_t now = (s->top > 0 ? s->top - 1 : 0) / DLSI_REKEY_PERIOD; /* recv_key's period */
-    const uint64_t period = ctr / DLSI_REKEY_PERIOD;
+    const uint32_t now = dlsi_session_period(s);
     const unsigned char *key = s->recv_key;
     unsigned char nonce[12], ahead[32];
     dls_status status;
     if (ctr >= DLSI_RECORDS_MOST || s->forged >= DLSI_FORGED_MOST) return DLS_E_LIMIT;
-    if (ctr < s->top && (s->top - ctr > DLS_REPLAY_BITS ||
-                         (s->window[dlsi_session_word(ctr)] & dlsi_session_bit(ctr)) != 0))
+    if (dlsi_window_passed(s->top, ctr) || (ctr < s->top && dlsi_window_has(s->window, ctr)))
         return DLS_E_STATE;
-    if (period > now + 1 || period + 1 < now) return DLS_E_STATE;
-    if (period < now) key = s->recv_past;
-    if (period > now) {
+    if (ctr / DLSI_REKEY_PERIOD > now + 1) return DLS_E_STATE;
+    if (ctr / DLSI_REKEY_PERIOD > now) {
         dlsi_session_rekey(ahead, s->recv_key);
         key = ahead;
     }
     dlsi_noise_nonce(nonce, ctr);
     status = dls_aead_open(to, from, bytes, tag16, ad, ad_bytes, nonce, key);
-    if (status == DLS_OK && period > now) {
-        memcpy(s->recv_past, s->recv_key, 32);
-        memcpy(s->recv_key, ahead, 32);
-    }
     if (status == DLS_OK)
-        dlsi_session_mark(s, ctr);
+        s->top = dlsi_window_mark(s->window, s->top, ctr);
     else
         s->forged++;
-    if (period > now) dls_wipe(ahead, sizeof ahead);
+    /* only now can no record of the key before come any more */
+    if (dlsi_session_period(s) > now) memcpy(s->recv_key, ahead, sizeof ahead);
+    if (key == ahead) dls_wipe(ahead, sizeof ahead);
     return status;
 }
 
@@ -16909,9 +17034,8 @@ DLS_API dls_status dls_merkle_check(const dls_manifest *m, uint32_t index, const
 
 enum { DLSI_SENT_DONE = 0, DLSI_SENT_OUT, DLSI_SENT_ACKED, DLSI_SENT_LOST, DLSI_SENT_GONE };
 #define DLSI_FLOW_PROBED                                                                           \
-    8u /* in state, beside LOST and GONE: given up by a timeout, on suspicion */
-enum { DLSI_FLOW_LOSS_TIMER = 1, DLSI_FLOW_ACK_TIMER = 2, DLSI_FLOW_EPOCH = 4, DLSI_FLOW_RUN = 8 };
-#define DLSI_FLOW_LATE 64u  /* entries that are done with, looked at for late acks */
+    8u                     /* in state, beside LOST and GONE: given up by a timeout, on suspicion */
+#define DLSI_FLOW_LATE 64u /* entries that are done with, looked at for late acks */
 #define DLSI_FLOW_KEEP 179u /* of 256: what a loss leaves of the window; CUBIC's 0.7 */
 
 DLSI_FN uint32_t dlsi_flow_clock(const dls_flow *f, uint64_t now) {
@@ -16919,10 +17043,11 @@ DLSI_FN uint32_t dlsi_flow_clock(const dls_flow *f, uint64_t now) {
     if (ahead > UINT64_MAX / 2) ahead = 0; /* the caller's clock jumped back */
     return f->clock + (uint32_t)dlsi_min_u64(ahead, (uint64_t)1 << 29);
 }
+/* Constant in builds with short rings alone, which lose the code for congestion control. */
+DLSI_FN dls_path *dlsi_flow_path(const dls_flow *f) { return DLS_WINDOW_MAX > 16 ? f->path : NULL; }
 DLSI_FN void dlsi_flow_now(dls_flow *f, uint64_t now) {
     f->clock = dlsi_flow_clock(f, now);
     f->seen = now;
-    if (f->in_flight == 0) f->pace = f->clock;
 }
 DLSI_FN bool dlsi_flow_due(const dls_flow *f, uint32_t at) { return (f->clock - at) >> 31 == 0; }
 DLSI_FN uint32_t dlsi_min_u32(uint32_t a, uint32_t b) { return a < b ? a : b; }
@@ -16932,28 +17057,34 @@ DLSI_FN uint32_t dlsi_scale(uint32_t a, uint32_t b, uint32_t c) {
     return (uint32_t)dlsi_min_u64((uint64_t)a * b / (c > 0 ? c : 1), UINT32_MAX);
 }
 DLSI_FN dls_sent *dlsi_flow_at(const dls_flow *f, uint32_t seq) { return &f->ring[seq & f->mask]; }
-DLSI_FN bool dlsi_flow_full(const dls_flow *f) { return f->head - f->oldest > f->mask; }
-DLSI_FN bool dlsi_flow_slow(const dls_flow *f) { return f->window < f->threshold; }
+DLSI_FN uint32_t dlsi_flow_free(const dls_flow *f) { return f->mask + 1u - (f->head - f->oldest); }
+DLSI_FN bool dlsi_path_slow(const dls_path *c) { return c->window < c->threshold; }
 
 DLS_API dls_status dls_flow_init(dls_flow *f, dls_sent *ring, int32_t ring_max, uint32_t mtu_bytes,
-                                 uint64_t now) {
+                                 dls_path *path, uint64_t now) {
     DLSI_ZERO(*f);
-    if (ring == NULL || ring_max < 4 || ring_max > 32768 || (ring_max & (ring_max - 1)) != 0 ||
-        mtu_bytes < 1 || mtu_bytes > 65535)
+    if (ring == NULL || ring_max < 4 || ring_max > DLS_WINDOW_MAX ||
+        (ring_max & (ring_max - 1)) != 0 || mtu_bytes < 1 || mtu_bytes > 65535 ||
+        (path == NULL && ring_max > 16))
         return DLS_E_ARG;
     memset(ring, 0, (size_t)ring_max * sizeof *ring);
     f->ring = ring;
-    f->mask = (uint32_t)ring_max - 1;
-    f->mtu = mtu_bytes;
+    f->path = path;
+    f->mask = (uint16_t)(ring_max - 1);
+    f->mtu = (uint16_t)mtu_bytes;
     f->seen = now;
-    f->window = 10 * mtu_bytes;
-    f->threshold = f->min_rtt = f->min_next = f->recent = f->recent_before = UINT32_MAX;
+    f->min_rtt = UINT32_MAX;
     f->srtt = 333000;
     f->rttvar = 333000 / 2;
     f->max_ack_delay = 4000;
     f->ack_every = 2;
     f->reorder = 3;
     f->wait_eighths = 9;
+    path = dlsi_flow_path(f);
+    if (path == NULL) return DLS_OK;
+    DLSI_ZERO(*path);
+    path->window = 10 * mtu_bytes;
+    path->threshold = path->min_next = path->recent = path->recent_before = UINT32_MAX;
     return DLS_OK;
 }
 
@@ -16961,122 +17092,73 @@ DLS_API dls_status dls_flow_init(dls_flow *f, dls_sent *ring, int32_t ring_max, 
 
 /* Microseconds until the window has gone out once; a little faster than it is acked, so that the
    window rules. */
-DLSI_FN uint32_t dlsi_flow_pace(const dls_flow *f, uint32_t bytes) {
-    const uint32_t time = dlsi_scale(bytes, f->srtt, f->window);
+DLSI_FN uint32_t dlsi_path_pace(const dls_flow *f, const dls_path *c, uint32_t bytes) {
+    const uint32_t time = dlsi_scale(bytes, f->srtt, c->window);
     if (f->min_rtt == UINT32_MAX) return 0;
-    return dlsi_flow_slow(f) ? time / 2 : time - time / 5;
+    return dlsi_path_slow(c) ? time / 2 : time - time / 5;
+}
+DLSI_FN uint32_t dlsi_path_room(const dls_flow *f, dls_path *c) {
+    uint32_t room, late;
+    if (f->in_flight == 0) c->pace = f->clock;
+    if (f->in_flight + f->mtu > c->window || !dlsi_flow_due(f, c->pace)) return 0;
+    room = c->window - f->in_flight;
+    late = dlsi_min_u32(f->clock - c->pace, 1000);
+    if (f->min_rtt != UINT32_MAX)
+        room = dlsi_min_u32(room, f->mtu + dlsi_scale(late, f->mtu, dlsi_path_pace(f, c, f->mtu)));
+    return room;
 }
 DLS_API uint32_t dls_flow_room(dls_flow *f, uint64_t now) {
-    uint32_t room, late;
+    const uint32_t most = dlsi_flow_free(f) * f->mtu;
+    dls_path *c = dlsi_flow_path(f);
     dlsi_flow_now(f, now);
-    if (dlsi_flow_full(f)) return 0;
+    if (most == 0) return 0;
     if (f->probes > 0) return f->mtu;
-    if (f->in_flight + f->mtu > f->window || !dlsi_flow_due(f, f->pace)) return 0;
-    room = f->window - f->in_flight;
-    late = dlsi_min_u32(f->clock - f->pace, 1000);
-    if (f->min_rtt != UINT32_MAX)
-        room = dlsi_min_u32(room, f->mtu + dlsi_scale(late, f->mtu, dlsi_flow_pace(f, f->mtu)));
-    return dlsi_min_u32(room, (f->mask + 1 - (f->head - f->oldest)) * f->mtu);
+    if (c != NULL) return dlsi_min_u32(most, dlsi_path_room(f, c));
+    return f->pto_count > 0 && f->in_flight > 0 ? 0 : most;
+}
+/* `bytes` go out, counted in f already. */
+DLSI_FN void dlsi_path_sent(const dls_flow *f, dls_path *c, uint32_t bytes) {
+    if (f->in_flight == bytes) { /* after a rest */
+        c->in_epoch = false;
+        c->pace = f->clock;
+    }
+    c->peak = dlsi_max_u32(c->peak, f->in_flight);
+    /* credit for being late is worth 1 ms: what a coarse timer or a busy machine needs */
+    if (dlsi_flow_due(f, c->pace + 1000)) c->pace = f->clock - 1000;
+    c->pace += dlsi_path_pace(f, c, bytes);
 }
 DLS_API void dls_flow_sent(dls_flow *f, uint64_t pn, uint32_t bytes, bool eliciting,
                            const uint32_t *ref4, uint64_t now) {
     dls_sent *e = dlsi_flow_at(f, f->head);
+    dls_path *c = dlsi_flow_path(f);
     dlsi_flow_now(f, now);
     f->pn_sent = pn;
     if (!eliciting) return;
-    DLS_ASSERT(!dlsi_flow_full(f) && bytes >= 1 && bytes <= 65535);
+    DLS_ASSERT(dlsi_flow_free(f) > 0 && bytes >= 1 && bytes <= 65535 && ref4[3] <= 255);
     memcpy(e->ref, ref4, sizeof e->ref);
+    e->ref_last = (uint8_t)ref4[3];
     e->pn = (uint32_t)(pn & UINT32_MAX);
     e->time = f->last_sent = f->clock;
     e->bytes = (uint16_t)bytes;
     e->state = DLSI_SENT_OUT;
-    if (f->in_flight == 0) f->flags &= (uint8_t)~DLSI_FLOW_EPOCH; /* after a rest */
     f->head++;
     f->in_flight += bytes;
-    f->peak = dlsi_max_u32(f->peak, f->in_flight);
     if (f->probes > 0) f->probes--;
-    /* credit for being late is worth 1 ms: what a coarse timer or a busy machine needs */
-    if (dlsi_flow_due(f, f->pace + 1000)) f->pace = f->clock - 1000;
-    f->pace += dlsi_flow_pace(f, bytes);
+    if (c != NULL) dlsi_path_sent(f, c, bytes);
 }
 
 /* ---- Loss recovery: acks to the peer ---- */
 
-/* A run that would be too long to count forgets its oldest part, and the runs below it. */
-DLSI_FN void dlsi_flow_more(dls_flow *f, int32_t i) {
-    if (f->run[i] < 65535)
-        f->run[i]++;
-    else
-        f->runs = (uint8_t)(i + 1);
-}
-DLSI_FN void dlsi_flow_insert(dls_flow *f, int32_t i) {
-    int32_t k;
-    if (f->runs < DLS_FLOW_RUNS) f->runs++;
-    for (k = f->runs - 1; k > i; k--) {
-        f->run[k] = f->run[k - 1];
-        f->gap[k] = f->gap[k - 1];
-        f->told[k] = f->told[k - 1];
-    }
-    f->run[i] = 1;
-    f->told[i] = 0;
-}
-/* Run i + 1 touches run i: one run now. */
-DLSI_FN void dlsi_flow_join(dls_flow *f, int32_t i) {
-    const uint32_t sum = (uint32_t)f->run[i] + f->run[i + 1];
-    int32_t k;
-    f->run[i] = (uint16_t)dlsi_min_u32(sum, 65535);
-    f->runs--;
-    if (sum > 65535) f->runs = (uint8_t)(i + 1);
-    for (k = i + 1; k < f->runs; k++) {
-        f->run[k] = f->run[k + 1];
-        f->gap[k] = f->gap[k + 1];
-        f->told[k] = f->told[k + 1];
-    }
-}
-/* Puts the packet `down` below the greatest into its place among the runs. */
-DLSI_FN void dlsi_flow_below(dls_flow *f, uint32_t down) {
-    uint32_t end = 0, next = 0; /* below run i; where run i + 1 begins */
-    int32_t i;
-    for (i = -1; down >= next; i++, next = i + 1 < f->runs ? end + f->gap[i + 1] : UINT32_MAX)
-        end = next + f->run[i + 1];
-    if (down < end) return; /* told already */
-    if (down == end) {
-        dlsi_flow_more(f, i);
-        f->told[i] = 0;
-        if (i + 1 < f->runs && --f->gap[i + 1] == 0) dlsi_flow_join(f, i);
-    } else if (down + 1 == next) {
-        f->gap[i + 1]--;
-        f->told[i + 1] = 0;
-        dlsi_flow_more(f, i + 1);
-    } else if (i + 1 < DLS_FLOW_RUNS && down - end <= 65535) {
-        dlsi_flow_insert(f, i + 1);
-        f->gap[i + 1] = (uint16_t)(down - end);
-        if (i + 2 < f->runs) f->gap[i + 2] = (uint16_t)(next - down - 1);
-    } /* else too old to tell */
-}
 DLS_API void dls_flow_received(dls_flow *f, uint64_t pn, bool eliciting, uint64_t now) {
-    bool in_order = true;
+    const uint64_t top = f->got;
     dlsi_flow_now(f, now);
-    if (f->runs == 0 || pn > f->pn_got) {
-        const uint64_t gap = f->runs == 0 ? 0 : pn - f->pn_got - 1;
-        in_order = gap == 0;
-        if (gap > 65535) f->runs = 0; /* whatever came before is told or lost */
-        if (f->runs == 0 || gap > 0) {
-            dlsi_flow_insert(f, 0);
-            if (f->runs > 1) f->gap[1] = (uint16_t)gap;
-        } else
-            dlsi_flow_more(f, 0);
-        f->told[0] = 0;
-        f->pn_got = pn;
-        f->got_at = f->clock;
-    } else {
-        in_order = false;
-        if (f->pn_got - pn < UINT32_MAX) dlsi_flow_below(f, (uint32_t)(f->pn_got - pn));
-    }
+    if (!dlsi_window_passed(top, pn)) /* else too old to tell */
+        f->got = dlsi_window_mark(f->had, top, pn);
+    if (pn >= top) f->got_at = f->clock;
     if (!eliciting) return;
     if (f->ack_wait == 0) f->ack_at = f->clock + f->max_ack_delay;
     if (f->ack_wait < 255) f->ack_wait++;
-    if (!in_order) f->ack_wait = 255;
+    if (pn != top && top > 0) f->ack_wait = 255; /* out of order */
 }
 DLS_API bool dls_flow_ack_due(const dls_flow *f, uint64_t now) {
     return f->ack_wait > 0 &&
@@ -17090,53 +17172,62 @@ DLSI_FN size_t dlsi_leb_write(unsigned char *to, uint32_t v) {
 }
 DLS_API size_t dls_flow_ack_write(dls_flow *f, void *to, size_t max, uint64_t now) {
     unsigned char *p = (unsigned char *)to, part[6];
+    uint32_t left = (uint32_t)dlsi_min_u64(f->got, DLS_REPLAY_BITS), runs = 0, gap = 0;
+    uint64_t top = f->got;
     size_t at = 7;
-    int32_t i;
     dlsi_flow_now(f, now);
-    if (f->runs == 0 || max < 7) return 0;
-    dlsi_store32(p, (uint32_t)(f->pn_got & UINT32_MAX));
+    if (max < 8) return 0;
+    dlsi_store32(p, (uint32_t)((top - 1) & UINT32_MAX));
     dlsi_store16(p + 4, dlsi_min_u32(f->clock - f->got_at, 65535));
-    for (i = 0; i < f->runs; i++) {
-        size_t n = i == 0 ? 0 : dlsi_leb_write(part, f->gap[i] - 1u);
-        n += dlsi_leb_write(part + n, f->run[i] - 1u);
+    while (runs < DLS_FLOW_RUNS && gap < left) {
+        const uint32_t run = dlsi_window_run(f->had, top - gap, left - gap, true);
+        size_t n = runs == 0 ? 0 : dlsi_leb_write(part, gap - 1);
+        n += dlsi_leb_write(part + n, run - 1);
         if (at + n > max) break;
         memcpy(p + at, part, n);
         at += n;
+        runs++;
+        top -= gap + run;
+        left -= gap + run;
+        gap = dlsi_window_run(f->had, top, left, false);
     }
-    if (i == 0) return 0;
-    p[6] = (unsigned char)i;
-    while (--i > 0) f->told[i]++;
-    /* what 8 acks told is forgotten: one of them arrived, and acks stay short */
-    while (f->runs > 1 && f->told[f->runs - 1] >= 8) f->runs--;
+    if (runs == 0) return 0;
+    p[6] = (unsigned char)runs;
     f->ack_wait = 0;
     return at;
 }
 
 /* ---- Loss recovery: round-trip times ---- */
 
-DLSI_FN uint32_t dlsi_flow_recent(const dls_flow *f) {
-    return f->samples >= 8 ? f->recent : dlsi_min_u32(f->recent, f->recent_before);
+DLSI_FN uint32_t dlsi_path_recent(const dls_path *c) {
+    return c->samples >= 8 ? c->recent : dlsi_min_u32(c->recent, c->recent_before);
 }
 /* Delay of the queue in front of us. */
-DLSI_FN uint32_t dlsi_flow_queue(const dls_flow *f) {
-    const uint32_t recent = dlsi_flow_recent(f);
+DLSI_FN uint32_t dlsi_path_queue(const dls_flow *f, const dls_path *c) {
+    const uint32_t recent = dlsi_path_recent(c);
     return recent > f->min_rtt ? recent - f->min_rtt : 0;
+}
+/* Keeps the least of the last 10 to 20 s. */
+DLSI_FN void dlsi_path_least(dls_flow *f, dls_path *c, uint32_t rtt) {
+    c->min_next = dlsi_min_u32(c->min_next, rtt);
+    if (f->clock - c->min_at <= 10000000) return;
+    f->min_rtt = c->min_next;
+    c->min_next = UINT32_MAX;
+    c->min_at = f->clock;
 }
 DLSI_FN void dlsi_flow_rtt(dls_flow *f, uint32_t rtt, uint32_t delay) {
     const bool first = f->min_rtt == UINT32_MAX;
+    dls_path *c = dlsi_flow_path(f);
     uint32_t off;
     rtt = dlsi_max_u32(rtt, 1);
     f->min_rtt = dlsi_min_u32(f->min_rtt, rtt);
-    f->min_next = dlsi_min_u32(f->min_next, rtt);
-    if (f->clock - f->min_at > 10000000) { /* the least of the last 10 to 20 s */
-        f->min_rtt = f->min_next;
-        f->min_next = UINT32_MAX;
-        f->min_at = f->clock;
-    }
+    if (c != NULL) dlsi_path_least(f, c, rtt);
     if (rtt - f->min_rtt >= delay) rtt -= delay;
     f->latest = rtt;
-    f->recent = dlsi_min_u32(f->recent, rtt);
-    if (f->samples < 255) f->samples++;
+    if (c != NULL) {
+        c->recent = dlsi_min_u32(c->recent, rtt);
+        if (c->samples < 255) c->samples++;
+    }
     if (first) {
         f->srtt = rtt;
         f->rttvar = rtt / 2;
@@ -17175,9 +17266,9 @@ DLSI_FN uint32_t dlsi_flow_pto_at(const dls_flow *f) {
    they cost a TCP. Alone and without loss the queue is filled, as by CUBIC. */
 
 /* Window of CUBIC `ms` after the last backoff. */
-DLSI_FN uint32_t dlsi_flow_cubic(const dls_flow *f, uint32_t ms) {
-    int64_t d = (int64_t)dlsi_min_u32(ms, 200000) - (int64_t)f->epoch_k;
-    d = d * d * d / 1000 * (int64_t)f->mtu / 2500000 + (int64_t)f->w_max; /* C is 0.4 packets/s^3 */
+DLSI_FN uint32_t dlsi_path_cubic(const dls_flow *f, const dls_path *c, uint32_t ms) {
+    int64_t d = (int64_t)dlsi_min_u32(ms, 200000) - (int64_t)c->epoch_k;
+    d = d * d * d / 1000 * (int64_t)f->mtu / 2500000 + (int64_t)c->w_max; /* C is 0.4 packets/s^3 */
     return d < 0 ? 0 : (uint32_t)dlsi_min_u64((uint64_t)d, UINT32_MAX);
 }
 /* Cube root (Hacker's Delight 11-2), of less than 2^63. */
@@ -17194,85 +17285,120 @@ DLSI_FN uint32_t dlsi_cube_root(uint64_t x) {
     }
     return (uint32_t)y;
 }
-DLSI_FN void dlsi_flow_epoch(dls_flow *f) {
-    f->flags |= DLSI_FLOW_EPOCH;
-    f->epoch = f->clock;
-    f->reno = f->window;
-    f->w_max = dlsi_max_u32(f->w_max, f->window);
-    f->epoch_k = dlsi_cube_root((uint64_t)(f->w_max - f->window) * 2500000000u / f->mtu);
+DLSI_FN void dlsi_path_epoch(const dls_flow *f, dls_path *c) {
+    c->in_epoch = true;
+    c->epoch = f->clock;
+    c->reno = c->window;
+    c->w_max = dlsi_max_u32(c->w_max, c->window);
+    c->epoch_k = dlsi_cube_root((uint64_t)(c->w_max - c->window) * 2500000000u / f->mtu);
 }
-DLSI_FN void dlsi_flow_bound(dls_flow *f, uint32_t window) {
-    const uint32_t most = dlsi_scale(f->mask + 1, f->mtu, 1);
-    f->window = dlsi_max_u32(dlsi_min_u32(window, most), 2 * f->mtu);
+DLSI_FN void dlsi_path_bound(const dls_flow *f, dls_path *c, uint32_t window) {
+    const uint32_t most = dlsi_scale(f->mask + 1u, f->mtu, 1);
+    c->window = dlsi_max_u32(dlsi_min_u32(window, most), 2 * f->mtu);
 }
 /* `bytes` sent after the last backoff were acked. */
-DLSI_FN void dlsi_flow_grow(dls_flow *f, uint32_t bytes) {
-    const uint32_t peak = dlsi_max_u32(f->peak, f->peak_before);
-    const uint32_t queue = dlsi_flow_queue(f);
+DLSI_FN void dlsi_path_grow(const dls_flow *f, dls_path *c, uint32_t bytes) {
+    const uint32_t peak = dlsi_max_u32(c->peak, c->peak_before);
+    const uint32_t queue = dlsi_path_queue(f, c);
     uint32_t target;
-    if (dlsi_flow_slow(f)) {
-        if (f->samples >= 8 && queue > f->min_rtt / 4 + 200)
-            f->threshold = f->window; /* a queue has begun: HyStart++, RFC 9406 */
-        else if (f->window <= 2 * peak)
-            dlsi_flow_bound(f, f->window + bytes);
+    if (dlsi_path_slow(c)) {
+        if (c->samples >= 8 && queue > f->min_rtt / 4 + 200)
+            c->threshold = c->window; /* a queue has begun: HyStart++, RFC 9406 */
+        else if (c->window <= 2 * peak)
+            dlsi_path_bound(f, c, c->window + bytes);
         return;
     }
-    if (f->window > peak + peak / 4 + 2 * f->mtu) { /* the caller has less to say */
-        f->flags &= (uint8_t)~DLSI_FLOW_EPOCH;
+    if (c->window > peak + peak / 4 + 2u * f->mtu) { /* the caller has less to say */
+        c->in_epoch = false;
         return;
     }
-    if ((f->flags & DLSI_FLOW_EPOCH) == 0) dlsi_flow_epoch(f);
-    target = dlsi_scale(bytes, f->mtu, f->window);
-    f->reno += target;
-    target = dlsi_flow_cubic(f, (f->clock - f->epoch + f->srtt) / 1000);
-    target = dlsi_min_u32(dlsi_max_u32(target, f->reno), f->window + f->window / 2);
-    if (queue <= f->min_rtt / 16) target = dlsi_max_u32(target, f->window + f->window / 16);
-    if (target > f->window)
-        dlsi_flow_bound(f, f->window + dlsi_scale(target - f->window, bytes, f->window));
+    if (!c->in_epoch) dlsi_path_epoch(f, c);
+    target = dlsi_scale(bytes, f->mtu, c->window);
+    c->reno += target;
+    target = dlsi_path_cubic(f, c, (f->clock - c->epoch + f->srtt) / 1000);
+    target = dlsi_min_u32(dlsi_max_u32(target, c->reno), c->window + c->window / 2);
+    if (queue <= f->min_rtt / 16) target = dlsi_max_u32(target, c->window + c->window / 16);
+    if (target > c->window)
+        dlsi_path_bound(f, c, c->window + dlsi_scale(target - c->window, bytes, c->window));
 }
 /* Packet seq is lost. What that says of the path; at most one backoff a round trip. */
-DLSI_FN void dlsi_flow_backoff(dls_flow *f, uint32_t seq) {
-    const uint32_t recent = dlsi_max_u32(f->min_rtt, dlsi_flow_recent(f));
-    const bool heavy = f->round_lost >= 8 && f->round_lost > f->round_acked / 4;
-    uint32_t keep = dlsi_max_u32(dlsi_scale(f->window, f->min_rtt, recent), 6 * f->mtu);
-    if ((seq - f->recovery) >> 31 != 0) return;
+DLSI_FN void dlsi_path_backoff(const dls_flow *f, dls_path *c, uint32_t seq) {
+    const uint32_t recent = dlsi_max_u32(f->min_rtt, dlsi_path_recent(c));
+    const bool heavy = c->round_lost >= 8 && c->round_lost > c->round_acked / 4;
+    uint32_t keep = dlsi_max_u32(dlsi_scale(c->window, f->min_rtt, recent), 6u * f->mtu);
+    if ((seq - c->recovery) >> 31 != 0) return;
     if (heavy) keep = 0;
-    if (keep > f->window - f->window / 16) return;
-    f->undo_window = f->window;
-    f->undo_seq = seq;
+    if (keep > c->window - c->window / 16) return;
+    c->undo_window = c->window;
+    c->undo_seq = seq;
     /* fast convergence: who has less than before makes room for a newcomer */
-    f->w_max = f->window < f->w_max ? dlsi_scale(f->window, 217, 256) : f->window;
-    dlsi_flow_bound(f, dlsi_max_u32(keep, dlsi_scale(f->window, DLSI_FLOW_KEEP, 256)));
-    f->threshold = f->window;
-    f->recovery = f->head;
-    f->flags &= (uint8_t)~DLSI_FLOW_EPOCH;
+    c->w_max = c->window < c->w_max ? dlsi_scale(c->window, 217, 256) : c->window;
+    dlsi_path_bound(f, c, dlsi_max_u32(keep, dlsi_scale(c->window, DLSI_FLOW_KEEP, 256)));
+    c->threshold = c->window;
+    c->recovery = f->head;
+    c->in_epoch = false;
+}
+/* The same, given up by a timeout or not: notes when it was sent, too, see dlsi_path_persistent. */
+DLSI_FN void dlsi_path_lost(const dls_flow *f, dls_path *c, uint32_t seq, bool probed) {
+    const uint32_t time = dlsi_flow_at(f, seq)->time;
+    if (!c->in_run) c->run_first = time;
+    c->run_last = time;
+    c->in_run = true;
+    if (probed) return;
+    if (c->round_lost < 65535) c->round_lost++;
+    dlsi_path_backoff(f, c, seq);
+}
+/* Packet seq was acked after all. */
+DLSI_FN void dlsi_path_undo(const dls_flow *f, dls_path *c, uint32_t seq) {
+    if (c->spurious < 65535) c->spurious++;
+    if (seq != c->undo_seq || c->undo_window <= c->window) return;
+    dlsi_path_bound(f, c, c->undo_window);
+    c->threshold = c->window;
+}
+/* RFC 9002 7.6: all of a long time lost. */
+DLSI_FN void dlsi_path_persistent(dls_flow *f, dls_path *c) {
+    if (!c->in_run || c->run_last - c->run_first < 3 * dlsi_flow_pto(f)) return;
+    c->in_run = c->in_epoch = false;
+    c->threshold = dlsi_max_u32(dlsi_scale(c->window, DLSI_FLOW_KEEP, 256), 2u * f->mtu);
+    c->window = 2u * f->mtu;
+    c->recovery = f->head;
+    f->min_rtt = c->min_next = f->latest; /* it may be another path now */
+    c->min_at = f->clock;
+}
+/* A round trip ends when the first packet sent in it is acked. */
+DLSI_FN void dlsi_path_round(const dls_flow *f, dls_path *c, uint32_t newest) {
+    if ((newest - c->round) >> 31 != 0) return;
+    c->round = f->head;
+    c->peak_before = c->peak;
+    c->peak = f->in_flight;
+    c->recent_before = c->recent;
+    c->recent = UINT32_MAX;
+    c->samples = 0;
+    if (c->round_lost + c->round_acked >= 32) c->round_lost = c->round_acked = 0;
+    if ((f->oldest - c->recovery) >> 31 == 0) c->recovery = f->oldest; /* 2^31 packets on, too */
 }
 
 /* ---- Loss recovery: losses ---- */
 
 DLSI_FN void dlsi_flow_lose(dls_flow *f, uint32_t seq, unsigned probed) {
     dls_sent *e = dlsi_flow_at(f, seq);
+    dls_path *c = dlsi_flow_path(f);
     f->in_flight -= e->bytes;
     e->state = (uint8_t)(DLSI_SENT_LOST | probed);
     f->lost++;
-    if ((f->flags & DLSI_FLOW_RUN) == 0) f->run_first = e->time;
-    f->run_last = e->time;
-    f->flags |= DLSI_FLOW_RUN;
-    if (probed != 0) return;
-    if (f->round_lost < 65535) f->round_lost++;
-    dlsi_flow_backoff(f, seq);
+    if (c != NULL) dlsi_path_lost(f, c, seq, probed != 0);
 }
 /* Everything older than the newest packet acked is lost that is far enough behind it. */
 DLSI_FN void dlsi_flow_detect(dls_flow *f) {
     const uint32_t rtt = dlsi_max_u32(f->srtt, f->latest);
     const uint32_t wait = dlsi_max_u32(dlsi_scale(rtt, f->wait_eighths, 8), 1000);
     uint32_t seq;
-    f->flags &= (uint8_t)~DLSI_FLOW_LOSS_TIMER;
+    f->loss_timer = false;
     for (seq = f->oldest; (seq - f->newest) >> 31 != 0; seq++) {
         const dls_sent *e = dlsi_flow_at(f, seq);
         if (e->state != DLSI_SENT_OUT) continue;
         if (f->newest - seq < f->reorder && !dlsi_flow_due(f, e->time + wait)) {
-            f->flags |= DLSI_FLOW_LOSS_TIMER;
+            f->loss_timer = true;
             f->loss_at = e->time + wait;
             return;
         }
@@ -17282,29 +17408,15 @@ DLSI_FN void dlsi_flow_detect(dls_flow *f) {
 /* A packet given up for lost was acked: the path reorders more than we thought. */
 DLSI_FN void dlsi_flow_spurious(dls_flow *f, uint32_t seq) {
     const uint32_t distance = f->newest - seq + 1;
-    if (f->spurious < 65535) f->spurious++;
-    if (distance < 128) f->reorder = (uint16_t)dlsi_max_u32(f->reorder, distance);
+    dls_path *c = dlsi_flow_path(f);
+    if (distance < 128 && distance > f->reorder) f->reorder = (uint8_t)distance;
     if (f->wait_eighths < 16) f->wait_eighths++;
-    if (seq == f->undo_seq && f->undo_window > f->window) {
-        dlsi_flow_bound(f, f->undo_window);
-        f->threshold = f->window;
-    }
-}
-/* RFC 9002 7.6: all of a long time lost. */
-DLSI_FN void dlsi_flow_persistent(dls_flow *f) {
-    if ((f->flags & DLSI_FLOW_RUN) == 0 || f->run_last - f->run_first < 3 * dlsi_flow_pto(f))
-        return;
-    f->flags &= (uint8_t) ~(DLSI_FLOW_RUN | DLSI_FLOW_EPOCH);
-    f->threshold = dlsi_max_u32(dlsi_scale(f->window, DLSI_FLOW_KEEP, 256), 2 * f->mtu);
-    f->window = 2 * f->mtu;
-    f->recovery = f->head;
-    f->min_rtt = f->min_next = f->latest; /* it may be another path now */
-    f->min_at = f->clock;
+    if (c != NULL) dlsi_path_undo(f, c, seq);
 }
 DLS_API void dls_flow_tick(dls_flow *f, uint64_t now) {
     uint32_t seq;
     dlsi_flow_now(f, now);
-    if ((f->flags & DLSI_FLOW_LOSS_TIMER) != 0) {
+    if (f->loss_timer) {
         if (dlsi_flow_due(f, f->loss_at)) dlsi_flow_detect(f);
         return;
     }
@@ -17320,20 +17432,21 @@ DLS_API void dls_flow_tick(dls_flow *f, uint64_t now) {
         dlsi_flow_lose(f, seq, DLSI_FLOW_PROBED);
     }
 }
-DLS_API bool dls_flow_probe(const dls_flow *f) { return f->probes > 0 && !dlsi_flow_full(f); }
+DLS_API bool dls_flow_probe(const dls_flow *f) { return f->probes > 0 && dlsi_flow_free(f) > 0; }
 DLS_API uint64_t dls_flow_deadline(const dls_flow *f) {
+    const dls_path *c = dlsi_flow_path(f);
     uint32_t first = UINT32_MAX; /* from f->clock; what is overdue is due now */
     if (f->ack_wait > 0) {
         first = f->ack_at - f->clock;
         if (f->ack_wait >= f->ack_every || first >> 31 != 0) first = 0;
     }
     if (f->in_flight > 0) {
-        const bool loss = (f->flags & DLSI_FLOW_LOSS_TIMER) != 0;
-        const uint32_t wait = (loss ? f->loss_at : dlsi_flow_pto_at(f)) - f->clock;
+        const uint32_t wait = (f->loss_timer ? f->loss_at : dlsi_flow_pto_at(f)) - f->clock;
         first = dlsi_min_u32(first, wait >> 31 != 0 ? 0 : wait);
     }
-    if (!dlsi_flow_full(f) && f->in_flight + f->mtu <= f->window && !dlsi_flow_due(f, f->pace))
-        first = dlsi_min_u32(first, f->pace - f->clock);
+    if (c != NULL && dlsi_flow_free(f) > 0 && f->in_flight > 0 &&
+        f->in_flight + f->mtu <= c->window && !dlsi_flow_due(f, c->pace))
+        first = dlsi_min_u32(first, c->pace - f->clock);
     return first == UINT32_MAX ? UINT64_MAX : f->seen + first;
 }
 
@@ -17352,7 +17465,7 @@ DLSI_FN const unsigned char *dlsi_leb_read(const unsigned char *p, const unsigne
 }
 /* First packet in the ring, also of the last that are done with, whose counter is at least pn. */
 DLSI_FN uint32_t dlsi_flow_find(const dls_flow *f, uint32_t pn) {
-    const uint32_t room = f->mask + 1 - (f->head - f->oldest);
+    const uint32_t room = dlsi_flow_free(f);
     uint32_t high = f->head, low = f->oldest;
     low -= dlsi_min_u32(low, dlsi_min_u32(room, DLSI_FLOW_LATE));
     while (low != high) {
@@ -17370,10 +17483,11 @@ typedef struct dlsi_ack {
 } dlsi_ack;
 DLSI_FN void dlsi_flow_acked(dls_flow *f, dlsi_ack *a, uint32_t seq) {
     dls_sent *e = dlsi_flow_at(f, seq);
+    dls_path *c = dlsi_flow_path(f);
     const unsigned state = e->state & 7u;
     if (state == DLSI_SENT_DONE || state == DLSI_SENT_ACKED) return;
-    if ((e->time - f->run_first) >> 31 == 0 && (f->run_last - e->time) >> 31 == 0)
-        f->flags &= (uint8_t)~DLSI_FLOW_RUN;
+    if (c != NULL && (e->time - c->run_first) >> 31 == 0 && (c->run_last - e->time) >> 31 == 0)
+        c->in_run = false;
     if (state != DLSI_SENT_OUT && (e->state & DLSI_FLOW_PROBED) == 0) dlsi_flow_spurious(f, seq);
     if (state == DLSI_SENT_GONE) {
         e->state = DLSI_SENT_DONE;
@@ -17383,8 +17497,8 @@ DLSI_FN void dlsi_flow_acked(dls_flow *f, dlsi_ack *a, uint32_t seq) {
         f->lost--;
     else {
         f->in_flight -= e->bytes;
-        if (f->round_acked < 65535) f->round_acked++;
-        if ((seq - f->recovery) >> 31 == 0) a->bytes += e->bytes;
+        if (c != NULL && c->round_acked < 65535) c->round_acked++;
+        if (c != NULL && (seq - c->recovery) >> 31 == 0) a->bytes += e->bytes;
         if (!a->any || (seq - a->newest) >> 31 == 0) a->newest = seq;
         a->any = true;
     }
@@ -17414,21 +17528,19 @@ DLSI_FN const unsigned char *dlsi_flow_runs(dls_flow *f, dlsi_ack *a, const unsi
     }
     return p;
 }
-/* A round trip ends when the first packet sent in it is acked. */
-DLSI_FN void dlsi_flow_round(dls_flow *f, uint32_t newest) {
-    if ((newest - f->round) >> 31 != 0) return;
-    f->round = f->head;
-    f->peak_before = f->peak;
-    f->peak = f->in_flight;
-    f->recent_before = f->recent;
-    f->recent = UINT32_MAX;
-    f->samples = 0;
-    if (f->round_lost + f->round_acked >= 32) f->round_lost = f->round_acked = 0;
-    if ((f->oldest - f->recovery) >> 31 == 0) f->recovery = f->oldest; /* 2^31 packets on, too */
+/* Packets were newly acked: what that says of others and of the path. */
+DLSI_FN void dlsi_path_acked(dls_flow *f, dls_path *c, const dlsi_ack *a) {
+    const uint32_t recovery = c->recovery;
+    dlsi_flow_detect(f);
+    dlsi_path_persistent(f, c);
+    if ((dlsi_flow_at(f, f->newest)->time - c->run_last) >> 31 == 0) c->in_run = false;
+    if (c->recovery == recovery && a->bytes > 0) dlsi_path_grow(f, c, a->bytes);
+    dlsi_path_round(f, c, a->newest);
 }
 DLS_API dls_status dls_flow_ack_read(dls_flow *f, const void *from, size_t bytes, size_t *used,
                                      uint64_t now) {
     const unsigned char *p = (const unsigned char *)from, *end;
+    dls_path *c = dlsi_flow_path(f);
     dlsi_ack a;
     uint32_t behind;
     uint64_t pn;
@@ -17447,13 +17559,10 @@ DLS_API dls_status dls_flow_ack_read(dls_flow *f, const void *from, size_t bytes
     if (dlsi_flow_at(f, a.newest)->pn == (uint32_t)(pn & UINT32_MAX)) /* else its age is unknown */
         dlsi_flow_rtt(f, f->clock - dlsi_flow_at(f, a.newest)->time, dlsi_load16(p + 4));
     f->pto_count = f->probes = 0;
-    behind = f->recovery;
-    dlsi_flow_detect(f);
-    dlsi_flow_persistent(f);
-    if ((dlsi_flow_at(f, f->newest)->time - f->run_last) >> 31 == 0)
-        f->flags &= (uint8_t)~DLSI_FLOW_RUN;
-    if (f->recovery == behind && a.bytes > 0) dlsi_flow_grow(f, a.bytes);
-    dlsi_flow_round(f, a.newest);
+    if (c != NULL)
+        dlsi_path_acked(f, c, &a);
+    else
+        dlsi_flow_detect(f);
     return DLS_OK;
 }
 DLSI_FN bool dlsi_flow_settled(const dls_flow *f, uint32_t seq) {
@@ -17469,6 +17578,7 @@ DLSI_FN bool dlsi_flow_take(dls_flow *f, uint32_t *ref4, unsigned state, unsigne
         dls_sent *e = dlsi_flow_at(f, seq);
         if ((e->state & 7u) != state) continue;
         memcpy(ref4, e->ref, sizeof e->ref);
+        ref4[3] = e->ref_last;
         e->state = (uint8_t)(then | (e->state & DLSI_FLOW_PROBED));
         (*left)--;
         break;
@@ -17484,14 +17594,15 @@ DLS_API bool dls_flow_next_lost(dls_flow *f, uint32_t *ref4) {
 }
 DLS_API void dls_flow_report(const dls_flow *f, dls_flow_stats *to) {
     const bool measured = f->min_rtt != UINT32_MAX;
-    const uint32_t peak = dlsi_max_u32(f->peak, f->peak_before);
+    const dls_path *c = dlsi_flow_path(f);
+    const uint32_t peak = c != NULL ? dlsi_max_u32(c->peak, c->peak_before) : 0;
     to->srtt_us = measured ? f->srtt : 0;
     to->min_rtt_us = measured ? f->min_rtt : 0;
-    to->window_bytes = f->window;
+    to->window_bytes = c != NULL ? c->window : (f->mask + 1u) * f->mtu;
     to->in_flight_bytes = f->in_flight;
     to->rate_bytes = measured ? dlsi_scale(peak, 1000000, f->srtt) : 0;
     to->pto_count = f->pto_count;
-    to->spurious = f->spurious;
+    to->spurious = c != NULL ? c->spurious : 0;
 }
 
 /* ------------------------------------------------------------------------------------------------
@@ -17519,11 +17630,11 @@ enum { DLSI_OP_FREE = 0, DLSI_OP_SEND, DLSI_OP_RECV };
 /* matched, of a send: a want for it is here; of a receive: its WANT was sent. begun: its first
    chunk was sent or came. */
 typedef struct dlsi_op {
-    unsigned char *data;
-    uint32_t bytes, done, next, tag, order, want;
-    int32_t rank, status; /* status: -1 under way */
     uint8_t kind, priority, spans;
     bool matched, begun, own; /* own: the engine's, nobody waits for it */
+    int32_t rank, status;     /* status: -1 under way */
+    uint32_t bytes, done, next, tag, order, want;
+    unsigned char *data;
     struct {
         uint32_t at, end;
     } span[DLSI_SPANS]; /* a receive's pieces beyond `done`, ascending */
@@ -17534,55 +17645,58 @@ typedef struct dlsi_want { /* of a peer, for which there is no send yet */
 } dlsi_want;
 
 enum { DLSI_SES_FREE = 0, DLSI_SES_CALLING, DLSI_SES_HALF, DLSI_SES_UP, DLSI_SES_LEAVING };
+/* Here and below, what is used most and smallest stands first: Thumb reaches it in short. */
 typedef struct dlsi_ses {
-    dls_session record;
-    dls_flow flow;
-    dls_sent *ring;
-    unsigned char *control;
-    uint64_t heard, spoke, again, since;
-    uint32_t index, their_index, boot, epoch;
-    uint32_t routes_sum; /* of the ROUTES said last */
-    uint32_t lost[4];    /* ref of a packet to be made again, when has_lost */
-    int32_t rank, port, via, hand;
-    uint16_t control_used, control_count, control_sent, control_first, control_expected;
-    uint16_t wants, wants_max, calls; /* receives asked for and not begun; most that they keep */
-    dls_addr addr;
     uint8_t state, pattern, answer; /* answer: bytes of a RESP that waits in control */
-    bool lossy, clear, hello, ping, has_lost, cookie, turn;
-    bool shut;   /* its flow let nothing more out */
-    bool full;   /* something that must be said did not fit: the session is given up */
-    bool routes; /* the neighbour is to hear of our routes */
-    unsigned char cookie16[16];
+    bool lossy, hello, ping, has_lost, turn;
+    bool shut;                       /* its flow let nothing more out */
+    bool full;                       /* something that must be said did not fit: it is given up */
+    bool routes;                     /* the neighbour is to hear of our routes */
+    uint8_t wants, wants_max, calls; /* receives asked for and not begun; most that they keep */
+    int16_t rank, port, via, hand;
+    uint16_t control_used, control_count, control_sent, control_first, control_expected;
+    uint16_t lost_bytes, index;
+    uint32_t lost_op, lost_at; /* part of a send to be made again, when has_lost; as in the ref */
+    uint32_t their_index, boot, epoch;
+    uint64_t heard, spoke;
+    uint64_t again; /* CALLING: when to call again; LEAVING: since when */
+    dls_flow flow;
+    dls_session record;
 } dlsi_ses;
+typedef struct dlsi_reach { /* of a session, what only datagrams and gateways need */
+    uint32_t routes_sum;    /* of the ROUTES said last */
+    dls_addr addr;
+} dlsi_reach;
 typedef struct dlsi_hand { /* a handshake we began */
     dls_noise noise;
     int32_t ses;
-    unsigned char mac1[16];
+    unsigned char mac1[16], cookie[16];
+    bool has_cookie;
 } dlsi_hand;
 
 typedef struct dlsi_port {
+    bool open, done;
+    int32_t ses, rx_op, tx_op; /* rx_op: -1 while a body is thrown away */
     dls_port_desc desc;
-    dls_cobs cobs;
     unsigned char *in, *out;
     size_t in_used, body_left, out_at, out_used, chunk_left;
+    dls_cobs cobs;
     uint64_t since;
-    int32_t ses, rx_op, tx_op; /* rx_op: -1 while a body is thrown away */
     uint32_t turn, rx_at, rx_want, tx_order;
-    bool open, done;
 } dlsi_port;
 
 typedef struct dlsi_member {
-    dls_device device;
-    uint64_t newest;   /* boot and sequence of its latest INIT */
-    uint64_t again;    /* when to call it again */
-    uint32_t stamp[3]; /* when each event happened */
+    uint8_t hops, events, status;
+    bool vote;
     int32_t ses;       /* its session, -1: not up */
     int32_t route;     /* session of a gateway that knows it, -1: none */
     int32_t call_port; /* -1: no address known */
-    dls_addr call_addr;
     uint16_t calls, route_mtu;
-    uint8_t hops, events, status;
-    bool vote;
+    dls_device device;
+    uint32_t stamp[3]; /* when each event happened */
+    uint64_t newest;   /* boot and sequence of its latest INIT */
+    uint64_t again;    /* when to call it again */
+    dls_addr call_addr;
 } dlsi_member;
 
 typedef struct dlsi_seat {
@@ -17595,23 +17709,34 @@ typedef struct dlsi_view {
 enum { DLSI_FOLLOW = 0, DLSI_ASK, DLSI_CANDIDATE, DLSI_LEAD };
 
 struct dls_peer {
-    dls_peer_desc desc;
-    unsigned char secret[32], public_key[32], psk[32], root[32];
     dlsi_member *member;
     dlsi_ses *ses;
     dlsi_port *port;
     dlsi_op *op;
     dlsi_want *want;
     dlsi_hand *hand;
-    dls_device *incoming; /* a roster being read */
-    int32_t *view_rank;
-    unsigned char *relay, *state;
-    int32_t me, count, wants, hands, relay_used;
+    int32_t me, count, wants, hands;
+    uint8_t role, events, my_role;
+    bool leaving, pending, routes_due, store_failed;
     uint32_t group, epoch, order, stamp, sequence, serial;
+    int32_t relay_used, roster_op, roster_from;
+    dls_path *path;
+    dls_sent *ring;
+    unsigned char *control, *relay, *state;
+    dls_peer_desc desc;
+    uint64_t elect_at, settle_at, seen;           /* seen: the last tick */
+    uint32_t arrived, term, voted, leader, again; /* again: a view that must be replaced */
+    dlsi_view view, accepted, arriving; /* decided; last one I proposed or accepted; parts */
+    int32_t *view_rank;
+    dlsi_reach *reach;           /* one per session; NULL: nobody needs them */
     const unsigned char *roster; /* signed bytes of `epoch`, for peers with an older one */
     unsigned char *roster_space;
     size_t roster_bytes, roster_room;
-    int32_t roster_op, roster_from;
+    dls_device *incoming; /* a roster being read */
+    /* Whether a caller's datagram is worth an answer; set where datagrams come in, so that devices
+       with wires alone do not link it. */
+    bool (*guard)(dls_peer *p, int32_t rank, const unsigned char *packet, int32_t port,
+                  const dls_addr *from, uint64_t now);
     dls_cookie cookie;
     uint64_t load_since;
     int32_t load;
@@ -17620,11 +17745,7 @@ struct dls_peer {
         dls_addr to;
         int32_t port; /* -1: none waits */
     } reply;
-    dlsi_view view, accepted, arriving; /* decided; last one I proposed or accepted; parts */
-    uint64_t elect_at, settle_at, seen; /* seen: the last tick */
-    uint32_t arrived, term, voted, leader, again; /* again: a view that must be replaced */
-    uint8_t role, events, my_role;
-    bool leaving, pending, routes_due, store_failed;
+    unsigned char secret[32], public_key[32], psk[32], root[32];
 };
 
 /* Constants in builds without streams or gateways, which lose the code for them. */
@@ -17632,7 +17753,9 @@ DLSI_FN bool dlsi_port_streams(const dlsi_port *t) {
     return DLS_ENABLE_STREAMS && t->desc.kind == DLS_PORT_STREAM;
 }
 DLSI_FN bool dlsi_ses_lossy(const dlsi_ses *s) { return !DLS_ENABLE_STREAMS || s->lossy; }
-DLSI_FN bool dlsi_ses_clear(const dlsi_ses *s) { return DLS_ENABLE_STREAMS && s->clear; }
+DLSI_FN bool dlsi_ses_clear(const dlsi_ses *s) {
+    return DLS_ENABLE_STREAMS && !s->lossy && s->pattern == 0 && s->state >= DLSI_SES_HALF;
+}
 DLSI_FN bool dlsi_peer_gateway(const dls_peer *p) { return DLS_ENABLE_GATEWAY && p->desc.gateway; }
 
 /* What is used before its place. */
@@ -17656,9 +17779,11 @@ DLSI_FN dls_peer_desc dlsi_peer_desc(const dls_peer_desc *desc) {
     d.sessions_max = dlsi_or(d.sessions_max, d.size + 4);
     d.ports_max = dlsi_or(d.ports_max, d.sessions_max + 4);
     d.ops_max = dlsi_or(d.ops_max, DLSI_HOSTED ? 32 : 8);
-    d.window = dlsi_or(d.window, DLSI_HOSTED ? 512 : 8);
-    if (d.control_bytes == 0) /* a view of all devices, and then some */
-        d.control_bytes = dlsi_min_i32((DLSI_HOSTED ? 2048 : 256) + 8 * d.devices_max, 65535);
+    d.window = dlsi_or(d.window, DLSI_HOSTED ? 512 : 4);
+    if (d.control_bytes == 0) /* a view of all devices, and then some; small ones tell none */
+        d.control_bytes = DLSI_HOSTED || DLS_ENABLE_COORD || DLS_ENABLE_GATEWAY
+                              ? dlsi_min_i32((DLSI_HOSTED ? 2048 : 256) + 8 * d.devices_max, 65535)
+                              : 128;
     d.relay_bytes = dlsi_or(d.relay_bytes, d.gateway ? 65536 : 0);
     if (d.heartbeat_us == 0) d.heartbeat_us = 200000;
     if (d.timeout_us == 0) d.timeout_us = 2000000;
@@ -17672,8 +17797,9 @@ DLSI_FN bool dlsi_peer_good(const dls_peer_desc *d) {
     return d->size >= 1 && d->size <= 1024 && d->devices_max >= d->size && d->devices_max <= 1024 &&
            d->sessions_max >= 1 && d->sessions_max <= (int32_t)DLSI_SES_MAX && d->ports_max >= 1 &&
            d->ports_max <= 4096 && d->ops_max >= 1 && d->ops_max <= 65535 && d->window >= 4 &&
-           d->window <= 32768 && (d->window & (d->window - 1)) == 0 && d->control_bytes >= 128 &&
-           d->control_bytes <= 65535 && d->relay_bytes >= 0 && d->relay_bytes <= 0x1000000;
+           d->window <= DLS_WINDOW_MAX && (d->window & (d->window - 1)) == 0 &&
+           d->control_bytes >= 128 && d->control_bytes <= 65535 && d->relay_bytes >= 0 &&
+           d->relay_bytes <= 0x1000000;
 }
 DLSI_FN dls_peer *dlsi_peer_layout(dlsi_layout *l, const dls_peer_desc *d) {
     const size_t devices = (size_t)d->devices_max, sessions = (size_t)d->sessions_max;
@@ -17682,6 +17808,9 @@ DLSI_FN dls_peer *dlsi_peer_layout(dlsi_layout *l, const dls_peer_desc *d) {
     dls_peer *p = (dls_peer *)dlsi_layout_take(l, sizeof *p);
     dlsi_member *member = (dlsi_member *)dlsi_layout_take(l, devices * sizeof *member);
     dlsi_ses *ses = (dlsi_ses *)dlsi_layout_take(l, sessions * sizeof *ses);
+    dlsi_reach *reach = (dlsi_reach *)dlsi_layout_take(
+        l, d->no_packets && !d->gateway ? 0 : sessions * sizeof *reach);
+    dls_path *path = (dls_path *)dlsi_layout_take(l, d->window <= 16 ? 0 : sessions * sizeof *path);
     dlsi_port *port = (dlsi_port *)dlsi_layout_take(l, (size_t)d->ports_max * sizeof *port);
     dlsi_op *op = (dlsi_op *)dlsi_layout_take(l, (size_t)d->ops_max * sizeof *op);
     dlsi_want *want = (dlsi_want *)dlsi_layout_take(l, devices * (size_t)wants * sizeof *want);
@@ -17698,9 +17827,13 @@ DLSI_FN dls_peer *dlsi_peer_layout(dlsi_layout *l, const dls_peer_desc *d) {
         (dls_sent *)dlsi_layout_take(l, dlsi_mul(sessions, (size_t)d->window * sizeof *ring));
     int32_t i;
     if (p == NULL || l->base == NULL) return NULL;
-    memset(p, 0, sizeof *p);
+    memset(p, 0, (size_t)((unsigned char *)want - (unsigned char *)p)); /* all from p to there */
     p->member = member;
     p->ses = ses;
+    p->reach = d->no_packets && !d->gateway ? NULL : reach;
+    p->path = d->window <= 16 ? NULL : path;
+    p->ring = ring;
+    p->control = control;
     p->port = port;
     p->op = op;
     p->want = want;
@@ -17714,16 +17847,10 @@ DLSI_FN dls_peer *dlsi_peer_layout(dlsi_layout *l, const dls_peer_desc *d) {
     p->relay = relay;
     p->hands = hands;
     p->wants = wants;
-    memset(member, 0, devices * sizeof *member);
-    memset(ses, 0, sessions * sizeof *ses);
-    memset(port, 0, (size_t)d->ports_max * sizeof *port);
-    memset(op, 0, (size_t)d->ops_max * sizeof *op);
     for (i = 0; i < wants * d->devices_max; i++) want[i].rank = -1;
     for (i = 0; i < hands; i++) hand[i].ses = -1;
     for (i = 0; i < d->sessions_max; i++) {
-        ses[i].control = control + (size_t)i * (size_t)d->control_bytes;
-        ses[i].ring = ring + (size_t)i * (size_t)d->window;
-        ses[i].index = (uint32_t)i;
+        ses[i].index = (uint16_t)i;
         ses[i].rank = -1;
     }
     return p;
@@ -17848,10 +17975,16 @@ DLSI_FN size_t dlsi_ses_mtu(const dls_peer *p, const dlsi_ses *s) {
                          m->route == s->via ? m->route_mtu : DLSI_RELAY_LEAST);
 }
 
+/* Its number, and where its control messages wait. */
+DLSI_FN size_t dlsi_ses_number(const dlsi_ses *s) { return s->index % DLSI_SES_MAX; }
+DLSI_FN unsigned char *dlsi_ses_control(const dls_peer *p, const dlsi_ses *s) {
+    return p->control + dlsi_ses_number(s) * (size_t)p->desc.control_bytes;
+}
+
 /* Queues one; false: the queue is full. */
 DLSI_FN bool dlsi_ses_say(dls_peer *p, dlsi_ses *s, dls_control_type type, const void *payload,
                           size_t bytes) {
-    unsigned char *to = s->control + s->control_used;
+    unsigned char *to = dlsi_ses_control(p, s) + s->control_used;
     if (s->answer > 0 || s->control_used + 4 + bytes > (size_t)p->desc.control_bytes) return false;
     to[0] = (unsigned char)type;
     to[1] = 0;
@@ -17867,9 +18000,10 @@ DLSI_FN void dlsi_ses_tell(dls_peer *p, dlsi_ses *s, dls_control_type type, cons
     if (!dlsi_ses_say(p, s, type, payload, bytes)) s->full = true;
 }
 /* Bytes of the first n messages of the queue. */
-DLSI_FN size_t dlsi_ses_control_at(const dlsi_ses *s, uint32_t n) {
+DLSI_FN size_t dlsi_ses_control_at(const dls_peer *p, const dlsi_ses *s, uint32_t n) {
+    const unsigned char *control = dlsi_ses_control(p, s);
     size_t at = 0;
-    for (; n > 0; n--) at += 4 + dlsi_load16(s->control + at + 2);
+    for (; n > 0; n--) at += 4 + dlsi_load16(control + at + 2);
     return at;
 }
 /* Longest payload of a control message that surely fits a packet, behind an ack. */
@@ -17965,11 +18099,12 @@ DLSI_FN void dlsi_op_ask(dls_peer *p, int32_t rank) {
 /* Messages before number `end` have arrived: room for receives that found none. */
 DLSI_FN void dlsi_ses_control_gone(dls_peer *p, dlsi_ses *s, uint32_t end) {
     const uint16_t n = (uint16_t)(end - s->control_first);
+    unsigned char *control = dlsi_ses_control(p, s);
     size_t at;
     if (n == 0 || n > s->control_sent) return;
-    at = dlsi_ses_control_at(s, n);
+    at = dlsi_ses_control_at(p, s, n);
     s->control_used = (uint16_t)(s->control_used - at);
-    memmove(s->control, s->control + at, s->control_used);
+    memmove(control, control + at, s->control_used);
     s->control_first = (uint16_t)(s->control_first + n);
     s->control_count = (uint16_t)(s->control_count - n);
     s->control_sent = (uint16_t)(s->control_sent - n);
@@ -18062,25 +18197,20 @@ DLSI_FN void dlsi_ses_drop_hand(dls_peer *p, dlsi_ses *s) {
 DLSI_FN int32_t dlsi_ses_make(dls_peer *p, int32_t state, int32_t rank, int32_t port, int32_t via,
                               uint64_t now) {
     const int32_t i = dlsi_ses_find(p, DLSI_SES_FREE, -1);
-    unsigned char *control;
-    dls_sent *ring;
-    uint32_t index;
+    uint16_t index;
     dlsi_ses *s;
     if (i < 0) return -1;
     s = &p->ses[i];
-    control = s->control;
-    ring = s->ring;
-    index = s->index;
+    index = (uint16_t)(s->index + DLSI_SES_MAX);
     memset(s, 0, sizeof *s);
-    s->control = control;
-    s->ring = ring;
-    s->index = (index + DLSI_SES_MAX) & 0xFFFFu;
+    if (p->reach != NULL) memset(&p->reach[i], 0, sizeof p->reach[i]);
+    s->index = index;
     s->state = (uint8_t)state;
-    s->rank = rank;
-    s->port = port;
-    s->via = via;
+    s->rank = (int16_t)rank;
+    s->port = (int16_t)port;
+    s->via = (int16_t)via;
     s->hand = -1;
-    s->heard = s->spoke = s->since = s->again = now;
+    s->heard = s->spoke = s->again = now;
     s->lossy = via >= 0 || !dlsi_port_streams(&p->port[port]);
     if (via < 0 && p->port[port].desc.kind != DLS_PORT_PACKET) p->port[port].ses = i;
     return i;
@@ -18133,7 +18263,8 @@ DLSI_FN void dlsi_ses_up(dls_peer *p, int32_t i, uint64_t now) {
     p->member[s->rank].calls = 0;
     p->member[s->rank].status = 0;
     if (dlsi_ses_lossy(s))
-        dls_flow_init(&s->flow, s->ring, p->desc.window, (uint32_t)dlsi_ses_mtu(p, s), now);
+        dls_flow_init(&s->flow, p->ring + (size_t)i * (size_t)p->desc.window, p->desc.window,
+                      (uint32_t)dlsi_ses_mtu(p, s), p->path != NULL ? p->path + i : NULL, now);
     dlsi_ses_say_hello(p, s);
 }
 
@@ -18216,7 +18347,8 @@ DLSI_FN size_t dlsi_init_write(dls_peer *p, const dlsi_ses *s, dls_noise *noise,
         return 0;
     dlsi_peer_mac(p, s->rank, s->rank, to, to + 76);
     memset(to + 92, 0, 16);
-    if (s->cookie) dls_mac2(to + 92, s->cookie16, to, 92);
+    if (s->hand >= 0 && p->hand[s->hand].has_cookie)
+        dls_mac2(to + 92, p->hand[s->hand].cookie, to, 92);
     return DLS_INIT_BYTES;
 }
 /* Whether a session has called as often as it may; streams lose nothing. */
@@ -18239,10 +18371,13 @@ DLSI_FN size_t dlsi_ses_call(dls_peer *p, int32_t i, unsigned char *to, uint64_t
     s->again = dlsi_later(now, dlsi_ses_patience(p, s));
     s->calls++;
     if (s->pattern == 0) return dlsi_init_write(p, s, NULL, p->group, to);
-    for (k = 0; s->hand < 0 && k < p->hands; k++)
-        if (p->hand[k].ses < 0) s->hand = k;
+    for (k = 0; s->hand < 0 && k < p->hands; k++) {
+        if (p->hand[k].ses >= 0) continue;
+        s->hand = (int16_t)k;
+        p->hand[k].ses = i;
+        p->hand[k].has_cookie = false;
+    }
     if (s->hand < 0) return 0; /* others are calling: later */
-    p->hand[s->hand].ses = i;
     if (dlsi_peer_noise(p, &p->hand[s->hand].noise, s->rank, true) == DLS_OK)
         n = dlsi_init_write(p, s, &p->hand[s->hand].noise, p->group, to);
     if (n > 0) memcpy(p->hand[s->hand].mac1, to + 76, 16);
@@ -18256,7 +18391,7 @@ DLSI_FN bool dlsi_init_cookie(dls_peer *p, int32_t rank, const unsigned char *pa
         p->load_since = now;
         p->load = 0;
     }
-    if (++p->load <= 16 + 2 * p->count || from == NULL) return true;
+    if (++p->load <= 16 + 2 * p->count) return true;
     dls_cookie_make(&p->cookie, from->bytes, from->size, now, cookie);
     dls_mac2(mac, cookie, packet, 92);
     if (dls_equal(mac, packet + 92, 16)) return true;
@@ -18341,7 +18476,7 @@ DLSI_FN dls_status dlsi_init_take(dls_peer *p, const unsigned char *packet, size
     if (st != DLS_OK) return st;
     memcpy(payload, packet + 16, sizeof payload);
     if (h.pattern != 0) {
-        if (!dlsi_init_cookie(p, rank, packet, port, from, now)) return DLS_OK;
+        if (from != NULL && !p->guard(p, rank, packet, port, from, now)) return DLS_OK;
         st = dlsi_peer_noise(p, &noise, rank, false);
         if (st == DLS_OK)
             st = dls_noise_read(&noise, packet + 16, 60, payload, sizeof payload, &got);
@@ -18363,9 +18498,9 @@ DLSI_FN dls_status dlsi_init_take(dls_peer *p, const unsigned char *packet, size
     s->their_index = h.index;
     s->boot = dlsi_load32(payload + 4);
     s->epoch = dlsi_load32(payload + 8);
-    if (from != NULL) s->addr = *from;
-    s->answer = (uint8_t)dlsi_init_write(p, s, h.pattern != 0 ? &noise : NULL, h.index, s->control);
-    s->clear = h.pattern == 0 && !dlsi_ses_lossy(s);
+    if (from != NULL) p->reach[i].addr = *from;
+    s->answer = (uint8_t)dlsi_init_write(p, s, h.pattern != 0 ? &noise : NULL, h.index,
+                                         dlsi_ses_control(p, s));
     dlsi_ses_keys(s, h.pattern != 0 ? &noise : NULL);
     return s->answer > 0 ? DLS_OK : DLS_E_AUTH;
 }
@@ -18399,7 +18534,6 @@ DLSI_FN dls_status dlsi_resp_take(dls_peer *p, const unsigned char *packet, size
     s->epoch = dlsi_load32(payload + 8);
     (void)dlsi_init_fresh(&p->member[s->rank], payload);
     dlsi_ses_keys(s, h.pattern != 0 ? &p->hand[s->hand].noise : NULL);
-    s->clear = h.pattern == 0 && !dlsi_ses_lossy(s);
     dlsi_ses_up(p, (int32_t)(s - p->ses), now);
     return DLS_OK;
 }
@@ -18407,15 +18541,17 @@ DLSI_FN dls_status dlsi_cookie_take(dls_peer *p, const unsigned char *packet, si
                                     uint64_t now) {
     dlsi_ses *s = n == DLS_COOKIE_BYTES ? dlsi_ses_at(p, dlsi_load32(packet + 4)) : NULL;
     unsigned char psk[32];
+    dlsi_hand *hand;
     dls_status st;
     if (s == NULL || s->state != DLSI_SES_CALLING || s->hand < 0) return DLS_E_STATE;
+    hand = &p->hand[s->hand];
     dlsi_peer_psk(p, s->rank, psk);
-    st = dls_cookie_open(s->cookie16, packet + 8, p->hand[s->hand].mac1, psk,
+    st = dls_cookie_open(hand->cookie, packet + 8, hand->mac1, psk,
                          s->pattern == DLS_NOISE_NNPSK0 ? NULL
                                                         : p->member[s->rank].device.public_key);
     dls_wipe(psk, sizeof psk);
     if (st != DLS_OK) return st;
-    s->cookie = true;
+    hand->has_cookie = true;
     s->again = now;
     return DLS_OK;
 }
@@ -18437,13 +18573,14 @@ DLSI_FN int32_t dlsi_ses_next_op(const dls_peer *p, const dlsi_ses *s) {
     return best;
 }
 /* Control messages not yet on their way, as many as fit. */
-DLSI_FN size_t dlsi_ses_put_control(dlsi_ses *s, unsigned char *to, size_t max, uint32_t *ref) {
-    const size_t from = dlsi_ses_control_at(s, s->control_sent);
+DLSI_FN size_t dlsi_ses_put_control(const dls_peer *p, dlsi_ses *s, unsigned char *to, size_t max,
+                                    uint32_t *ref) {
+    const unsigned char *from = dlsi_ses_control(p, s) + dlsi_ses_control_at(p, s, s->control_sent);
     size_t bytes = 0;
     uint32_t n = 0;
     dls_frame f;
-    while (s->control_sent + n < s->control_count) {
-        const size_t more = 4 + dlsi_load16(s->control + from + bytes + 2);
+    while (n < 255 && s->control_sent + n < s->control_count) {
+        const size_t more = 4 + dlsi_load16(from + bytes + 2);
         if (5 + bytes + more > max) break;
         bytes += more;
         n++;
@@ -18454,8 +18591,9 @@ DLSI_FN size_t dlsi_ses_put_control(dlsi_ses *s, unsigned char *to, size_t max, 
     f.a = (uint32_t)(uint16_t)(s->control_first + s->control_sent);
     f.bytes = bytes;
     dls_frame_write(&f, to);
-    memcpy(to + 5, s->control + from, bytes);
-    ref[0] = f.a | n << 16;
+    memcpy(to + 5, from, bytes);
+    ref[0] = f.a;
+    ref[3] = n;
     s->control_sent = (uint16_t)(s->control_sent + n);
     return 5 + bytes;
 }
@@ -18487,20 +18625,20 @@ DLSI_FN size_t dlsi_ses_put_chunk(const dlsi_op *o, uint32_t at, uint32_t n, uns
 }
 DLSI_FN size_t dlsi_ses_put_lost(dls_peer *p, dlsi_ses *s, unsigned char *to, size_t max,
                                  uint32_t *ref) {
-    const dlsi_op *o = &p->op[(s->lost[1] & 0xFFFFu) - 1];
+    const dlsi_op *o = &p->op[(s->lost_op & 0xFFFFu) - 1];
     uint32_t n;
     if (max <= 9) return 0;
-    if (o->kind != DLSI_OP_SEND || o->status >= 0 || (o->order & 0xFFFFu) != s->lost[1] >> 16) {
+    if (o->kind != DLSI_OP_SEND || o->status >= 0 || (o->order & 0xFFFFu) != s->lost_op >> 16) {
         s->has_lost = false; /* it is over */
         return 0;
     }
-    n = (uint32_t)dlsi_min_size(s->lost[3], max - 9);
-    ref[1] = s->lost[1];
-    ref[2] = s->lost[2];
-    ref[3] = n;
-    s->lost[2] += n; /* what is in front now may leave less room than there was */
-    s->lost[3] -= n;
-    s->has_lost = s->lost[3] > 0;
+    n = (uint32_t)dlsi_min_size(s->lost_bytes, max - 9);
+    ref[0] |= n << 16;
+    ref[1] = s->lost_op;
+    ref[2] = s->lost_at;
+    s->lost_at += n; /* what is in front now may leave less room than there was */
+    s->lost_bytes = (uint16_t)(s->lost_bytes - n);
+    s->has_lost = s->lost_bytes > 0;
     return dlsi_ses_put_chunk(o, ref[2], n, to);
 }
 DLSI_FN size_t dlsi_ses_put_op(dls_peer *p, dlsi_ses *s, unsigned char *to, size_t max,
@@ -18511,9 +18649,9 @@ DLSI_FN size_t dlsi_ses_put_op(dls_peer *p, dlsi_ses *s, unsigned char *to, size
     if (o == NULL) return 0;
     at = o->next;
     n = (uint32_t)dlsi_min_size(o->bytes - at, max - 9);
+    ref[0] |= n << 16;
     ref[1] = (uint32_t)(i + 1) | (o->order & 0xFFFFu) << 16;
     ref[2] = at;
-    ref[3] = n;
     o->begun = true;
     o->next += n;
     (void)dlsi_ses_put_chunk(o, at, n, to);
@@ -18527,11 +18665,13 @@ DLSI_FN void dlsi_ses_lost(dlsi_ses *s) {
     while (!s->has_lost && dls_flow_next_lost(&s->flow, ref)) {
         /* its first and the one after its last, from the first that has not arrived */
         int16_t first = (int16_t)(uint16_t)((ref[0] & 0xFFFFu) - s->control_first);
-        const int16_t end = (int16_t)(uint16_t)((uint16_t)first + (ref[0] >> 16));
+        const int16_t end = (int16_t)(uint16_t)((uint16_t)first + ref[3]);
         if (first < 0) first = 0;
         if (first < end && first < (int32_t)s->control_sent) s->control_sent = (uint16_t)first;
         s->has_lost = ref[1] != 0;
-        memcpy(s->lost, ref, sizeof ref);
+        s->lost_op = ref[1];
+        s->lost_at = ref[2];
+        s->lost_bytes = (uint16_t)(ref[0] >> 16);
     }
 }
 /* Whether the next bytes to send go into a packet with others. Long plain ones on a stream have
@@ -18567,7 +18707,7 @@ DLSI_FN size_t dlsi_ses_frames(dls_peer *p, int32_t i, unsigned char *to, size_t
     }
     n = ack;
     if (room) {
-        n += dlsi_ses_put_control(s, to + n, max - n, ref);
+        n += dlsi_ses_put_control(p, s, to + n, max - n, ref);
         if (s->has_lost) n += dlsi_ses_put_lost(p, s, to + n, max - n, ref);
         if (ref[1] == 0 && !s->has_lost) n += dlsi_ses_put_rest(p, i, to + n, max - n, ref, now);
         if (n == ack && (s->ping || (dlsi_ses_lossy(s) && dls_flow_probe(&s->flow))))
@@ -18591,7 +18731,7 @@ DLSI_FN size_t dlsi_ses_packet(dls_peer *p, int32_t i, unsigned char *to, size_t
         return max >= DLS_INIT_BYTES ? dlsi_ses_call(p, i, to, now) : 0;
     if (s->answer > 0 && s->answer <= max) {
         n = s->answer;
-        memcpy(to, s->control, n);
+        memcpy(to, dlsi_ses_control(p, s), n);
         s->answer = 0;
         return n;
     }
@@ -18612,8 +18752,8 @@ DLSI_FN size_t dlsi_ses_packet(dls_peer *p, int32_t i, unsigned char *to, size_t
     n += DLS_HEAD_BYTES + tag;
     if (dlsi_ses_lossy(s))
         dls_flow_sent(&s->flow, number, (uint32_t)n, elicits, ref, now);
-    else if (ref[0] != 0)
-        dlsi_ses_control_gone(p, s, (ref[0] & 0xFFFFu) + (ref[0] >> 16));
+    else if (ref[3] != 0)
+        dlsi_ses_control_gone(p, s, (ref[0] & 0xFFFFu) + ref[3]);
     if (elicits) s->spoke = now;
     return n;
 }
@@ -18693,7 +18833,7 @@ DLSI_FN void dlsi_relay_take(dls_peer *p, int32_t i, const dls_frame *f, unsigne
 /* Tells a neighbour whom I can pass packets on to: not itself, not those it told me of. False: its
    queue has no room now. */
 DLSI_FN bool dlsi_routes_say(dls_peer *p, int32_t i) {
-    unsigned char *to = p->ses[i].control + p->ses[i].control_used + 4;
+    unsigned char *to = dlsi_ses_control(p, &p->ses[i]) + p->ses[i].control_used + 4;
     const size_t room = (size_t)p->desc.control_bytes - p->ses[i].control_used;
     size_t n = 0;
     int32_t k;
@@ -18714,9 +18854,9 @@ DLSI_FN bool dlsi_routes_say(dls_peer *p, int32_t i) {
         dlsi_store16(to + n + 5, dlsi_min_u32(mtu, 65535));
         n += 7;
     }
-    if (dls_crc32c(1, to, n) == p->ses[i].routes_sum) return true; /* as it knows */
+    if (dls_crc32c(1, to, n) == p->reach[i].routes_sum) return true; /* as it knows */
     if (!dlsi_ses_say(p, &p->ses[i], DLS_CONTROL_ROUTES, to, n)) return false;
-    p->ses[i].routes_sum = dls_crc32c(1, to, n);
+    p->reach[i].routes_sum = dls_crc32c(1, to, n);
     return true;
 }
 /* One entry of ROUTES; own: longest packet to pass on over this session. True: it changes whom we
@@ -18910,7 +19050,7 @@ DLSI_FN void dlsi_view_say(dls_peer *p, int32_t rank, int32_t phase, const dlsi_
         }
         n = phase == DLSI_VIEW_ACCEPTED ? 0 : v->count - first;
         n = dlsi_min_u32(n, (uint32_t)((room - 18) / 8));
-        to = s->control + s->control_used + 4;
+        to = dlsi_ses_control(p, s) + s->control_used + 4;
         to[0] = (unsigned char)phase;
         to[1] = 0;
         dlsi_store16(to + 2, phase == DLSI_VIEW_ACCEPTED ? 0 : v->count);
@@ -19332,7 +19472,7 @@ DLSI_FN dls_status dlsi_hello_take(dls_peer *p, int32_t i, const dls_control *c)
         return DLS_E_MISMATCH;
     if (p->desc.roster == NULL) memcpy(p->member[s->rank].device.name, h.name, 15);
     s->hello = true;
-    s->wants_max = (uint16_t)dlsi_min_u32(h.wants, 0xFFFF);
+    s->wants_max = (uint8_t)dlsi_min_u32(h.wants, 255);
     dlsi_peer_event_at(p, s->rank, DLS_PEER_UP);
     dlsi_op_ask(p, s->rank);
     dlsi_roster_offer(p, s->rank);
@@ -19414,11 +19554,10 @@ DLSI_FN dls_status dlsi_ses_take_ack(dls_peer *p, dlsi_ses *s, const dls_frame *
     if (st != DLS_OK) return st;
     while (dls_flow_next_acked(&s->flow, ref)) {
         dlsi_op *o = (ref[1] & 0xFFFFu) != 0 ? &p->op[(ref[1] & 0xFFFFu) - 1] : NULL;
-        if (ref[0] >> 16 != 0)
-            dlsi_ses_control_gone(p, s, (uint16_t)((ref[0] & 0xFFFFu) + (ref[0] >> 16)));
+        if (ref[3] != 0) dlsi_ses_control_gone(p, s, (ref[0] & 0xFFFFu) + ref[3]);
         if (o != NULL && o->kind == DLSI_OP_SEND && o->status < 0 &&
             (o->order & 0xFFFFu) == ref[1] >> 16)
-            dlsi_op_sent(o, ref[3]);
+            dlsi_op_sent(o, ref[0] >> 16);
     }
     return DLS_OK;
 }
@@ -19470,7 +19609,7 @@ DLSI_FN dls_status dlsi_data_take(dls_peer *p, int32_t port, int32_t via, const 
         if (st != DLS_OK) return st;
     }
     if (s->state == DLSI_SES_HALF) dlsi_ses_up(p, (int32_t)(s - p->ses), now);
-    if (from != NULL) s->addr = *from; /* authentic: it may have moved */
+    if (from != NULL) p->reach[s - p->ses].addr = *from; /* authentic: it may have moved */
     s->heard = now;
     return dlsi_ses_take(p, (int32_t)(s - p->ses), packet + DLS_HEAD_BYTES, n, number, now);
 }
@@ -19481,7 +19620,6 @@ DLSI_FN dls_status dlsi_peer_packet(dls_peer *p, int32_t port, int32_t via, cons
     switch (packet[0]) {
     case DLS_PACKET_INIT: return dlsi_init_take(p, packet, n, port, via, from, now);
     case DLS_PACKET_RESP: return dlsi_resp_take(p, packet, n, port, via, now);
-    case DLS_PACKET_COOKIE: return dlsi_cookie_take(p, packet, n, now);
     case DLS_PACKET_DATA: return dlsi_data_take(p, port, via, from, packet, n, now);
     default: return DLS_E_FORMAT;
     }
@@ -19499,6 +19637,7 @@ DLS_API int32_t dls_peer_port_open(dls_peer *peer, const dls_port_desc *desc, ui
     if (i == peer->desc.ports_max || desc->mtu < DLS_MTU_LEAST || desc->mtu > 65535 ||
         peer->leaving || desc->kind < DLS_PORT_PACKET ||
         desc->kind > (DLS_ENABLE_STREAMS ? DLS_PORT_STREAM : DLS_PORT_SERIAL) ||
+        (desc->kind == DLS_PORT_PACKET && peer->desc.no_packets) ||
         desc->bytes < DLS_PORT_BYTES(desc->kind, desc->mtu) ||
         (desc->mem == NULL && desc->kind != DLS_PORT_PACKET) ||
         (desc->call && (desc->rank < 0 || desc->rank >= peer->count || desc->rank == peer->me ||
@@ -19540,7 +19679,9 @@ DLS_API bool dls_peer_port_done(const dls_peer *peer, int32_t port) {
 DLS_API void dls_peer_call(dls_peer *peer, int32_t rank, int32_t port, const dls_addr *to,
                            uint64_t now) {
     dlsi_member *m;
-    if (!dlsi_port_valid(peer, port) || rank < 0 || rank >= peer->count || rank == peer->me) return;
+    if (!dlsi_port_valid(peer, port) || peer->port[port].desc.kind != DLS_PORT_PACKET || rank < 0 ||
+        rank >= peer->count || rank == peer->me)
+        return;
     m = &peer->member[rank];
     if (m->call_port == port && m->call_addr.size == to->size &&
         memcmp(m->call_addr.bytes, to->bytes, to->size) == 0)
@@ -19670,8 +19811,13 @@ DLS_API dls_status dls_peer_rx(dls_peer *peer, int32_t port, const void *bytes, 
 }
 DLS_API void dls_peer_rx_packet(dls_peer *peer, int32_t port, const dls_addr *from, void *bytes,
                                 size_t n, uint64_t now) {
+    unsigned char *packet = (unsigned char *)bytes;
     if (!dlsi_port_valid(peer, port) || peer->port[port].desc.kind != DLS_PORT_PACKET) return;
-    (void)dlsi_peer_packet(peer, port, -1, from, (unsigned char *)bytes, n, now);
+    peer->guard = dlsi_init_cookie;
+    if (n > 0 && packet[0] == DLS_PACKET_COOKIE)
+        (void)dlsi_cookie_take(peer, packet, n, now);
+    else
+        (void)dlsi_peer_packet(peer, port, -1, from, packet, n, now);
 }
 
 /* A plain chunk on a stream: its head from `out`, its body from the op's own memory. */
@@ -19779,7 +19925,7 @@ DLS_API size_t dls_peer_tx_packet(dls_peer *peer, int32_t port, dls_addr *to, vo
         if (s->state == DLSI_SES_FREE || s->via >= 0 || s->port != port) continue;
         n = dlsi_ses_packet(peer, i, (unsigned char *)buf, (size_t)t->desc.mtu, now);
         if (n == 0) continue;
-        *to = s->addr;
+        *to = peer->reach[i].addr;
         t->turn = (uint32_t)i + 1;
         return n;
     }
@@ -19796,14 +19942,14 @@ DLSI_FN void dlsi_ses_tick(dls_peer *p, int32_t i, uint64_t slept, uint64_t now)
     if (s->state == DLSI_SES_FREE) return;
     s->heard = dlsi_min_u64(now, dlsi_later(s->heard, slept));
     s->spoke = dlsi_min_u64(now, s->spoke); /* where the clock jumped back: start over */
-    s->since = dlsi_min_u64(now, s->since);
-    if (s->again > now && s->again - now > patience) s->again = now;
+    if (s->again > now && (s->state == DLSI_SES_LEAVING || s->again - now > patience))
+        s->again = now;
     if (s->full) {
         dlsi_ses_end(p, i, DLS_E_LIMIT);
         return;
     }
     if (s->state == DLSI_SES_LEAVING &&
-        (now - s->since > hb || (s->control_used == 0 && dlsi_ses_lossy(s)))) {
+        (now - s->again > hb || (s->control_used == 0 && dlsi_ses_lossy(s)))) {
         dlsi_ses_end(p, i, DLS_OK);
         return;
     }
@@ -19848,7 +19994,7 @@ DLSI_FN void dlsi_member_call(dls_peer *p, int32_t rank, uint64_t now) {
     m->calls++;
     i = dlsi_ses_make(p, DLSI_SES_CALLING, rank, direct ? m->call_port : p->ses[via].port,
                       direct ? -1 : via, now);
-    if (i >= 0 && direct) p->ses[i].addr = m->call_addr;
+    if (i >= 0 && direct) p->reach[i].addr = m->call_addr;
 }
 /* A serial line has no connection that could break: its caller tries for ever. */
 DLSI_FN bool dlsi_port_calls(const dls_peer *p, const dlsi_port *t) {
@@ -19906,7 +20052,7 @@ DLSI_FN uint64_t dlsi_ses_deadline(const dls_peer *p, const dlsi_ses *s) {
     if (s->full) return 0;
     if (s->state == DLSI_SES_CALLING) return blocked && !dlsi_ses_called(s) ? soon : s->again;
     if (s->state == DLSI_SES_LEAVING)
-        soon = dlsi_ses_lossy(s) && s->control_used == 0 ? 0 : dlsi_later(s->since, hb + 1);
+        soon = dlsi_ses_lossy(s) && s->control_used == 0 ? 0 : dlsi_later(s->again, hb + 1);
     soon = dlsi_min_u64(soon, dlsi_later(s->heard, p->desc.timeout_us + 1));
     /* seen: lest a late tick takes the wait for sleep */
     soon =
@@ -19990,11 +20136,9 @@ DLS_API const char *dls_peer_name(const dls_peer *peer, int32_t rank) {
 DLS_API dls_status dls_peer_why(const dls_peer *peer, int32_t rank) {
     return rank >= 0 && rank < peer->count ? (dls_status)peer->member[rank].status : DLS_E_ARG;
 }
-/* Whether anybody was lost and is not back. Those who left in good order do not count. */
-DLSI_FN bool dlsi_peer_any_lost(const dls_peer *p) {
-    int32_t i;
-    for (i = 0; i < p->count && (p->member[i].ses >= 0 || p->member[i].status == 0); i++) {}
-    return i < p->count;
+/* Whether one was lost and is not back. Those who left in good order do not count. */
+DLSI_FN bool dlsi_peer_is_lost(const dls_peer *p, int32_t rank) {
+    return p->member[rank].ses < 0 && p->member[rank].status != 0;
 }
 DLS_API void dls_peer_leave(dls_peer *peer) {
     int32_t i;
@@ -20006,7 +20150,7 @@ DLS_API void dls_peer_leave(dls_peer *peer) {
         } else if (s->state == DLSI_SES_UP) {
             (void)dlsi_ses_say(peer, s, DLS_CONTROL_LEAVE, NULL, 0);
             s->state = DLSI_SES_LEAVING;
-            s->since = s->heard > s->spoke ? s->heard : s->spoke;
+            s->again = s->heard > s->spoke ? s->heard : s->spoke;
         }
     }
 }
@@ -22665,22 +22809,27 @@ DLSI_FN dls_status dlsi_roster_words(dls_status st, const char *path, dls_error 
                               : DLSI_MSG("'{s}' is no roster, or is cut short or damaged"),
         path, 0, 0, 0);
 }
+/* The list of the signed bytes that file has; on failure it has none. */
+DLSI_FN dls_status dlsi_roster_parse(dls_roster_file *file, const unsigned char *root32,
+                                     dls_error *error) {
+    dls_status st = DLS_E_MEMORY;
+    file->device = (dls_device *)DLS_MALLOC(DLS_ROSTER_DEVICES * sizeof *file->device);
+    if (file->device == NULL)
+        (void)dlsi_fail(error, st, DLSI_MSG("no memory for a roster"), NULL, 0, 0, 0);
+    else
+        st = dls_roster_read(&file->roster, file->device, DLS_ROSTER_DEVICES, file->bytes,
+                             file->count, root32);
+    if (st != DLS_OK) dls_roster_free(file);
+    return st;
+}
 DLS_API dls_status dls_roster_load(dls_roster_file *file, const char *path,
                                    const unsigned char *root32, dls_error *error) {
     dls_status st;
     memset(file, 0, sizeof *file);
     dlsi_error_clear(error);
     st = dlsi_port_read_file(path, &file->bytes, &file->count, error);
-    if (st != DLS_OK) return st;
-    file->device = (dls_device *)DLS_MALLOC(DLS_ROSTER_DEVICES * sizeof *file->device);
-    if (file->device == NULL)
-        st = dlsi_fail(error, DLS_E_MEMORY, DLSI_MSG("no memory for a roster"), path, 0, 0, 0);
-    else
-        st = dls_roster_read(&file->roster, file->device, DLS_ROSTER_DEVICES, file->bytes,
-                             file->count, root32);
-    if (st == DLS_OK) return st;
-    dls_roster_free(file);
-    return dlsi_roster_words(st, path, error);
+    if (st == DLS_OK) st = dlsi_roster_parse(file, root32, error);
+    return st == DLS_OK ? st : dlsi_roster_words(st, path, error);
 }
 DLS_API void dls_roster_free(dls_roster_file *file) {
     if (file->bytes != NULL) DLS_FREE(file->bytes);
@@ -22718,9 +22867,10 @@ DLSI_FN int32_t dlsi_roster_named(const dls_roster_file *file, const char *name)
         if (strncmp(file->device[i].name, name, sizeof file->device[i].name) == 0) return i;
     return -1;
 }
-DLS_API dls_status dls_roster_enrol(dls_roster_file *file, const dls_root *root, const char *name,
-                                    uint32_t role, bool is_small, dls_keys *keys,
-                                    dls_error *error) {
+/* public32: the device has made its key itself. */
+DLSI_FN dls_status dlsi_roster_add(dls_roster_file *file, const dls_root *root, const char *name,
+                                   uint32_t role, bool is_small, const unsigned char *public32,
+                                   dls_keys *keys, dls_error *error) {
     const int32_t n = file->roster.count;
     dls_device *d;
     dls_status st = DLS_OK;
@@ -22758,10 +22908,12 @@ DLS_API dls_status dls_roster_enrol(dls_roster_file *file, const dls_root *root,
     keys->id = d->id;
     keys->is_small = is_small;
     dls_ed25519_public(keys->root, root->seed);
+    memcpy(keys->psk, root->psk, sizeof keys->psk);
     if (is_small) {
         dls_device_psk(keys->psk, root->psk, root->group, d->id);
+    } else if (public32 != NULL) {
+        memcpy(d->public_key, public32, sizeof d->public_key);
     } else {
-        memcpy(keys->psk, root->psk, sizeof keys->psk);
         st = dls_random(keys->secret, sizeof keys->secret);
         dls_x25519_public(d->public_key, keys->secret);
     }
@@ -22770,6 +22922,11 @@ DLS_API dls_status dls_roster_enrol(dls_roster_file *file, const dls_root *root,
     if (st == DLS_OK) st = dlsi_roster_sign(file, root, n + 1, error);
     if (st != DLS_OK) dls_wipe(keys, sizeof *keys);
     return st;
+}
+DLS_API dls_status dls_roster_enrol(dls_roster_file *file, const dls_root *root, const char *name,
+                                    uint32_t role, bool is_small, dls_keys *keys,
+                                    dls_error *error) {
+    return dlsi_roster_add(file, root, name, role, is_small, NULL, keys, error);
 }
 DLS_API dls_status dls_roster_revoke(dls_roster_file *file, const dls_root *root, const char *name,
                                      dls_error *error) {
@@ -22798,6 +22955,228 @@ DLS_API dls_status dls_roster_save(const dls_roster_file *file, const char *path
     st = dlsi_key_fresh(path, force, error);
     return st == DLS_OK ? dlsi_port_write_file(path, file->bytes, file->count, error) : st;
 }
+
+/* ---- Enrolment over a network ---- */
+
+#define DLSI_ENROL_MAC 84
+#define DLSI_ENROL_AGAIN 100000u /* us */
+#define DLSI_ENROL_HEAD 68       /* root key, PSK, id */
+
+DLSI_FN void dlsi_invite_psk(dls_invite *invite, const unsigned char *bytes16) {
+    dls_hash(invite->psk, 32, "dls-invite", 10, bytes16, 16);
+}
+DLS_API dls_status dls_invite_make(dls_invite *invite, const char *name, uint32_t role,
+                                   char *code) {
+    unsigned char bytes[18];
+    dlsi_text t;
+    size_t i;
+    memset(invite, 0, sizeof *invite);
+    if (!dlsi_name_good(name, strlen(name)) || role > 63u || (role & DLS_ROLE_JOIN) == 0)
+        return DLS_E_ARG;
+    memcpy(invite->name, name, strlen(name));
+    invite->role = role;
+    if (dls_random(bytes, 16) != DLS_OK) return DLS_E_IO;
+    dlsi_store16(bytes + 16, dls_crc32c(0, bytes, 16) & 0xFFFFu);
+    dlsi_invite_psk(invite, bytes);
+    t.buf = code;
+    t.used = 0;
+    t.size = DLS_CODE_TEXT;
+    for (i = 0; i < sizeof bytes; i += 2) {
+        dlsi_text_str(&t, i > 0 ? "-" : "");
+        dlsi_text_hex(&t, bytes + i, 2);
+    }
+    code[t.used] = '\0';
+    dls_wipe(bytes, sizeof bytes);
+    return DLS_OK;
+}
+DLS_API dls_status dls_invite_read(dls_invite *invite, const char *code) {
+    unsigned char bytes[18];
+    size_t i;
+    bool good = strlen(code) == DLS_CODE_TEXT - 1;
+    memset(invite, 0, sizeof *invite);
+    for (i = 0; good && i < sizeof bytes; i += 2)
+        good = dlsi_hex_read(code + i / 2 * 5, 4, bytes + i, 2) &&
+               code[i / 2 * 5 + 4] == (i + 2 < sizeof bytes ? '-' : '\0');
+    good = good && (dls_crc32c(0, bytes, 16) & 0xFFFFu) == dlsi_load16(bytes + 16);
+    if (good) dlsi_invite_psk(invite, bytes);
+    dls_wipe(bytes, sizeof bytes);
+    return good ? DLS_OK : DLS_E_FORMAT;
+}
+
+DLSI_FN void dlsi_enrol_head(unsigned char *to, uint32_t step) {
+    to[0] = DLS_PACKET_ENROL;
+    to[1] = DLS_WIRE_VERSION;
+    to[2] = DLS_NOISE_XXPSK3;
+    to[3] = (unsigned char)step;
+}
+DLSI_FN dls_status dlsi_enrol_check(const unsigned char *packet, size_t bytes, uint32_t step,
+                                    size_t least, size_t most) {
+    if (bytes < 4 || packet[0] != DLS_PACKET_ENROL) return DLS_E_FORMAT;
+    if (packet[1] != DLS_WIRE_VERSION) return DLS_E_VERSION;
+    return packet[2] == DLS_NOISE_XXPSK3 && packet[3] == step && bytes >= least && bytes <= most
+               ? DLS_OK
+               : DLS_E_FORMAT;
+}
+/* Begins one side, with a fresh key. */
+DLSI_FN dls_status dlsi_enrol_begin(dls_enrol *e, dls_invite *invite, bool initiator) {
+    unsigned char prologue[4], ephemeral[32];
+    dls_noise_desc d;
+    dls_status st;
+    memset(e, 0, sizeof *e);
+    e->invite = invite;
+    dlsi_enrol_head(prologue, 0);
+    DLSI_ZERO(d);
+    d.pattern = DLS_NOISE_XXPSK3;
+    d.initiator = initiator;
+    d.prologue = prologue;
+    d.prologue_bytes = sizeof prologue;
+    d.secret = e->secret;
+    d.psk = invite->psk;
+    d.ephemeral = ephemeral;
+    st = dls_random(e->secret, sizeof e->secret);
+    if (st == DLS_OK) st = dls_noise_ephemeral(ephemeral, e->secret, 0);
+    if (st == DLS_OK) st = dls_noise_init(&e->noise, &d);
+    dls_wipe(ephemeral, sizeof ephemeral);
+    return st;
+}
+DLSI_FN dls_status dlsi_enrol_write(dls_enrol *e, uint32_t step, size_t bytes, unsigned char *to) {
+    size_t n = 0;
+    const dls_status st = dls_noise_write(&e->noise, NULL, 0, to + 4, bytes, &n);
+    dlsi_enrol_head(to, step);
+    if (st == DLS_OK) e->step = (uint8_t)step;
+    return st;
+}
+DLS_API dls_status dls_enrol_call(dls_enrol *e, dls_invite *invite, void *to) {
+    unsigned char *p = (unsigned char *)to;
+    dls_status st = dlsi_enrol_begin(e, invite, true);
+    memset(p, 0, DLS_ENROL_BYTES);
+    if (st == DLS_OK) st = dlsi_enrol_write(e, 1, 48, p);
+    dls_mac1(p + DLSI_ENROL_MAC, invite->psk, NULL, p, DLSI_ENROL_MAC);
+    return st;
+}
+DLS_API dls_status dls_enrol_answer(dls_enrol *e, dls_invite *invite, int32_t count,
+                                    const void *packet, size_t bytes, void *to, uint64_t now) {
+    const unsigned char *p = (const unsigned char *)packet;
+    dls_invite *mine = NULL;
+    unsigned char mac[16], nothing[1];
+    size_t n;
+    int32_t i;
+    dls_status st = dlsi_enrol_check(p, bytes, 1, DLS_ENROL_BYTES, DLS_ENROL_BYTES);
+    memset(e, 0, sizeof *e);
+    if (st != DLS_OK) return st;
+    for (i = 0; i < count; i++) {
+        dls_mac1(mac, invite[i].psk, NULL, p, DLSI_ENROL_MAC);
+        if (dls_equal(mac, p + DLSI_ENROL_MAC, 16) && !invite[i].used) mine = &invite[i];
+    }
+    if (mine == NULL) return DLS_E_AUTH;
+    if (now < mine->again && mine->again - now <= DLSI_ENROL_AGAIN) return DLS_E_LIMIT;
+    mine->again = now + DLSI_ENROL_AGAIN;
+    st = dlsi_enrol_begin(e, mine, false);
+    if (st == DLS_OK) st = dls_noise_read(&e->noise, p + 4, 48, nothing, 0, &n);
+    return st == DLS_OK ? dlsi_enrol_write(e, 2, 96, (unsigned char *)to) : st;
+}
+DLS_API dls_status dls_enrol_prove(dls_enrol *e, const void *packet, size_t bytes, void *to) {
+    const unsigned char *p = (const unsigned char *)packet;
+    unsigned char nothing[1];
+    size_t n;
+    dls_status st = dlsi_enrol_check(p, bytes, 2, DLS_ENROL_BYTES, DLS_ENROL_BYTES);
+    if (st == DLS_OK && e->step != 1) st = DLS_E_STATE;
+    if (st == DLS_OK) st = dls_noise_read(&e->noise, p + 4, 96, nothing, 0, &n);
+    return st == DLS_OK ? dlsi_enrol_write(e, 3, 64, (unsigned char *)to) : st;
+}
+DLS_API dls_status dls_enrol_admit(dls_enrol *e, const dls_root *root, dls_roster_file *file,
+                                   const void *packet, size_t bytes, void *to, size_t *to_bytes,
+                                   dls_error *error) {
+    const unsigned char *p = (const unsigned char *)packet;
+    unsigned char *out = (unsigned char *)to, send[32], recv[32];
+    dls_session record;
+    dls_keys keys;
+    size_t n = 0;
+    dls_status st = dlsi_enrol_check(p, bytes, 3, 68, 68);
+    dlsi_error_clear(error);
+    *to_bytes = 0;
+    if (st == DLS_OK && (e->step != 2 || e->invite->used)) st = DLS_E_STATE;
+    if (st == DLS_OK) st = dls_noise_read(&e->noise, p + 4, 64, send, 0, &n);
+    if (st == DLS_OK)
+        st = dlsi_roster_add(file, root, e->invite->name, e->invite->role, false,
+                             dls_noise_remote(&e->noise), &keys, error);
+    if (st != DLS_OK)
+        return dlsi_fail(error, st, DLSI_MSG("the newcomer does not know the code"), NULL, 0, 0, 0);
+    e->invite->used = true;
+    e->step = 4;
+    (void)dls_noise_split(&e->noise, send, recv);
+    dls_session_init(&record, send, recv);
+    dlsi_enrol_head(out, 4);
+    memcpy(out + 4, keys.root, 32);
+    memcpy(out + 36, keys.psk, 32);
+    dlsi_store32(out + 68, keys.id);
+    memcpy(out + 4 + DLSI_ENROL_HEAD, file->bytes, file->count);
+    n = 4 + DLSI_ENROL_HEAD + file->count;
+    st = dls_session_seal(&record, out + 4, out + 4, n - 4, out, 4, out + n);
+    *to_bytes = n + DLS_RECORD_TAG;
+    dls_wipe(send, sizeof send);
+    dls_wipe(recv, sizeof recv);
+    dls_wipe(&record, sizeof record);
+    dls_wipe(&keys, sizeof keys);
+    return st;
+}
+/* What packet 4 had: the roster must be of the root it names, and have my key. */
+DLSI_FN dls_status dlsi_enrol_keys(const dls_enrol *e, const unsigned char *from, dls_keys *keys,
+                                   dls_roster_file *file, dls_error *error) {
+    unsigned char own[32];
+    const dls_device *d;
+    dls_status st = dlsi_roster_parse(file, from, error);
+    if (st != DLS_OK) return st;
+    dls_x25519_public(own, e->secret);
+    d = dls_roster_find(&file->roster, dlsi_load32(from + 64));
+    if (d == NULL || !dls_equal(own, d->public_key, 32)) {
+        dls_roster_free(file);
+        return DLS_E_MISMATCH;
+    }
+    memset(keys, 0, sizeof *keys);
+    keys->group = file->roster.group;
+    keys->id = d->id;
+    memcpy(keys->name, d->name, sizeof keys->name);
+    memcpy(keys->secret, e->secret, 32);
+    memcpy(keys->root, from, 32);
+    memcpy(keys->psk, from + 32, 32);
+    return DLS_OK;
+}
+DLS_API dls_status dls_enrol_take(dls_enrol *e, const void *packet, size_t bytes, dls_keys *keys,
+                                  dls_roster_file *file, dls_error *error) {
+    const unsigned char *p = (const unsigned char *)packet;
+    const size_t around = 4 + DLSI_ENROL_HEAD + DLS_RECORD_TAG;
+    unsigned char send[32], recv[32], head[DLSI_ENROL_HEAD], *plain;
+    dls_session record;
+    dls_status st = dlsi_enrol_check(p, bytes, 4, around + 1, DLS_ENROL_MOST);
+    dlsi_error_clear(error);
+    memset(file, 0, sizeof *file);
+    if (st == DLS_OK && e->step != 3) st = DLS_E_STATE;
+    plain = st == DLS_OK ? (unsigned char *)DLS_MALLOC(bytes) : NULL;
+    if (st == DLS_OK && plain == NULL) st = DLS_E_MEMORY;
+    if (st != DLS_OK)
+        return dlsi_fail(error, st, DLSI_MSG("this is no answer to an invite"), NULL, 0, 0, 0);
+    e->step = 4;
+    (void)dls_noise_split(&e->noise, send, recv);
+    dls_session_init(&record, send, recv);
+    st = dls_session_open(&record, 0, plain, p + 4, bytes - 4 - DLS_RECORD_TAG,
+                          p + bytes - DLS_RECORD_TAG, p, 4);
+    if (st == DLS_OK) {
+        memcpy(head, plain, sizeof head);
+        file->count = bytes - around;
+        memmove(plain, plain + sizeof head, file->count);
+        file->bytes = plain;
+        st = dlsi_enrol_keys(e, head, keys, file, error);
+    } else {
+        DLS_FREE(plain);
+    }
+    dls_wipe(head, sizeof head);
+    dls_wipe(send, sizeof send);
+    dls_wipe(recv, sizeof recv);
+    dls_wipe(&record, sizeof record);
+    return dlsi_fail(error, st, DLSI_MSG("the answer is not genuine"), NULL, 0, 0, 0);
+}
+DLS_API void dls_enrol_wipe(dls_enrol *e) { dls_wipe(e, sizeof *e); }
 
 /* ---- Identity: what a device needs to join ----
    KEY.state: "DLSS", u32 boot count, u32 bytes of a coordinator's state, these, CRC-32C. */
@@ -23080,16 +23459,30 @@ DLSI_FN dls_status dlsi_host_serial(dls_host *h, const char *text, size_t n, dls
         dls_serial_init(&s, &d, dlsi_host_take(h, dls_serial_size(&d)), dls_serial_size(&d), error);
     return st == DLS_OK ? dls_links_add(h->links, dls_serial_link(s)) : st;
 }
+/* Where the roster of a key is when nobody says so; NULL: no memory. */
+DLSI_FN const char *dlsi_host_roster(dls_host *h, const char *key) {
+    const size_t n = strlen(key), dot = n > 4 && memcmp(key + n - 4, ".key", 4) == 0 ? n - 4 : n;
+    const char *slash = strrchr(key, '/');
+    char *path = (char *)dlsi_host_take(h, n + sizeof "lab.roster");
+    struct stat about;
+    if (path == NULL) return NULL;
+    memcpy(path, key, dot);
+    memcpy(path + dot, ".roster", sizeof ".roster");
+    if (stat(path, &about) != 0)
+        memcpy(path + (slash != NULL ? slash + 1 - key : 0), "lab.roster", sizeof "lab.roster");
+    return path;
+}
 DLS_API dls_status dls_host_open(dls_host *host, const dls_host_desc *desc, dls_error *error) {
-    const char *s = desc->serial;
+    const char *s = desc->serial, *roster = desc->roster;
     dls_status st;
     memset(host, 0, sizeof *host);
-    if (desc->key == NULL || desc->roster == NULL) {
-        dlsi_error_clear(error);
-        return dlsi_fail(error, DLS_E_ARG, DLSI_MSG("a key file and a roster are needed"), NULL, 0,
-                         0, 0);
-    }
-    st = dls_identity_load(&host->identity, desc->key, desc->roster, error);
+    dlsi_error_clear(error);
+    if (desc->key == NULL)
+        return dlsi_fail(error, DLS_E_ARG, DLSI_MSG("a key file is needed"), NULL, 0, 0, 0);
+    if (roster == NULL) roster = dlsi_host_roster(host, desc->key);
+    if (roster == NULL)
+        return dlsi_fail(error, DLS_E_MEMORY, DLSI_MSG("no memory for a path"), NULL, 0, 0, 0);
+    st = dls_identity_load(&host->identity, desc->key, roster, error);
     if (st == DLS_OK) st = dlsi_host_engine(host, desc, error);
     if (st == DLS_OK) st = dlsi_host_udp(host, desc, error);
     if (st == DLS_OK) st = dlsi_host_tcp(host, desc, error);
@@ -23183,30 +23576,62 @@ DLS_API void dls_host_close(dls_host *host) {
    The caller's thread computes; a second one moves bytes, so that heartbeats go on. They share the
    engine under one lock. Without threads the caller moves bytes while it waits. */
 #if DLS_ENABLE_SOCKETS && DLS_ENABLE_HEAP && DLS_ENABLE_TRAIN
+#define DLSI_NODE_KEYS (DLS_ENABLE_FILES && DLS_ENABLE_SIGN)
 
 struct dls_node {
-    dls_node_desc desc;
+    dls_node_desc desc; /* rank and shares: of the members of the last call */
     int32_t count;
+    int32_t *member; /* their ranks in the engine's table */
+    int32_t *shares; /* theirs, picked from the caller's, which are by device; or NULL */
+    const int32_t *device_shares;
+    int32_t room, devices; /* members there may be; devices the caller gave shares for */
+    uint32_t view;         /* number of the view they are of; 0: without keys */
     dls_peer *peer;
     dls_tcp *tcp;
     dls_coll coll;
-    void *mem[3]; /* engine, driver, staging */
+    void *mem[4]; /* engine, driver, staging, members */
     size_t staging;
     dls_pool *pool;
     dls_error error;
-    char text[320];
-    int32_t lost; /* rank that was lost, -1: none */
+    char text[640], missing[480]; /* missing: who did not come */
+    int32_t lost;                 /* rank that was lost, -1: none */
     dls_status lost_status;
     bool settled;
-    bool closing;    /* under the lock */
-    uint32_t posted; /* ops that the other thread was told of */
+    bool closing, revoked; /* under the lock */
+    uint32_t posted;       /* ops that the other thread was told of */
     bool threaded;
 #if DLS_ENABLE_THREADS
     pthread_mutex_t lock;
     pthread_cond_t moved; /* the engine's state may have changed */
     pthread_t thread;
 #endif
+#if DLSI_NODE_KEYS
+    dls_host host; /* with keys: engine and links */
+#endif
 };
+
+/* What moves bytes, and what wakes it. True: this device was revoked. */
+#if DLSI_NODE_KEYS
+DLSI_FN bool dlsi_node_poll(dls_node *n, uint64_t us, void (*lock)(void *),
+                            void (*unlock)(void *)) {
+    if (n->tcp == NULL) return dls_host_poll(&n->host, us, lock, unlock, n, NULL) == DLS_E_REFUSED;
+    dls_tcp_poll(n->tcp, us, lock, unlock, n);
+    return false;
+}
+DLSI_FN void dlsi_node_wake(dls_node *n) {
+    if (n->tcp == NULL)
+        dls_links_wake(n->host.links);
+    else
+        dls_tcp_wake(n->tcp);
+}
+#else
+DLSI_FN bool dlsi_node_poll(dls_node *n, uint64_t us, void (*lock)(void *),
+                            void (*unlock)(void *)) {
+    dls_tcp_poll(n->tcp, us, lock, unlock, n);
+    return false;
+}
+DLSI_FN void dlsi_node_wake(dls_node *n) { dls_tcp_wake(n->tcp); }
+#endif
 
 #if DLS_ENABLE_THREADS
 DLSI_FN void dlsi_node_lock(void *user) {
@@ -23223,8 +23648,9 @@ DLSI_FN void *dlsi_node_main(void *user) {
     dls_node *n = (dls_node *)user;
     bool closing = false;
     while (!closing) {
-        dls_tcp_poll(n->tcp, 1000000, dlsi_node_lock, dlsi_node_unlock, n);
+        const bool revoked = dlsi_node_poll(n, 1000000, dlsi_node_lock, dlsi_node_unlock);
         pthread_mutex_lock(&n->lock);
+        n->revoked = n->revoked || revoked;
         closing = n->closing;
         pthread_mutex_unlock(&n->lock);
     }
@@ -23235,7 +23661,7 @@ DLSI_FN void dlsi_node_wait(dls_node *n) {
     struct timespec t;
     if (n->posted != n->peer->order) { /* new ops: the other thread may be asleep in poll */
         n->posted = n->peer->order;
-        dls_tcp_wake(n->tcp);
+        dlsi_node_wake(n);
     }
     (void)clock_gettime(CLOCK_REALTIME, &t);
     t.tv_nsec += 20000000;
@@ -23261,7 +23687,7 @@ DLSI_FN void dlsi_node_stop(dls_node *n) {
     pthread_mutex_lock(&n->lock);
     n->closing = true;
     pthread_mutex_unlock(&n->lock);
-    dls_tcp_wake(n->tcp);
+    dlsi_node_wake(n);
     pthread_join(n->thread, NULL);
     pthread_cond_destroy(&n->moved);
     pthread_mutex_destroy(&n->lock);
@@ -23270,7 +23696,9 @@ DLSI_FN void dlsi_node_stop(dls_node *n) {
 #else
 DLSI_FN void dlsi_node_lock(void *user) { (void)user; }
 DLSI_FN void dlsi_node_unlock(void *user) { (void)user; }
-DLSI_FN void dlsi_node_wait(dls_node *n) { dls_tcp_poll(n->tcp, 20000, NULL, NULL, NULL); }
+DLSI_FN void dlsi_node_wait(dls_node *n) {
+    if (dlsi_node_poll(n, 20000, NULL, NULL)) n->revoked = true;
+}
 DLSI_FN bool dlsi_node_start(dls_node *n) {
     (void)n;
     return true;
@@ -23283,25 +23711,38 @@ DLSI_FN void dlsi_node_stop(dls_node *n) { (void)n; }
 #define DLSI_NODE_SETTLE_US 50000
 DLSI_FN bool dlsi_node_settle(dls_node *n) {
     const uint64_t start = dls_now_us();
-    if (n->peer == NULL || n->settled || !dlsi_peer_any_lost(n->peer)) return true;
+    int32_t i = 0;
+    if (n->peer == NULL || n->settled) return true;
+    while (i < n->count && !dlsi_peer_is_lost(n->peer, n->member[i])) i++;
+    if (i == n->count) return true;
     while (dls_now_us() - start < DLSI_NODE_SETTLE_US) dlsi_node_wait(n);
     n->settled = true;
     return true;
 }
-/* Takes events; remembers the first peer that was lost. */
+/* Takes events; remembers the first member that was lost. */
 DLSI_FN void dlsi_node_events(dls_node *n) {
     dls_peer_event e;
+    int32_t i;
     while (n->peer != NULL && dls_peer_next_event(n->peer, &e)) {
-        if (e.type == DLS_PEER_UP || n->lost >= 0) continue;
-        n->lost = e.rank;
+        if ((e.type != DLS_PEER_LOST && e.type != DLS_PEER_LEFT) || n->lost >= 0) continue;
+        for (i = 0; i < n->count && n->member[i] != e.rank; i++) {}
+        if (i == n->count) continue;
+        n->lost = i;
         n->lost_status = e.type == DLS_PEER_LEFT ? DLS_E_PEER : e.status;
     }
 }
 DLSI_FN dls_status dlsi_node_fail(dls_node *n, dls_status st) {
+    bool revoked;
     if (st == DLS_OK) return st;
     dlsi_node_lock(n);
     dlsi_node_events(n);
+    revoked = n->revoked;
+    if (st == DLS_E_PEER && n->view > 0 && n->view == n->peer->view.number)
+        dls_peer_view_again(n->peer);
     dlsi_node_unlock(n);
+    if (revoked)
+        return dlsi_fail(&n->error, DLS_E_REFUSED, DLSI_MSG("this device was revoked"), NULL, 0, 0,
+                         0);
     if (n->lost >= 0 && (st == DLS_E_PEER || st == DLS_E_TIMEOUT))
         return dlsi_fail(
             &n->error, DLS_E_PEER,
@@ -23312,33 +23753,155 @@ DLSI_FN dls_status dlsi_node_fail(dls_node *n, dls_status st) {
     return st;
 }
 
-DLSI_FN dls_status dlsi_node_open(dls_node *n) {
-    const char *s;
-    dls_pool_desc pool;
+/* ---- Joining ---- */
+
+DLSI_FN bool dlsi_node_late(const dls_node *n, uint64_t start) {
+    return dls_now_us() - start > (uint64_t)dlsi_or(n->desc.join_ms, 10000) * 1000u;
+}
+/* Room for `room` members, who are at first the engine's ranks. */
+DLSI_FN dls_status dlsi_node_members(dls_node *n, int32_t room) {
+    int32_t i;
+    n->mem[3] = dlsi_heap_take((size_t)room * 2 * sizeof *n->member);
+    if (n->mem[3] == NULL)
+        return dlsi_fail(&n->error, DLS_E_MEMORY, DLSI_MSG("no memory for {0} members"), NULL, room,
+                         0, 0);
+    n->room = room;
+    n->member = (int32_t *)n->mem[3];
+    for (i = 0; i < room; i++) n->member[i] = i;
+    return DLS_OK;
+}
+
+#if DLSI_NODE_KEYS
+/* Takes the engine's view as the members, unless it is to be replaced or I can't talk with one of
+   them yet. False: there is none. */
+DLSI_FN bool dlsi_node_view(dls_node *n) {
+    dls_view v;
+    int32_t i;
+    dls_peer_view(n->peer, &v);
+    if (v.mine < 0 || v.count > n->room || n->peer->again == v.number) return false;
+    for (i = 0; i < v.count; i++)
+        if (!dls_peer_is_up(n->peer, v.rank[i])) return false;
+    n->view = v.number;
+    n->count = v.count;
+    n->desc.rank = v.mine;
+    memcpy(n->member, v.rank, (size_t)v.count * sizeof *n->member);
+    for (i = 0; n->shares != NULL && i < v.count; i++)
+        n->shares[i] = n->member[i] < n->devices ? n->device_shares[n->member[i]] : 0;
+    return true;
+}
+/* Devices of the roster that are not revoked, or only those of them that may coordinate. */
+DLSI_FN int32_t dlsi_node_devices(const dls_peer *p, bool coordinate) {
+    int32_t i, n = 0;
+    for (i = 0; i < p->count; i++)
+        n += (p->member[i].device.flags & DLS_DEVICE_REVOKED) == 0 &&
+             (!coordinate || (p->member[i].device.role & DLS_ROLE_COORD) != 0);
+    return n;
+}
+/* Who is not here, and why, in words. */
+DLSI_FN void dlsi_node_say_missing(dls_node *n, int32_t want) {
+    dls_peer *p = n->peer;
+    dlsi_text t;
+    int32_t i;
+    t.buf = n->missing;
+    t.used = 0;
+    t.size = sizeof n->missing;
+    dlsi_text_int(&t, dls_peer_up(p));
+    dlsi_text_str(&t, DLSI_MSG(" of "));
+    dlsi_text_int(&t, want);
+    dlsi_text_str(&t, DLSI_MSG(" devices are here"));
+    for (i = 0; i < p->count; i++) {
+        char *at = n->missing + t.used + 2;
+        if (dls_peer_is_up(p, i) || (p->member[i].device.flags & DLS_DEVICE_REVOKED) != 0) continue;
+        if (t.used + 3 >= t.size) break;
+        dlsi_text_str(&t, "; ");
+        if (n->host.find != NULL) {
+            (void)dls_find_explain(n->host.find, dls_peer_id(p, i), at, t.size - t.used,
+                                   dls_now_us());
+            t.used += strlen(at);
+        } else {
+            dlsi_text_str(&t, dls_peer_name(p, i));
+            dlsi_text_str(&t, DLSI_MSG(" does not answer: is it running, is its address right?"));
+        }
+    }
+    n->missing[t.used] = '\0';
+}
+/* Waits for a view of `want` devices, or as many as come in time. */
+DLSI_FN dls_status dlsi_node_meet(dls_node *n) {
+    const uint64_t start = dls_now_us();
+    const int32_t want = dlsi_or(n->desc.expect, dlsi_node_devices(n->peer, false));
+    bool here = false, revoked;
+    int32_t up;
+    if (dlsi_node_devices(n->peer, true) == 0)
+        return dlsi_fail(&n->error, DLS_E_NOT_FOUND,
+                         DLSI_MSG("nobody in the roster of '{s}' coordinates, so no view can be "
+                                  "decided: enrol one with --role train,coord"),
+                         n->desc.key_file, 0, 0, 0);
+    dlsi_node_lock(n);
+    while (!n->revoked && !((here = dlsi_node_view(n)) && n->count >= want) &&
+           !dlsi_node_late(n, start))
+        dlsi_node_wait(n);
+    n->missing[0] = '\0';
+    if (!here || n->count < want) dlsi_node_say_missing(n, want);
+    revoked = n->revoked;
+    up = dls_peer_up(n->peer);
+    dlsi_node_unlock(n);
+    if (revoked) return dlsi_node_fail(n, DLS_E_REFUSED);
+    if (here && (n->count > 1 || want == 1)) return DLS_OK;
+    return dlsi_fail(&n->error, DLS_E_TIMEOUT,
+                     up > 1
+                         ? DLSI_MSG("after {0} ms there is no view: too few of the coordinators? "
+                                    "{s}")
+                         : DLSI_MSG("nobody else was found in {0} ms: {s}"),
+                     n->missing, dlsi_or(n->desc.join_ms, 10000), 0, 0);
+}
+DLSI_FN dls_status dlsi_node_open_keys(dls_node *n) {
+    dls_host_desc d;
+    dls_status st;
+    DLSI_ZERO(d);
+    d.key = n->desc.key_file;
+    d.roster = n->desc.roster_file;
+    d.listen = n->desc.listen;
+    d.connect = n->desc.connect;
+    d.tcp = n->desc.tcp;
+    d.serial = n->desc.serial;
+    d.gateway = n->desc.gateway;
+    d.no_lan = n->desc.no_lan;
+    d.lan_port = n->desc.lan_port;
+    d.timeout_us = (uint64_t)dlsi_or(n->desc.timeout_ms, 10000) * 1000u;
+    st = dls_host_open(&n->host, &d, &n->error);
+    if (st != DLS_OK) return st;
+    n->peer = n->host.peer;
+    n->devices = dls_peer_count(n->peer);
+    st = dlsi_node_members(n, n->peer->desc.devices_max);
+    if (st != DLS_OK) return st;
+    n->device_shares = n->desc.shares;
+    if (n->device_shares != NULL) n->desc.shares = n->shares = n->member + n->room;
+    if (!dlsi_node_start(n))
+        return dlsi_fail(&n->error, DLS_E_MEMORY, DLSI_MSG("cannot start a thread"), NULL, 0, 0, 0);
+    return dlsi_node_meet(n);
+}
+DLSI_FN void dlsi_node_close_keys(dls_node *n) {
+    if (n->tcp == NULL) dls_host_close(&n->host);
+}
+#else
+DLSI_FN bool dlsi_node_view(dls_node *n) {
+    (void)n;
+    return false;
+}
+DLSI_FN dls_status dlsi_node_open_keys(dls_node *n) {
+    return dlsi_fail(&n->error, DLS_E_UNSUPPORTED,
+                     DLSI_MSG("key files need DLS_ENABLE_FILES and DLS_ENABLE_SIGN"), NULL, 0, 0,
+                     0);
+}
+DLSI_FN void dlsi_node_close_keys(dls_node *n) { (void)n; }
+#endif
+
+DLSI_FN dls_status dlsi_node_open_plain(dls_node *n) {
     dls_peer_desc peer;
     dls_tcp_desc tcp;
     uint64_t start;
-    dls_status st = DLS_OK;
+    dls_status st;
     int32_t up;
-    for (s = n->desc.peers, n->count = 1; s != NULL && *s != '\0'; s++) n->count += *s == ',';
-    if (n->desc.rank < 0 || n->desc.rank >= n->count || n->count > 1024)
-        return dlsi_fail(&n->error, DLS_E_ARG,
-                         DLSI_MSG("rank {0} is not one of the {1} addresses (1024 at most)"), NULL,
-                         n->desc.rank, n->count, 0);
-    if (n->desc.threads < 0 || n->desc.threads > DLS_THREADS_MAX || n->desc.join_ms < 0 ||
-        n->desc.timeout_ms < 0)
-        return dlsi_fail(&n->error, DLS_E_ARG,
-                         DLSI_MSG("threads {0}, join_ms {1}, timeout_ms {2}: none may be below 0"),
-                         NULL, n->desc.threads, n->desc.join_ms, n->desc.timeout_ms);
-    DLSI_ZERO(pool);
-    pool.threads = n->desc.threads;
-    n->pool = dls_pool_create(&pool);
-    if (n->pool == NULL)
-        return dlsi_fail(&n->error, DLS_E_MEMORY, DLSI_MSG("cannot start {0} threads"), NULL,
-                         n->desc.threads, 0, 0);
-    if (n->count == 1) /* nothing to stage */
-        st = dls_coll_init(&n->coll, NULL, 0, 1, n->text, sizeof n->text);
-    if (st != DLS_OK || n->desc.peers == NULL) return st;
     DLSI_ZERO(peer);
     peer.rank = n->desc.rank;
     peer.size = n->count;
@@ -23367,10 +23930,7 @@ DLSI_FN dls_status dlsi_node_open(dls_node *n) {
         return dlsi_fail(&n->error, DLS_E_MEMORY, DLSI_MSG("cannot start a thread"), NULL, 0, 0, 0);
     start = dls_now_us();
     dlsi_node_lock(n);
-    while ((up = dls_peer_up(n->peer)) < n->count) {
-        if (dls_now_us() - start > (uint64_t)dlsi_or(n->desc.join_ms, 10000) * 1000u) break;
-        dlsi_node_wait(n);
-    }
+    while ((up = dls_peer_up(n->peer)) < n->count && !dlsi_node_late(n, start)) dlsi_node_wait(n);
     for (st = DLS_OK; up < n->count && st == DLS_OK && n->lost < n->count;
          n->lost++) /* name one that is missing */
         if (n->lost >= 0 && !dls_peer_is_up(n->peer, n->lost))
@@ -23381,6 +23941,38 @@ DLSI_FN dls_status dlsi_node_open(dls_node *n) {
     n->lost = -1;
     dlsi_node_unlock(n);
     return st;
+}
+DLSI_FN dls_status dlsi_node_open(dls_node *n) {
+    const char *s;
+    dls_pool_desc pool;
+    dls_status st;
+    for (s = n->desc.peers, n->count = 1; s != NULL && *s != '\0'; s++) n->count += *s == ',';
+    if (n->desc.key_file != NULL) n->desc.rank = 0;
+    if (n->desc.key_file != NULL && n->desc.peers != NULL)
+        return dlsi_fail(&n->error, DLS_E_ARG,
+                         DLSI_MSG("a key file or addresses without keys ('{s}'), not both"),
+                         n->desc.peers, 0, 0, 0);
+    if (n->desc.rank < 0 || n->desc.rank >= n->count || n->count > 1024)
+        return dlsi_fail(&n->error, DLS_E_ARG,
+                         DLSI_MSG("rank {0} is not one of the {1} addresses (1024 at most)"), NULL,
+                         n->desc.rank, n->count, 0);
+    if (n->desc.threads < 0 || n->desc.threads > DLS_THREADS_MAX || n->desc.join_ms < 0 ||
+        n->desc.timeout_ms < 0 || n->desc.expect < 0)
+        return dlsi_fail(&n->error, DLS_E_ARG,
+                         DLSI_MSG("threads {0}, join_ms {1}, timeout_ms {2}, expect: none may be "
+                                  "below 0"),
+                         NULL, n->desc.threads, n->desc.join_ms, n->desc.timeout_ms);
+    DLSI_ZERO(pool);
+    pool.threads = n->desc.threads;
+    n->pool = dls_pool_create(&pool);
+    if (n->pool == NULL)
+        return dlsi_fail(&n->error, DLS_E_MEMORY, DLSI_MSG("cannot start {0} threads"), NULL,
+                         n->desc.threads, 0, 0);
+    if (n->desc.key_file != NULL) return dlsi_node_open_keys(n);
+    st = dlsi_node_members(n, n->count);
+    if (st == DLS_OK && n->count == 1) /* nothing to stage */
+        st = dls_coll_init(&n->coll, NULL, 0, 1, n->text, sizeof n->text);
+    return st == DLS_OK && n->desc.peers != NULL ? dlsi_node_open_plain(n) : st;
 }
 DLS_API dls_status dls_node_create(dls_node **node, const dls_node_desc *desc) {
     dls_node *n = (dls_node *)dlsi_heap_take(sizeof *n);
@@ -23397,47 +23989,101 @@ DLS_API dls_status dls_node_create(dls_node **node, const dls_node_desc *desc) {
 DLS_API void dls_node_destroy(dls_node *node) {
     int32_t i;
     if (node == NULL) return;
-    if (node->peer != NULL && node->tcp != NULL) { /* goodbyes go out before the links close */
+    if (node->tcp != NULL) { /* goodbyes go out before the links close */
         const uint64_t start = dls_now_us();
         dlsi_node_lock(node);
         dls_peer_leave(node->peer);
-        dls_tcp_wake(node->tcp);
+        dlsi_node_wake(node);
         while (dls_peer_up(node->peer) > 1 && dls_now_us() - start < 200000) dlsi_node_wait(node);
         dlsi_node_unlock(node);
     }
     dlsi_node_stop(node);
     dls_tcp_close(node->tcp);
-    for (i = 0; i < 3; i++) dlsi_heap_give(node->mem[i]);
+    dlsi_node_close_keys(node);
+    for (i = 0; i < 4; i++) dlsi_heap_give(node->mem[i]);
     dls_pool_destroy(node->pool);
     dlsi_heap_give(node);
 }
 DLS_API const char *dls_node_explain(dls_node *node) {
     if (node == NULL) return dls_status_text(DLS_E_MEMORY);
+    if (node->error.status == DLS_OK && node->missing[0] != '\0') return node->missing;
     return dls_error_text(&node->error, node->text, sizeof node->text);
 }
 DLS_API int32_t dls_node_rank(const dls_node *node) { return node->desc.rank; }
 DLS_API int32_t dls_node_count(const dls_node *node) { return node->count; }
 DLS_API const char *dls_node_name(dls_node *node, int32_t rank) {
     if (node->peer == NULL) return node->desc.name != NULL ? node->desc.name : "peer";
-    return dls_peer_name(node->peer, rank);
+    if (rank < 0 || rank >= node->count) return "";
+    return dls_peer_name(node->peer, node->member[rank]);
 }
 
+/* Gives the collective its members. Under the lock, or when nothing is under way. */
+DLSI_FN dls_status dlsi_node_seat(dls_node *n) {
+    const uint32_t sequence = n->coll.view == n->view ? n->coll.sequence : 0;
+    dls_status st = DLS_OK;
+    dls_view v;
+    DLSI_ZERO(v);
+    v.number = n->view;
+    v.count = n->count;
+    v.mine = n->desc.rank;
+    v.rank = n->member;
+    if (n->view > 0) st = dls_coll_view(&n->coll, &v);
+    n->coll.sequence = sequence;
+    return st;
+}
 /* Staging for all-reduces of up to `bytes`. */
 DLSI_FN dls_status dlsi_node_stage(dls_node *n, size_t bytes) {
-    if (n->count == 1 || (n->mem[2] != NULL && bytes <= n->staging)) return DLS_OK;
+    const uint32_t sequence = n->coll.sequence, view = n->coll.view;
+    dls_status st;
+    if (n->room == 1 || (n->mem[2] != NULL && bytes <= n->staging)) return DLS_OK;
     dlsi_heap_give(n->mem[2]);
-    n->mem[2] = dlsi_heap_take(dls_coll_size(n->count, bytes));
+    n->mem[2] = dlsi_heap_take(dls_coll_size(n->room, bytes));
     n->staging = bytes;
     if (n->mem[2] == NULL)
         return dlsi_fail(&n->error, DLS_E_MEMORY, DLSI_MSG("no memory to exchange gradients"), NULL,
                          0, 0, 0);
-    {
-        const uint32_t sequence = n->coll.sequence;
-        const dls_status st = dls_coll_init(&n->coll, n->peer, n->desc.rank, n->count, n->mem[2],
-                                            dls_coll_size(n->count, bytes));
-        n->coll.sequence = sequence;
-        return st;
+    st = dls_coll_init(&n->coll, n->peer, n->desc.rank, n->room, n->mem[2],
+                       dls_coll_size(n->room, bytes));
+    n->coll.sequence = sequence;
+    n->coll.view = view;
+    return st == DLS_OK ? dlsi_node_seat(n) : st;
+}
+/* With keys: the members of this call are those of the newest view, once all of them make it. A
+   view that changes before that counts instead. */
+DLSI_FN dls_status dlsi_node_gather(dls_node *n) {
+    unsigned char byte = 0;
+    uint64_t start = dls_now_us();
+    dls_status st = DLS_E_PEER;
+    bool over, revoked;
+    if (n->desc.key_file == NULL) return DLS_OK;
+    if (n->peer == NULL) return DLS_E_STATE;
+    dlsi_node_lock(n);
+    while (st == DLS_E_PEER && !n->revoked && !dlsi_node_late(n, start)) {
+        if (!dlsi_node_view(n)) {
+            dlsi_node_wait(n);
+            continue;
+        }
+        dlsi_node_events(n); /* of before */
+        n->lost = -1;
+        n->settled = false;
+        st = dlsi_node_stage(n, 64);
+        if (st == DLS_OK) st = dlsi_node_seat(n);
+        if (st == DLS_OK) st = dls_coll_allreduce(&n->coll, &byte, 1, DLS_REDUCE_MAX_U8);
+        over = st != DLS_OK;
+        while (!over && !n->revoked && n->peer->view.number == n->view) {
+            over = dls_coll_poll(&n->coll, &st);
+            if (!over) dlsi_node_wait(n);
+        }
+        if (!over) st = DLS_E_PEER;
+        if (st == DLS_E_PEER) (void)dlsi_node_seat(n); /* drops what is under way */
+        start = dls_now_us();
     }
+    revoked = n->revoked;
+    dlsi_node_unlock(n);
+    if (st != DLS_E_PEER && !revoked) return st;
+    return dlsi_fail(&n->error, dlsi_node_fail(n, DLS_E_TIMEOUT),
+                     DLSI_MSG("no view of who is here came about in {0} ms"), NULL,
+                     dlsi_or(n->desc.join_ms, 10000), 0, 0);
 }
 DLSI_FN dls_status dlsi_node_reduce(dls_node *n, void *data, size_t count, dls_reduce reduce) {
     dls_status st;
@@ -23599,7 +24245,8 @@ DLS_API dls_status dls_node_fit(dls_node *node, dls_net *net, const dls_data *da
     DLSI_ZERO(f);
     DLSI_ZERO(nf);
     dlsi_error_clear(&node->error);
-    st = dlsi_node_fit_open(node, net, data, &d, &f, &nf);
+    st = dlsi_node_gather(node);
+    if (st == DLS_OK) st = dlsi_node_fit_open(node, net, data, &d, &f, &nf);
     if (st == DLS_OK) st = dlsi_node_agree(node, dlsi_node_call_hash(node, net, data, &d));
     if (st == DLS_OK) st = dlsi_fit_loop(&f, dlsi_node_step, &nf, node->desc.rank == 0, report);
     if (st == DLS_OK) st = dlsi_node_agree(node, report->state_hash);
@@ -23640,16 +24287,16 @@ DLSI_FN dls_status dlsi_stage_recv(dls_node *n, int32_t rank, uint32_t tag, void
                                    size_t bytes) {
     int32_t op;
     dlsi_node_lock(n);
-    op = dls_peer_recv(n->peer, rank, tag, to, bytes);
+    op = dls_peer_recv(n->peer, n->member[rank], tag, to, bytes);
     dlsi_node_unlock(n);
     return op < 0 ? DLS_E_LIMIT : dlsi_stage_wait(n, &op);
 }
 DLSI_FN dls_status dlsi_stage_send(dls_node *n, int32_t rank, uint32_t tag, const void *from,
                                    size_t bytes, int32_t *op) {
     dlsi_node_lock(n);
-    *op = dls_peer_send(n->peer, rank, tag, from, bytes);
+    *op = dls_peer_send(n->peer, n->member[rank], tag, from, bytes);
     dlsi_node_unlock(n);
-    if (n->threaded) dls_tcp_wake(n->tcp);
+    if (n->threaded) dlsi_node_wake(n);
     return *op < 0 ? DLS_E_LIMIT : DLS_OK;
 }
 /* Passes on what batch b made: to the next stage, or the outputs to rank 0. */
@@ -23766,14 +24413,17 @@ DLSI_FN dls_status dlsi_stage_all(dlsi_stage *s, const dls_data *data, int32_t b
 DLS_API dls_status dls_node_infer(dls_node *node, dls_net *net, const dls_data *data, int32_t batch,
                                   dls_real *outputs, dls_node_infer_report *report) {
     const uint64_t start = dls_now_us();
-    int32_t *at = (int32_t *)DLS_MALLOC((size_t)(node->count + 1) * sizeof *at);
+    int32_t *at;
     dls_node_infer_report own;
     dlsi_stage s;
-    dls_status st = at != NULL ? dlsi_net_need_params(net, true) : DLS_E_MEMORY;
+    dls_status st;
+    dlsi_error_clear(&node->error);
+    st = dlsi_node_gather(node);
+    at = (int32_t *)DLS_MALLOC((size_t)(node->count + 1) * sizeof *at);
+    if (st == DLS_OK) st = at != NULL ? dlsi_net_need_params(net, true) : DLS_E_MEMORY;
     if (report == NULL) report = &own;
     memset(report, 0, sizeof *report);
     DLSI_ZERO(s);
-    dlsi_error_clear(&node->error);
     batch = dlsi_or(batch, 64);
     if (st == DLS_OK && (batch < 1 || data->count < 1 || (node->desc.rank == 0 && outputs == NULL)))
         st = DLS_E_ARG;

@@ -483,10 +483,12 @@ static void page_curve(FILE *f, const run_record *r, const bins *b) {
     chart_events(&c, r, true);
     fputs("</svg></section>\n", f);
 }
+static bool page_has_shares(const run_record *r) { return r->parts > 0 && r->peers > 1; }
 static void page_rate(FILE *f, const run_record *r, const bins *b) {
-    chart c = {f, 0, b->to[b->n - 1], 0, 56, 34, HALF - 72, 176};
+    const int width = page_has_shares(r) ? HALF : WIDE;
+    chart c = {f, 0, b->to[b->n - 1], 0, 56, 34, width - 72, 176};
     int k;
-    html_card(f, "Throughput", "All peers together.", HALF, 260);
+    html_card(f, "Throughput", "All peers together.", width, 260);
     for (k = 0; k < b->n; k++)
         c.y1 = b->step[k].samples_per_s > c.y1 ? b->step[k].samples_per_s : c.y1;
     chart_axis_y(&c, "samples / s", "#3c4650");
@@ -723,7 +725,7 @@ static int page_write(const char *path, const run_record *r, const bins *b, cons
     page_head(f, r, &sum[r->peers], name);
     page_curve(f, r, b);
     page_rate(f, r, b);
-    if (r->parts > 0 && r->peers > 1) page_shares(f, r, b);
+    if (page_has_shares(r)) page_shares(f, r, b);
     if (r->parts > 0) {
         page_timeline(f, r, b);
         page_times(f, r, sum);
