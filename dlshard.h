@@ -59,11 +59,12 @@
      config  version, profile, toggles         crypt  ciphers, hashes, signatures
      base    status, errors, generator         wire   frames
      port    clock, threads, files             chan   sessions: Noise, records, loss recovery
-     tensor  dtype, shape, views               peer   engine without I/O: sessions, views
-     kern    kernels, scalar to AVX-512        coll   all-reduce
-     par     thread pool, matrix product       job    data-parallel step, staged inference
-     op      one row per operation             link   simulator, TCP, UDP, serial, key files
-     net     graph builder, memory planner     node   the facade most users meet
+     trace   counters, timeline                peer   engine without I/O: sessions, views
+     tensor  dtype, shape, views               coll   all-reduce
+     kern    kernels, scalar to AVX-512        job    data-parallel step, staged inference
+     par     thread pool, matrix product       link   simulator, TCP, UDP, serial, key files
+     op      one row per operation             node   the facade most users meet
+     net     graph builder, memory planner
      model   file format
 
    TOUR
@@ -113,6 +114,16 @@
        lab.key = "pc.key";
        dls_host_open(&host, &lab, NULL);
        for (;;) dls_host_poll(&host, 100000, NULL, NULL, NULL, NULL);
+
+     What happened when goes into a dls_trace, and from there into a file for Perfetto:
+
+       static unsigned char mem[DLS_TRACE_BYTES(4096)];
+       dls_trace trace; uint64_t begin;
+       dls_trace_init(&trace, mem, sizeof mem);
+       begin = dls_trace_begin(&trace);
+       dls_exec_forward(run, 1);
+       dls_trace_end(&trace, 0, "forward", begin, 0);
+       dls_trace_write_json(&trace, 1, write_to_my_file, file);
 
      A custom op is one dls_op row: a shape rule, a forward and a backward function; see
      examples/03_custom_op.c. Firmware without heap: examples/04_static_memory.c.
@@ -373,6 +384,102 @@ DLS_API int32_t dls_cpu_count(void);
    true noise source. DLS_E_IO: the source failed, to is zero. Any thread. */
 DLS_API dls_status dls_random(void *to, size_t bytes);
 #endif
+
+/* ------------------------------------------------------------------------------------------------
+   >>trace.api   counters, timeline, written as trace-event JSON or CSV  deps: config base port
+   What a peer did, when, for how long. Events go into a ring in memory that the caller gives: when
+   it is full the oldest go, and are counted. Every call takes NULL for "off" and then costs one
+   comparison. Nothing allocates, locks or reads a clock by itself but dls_trace_begin and _end.
+   Thread: owner; threads that record at once have a trace each, which one file then holds.
+   Names must outlive the trace: literals, or a peer's name. Any bytes in them are safe to write. */
+
+typedef enum dls_trace_kind {
+    DLS_TRACE_SPAN = 1, /* something took duration_us from at_us on */
+    DLS_TRACE_MARK,     /* something happened at at_us */
+    DLS_TRACE_LEVEL     /* a counter stood at value at at_us */
+} dls_trace_kind;
+
+typedef struct dls_trace_event {
+    uint64_t at_us;
+    int64_t value; /* the caller's: bytes, samples, a step's number; 0: none, but for a counter */
+    const char *name;
+    uint32_t duration_us; /* at most UINT32_MAX, 71 minutes */
+    uint16_t track;
+    uint8_t kind;
+} dls_trace_event;
+
+#define DLS_TRACE_TRACKS 8
+#define DLS_TRACE_COUNTERS 16
+/* Fields up to clock_us may be set after init; the rest is private. */
+typedef struct dls_trace {
+    int32_t peer;                        /* its rank: a group of tracks in the timeline */
+    const char *name;                    /* of the peer; NULL: "peer" and its rank */
+    const char *track[DLS_TRACE_TRACKS]; /* names of the first tracks, for instance of phases or
+                                            threads; NULL: the number alone */
+    int64_t clock_us; /* added to the times when they are written: this device's clock to the one
+                         all traces of a file share */
+    const char *counter[DLS_TRACE_COUNTERS];
+    int64_t total[DLS_TRACE_COUNTERS];
+    dls_trace_event *event;
+    size_t room, next, held; /* events: most, where the next goes, there are */
+    uint64_t dropped;
+} dls_trace;
+
+/* Memory for that many events. */
+#define DLS_TRACE_BYTES(events) ((size_t)(events) * sizeof(dls_trace_event) + sizeof(uint64_t) - 1)
+/* Errors: DLS_E_MEMORY (not one event fits). */
+DLS_API dls_status dls_trace_init(dls_trace *trace, void *mem, size_t bytes);
+/* Forgets events and totals; names and clock stay. */
+DLS_API void dls_trace_clear(dls_trace *trace);
+
+/* dls_now_us(), to be given to dls_trace_end; 0 when off. */
+DLS_API uint64_t dls_trace_begin(const dls_trace *trace);
+/* Records what went on from then until now. */
+DLS_API void dls_trace_end(dls_trace *trace, int32_t track, const char *name, uint64_t begin_us,
+                           int64_t value);
+/* The same with both times given, for engines, whose time is the caller's. An end before its begin
+   is taken as no time at all. track: 0..65535. */
+DLS_API void dls_trace_span(dls_trace *trace, int32_t track, const char *name, uint64_t begin_us,
+                            uint64_t end_us, int64_t value);
+/* A moment: a peer was lost, a view changed. */
+DLS_API void dls_trace_mark(dls_trace *trace, int32_t track, const char *name, uint64_t at_us,
+                            int64_t value);
+
+/* Adds to a counter, found by name. Totals survive when the ring overflows; they enter the timeline
+   by dls_trace_sample. With DLS_TRACE_COUNTERS names taken, more are counted as dropped. */
+DLS_API void dls_trace_count(dls_trace *trace, const char *name, int64_t amount);
+/* 0: never counted. */
+DLS_API int64_t dls_trace_total(const dls_trace *trace, const char *name);
+/* Records all counters as they stand: now and then, say once a step. */
+DLS_API void dls_trace_sample(dls_trace *trace, uint64_t at_us);
+
+/* Events there are, event i of them (0: the oldest; NULL: none), and how many are not there: pushed
+   out of the ring, or counters without a place. */
+DLS_API size_t dls_trace_events(const dls_trace *trace);
+DLS_API const dls_trace_event *dls_trace_at(const dls_trace *trace, size_t i);
+DLS_API uint64_t dls_trace_dropped(const dls_trace *trace);
+
+/* Takes the next bytes of a text, not terminated; false: they cannot be taken, give up. */
+typedef bool (*dls_trace_write_fn)(void *user, const char *text, size_t bytes);
+/* A writer into memory: text grows by what is given, and stays NUL terminated; false when full. */
+typedef struct dls_trace_buffer {
+    char *text;
+    size_t used, size;
+} dls_trace_buffer;
+/* For dls_trace_write_x, with a dls_trace_buffer as user. */
+DLS_API bool dls_trace_to_buffer(void *user, const char *text, size_t bytes);
+
+/* Writes `count` traces as one file of trace events in JSON (Google's Trace Event Format, which
+   ui.perfetto.dev and chrome://tracing open): a process per peer, a thread per track, times from
+   the earliest event on. What is not UTF-8 in names becomes U+FFFD. Errors: DLS_E_IO (write
+   returned false), DLS_E_ARG (no writer). */
+DLS_API dls_status dls_trace_write_json(const dls_trace *traces, int32_t count,
+                                        dls_trace_write_fn write, void *user);
+/* The same as comma-separated values (RFC 4180, but lines end in LF) with the columns peer,
+   peer_name, track, track_name, kind (span, mark, level), name, at_us, duration_us, value. Times
+   are on the shared clock. */
+DLS_API dls_status dls_trace_write_csv(const dls_trace *traces, int32_t count,
+                                       dls_trace_write_fn write, void *user);
 
 /* ------------------------------------------------------------------------------------------------
    >>tensor.api   dtype, shape, views; never owns memory  deps: config base  */
@@ -3728,6 +3835,314 @@ DLSI_FN dls_status dlsi_port_write_file(const char *path, const void *bytes, siz
 }
 #endif
 #endif
+
+/* ------------------------------------------------------------------------------------------------
+   >>trace.impl  deps: config base port trace.api */
+
+DLS_API dls_status dls_trace_init(dls_trace *trace, void *mem, size_t bytes) {
+    const size_t align = sizeof(uint64_t), off = (align - (uintptr_t)mem % align) % align;
+    memset(trace, 0, sizeof *trace);
+    if (mem == NULL || bytes < off + sizeof(dls_trace_event)) return DLS_E_MEMORY;
+    trace->event = (dls_trace_event *)(void *)((unsigned char *)mem + off);
+    trace->room = (bytes - off) / sizeof(dls_trace_event);
+    return DLS_OK;
+}
+DLS_API void dls_trace_clear(dls_trace *trace) {
+    if (trace == NULL) return;
+    trace->next = trace->held = 0;
+    trace->dropped = 0;
+    memset(trace->counter, 0, sizeof trace->counter);
+    memset(trace->total, 0, sizeof trace->total);
+}
+
+/* ---- Recording ---- */
+
+DLSI_FN void dlsi_trace_put(dls_trace *t, dls_trace_kind kind, int32_t track, const char *name,
+                            uint64_t at, uint64_t duration, int64_t value) {
+    dls_trace_event *e = &t->event[t->next];
+    e->at_us = at;
+    e->value = value;
+    e->name = name;
+    e->duration_us = duration < 0xFFFFFFFFu ? (uint32_t)duration : 0xFFFFFFFFu;
+    e->track = (uint16_t)((uint32_t)track & 0xFFFFu);
+    e->kind = (uint8_t)kind;
+    t->next = t->next + 1 < t->room ? t->next + 1 : 0;
+    if (t->held < t->room)
+        t->held++;
+    else
+        t->dropped++;
+}
+DLS_API uint64_t dls_trace_begin(const dls_trace *trace) {
+    return trace != NULL ? dls_now_us() : 0;
+}
+DLS_API void dls_trace_span(dls_trace *trace, int32_t track, const char *name, uint64_t begin_us,
+                            uint64_t end_us, int64_t value) {
+    if (trace == NULL) return;
+    dlsi_trace_put(trace, DLS_TRACE_SPAN, track, name, begin_us,
+                   end_us > begin_us ? end_us - begin_us : 0, value);
+}
+DLS_API void dls_trace_end(dls_trace *trace, int32_t track, const char *name, uint64_t begin_us,
+                           int64_t value) {
+    if (trace != NULL) dls_trace_span(trace, track, name, begin_us, dls_now_us(), value);
+}
+DLS_API void dls_trace_mark(dls_trace *trace, int32_t track, const char *name, uint64_t at_us,
+                            int64_t value) {
+    if (trace != NULL) dlsi_trace_put(trace, DLS_TRACE_MARK, track, name, at_us, 0, value);
+}
+
+/* Place of a counter, or the first that is free; DLS_TRACE_COUNTERS: neither. */
+DLSI_FN int32_t dlsi_trace_counter(const dls_trace *t, const char *name) {
+    int32_t i = 0;
+    while (i < DLS_TRACE_COUNTERS && t->counter[i] != NULL && t->counter[i] != name &&
+           strcmp(t->counter[i], name) != 0)
+        i++;
+    return i;
+}
+DLS_API void dls_trace_count(dls_trace *trace, const char *name, int64_t amount) {
+    int32_t i;
+    if (trace == NULL || name == NULL) return;
+    i = dlsi_trace_counter(trace, name);
+    if (i == DLS_TRACE_COUNTERS) {
+        trace->dropped++;
+        return;
+    }
+    trace->counter[i] = name;
+    trace->total[i] = (int64_t)((uint64_t)trace->total[i] + (uint64_t)amount);
+}
+DLS_API int64_t dls_trace_total(const dls_trace *trace, const char *name) {
+    const bool ask = trace != NULL && name != NULL;
+    const int32_t i = ask ? dlsi_trace_counter(trace, name) : DLS_TRACE_COUNTERS;
+    return i < DLS_TRACE_COUNTERS ? trace->total[i] : 0;
+}
+DLS_API void dls_trace_sample(dls_trace *trace, uint64_t at_us) {
+    int32_t i;
+    for (i = 0; trace != NULL && i < DLS_TRACE_COUNTERS && trace->counter[i] != NULL; i++)
+        dlsi_trace_put(trace, DLS_TRACE_LEVEL, 0, trace->counter[i], at_us, 0, trace->total[i]);
+}
+
+DLS_API size_t dls_trace_events(const dls_trace *trace) { return trace != NULL ? trace->held : 0; }
+DLS_API const dls_trace_event *dls_trace_at(const dls_trace *trace, size_t i) {
+    size_t at;
+    if (trace == NULL || i >= trace->held) return NULL;
+    at = trace->held < trace->room ? i : trace->next + i;
+    return &trace->event[at < trace->room ? at : at - trace->room];
+}
+DLS_API uint64_t dls_trace_dropped(const dls_trace *trace) {
+    return trace != NULL ? trace->dropped : 0;
+}
+
+/* ---- Writing ---- */
+
+typedef struct dlsi_trace_out { /* gathers characters, so that the writer gets them by the chunk */
+    dls_trace_write_fn write;
+    void *user;
+    size_t used;
+    bool failed;
+    char chunk[160];
+} dlsi_trace_out;
+
+DLSI_FN void dlsi_trace_flush(dlsi_trace_out *o) {
+    if (o->used > 0 && !o->failed) o->failed = !o->write(o->user, o->chunk, o->used);
+    o->used = 0;
+}
+DLSI_FN void dlsi_trace_char(dlsi_trace_out *o, char c) {
+    if (o->used == sizeof o->chunk) dlsi_trace_flush(o);
+    o->chunk[o->used++] = c;
+}
+DLSI_FN void dlsi_trace_str(dlsi_trace_out *o, const char *s) {
+    while (*s != '\0') dlsi_trace_char(o, *s++);
+}
+/* A text, then a number. */
+DLSI_FN void dlsi_trace_int(dlsi_trace_out *o, const char *before, int64_t v) {
+    char digits[24];
+    dlsi_text t;
+    t.buf = digits;
+    t.used = 0;
+    t.size = sizeof digits;
+    dlsi_text_int(&t, v);
+    digits[t.used] = '\0';
+    dlsi_trace_str(o, before);
+    dlsi_trace_str(o, digits);
+}
+
+/* Bytes of the UTF-8 character at p, which ends in a NUL; 0: there is none. RFC 3629. */
+DLSI_FN size_t dlsi_trace_utf8(const unsigned char *p) {
+    const unsigned c = p[0];
+    size_t n = 0, i;
+    if (c < 0x80u) return 1;
+    if (c >= 0xC2u && c < 0xF5u) n = c < 0xE0u ? 2 : c < 0xF0u ? 3 : 4;
+    for (i = 1; i < n; i++)
+        if ((p[i] & 0xC0u) != 0x80u) return 0;
+    if ((c == 0xE0u && p[1] < 0xA0u) || (c == 0xF0u && p[1] < 0x90u)) return 0; /* too long */
+    if ((c == 0xEDu && p[1] > 0x9Fu) || (c == 0xF4u && p[1] > 0x8Fu)) return 0; /* no such */
+    return n;
+}
+DLSI_FN void dlsi_trace_json_str(dlsi_trace_out *o, const char *s) {
+    const unsigned char *p = (const unsigned char *)s;
+    dlsi_trace_char(o, '"');
+    while (*p != 0) {
+        size_t n = dlsi_trace_utf8(p);
+        if (n == 0) {
+            dlsi_trace_str(o, "\\ufffd");
+            p++;
+        } else if (*p < 0x20) {
+            dlsi_trace_str(o, *p < 0x10 ? "\\u000" : "\\u001");
+            dlsi_trace_char(o, "0123456789abcdef"[*p++ & 15]);
+        } else {
+            if (*p == '"' || *p == '\\') dlsi_trace_char(o, '\\');
+            for (; n > 0; n--) dlsi_trace_char(o, (char)*p++);
+        }
+    }
+    dlsi_trace_char(o, '"');
+}
+DLSI_FN void dlsi_trace_csv_str(dlsi_trace_out *o, const char *s) {
+    dlsi_trace_char(o, '"');
+    for (; *s != '\0'; s++) {
+        if (*s == '"') dlsi_trace_char(o, '"');
+        dlsi_trace_char(o, *s);
+    }
+    dlsi_trace_char(o, '"');
+}
+
+/* Name of a trace's peer or of a track, or made from its number in spare. */
+DLSI_FN const char *dlsi_trace_name(const char *name, const char *kind, int32_t number, char *spare,
+                                    size_t bytes) {
+    dlsi_text t;
+    if (name != NULL) return name;
+    t.buf = spare;
+    t.used = 0;
+    t.size = bytes;
+    dlsi_text_str(&t, kind);
+    dlsi_text_int(&t, number);
+    spare[t.used] = '\0';
+    return spare;
+}
+DLSI_FN const char *dlsi_trace_track(const dls_trace *t, int32_t track, char *spare, size_t bytes) {
+    return dlsi_trace_name(track < DLS_TRACE_TRACKS ? t->track[track] : NULL, "track ", track,
+                           spare, bytes);
+}
+/* Time of an event on the shared clock; zero: its begin. In unsigned, where any number may come. */
+DLSI_FN int64_t dlsi_trace_time(const dls_trace *t, const dls_trace_event *e, int64_t zero) {
+    return (int64_t)(e->at_us + (uint64_t)t->clock_us - (uint64_t)zero);
+}
+
+/* An entry that names a process or one of its threads. */
+DLSI_FN void dlsi_trace_json_meta(dlsi_trace_out *o, const char *what, int32_t peer, int32_t track,
+                                  const char *name) {
+    dlsi_trace_str(o, ",\n{\"ph\":\"M\",\"name\":\"");
+    dlsi_trace_str(o, what);
+    dlsi_trace_int(o, "\",\"pid\":", peer);
+    dlsi_trace_int(o, ",\"tid\":", track);
+    dlsi_trace_str(o, ",\"args\":{\"name\":");
+    dlsi_trace_json_str(o, name);
+    dlsi_trace_str(o, "}}");
+}
+DLSI_FN void dlsi_trace_json_event(dlsi_trace_out *o, const dls_trace *t, const dls_trace_event *e,
+                                   int64_t zero) {
+    const bool span = e->kind == DLS_TRACE_SPAN, level = e->kind == DLS_TRACE_LEVEL;
+    dlsi_trace_str(o, span    ? ",\n{\"ph\":\"X\",\"name\":"
+                      : level ? ",\n{\"ph\":\"C\",\"name\":"
+                              : ",\n{\"ph\":\"i\",\"s\":\"p\",\"name\":");
+    dlsi_trace_json_str(o, e->name != NULL ? e->name : "");
+    dlsi_trace_int(o, ",\"pid\":", t->peer);
+    dlsi_trace_int(o, ",\"tid\":", e->track);
+    dlsi_trace_int(o, ",\"ts\":", dlsi_trace_time(t, e, zero));
+    if (span) dlsi_trace_int(o, ",\"dur\":", e->duration_us);
+    if (level || e->value != 0) {
+        dlsi_trace_int(o, ",\"args\":{\"value\":", e->value);
+        dlsi_trace_char(o, '}');
+    }
+    dlsi_trace_char(o, '}');
+}
+/* Names of a trace's peer and of the tracks that have one. */
+DLSI_FN void dlsi_trace_json_names(dlsi_trace_out *o, const dls_trace *t) {
+    char spare[24];
+    int32_t i;
+    dlsi_trace_json_meta(o, "process_name", t->peer, 0,
+                         dlsi_trace_name(t->name, "peer ", t->peer, spare, sizeof spare));
+    for (i = 0; i < DLS_TRACE_TRACKS; i++)
+        if (t->track[i] != NULL) dlsi_trace_json_meta(o, "thread_name", t->peer, i, t->track[i]);
+}
+DLSI_FN int64_t dlsi_trace_earliest(const dls_trace *traces, int32_t count) {
+    int64_t least = 0;
+    bool any = false;
+    int32_t k;
+    size_t i;
+    for (k = 0; k < count; k++)
+        for (i = 0; i < dls_trace_events(&traces[k]); i++) {
+            const int64_t at = dlsi_trace_time(&traces[k], dls_trace_at(&traces[k], i), 0);
+            if (!any || at < least) least = at;
+            any = true;
+        }
+    return least;
+}
+DLS_API dls_status dls_trace_write_json(const dls_trace *traces, int32_t count,
+                                        dls_trace_write_fn write, void *user) {
+    const int64_t zero = dlsi_trace_earliest(traces, count);
+    uint64_t dropped = 0;
+    dlsi_trace_out o;
+    int32_t k;
+    size_t i;
+    DLSI_ZERO(o);
+    o.write = write;
+    o.user = user;
+    if (write == NULL) return DLS_E_ARG;
+    for (k = 0; k < count; k++) dropped += traces[k].dropped;
+    dlsi_trace_int(&o, "{\"displayTimeUnit\":\"ms\",\"otherData\":{\"dropped\":",
+                   (int64_t)(dropped & 0x7FFFFFFFFFFFFFFFu));
+    /* an entry without meaning, so that each of the others can begin with a comma */
+    dlsi_trace_str(&o, "},\n\"traceEvents\":[{\"ph\":\"M\",\"name\":\"trace\",\"pid\":0}");
+    for (k = 0; k < count && !o.failed; k++) {
+        dlsi_trace_json_names(&o, &traces[k]);
+        for (i = 0; i < traces[k].held && !o.failed; i++)
+            dlsi_trace_json_event(&o, &traces[k], dls_trace_at(&traces[k], i), zero);
+    }
+    dlsi_trace_str(&o, "]}\n");
+    dlsi_trace_flush(&o);
+    return o.failed ? DLS_E_IO : DLS_OK;
+}
+
+DLSI_FN void dlsi_trace_csv_event(dlsi_trace_out *o, const dls_trace *t, const dls_trace_event *e) {
+    char spare[24];
+    dlsi_trace_int(o, "", t->peer);
+    dlsi_trace_char(o, ',');
+    dlsi_trace_csv_str(o, dlsi_trace_name(t->name, "peer ", t->peer, spare, sizeof spare));
+    dlsi_trace_int(o, ",", e->track);
+    dlsi_trace_char(o, ',');
+    dlsi_trace_csv_str(o, dlsi_trace_track(t, e->track, spare, sizeof spare));
+    dlsi_trace_str(o, e->kind == DLS_TRACE_SPAN   ? ",span,"
+                      : e->kind == DLS_TRACE_MARK ? ",mark,"
+                                                  : ",level,");
+    dlsi_trace_csv_str(o, e->name != NULL ? e->name : "");
+    dlsi_trace_int(o, ",", dlsi_trace_time(t, e, 0));
+    dlsi_trace_int(o, ",", e->duration_us);
+    dlsi_trace_int(o, ",", e->value);
+    dlsi_trace_char(o, '\n');
+}
+DLS_API dls_status dls_trace_write_csv(const dls_trace *traces, int32_t count,
+                                       dls_trace_write_fn write, void *user) {
+    dlsi_trace_out o;
+    int32_t k;
+    size_t i;
+    DLSI_ZERO(o);
+    o.write = write;
+    o.user = user;
+    if (write == NULL) return DLS_E_ARG;
+    dlsi_trace_str(&o, "peer,peer_name,track,track_name,kind,name,at_us,duration_us,value\n");
+    for (k = 0; k < count; k++)
+        for (i = 0; i < dls_trace_events(&traces[k]) && !o.failed; i++)
+            dlsi_trace_csv_event(&o, &traces[k], dls_trace_at(&traces[k], i));
+    dlsi_trace_flush(&o);
+    return o.failed ? DLS_E_IO : DLS_OK;
+}
+DLS_API bool dls_trace_to_buffer(void *user, const char *text, size_t bytes) {
+    dls_trace_buffer *b = (dls_trace_buffer *)user;
+    if (b->size - b->used <= bytes) return false;
+    memcpy(b->text + b->used, text, bytes);
+    b->used += bytes;
+    b->text[b->used] = '\0';
+    return true;
+}
 
 /* ------------------------------------------------------------------------------------------------
    >>tensor.impl  deps: config base tensor.api  */
