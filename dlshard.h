@@ -1391,22 +1391,22 @@ DLS_API void dls_ed25519_sign(unsigned char *sig64, const void *msg, size_t byte
   deps: config base
 
    A MESSAGE, version 1, is 8 bytes of header and a body; all little-endian, the same bits made on
-   every device. `half` is an IEEE binary16; times 2^x, x from the header, it is the number meant, so
-   that neither tiny nor huge gradients leave its range.
+   every device. `half` is an IEEE binary16; times 2^x, x from the header, it is the number meant:
+   neither tiny nor huge gradients leave its range.
       0  u8 dls_codec_kind   1  u8 bits of a value   2  u8 log2 of a block   3  i8 x
       4  u32 n elements      8  body
    F32, F16, BF16   n numbers; of block 0, x 0 but for F16
    Q8, Q4     blocks of 64: half scale, then 64 i8, or 32 bytes of two 4-bit numbers + 8, the first
               in the low half. Element = number * scale
    SIGN       blocks of 256: half scale, 32 bytes of bits, lowest first, 1: negative
-   TOPK       u32 k, u8 r, then k gaps as a Rice code, filled up to a byte, then k values. A gap g is
-              the elements left out since the last one sent: g >> r bits 0, a bit 1, the low r bits of
-              g, lowest first; bytes fill from their lowest bit.
-              values of 16 bits: k halfs. Of 8: blocks of 64: half scale, 64 i8. Of 2: blocks of 128:
-              two half magnitudes, then 2 bits each, lowest first: 1 negative + 2 second magnitude
+   TOPK       u32 k, u8 r, k gaps in Rice's code, filled up to a byte with zeros, k values. A gap g
+              is how many elements are left out since the last one sent: g >> r bits 0, a bit 1, the
+              low r bits of g, lowest first; bytes fill from their lowest bit. Values of 16 bits: k
+              halfs. Of 8: blocks of 64: half scale, 64 i8. Of 2: blocks of 128: two half
+              magnitudes, then 2 bits each, lowest first: 1 negative + 2 the second magnitude
    The last block is cut to the elements there are, and to whole bytes.
    Stochastic rounding: element i of a message is rounded up in size when dls_rand_at(s, i) >> 8 is
-   below its fraction * 2^24, s = seed mixed with step, then with bucket, as dls_codec_seed has it.  */
+   below its fraction * 2^24, s = dls_codec_seed(seed, step, bucket).  */
 
 typedef enum dls_codec_kind {
     DLS_CODEC_F32 = 0, /* 32 bits an element */
@@ -1455,7 +1455,8 @@ typedef struct dls_codec {
    Pure. */
 DLS_API size_t dls_codec_size(const dls_codec_desc *desc, size_t n);
 /* Starts owing nothing. Errors: DLS_E_ARG (a field out of range, n out of 1..2^31 - 1, no_feedback
-   with SIGN or TOPK, which would lose for good what they do not send), DLS_E_MEMORY. Thread: owner. */
+   with SIGN or TOPK, which would lose for good what they do not send), DLS_E_MEMORY. Thread: owner.
+   */
 DLS_API dls_status dls_codec_init(dls_codec *codec, const dls_codec_desc *desc, size_t n, void *mem,
                                   size_t bytes);
 /* Most bytes of a message of n elements, exact but for TOPK; 0: desc is wrong, or POWER. Pure. */
@@ -1466,10 +1467,10 @@ DLS_API float dls_codec_density(const dls_codec_desc *desc, int32_t epoch);
 DLS_API const char *dls_codec_name(dls_codec_kind kind);
 
 /* Writes the message of a step's gradient, n elements; what it does not tell exactly is kept for
-   the next. TOPK sends the elements greatest in size, of equals those of lowest index, and no
-   zeros. Errors: DLS_E_NUMBER (NaN or infinity in grad, or together with what is owed), DLS_E_MEMORY
-   (max is less than the message may need, see dls_codec_bytes_max), DLS_E_ARG (density),
-   DLS_E_UNSUPPORTED (POWER); nothing has changed then. O(n). Thread: owner. */
+   the next. TOPK sends the elements greatest in size, of equals those of lowest index, no zeros.
+   Errors: DLS_E_NUMBER (NaN or infinity in grad, or 2^127 and more together with what is owed),
+   DLS_E_MEMORY (max is less than the message may need, see dls_codec_bytes_max), DLS_E_ARG
+   (density), DLS_E_UNSUPPORTED (POWER); nothing has changed then. O(n). Thread: owner. */
 DLS_API dls_status dls_codec_encode(dls_codec *codec, uint64_t step, uint32_t bucket,
                                     const float *grad, void *out, size_t max, size_t *bytes);
 /* The seed of a message's rounding, see above. Pure. */
@@ -1525,8 +1526,9 @@ DLS_API dls_status dls_codec_load(dls_codec *codec, const void *in, size_t bytes
    begin makes P = M Q (rank rows of `rows` floats), which all devices replace by their mean; middle
    makes P orthonormal and Q = M^T P (rank rows of `cols` floats), again to be replaced by the mean;
    end gives to = P Q^T, alike on all devices, and keeps M - P Q^T. Both means must have the same
-   bits everywhere. Errors: DLS_E_STATE (out of order), DLS_E_NUMBER (NaN or infinity in grad or in a
-   mean; the step is off, begin again), DLS_E_ARG (not a POWER codec). O(n rank). Thread: owner. */
+   bits everywhere. Errors: DLS_E_STATE (out of order), DLS_E_ARG (not a POWER codec), DLS_E_NUMBER
+   (NaN or infinity in grad: nothing has changed; in a mean: the step is off, its gradient is owed,
+   begin the next). O(n rank). Thread: owner. */
 DLS_API dls_status dls_codec_power_begin(dls_codec *codec, const float *grad, float **p,
                                          size_t *count);
 DLS_API dls_status dls_codec_power_middle(dls_codec *codec, float **q, size_t *count);
@@ -16437,7 +16439,7 @@ DLSI_FN uint32_t dlsi_scale_up(float largest, float most) {
     const uint32_t h = dlsi_half(want);
     return dlsi_half_float(h) < want ? h + 1 : h;
 }
-/* y[] rounded to whole numbers, at most `most` in size: to nearest even, or up or down by chance. */
+/* y[] rounded to whole numbers: to nearest even; or up or down by chance, to at most `most`. */
 DLSI_INLINE void dlsi_round_block(const float *y, float *q) {
     const float magic = 12582912.0f; /* 1.5 * 2^23 */
     int i;
@@ -16862,7 +16864,8 @@ DLS_API dls_status dls_codec_merge(dls_codec_part *part, int32_t count, size_t n
 }
 
 /* ---- State ----
-   Saved: u32 "DLSE", u8 kind, u8 momentum or not, u16 rank, u32 n, u32 CRC-32C of the rest, floats. */
+   Saved: u32 "DLSE", u8 kind, u8 momentum or not, u16 rank, u32 n, u32 CRC-32C of the floats that
+   follow. */
 
 #define DLSI_SAVED_HEADER 16
 #define DLSI_SAVED_MAGIC 0x45534C44u

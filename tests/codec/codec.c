@@ -121,7 +121,7 @@ static size_t expected_bytes(const dls_codec_desc *d, size_t n) {
     }
 }
 static void test_lengths(void) {
-    static const size_t lengths[] = {1,   2,   3,   7,   63,  64,   65,   127,  128, 129,
+    static const size_t lengths[] = {1,   2,   3,   7,   63,  64,   65,   127,  128,  129,
                                      255, 256, 257, 321, 400, 1000, 4096, 5000, 20001};
     for (int k = 0; k < KINDS; k++)
         for (size_t l = 0; l < sizeof lengths / sizeof *lengths; l++) {
@@ -138,7 +138,8 @@ static void test_lengths(void) {
             CHECK_STATUS(dls_codec_check(s.out, s.bytes, &info), DLS_OK);
             CHECK_INT(info.kind, kinds[k].kind);
             CHECK_INT(info.n, n);
-            if (kinds[k].kind == DLS_CODEC_TOPK && kinds[k].density == 1.0f) CHECK_INT(info.sent, n);
+            if (kinds[k].kind == DLS_CODEC_TOPK && kinds[k].density == 1.0f)
+                CHECK_INT(info.sent, n);
             CHECK_STATUS(dls_codec_decode(s.out, s.bytes, n, x, 1.0f, false), DLS_OK);
             if (kinds[k].kind == DLS_CODEC_F32) CHECK(memcmp(x, g, 4 * n) == 0);
             for (size_t i = 0; i < n; i++) twice[i] = 1.0f;
@@ -277,8 +278,10 @@ static void test_momentum(void) {
         qsort(sorted, N, sizeof *sorted, by_size);
         for (int i = 0; i < N; i++) {
             const bool chosen = fabsf(v[i]) >= fabsf(sorted[k - 1]);
-            if (chosen) CHECK_NEAR(x[i], v[i], fabs((double)v[i]) / 2000 + 1e-6);
-            else CHECK(x[i] == 0.0f);
+            if (chosen)
+                CHECK_NEAR(x[i], v[i], fabs((double)v[i]) / 2000 + 1e-6);
+            else
+                CHECK(x[i] == 0.0f);
             if (!chosen) continue;
             u[i] = 0.0f;
             v[i] -= x[i]; /* the residue of rounding stays */
@@ -288,7 +291,7 @@ static void test_momentum(void) {
     CHECK(memcmp(v, s.codec.error, sizeof v) == 0);
     close_sender(&s);
 }
-/* What a message may lose, |x - C(x)|^2 at most: TOPK (1 - k/n) |x|^2; SIGN exactly |x|^2 - |x|_1^2 /
+/* What a message may lose, |x - C(x)|^2 at most: TOPK (1 - k/n) |x|^2; SIGN |x|^2 - |x|_1^2 /
    count in each block; Q half a step for each element. */
 static double loss_limit(const dls_codec_desc *d, const float *g, size_t n, double share) {
     const size_t block = d->kind == DLS_CODEC_SIGN ? 256 : 64;
@@ -374,7 +377,7 @@ static void test_select(void) {
         size_t equal, above = 0, same = 0;
         float kth;
         draw(x, n, seed, seed % 3 == 0 ? 1e-38 : 1.0); /* denormals, too */
-        if (seed % 4 == 1) /* many alike */
+        if (seed % 4 == 1)                             /* many alike */
             for (size_t i = 0; i < n; i++) x[i] = (float)((int)(x[i] * 4.0f));
         memcpy(sorted, x, n * sizeof *x);
         qsort(sorted, n, sizeof *sorted, by_size);
@@ -487,9 +490,9 @@ static void test_golden(void) {
 static void test_bytes(void) {
     static const float g[5] = {1.0f, -0.5f, 0.0f, 0.25f, 0.0f};
     static const unsigned char q8[] = {3, 8, 6, 0xF2, 5, 0, 0, 0};
-    static const unsigned char topk[] = {6, 16, 0, 0xF2, 5, 0, 0, 0, 2, 0, 0, 0, 0,
-                                         0x03,             /* two gaps of 0: 1 1 */
-                                         0x00, 0x74, 0x00, 0xF0}; /* 2^14, -2^13 */
+    static const unsigned char topk[] = {6,    16,   0,    0xF2, 5, 0,    0, 0,
+                                         2,    0,    0,    0,    0, 0x03, /* two gaps of 0: 1 1 */
+                                         0x00, 0x74, 0x00, 0xF0};         /* 2^14, -2^13 */
     dls_codec_desc d = kinds[3];
     sender s;
     float x[5];

@@ -13,7 +13,8 @@ static void test_hostile(void) {
         draw(g, N, 77, 1.0);
         open_sender(&s, &kinds[k], N);
         CHECK_STATUS(dls_codec_encode(&s.codec, 0, 0, g, s.out, s.max, &s.bytes), DLS_OK);
-        for (size_t cut = 0; cut < s.bytes; cut++) { /* exact blocks: a sanitizer sees a step past */
+        for (size_t cut = 0; cut < s.bytes;
+             cut++) { /* exact blocks: a sanitizer sees a step past */
             copy = (unsigned char *)take(cut);
             memcpy(copy, s.out, cut);
             if (dls_codec_decode(copy, cut, N, x, 1.0f, false) == DLS_OK) CHECK_INT(cut, -1);
@@ -48,8 +49,8 @@ static void test_refused(void) {
     static const unsigned char power[] = {7, 0, 0, 0, 1, 0, 0, 0};
     static const unsigned char none[] = {0, 32, 0, 0, 0, 0, 0, 0};
     static const unsigned char past[] = {6, 16, 0, 0, 3, 0, 0, 0, 1, 0, 0, 0, 0, 0x08, 0, 0};
-    static const unsigned char many[] = {6, 16, 0, 0, 3, 0, 0, 0, 4, 0, 0, 0, 0, 0x0F,
-                                         0, 0,  0, 0, 0, 0, 0, 0};
+    static const unsigned char many[] = {6, 16, 0,    0, 3, 0, 0, 0, 4, 0, 0,
+                                         0, 0,  0x0F, 0, 0, 0, 0, 0, 0, 0, 0};
     static const unsigned char rice[] = {6, 16, 0, 0, 3, 0, 0, 0, 1, 0, 0, 0, 32, 1, 0, 0};
     static const unsigned char slack[] = {6, 16, 0, 0, 3, 0, 0, 0, 1, 0, 0, 0, 0, 0x03, 0, 0};
     static const unsigned char good[] = {6, 16, 0, 0, 3, 0, 0, 0, 1, 0, 0, 0, 0, 0x04, 0, 0x3C};
@@ -295,16 +296,16 @@ static void plain_step(const plain_power *w, double *to) {
         for (int i = 0; i < w->rows; i++)
             for (int j = 0; j < w->cols; j++)
                 for (int k = 0; k < w->rank; k++)
-                    w->p[i * w->rank + k] += w->m[(d * w->rows + i) * w->cols + j] *
-                                             w->q[j * w->rank + k] / w->workers;
+                    w->p[i * w->rank + k] +=
+                        w->m[(d * w->rows + i) * w->cols + j] * w->q[j * w->rank + k] / w->workers;
     plain_orthonormal(w->p, w->rows, w->rank);
     memset(w->q, 0, (size_t)(w->cols * w->rank) * sizeof(double));
     for (int d = 0; d < w->workers; d++)
         for (int i = 0; i < w->rows; i++)
             for (int j = 0; j < w->cols; j++)
                 for (int k = 0; k < w->rank; k++)
-                    w->q[j * w->rank + k] += w->m[(d * w->rows + i) * w->cols + j] *
-                                             w->p[i * w->rank + k] / w->workers;
+                    w->q[j * w->rank + k] +=
+                        w->m[(d * w->rows + i) * w->cols + j] * w->p[i * w->rank + k] / w->workers;
     for (int i = 0; i < w->rows; i++)
         for (int j = 0; j < w->cols; j++) {
             to[i * w->cols + j] = 0;

@@ -90,7 +90,8 @@ static void test_krum(void) {
             CHECK_STATUS(r_run(&d, to, used), DLS_OK);
             qsort(order, (size_t)count, sizeof *order, doubles_up);
             limit = order[count - hostile - 1];
-            for (int i = 0; i < count; i++) CHECK((used[i] != 0) == (score[i] <= limit * (1 + 1e-12)));
+            for (int i = 0; i < count; i++)
+                CHECK((used[i] != 0) == (score[i] <= limit * (1 + 1e-12)));
             for (int i = 0; i < R_N; i++) {
                 double sum = 0;
                 for (int k = 0; k < count; k++)
