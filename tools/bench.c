@@ -641,7 +641,7 @@ int main(int argc, char **argv) {
     o.threads[0] = 1;
     o.thread_counts = 1;
     if (!(train || infer || gemm || check || codec) || (check && argc < 3))
-        die("usage: bench train|infer|gemm|codec|check DIR [options]", "see the top of tools/bench.c");
+        die("usage: bench train|infer|gemm|codec|check DIR [options]", "see its top");
     if (check) o.dir = argv[2];
     parse(&o, argc - skip, argv + skip);
     if (codec) {
