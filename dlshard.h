@@ -959,6 +959,12 @@ DLS_API const dls_real *dls_exec_input_grad(const dls_exec *exec, int32_t i);
 DLS_API dls_real *dls_exec_grads(dls_exec *exec);
 /* From the output's gradient to the weights' (added to them when add) and the inputs'. */
 DLS_API dls_status dls_exec_backward(dls_exec *exec, bool add);
+/* From now on backward tells fn of every part of the weights' gradients as it becomes final, while
+   the rest of backward goes on, so that sending can overlap it: x points into dls_exec_grads(), each
+   trained element is told of once, last layers first. fn runs on any worker, on several at a time.
+   fn NULL: nobody is told. Not for the executor of a dls_train, which has this use itself. Thread:
+   owner. */
+DLS_API void dls_exec_on_ready(dls_exec *exec, dls_ready_fn fn, void *user);
 /* What the last failed call ran into; status DLS_OK if none failed. */
 DLS_API const dls_error *dls_exec_error(const dls_exec *exec);
 /* Bytes of the planned parts, for reports: activations, gradients, scratch, packed weights. */
@@ -11473,6 +11479,10 @@ DLS_API const dls_real *dls_exec_input_grad(const dls_exec *exec, int32_t i) {
     return v < 0 || !DLSI_TRAINS(exec) ? NULL : dlsi_exec_dx(exec, v);
 }
 DLS_API dls_real *dls_exec_grads(dls_exec *exec) { return exec->grads; }
+DLS_API void dls_exec_on_ready(dls_exec *exec, dls_ready_fn fn, void *user) {
+    exec->ready = fn;
+    exec->ready_user = user;
+}
 DLS_API void dls_exec_memory_of(const dls_exec *exec, dls_exec_memory *memory) {
     *memory = exec->memory;
 }
