@@ -966,8 +966,8 @@ DLS_API dls_real *dls_exec_grads(dls_exec *exec);
 /* From the output's gradient to the weights' (added to them when add) and the inputs'. */
 DLS_API dls_status dls_exec_backward(dls_exec *exec, bool add);
 /* From now on backward tells fn of every part of the weights' gradients as it becomes final, while
-   the rest of backward goes on, so that sending can overlap it: x points into dls_exec_grads(), each
-   trained element is told of once, last layers first. fn runs on any worker, on several at a time.
+   the rest of backward goes on, so that sending can overlap it: x points into dls_exec_grads();
+   each trained element is told of once, last layers first. fn runs on any worker, on several at a time.
    fn NULL: nobody is told. Not for the executor of a dls_train, which has this use itself. Thread:
    owner. */
 DLS_API void dls_exec_on_ready(dls_exec *exec, dls_ready_fn fn, void *user);

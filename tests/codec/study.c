@@ -1,7 +1,7 @@
 /* What codecs and hostile workers do to accuracy: N workers simulated in one process, each with its
    own part of every batch and its own codec, a LeNet-like CNN. `make -C tests study`; long.
    Arguments: TRAIN TEST (names of IDX files) [--seeds 5] [--epochs 5] [--samples 0: all]
-   [--only name,name]. One line per setting: accuracy, loss on the test set, upload bytes of a
+   [--lr 0.05] [--only name,name]. One line per setting: accuracy, loss on the test set, upload bytes of a
    worker per step beside dense float32. Status 1 when a bound of the project is missed: a codec
    more than 0.5 points below f32, top-k under 600 times, local steps under 3000 times smaller, or,
    with 2 of 8 hostile, a robust rule over 1.1 times the clean loss or a plain mean that holds. */
@@ -67,6 +67,7 @@ typedef struct run {
     const dls_data *data;
     uint64_t seed;
     int32_t epochs, samples;
+    double lr;
     dls_net *net;
     dls_exec *exec;
     size_t n;
@@ -261,7 +262,7 @@ static void train(run *r) {
     const int64_t per_epoch = r->samples / (WORKERS * PART), steps = per_epoch * r->epochs;
     for (int64_t step = 0; step < steps; step++) {
         const int epoch = (int)(step / per_epoch);
-        const double lr = 0.05 * 0.5 * (1 + cos(3.14159265 * (double)step / (double)steps));
+        const double lr = r->lr * 0.5 * (1 + cos(3.14159265 * (double)step / (double)steps));
         if (epoch < r->s->d.warmup) r->bytes = 0; /* the bound is for after the warm-up */
         if (epoch < r->s->d.warmup) r->counted = 0;
         r->counted++;
@@ -287,7 +288,7 @@ typedef struct outcome {
     double accuracy, least, most, loss, smaller;
 } outcome;
 static outcome study(const setting *s, const dls_data *data, const dls_data *test, int seeds,
-                     int epochs, int samples) {
+                     int epochs, int samples, double lr) {
     outcome o = {0, 1, 0, 0, 0};
     for (int seed = 0; seed < seeds; seed++) {
         dls_eval_report report;
@@ -296,6 +297,7 @@ static outcome study(const setting *s, const dls_data *data, const dls_data *tes
         r->data = data;
         r->seed = (uint64_t)seed;
         r->epochs = epochs;
+        r->lr = lr;
         r->samples = samples;
         open_run(r);
         train(r);
@@ -334,6 +336,7 @@ int main(int argc, char **argv) {
     const char *only = NULL;
     dls_data data, test;
     dls_error error;
+    double lr = 0.05;
     outcome clean;
     char text[300];
     if (argc < 3)
@@ -342,6 +345,7 @@ int main(int argc, char **argv) {
         if (strcmp(argv[i], "--seeds") == 0) seeds = atoi(argv[i + 1]);
         if (strcmp(argv[i], "--epochs") == 0) epochs = atoi(argv[i + 1]);
         if (strcmp(argv[i], "--samples") == 0) samples = atoi(argv[i + 1]);
+        if (strcmp(argv[i], "--lr") == 0) lr = atof(argv[i + 1]);
         if (strcmp(argv[i], "--only") == 0) only = argv[i + 1];
     }
     if (dls_data_open(&data, argv[1], &error) != DLS_OK ||
@@ -356,7 +360,7 @@ int main(int argc, char **argv) {
     for (int i = 0; i < SETTINGS; i++) {
         const setting *s = &settings[i];
         if (i > 0 && !listed(only, s->name)) continue;
-        const outcome o = study(s, &data, &test, seeds, epochs, samples);
+        const outcome o = study(s, &data, &test, seeds, epochs, samples, lr);
         if (i == 0) clean = o;
         const bool holds = good(s, &o, &clean);
         missed += !holds;
