@@ -39,7 +39,7 @@
      DLS_ENABLE_SOCKETS    TCP, UDP, serial drivers (POSIX)              0    1     1
      DLS_ENABLE_SIMD       AVX-512, AVX2, NEON kernels beside scalar     0    1     1
      DLS_ENABLE_TRAIN      backward, losses, optimisers, data            0    1     1
-     DLS_ENABLE_PEERS      crypt, wire, chan, peer, coll, job, node      0    1     1
+     DLS_ENABLE_PEERS      crypt, codec, wire, chan, peer, coll, job ... 0    1     1
      DLS_ENABLE_SIGN       Ed25519 signatures                            0    1     1
      DLS_ENABLE_COORD      elections: may hold DLS_ROLE_COORD            0    1     1
      DLS_ENABLE_STREAMS    ports of kind DLS_PORT_STREAM: TCP            0    1     1
@@ -57,15 +57,15 @@
    CONTENTS, twice in this order, API then IMPLEMENTATION: search for ">>name.api", ">>name.impl"
      doc     this text                         train  losses, optimisers, data, fit
      config  version, profile, toggles         crypt  ciphers, hashes, signatures
-     base    status, errors, generator         wire   frames
-     port    clock, threads, files             chan   sessions: Noise, records, loss recovery
-     trace   counters, timeline                peer   engine without I/O: sessions, views
-     tensor  dtype, shape, views               coll   all-reduce
-     kern    kernels, scalar to AVX-512        job    data-parallel step, staged inference
-     par     thread pool, matrix product       link   simulator, TCP, UDP, serial, key files
-     op      one row per operation             node   the facade most users meet
-     net     graph builder, memory planner
-     model   file format
+      base    status, errors, generator         codec  gradient codecs, robust aggregation
+      port    clock, threads, files             wire   frames
+      trace   counters, timeline                chan   sessions: Noise, records, loss recovery
+      tensor  dtype, shape, views               peer   engine without I/O: sessions, views
+      kern    kernels, scalar to AVX-512        coll   collectives
+      par     thread pool, matrix product       job    elastic runs, staged inference
+      op      one row per operation             link   simulator, TCP, UDP, serial, key files
+      net     graph builder, memory planner     node   the facade most users meet
+      model   file format
 
    TOUR
      A network is a graph of ops, built by calls that return values:
@@ -1072,6 +1072,12 @@ DLS_API const dls_real *dls_exec_input_grad(const dls_exec *exec, int32_t i);
 DLS_API dls_real *dls_exec_grads(dls_exec *exec);
 /* From the output's gradient to the weights' (added to them when add) and the inputs'. */
 DLS_API dls_status dls_exec_backward(dls_exec *exec, bool add);
+/* From now on backward tells fn of every part of the weights' gradients as it becomes final, while
+   the rest of backward goes on, so that sending can overlap it: x points into dls_exec_grads();
+   each trained element is told of once, last layers first. fn runs on any worker, on several at a time.
+   fn NULL: nobody is told. Not for the executor of a dls_train, which has this use itself. Thread:
+   owner. */
+DLS_API void dls_exec_on_ready(dls_exec *exec, dls_ready_fn fn, void *user);
 /* What the last failed call ran into; status DLS_OK if none failed. */
 DLS_API const dls_error *dls_exec_error(const dls_exec *exec);
 /* Bytes of the planned parts, for reports: activations, gradients, scratch, packed weights. */
@@ -1498,6 +1504,249 @@ DLS_API void dls_ed25519_public(unsigned char *public32, const unsigned char *se
 DLS_API void dls_ed25519_sign(unsigned char *sig64, const void *msg, size_t bytes,
                               const unsigned char *seed32);
 #endif
+
+/* ------------------------------------------------------------------------------------------------
+   >>codec.api   gradient codecs, robust aggregation: pure functions over arrays
+  deps: config base
+
+   A MESSAGE, version 1, is 8 bytes of header and a body; all little-endian, the same bits made on
+   every device. `half` is an IEEE binary16; times 2^x, x from the header, it is the number meant:
+   neither tiny nor huge gradients leave its range.
+      0  u8 dls_codec_kind   1  u8 bits of a value   2  u8 log2 of a block   3  i8 x
+      4  u32 n elements      8  body
+   F32, F16, BF16   n numbers; of block 0, x 0 but for F16
+   Q8, Q4     blocks of 64: half scale, then 64 i8, or 32 bytes of two 4-bit numbers + 8, the first
+              in the low half. Element = number * scale
+   SIGN       blocks of 256: half scale, 32 bytes of bits, lowest first, 1: negative
+   TOPK       u32 k, u8 r, k gaps in Rice's code, filled up to a byte with zeros, k values. A gap g
+              is how many elements are left out since the last one sent: g >> r bits 0, a bit 1, the
+              low r bits of g, lowest first; bytes fill from their lowest bit. Values of 16 bits: k
+              halfs. Of 8: blocks of 64: half scale, 64 i8. Of 2: blocks of 128: two half
+              magnitudes, then 2 bits each, lowest first: 1 negative + 2 the second magnitude
+   The last block is cut to the elements there are, and to whole bytes.
+   Stochastic rounding: element i of a message is rounded up in size when dls_rand_at(s, i) >> 8 is
+   below its fraction * 2^24, s = dls_codec_seed(seed, step, bucket).  */
+
+typedef enum dls_codec_kind {
+    DLS_CODEC_F32 = 0, /* 32 bits an element */
+    DLS_CODEC_F16,     /* 16: half, to nearest even, one power of two for all */
+    DLS_CODEC_BF16,    /* 16: the upper half of a float, to nearest even */
+    DLS_CODEC_Q8,      /* 8.25 */
+    DLS_CODEC_Q4,      /* 4.25 */
+    DLS_CODEC_SIGN,    /* 1.0625. Seide et al. 2014, Karimireddy et al. 2019 */
+    DLS_CODEC_TOPK,    /* density * 16 or so. Lin et al. 2018 (DGC) */
+    DLS_CODEC_POWER,   /* PowerSGD: no message, but two small matrices. Vogels et al. 2019 */
+    DLS_CODEC_COUNT
+} dls_codec_kind;
+
+typedef struct dls_codec_desc {
+    dls_codec_kind kind;
+    bool no_feedback;   /* Q8, Q4: stochastic rounding, and nothing kept of what was not sent */
+    float decay;        /* what was not sent, times this, joins the next message; 0: 1. Local steps
+                           with sparse exchange take 0.95 (SparseLoCo) */
+    int32_t value_bits; /* TOPK: 16, 8 or 2; 0: 8 */
+    float density;      /* TOPK: share of elements sent; 0: 0.01 */
+    int32_t warmup;     /* TOPK: epochs of 25 %, 6.25 %, 1.56 %, 0.4 % before that; at most 4 */
+    float momentum;     /* TOPK: momentum of what is sent, corrected as DGC has it; 0: none. The
+                           optimiser that takes the result must then have none */
+    int32_t rows, cols; /* POWER: the gradient as a matrix, rows * cols = n */
+    int32_t rank;       /* POWER: 0: 1 */
+    uint64_t seed;      /* of stochastic rounding; POWER: of the first Q, alike on all devices */
+} dls_codec_desc;
+
+/* A sender's state for one bucket and one receiver: what it still owes. Fields beyond density are
+   private. */
+typedef struct dls_codec {
+    dls_codec_desc d; /* with defaults filled in */
+    size_t n;
+    float density;   /* TOPK: of the next message; set it from dls_codec_density at each epoch */
+    float *error;    /* n: not sent yet; NULL without feedback */
+    float *velocity; /* n: DGC's u; or NULL */
+    float *p, *q;    /* POWER */
+    float *state;    /* what is saved: error, velocity, q */
+    uint32_t *work;  /* TOPK */
+    size_t state_count;
+    uint32_t stage, round;
+} dls_codec;
+
+/* Bytes dls_codec_init needs for n elements; 0: desc is wrong. F32, F16, BF16 and no_feedback keep
+   nothing per element, the others 4 n (8 n with momentum), TOPK 8 KiB more (1 KiB on bare metal).
+   Pure. */
+DLS_API size_t dls_codec_size(const dls_codec_desc *desc, size_t n);
+/* Starts owing nothing. Errors: DLS_E_ARG (a field out of range, n out of 1..2^31 - 1, no_feedback
+   with SIGN or TOPK, which would lose for good what they do not send), DLS_E_MEMORY. Thread: owner.
+   */
+DLS_API dls_status dls_codec_init(dls_codec *codec, const dls_codec_desc *desc, size_t n, void *mem,
+                                  size_t bytes);
+/* Most bytes of a message of n elements, exact but for TOPK; 0: desc is wrong, or POWER. Pure. */
+DLS_API size_t dls_codec_bytes_max(const dls_codec_desc *desc, size_t n);
+/* Share of elements sent in an epoch, counted from 0: warm-up, then density. Pure. */
+DLS_API float dls_codec_density(const dls_codec_desc *desc, int32_t epoch);
+/* "top-k", ... Pure. */
+DLS_API const char *dls_codec_name(dls_codec_kind kind);
+
+/* Writes the message of a step's gradient, n elements; what it does not tell exactly is kept for
+   the next. TOPK sends the elements greatest in size, of equals those of lowest index, no zeros.
+   Errors: DLS_E_NUMBER (NaN or infinity in grad, or 2^127 and more together with what is owed),
+   DLS_E_MEMORY (max is less than the message may need, see dls_codec_bytes_max), DLS_E_ARG
+   (density), DLS_E_UNSUPPORTED (POWER); nothing has changed then. O(n). Thread: owner. */
+DLS_API dls_status dls_codec_encode(dls_codec *codec, uint64_t step, uint32_t bucket,
+                                    const float *grad, void *out, size_t max, size_t *bytes);
+/* The seed of a message's rounding, see above. Pure. */
+DLS_API uint64_t dls_codec_seed(uint64_t seed, uint64_t step, uint32_t bucket);
+
+typedef struct dls_codec_info {
+    dls_codec_kind kind;
+    int32_t bits; /* of a value */
+    size_t n;     /* elements */
+    size_t sent;  /* of them in the message: n but for TOPK */
+} dls_codec_info;
+/* Whether these bytes are a message, wholly: lengths, counts, every index and number. Errors:
+   DLS_E_FORMAT, DLS_E_NUMBER (a number in it is none, or is too large for a float). Pure. */
+DLS_API dls_status dls_codec_check(const void *in, size_t bytes, dls_codec_info *info);
+/* to = weight * message, or to += weight * message, for n elements. Checks all before it writes
+   any. Errors: as dls_codec_check; DLS_E_SHAPE (a message of another n). Pure but for to. */
+DLS_API dls_status dls_codec_decode(const void *in, size_t bytes, size_t n, float *to, float weight,
+                                    bool add);
+
+/* One of the messages that dls_codec_merge adds up. */
+#define DLS_CODEC_CURSOR 18
+typedef struct dls_codec_part {
+    const void *in;
+    size_t bytes;
+    float weight;
+    size_t next;                       /* private, as is what follows */
+    uint64_t cursor[DLS_CODEC_CURSOR]; /* where it stands */
+} dls_codec_part;
+/* Sums count messages of n elements in one pass each to measure and to write, without n floats of
+   memory: the owner of a shard does that. Out is TOPK with 16-bit values; or Q4 when more than 12 %
+   of the elements are in it, or when a part is not TOPK. What its rounding loses is lost: decode
+   into an array and encode that, with feedback, where this matters. max: as dls_codec_merge_max.
+   Errors: as decode; DLS_E_ARG (no parts), DLS_E_NUMBER (the sum), DLS_E_MEMORY. Pure. */
+DLS_API dls_status dls_codec_merge(dls_codec_part *part, int32_t count, size_t n, void *out,
+                                   size_t max, size_t *bytes);
+/* Most bytes of a merged message. Pure. */
+DLS_API size_t dls_codec_merge_max(size_t n);
+
+/* ---- What is owed, over checkpoints and changes of plan ---- */
+
+/* grad += what is owed, which is nothing from then on: once, into the next dense message, when
+   shards move to other devices. grad may be NULL to forget. Thread: owner. */
+DLS_API void dls_codec_flush(dls_codec *codec, float *grad);
+/* Bytes of a saved state. Pure. */
+DLS_API size_t dls_codec_saved_bytes(const dls_codec *codec);
+/* Errors: DLS_E_MEMORY (max), DLS_E_STATE (between the calls of one POWER step). Thread: owner. */
+DLS_API dls_status dls_codec_save(const dls_codec *codec, void *out, size_t max);
+/* Into a codec of the same desc and n. Errors: DLS_E_FORMAT, DLS_E_CHECKSUM, DLS_E_NUMBER,
+   DLS_E_MISMATCH (of another kind or size); nothing has changed then. Thread: owner. */
+DLS_API dls_status dls_codec_load(dls_codec *codec, const void *in, size_t bytes);
+
+/* ---- PowerSGD: M = gradient + owed, rows x cols, becomes P Q^T of a low rank ----
+   begin makes P = M Q (rank rows of `rows` floats), which all devices replace by their mean; middle
+   makes P orthonormal and Q = M^T P (rank rows of `cols` floats), again to be replaced by the mean;
+   end gives to = P Q^T, alike on all devices, and keeps M - P Q^T. Both means must have the same
+   bits everywhere. Errors: DLS_E_STATE (out of order), DLS_E_ARG (not a POWER codec), DLS_E_NUMBER
+   (NaN or infinity in grad: nothing has changed; in a mean: the step is off, its gradient is owed,
+   begin the next). O(n rank). Thread: owner. */
+DLS_API dls_status dls_codec_power_begin(dls_codec *codec, const float *grad, float **p,
+                                         size_t *count);
+DLS_API dls_status dls_codec_power_middle(dls_codec *codec, float **q, size_t *count);
+DLS_API dls_status dls_codec_power_end(dls_codec *codec, float *to);
+
+/* ---- Beside the codecs ---- */
+
+/* L2 norm, summed in double in an order fixed by n; NaN or infinity when x has one. Pure. */
+DLS_API double dls_codec_norm(const float *x, size_t n);
+/* Scales grad so that its norm is at most most / sqrt(workers): a worker's own share of what clips
+   the sum (DGC). *norm (may be NULL): before. Errors: DLS_E_NUMBER, grad is untouched. */
+DLS_API dls_status dls_codec_clip(float *grad, size_t n, float most, int32_t workers, double *norm);
+
+/* Whether a codec pays on a link: all figures measured, none assumed. */
+typedef struct dls_codec_case {
+    size_t n;           /* elements of a step's gradient */
+    double bytes_per_s; /* of the link, in the direction that matters */
+    double latency_us;  /* of an exchange */
+    double hidden_us;   /* of the wire's time, behind computation that goes on anyway */
+} dls_codec_case;
+typedef struct dls_codec_option {
+    const char *name;
+    double message_bytes;        /* measured mean */
+    double encode_us, decode_us; /* of a step's gradient, on the slowest device that does it */
+} dls_codec_option;
+typedef struct dls_codec_choice {
+    int32_t option;           /* -1: dense float32 */
+    double dense_us, best_us; /* exposed time of a step's exchange: dense, and as chosen */
+    char why[200];
+} dls_codec_choice;
+/* The option with the least encode + exposed wire + decode, if that is at least 5 % less than dense
+   takes. Errors: DLS_E_ARG (a figure is negative or none, bytes_per_s is 0). Pure. */
+DLS_API dls_status dls_codec_choose(const dls_codec_case *at, const dls_codec_option *option,
+                                    int32_t count, dls_codec_choice *choice);
+
+/* ---- Robust aggregation: `count` vectors become one, some of them hostile ---- */
+
+typedef enum dls_robust_kind {
+    DLS_ROBUST_MEAN = 0, /* weighted; one hostile vector can make it anything */
+    DLS_ROBUST_MEDIAN,   /* of each coordinate. Yin et al. 2018 */
+    DLS_ROBUST_TRIMMED,  /* mean of each coordinate without its `hostile` ends. Yin et al. 2018 */
+    DLS_ROBUST_KRUM,     /* the vector nearest to its count - hostile - 2 nearest. Blanchard 2017 */
+    DLS_ROBUST_MULTI_KRUM, /* mean of the count - hostile vectors that Krum likes best */
+    DLS_ROBUST_CLIP,       /* centred clipping around `centre`. Karimireddy et al. 2021 */
+    DLS_ROBUST_COUNT
+} dls_robust_kind;
+
+typedef struct dls_robust_desc {
+    dls_robust_kind kind;
+    int32_t count;       /* vectors, 1..DLS_ROBUST_MAX */
+    int32_t hostile;     /* how many of them may be; TRIMMED: 2 hostile < count; KRUM: 2 hostile + 3
+                            <= count */
+    const float *weight; /* MEAN: one each, >= 0; NULL: equal */
+    const float *centre; /* CLIP: n, the last aggregate; NULL: zero */
+    float radius;        /* CLIP: 0: the median distance from the centre */
+    int32_t rounds;      /* CLIP: 0: 3 */
+} dls_robust_desc;
+#define DLS_ROBUST_MAX 256
+
+/* Bytes of scratch: a tile of 64 coordinates of all vectors, for KRUM also all pairs' distances; 0:
+   desc is wrong. Pure. */
+DLS_API size_t dls_robust_size(const dls_robust_desc *desc);
+/* to = what the vectors x[0..count), n floats each, agree on; used[count] (may be NULL): the share
+   of each vector in it, 0: left out, for kinds that judge whole vectors, else 1 / count. to must
+   not be one of x. The kinds of coordinates work on slices too. Errors: DLS_E_ARG, DLS_E_MEMORY,
+   DLS_E_NUMBER (NaN or infinity in x: let dls_robust_guard remove it first). Pure. */
+DLS_API dls_status dls_robust_run(const dls_robust_desc *desc, const float *const *x, size_t n,
+                                  float *to, float *used, void *mem, size_t bytes);
+
+typedef enum dls_guard_verdict {
+    DLS_GUARD_OK = 0,
+    DLS_GUARD_NUMBER, /* NaN or infinity */
+    DLS_GUARD_NORM,   /* too long */
+    DLS_GUARD_COUNT
+} dls_guard_verdict;
+typedef struct dls_guard_report {
+    dls_guard_verdict verdict;
+    double norm, limit;
+} dls_guard_report;
+/* Judges each vector: finite, and of a norm at most norm_max (0: none) and at most ratio_max (0:
+   none) times the median norm of the finite ones. Returns how many passed. Pure. */
+DLS_API int32_t dls_robust_guard(const float *const *x, int32_t count, size_t n, double norm_max,
+                                 double ratio_max, dls_guard_report *report);
+/* "norm too large", ... Pure. */
+DLS_API const char *dls_guard_name(dls_guard_verdict verdict);
+
+/* A worker's record. Zero: nothing known against it. Each rejection counts 4, each contribution
+   taken -1; at 12 it is out for 16 steps, twice as many each further time (at most 65,536), then on
+   probation: one rejection more and it is out again. */
+typedef struct dls_quarantine {
+    uint32_t rejected, taken; /* in all */
+    int32_t score;
+    int32_t times;  /* put out so often */
+    uint64_t until; /* first step it may contribute to again */
+} dls_quarantine;
+/* Whether it may contribute to a step. Pure. */
+DLS_API bool dls_quarantine_may(const dls_quarantine *q, uint64_t step);
+/* Notes the verdict on a contribution to a step. True: it is out from now on. */
+DLS_API bool dls_quarantine_note(dls_quarantine *q, uint64_t step, bool rejected);
 
 /* ------------------------------------------------------------------------------------------------
    >>wire.api   packets, frames, control messages: pure functions over bytes  deps: config base
@@ -11954,6 +12203,10 @@ DLS_API const dls_real *dls_exec_input_grad(const dls_exec *exec, int32_t i) {
     return v < 0 || !DLSI_TRAINS(exec) ? NULL : dlsi_exec_dx(exec, v);
 }
 DLS_API dls_real *dls_exec_grads(dls_exec *exec) { return exec->grads; }
+DLS_API void dls_exec_on_ready(dls_exec *exec, dls_ready_fn fn, void *user) {
+    exec->ready = fn;
+    exec->ready_user = user;
+}
 DLS_API void dls_exec_memory_of(const dls_exec *exec, dls_exec_memory *memory) {
     *memory = exec->memory;
 }
@@ -16426,6 +16679,1517 @@ DLS_API void dls_ed25519_sign(unsigned char *sig64, const void *msg, size_t byte
     DLSI_WIPE(x);
 }
 #endif /* DLS_ENABLE_SIGN */
+
+/* ------------------------------------------------------------------------------------------------
+   >>codec.impl                                                    deps: config base codec.api
+   Everything runs over blocks of 64 floats in local arrays, filled up with zeros: loops of a fixed
+   count, which compilers turn into vector code, and sums in 16 lanes, an order of their own. */
+
+#define DLSI_BLOCK 64
+#define DLSI_SIGN_BLOCK 256
+#define DLSI_PAIR_BLOCK 128 /* TOPK with values of 2 bits */
+#define DLSI_CODEC_HEADER 8
+#define DLSI_TOPK_HEADER 5
+#ifndef DLSI_BIN_BITS /* of an element's size sorted out in one pass over all */
+#if DLS_PROFILE == DLS_PROFILE_MCU
+#define DLSI_BIN_BITS 8
+#else
+#define DLSI_BIN_BITS 11
+#endif
+#endif
+#define DLSI_INFINITE 0x7F800000u  /* bits of a float from which on it is no number */
+#define DLSI_TOO_LARGE 0x7F000000u /* of one that rounding might make infinite: 2^127 */
+
+/* ---- Numbers of 16 bits ---- */
+
+/* To nearest even; what is too large becomes 65504. x: finite. */
+DLSI_INLINE uint32_t dlsi_half(float x) {
+    const uint32_t u = dlsi_float_bits(x), a = u & 0x7FFFFFFFu;
+    const uint32_t normal = (a + 0xC8000FFFu + (a >> 13 & 1u)) >> 13;
+    /* below 2^-14 a sum with 1/2 rounds to multiples of 2^-24 */
+    const uint32_t tiny = dlsi_float_bits(dlsi_bits_float(a) + 0.5f) - 0x3F000000u;
+    const uint32_t most = a < 0x477FE000u ? normal : 0x7BFFu;
+    return (u >> 16 & 0x8000u) | (a < 0x38800000u ? tiny : most);
+}
+/* Neither way makes a denormal float, which some devices take for zero. h: finite. */
+DLSI_INLINE float dlsi_half_float(uint32_t h) {
+    const uint32_t a = (h & 0x7FFFu) << 13;
+    const float tiny = dlsi_bits_float(a | 0x38800000u) - 6.103515625e-5f;
+    const float x = a < 0x800000u ? tiny : dlsi_bits_float(a + 0x38000000u);
+    return dlsi_bits_float(dlsi_float_bits(x) | (h & 0x8000u) << 16);
+}
+DLSI_INLINE uint32_t dlsi_brain(float x) { /* bfloat16; x: finite */
+    const uint32_t u = dlsi_float_bits(x), r = (u + 0x7FFFu + (u >> 16 & 1u)) >> 16;
+    return (r & 0x7FFFu) < 0x7F80u ? r : r - 1u;
+}
+/* 2^e, e in -126..127. */
+DLSI_FN float dlsi_two_to(int32_t e) { return dlsi_bits_float((uint32_t)(e + 127) << 23); }
+
+/* count 16-bit numbers to and from bytes. */
+DLSI_FN void dlsi_put_halves(unsigned char *to, const uint16_t *h, size_t count) {
+    size_t i;
+    if (dlsi_little_endian())
+        memcpy(to, h, 2 * count);
+    else
+        for (i = 0; i < count; i++) dlsi_store16(to + 2 * i, h[i]);
+}
+DLSI_FN void dlsi_get_halves(const unsigned char *from, uint16_t *h, size_t count) {
+    size_t i;
+    if (dlsi_little_endian())
+        memcpy(h, from, 2 * count);
+    else
+        for (i = 0; i < count; i++) h[i] = (uint16_t)dlsi_load16(from + 2 * i);
+}
+DLSI_FN void dlsi_put_floats(unsigned char *to, const float *x, size_t count) {
+    size_t i;
+    if (dlsi_little_endian())
+        memcpy(to, x, 4 * count);
+    else
+        for (i = 0; i < count; i++) dlsi_store32(to + 4 * i, dlsi_float_bits(x[i]));
+}
+DLSI_FN void dlsi_get_floats(const unsigned char *from, float *x, size_t count) {
+    size_t i;
+    if (dlsi_little_endian())
+        memcpy(x, from, 4 * count);
+    else
+        for (i = 0; i < count; i++) x[i] = dlsi_bits_float(dlsi_load32(from + 4 * i));
+}
+
+/* ---- Blocks ---- */
+
+/* x[0..count) as 64 floats, zeros behind. */
+DLSI_INLINE void dlsi_block_load(float *to, const float *x, size_t count) {
+    if (count < DLSI_BLOCK) memset(to, 0, DLSI_BLOCK * sizeof *to);
+    memcpy(to, x, (count < DLSI_BLOCK ? count : DLSI_BLOCK) * sizeof *to);
+}
+DLSI_INLINE uint32_t dlsi_block_most(const float *x) { /* bits of the greatest size */
+    int32_t most = 0;
+    int i;
+    for (i = 0; i < DLSI_BLOCK; i++) {
+        const int32_t a = (int32_t)(dlsi_float_bits(x[i]) & 0x7FFFFFFFu);
+        most = a > most ? a : most;
+    }
+    return (uint32_t)most;
+}
+DLSI_INLINE float dlsi_block_dot(const float *x, const float *y) {
+    float lane[16];
+    int i, k, half;
+    for (k = 0; k < 16; k++) lane[k] = x[k] * y[k];
+    for (i = 16; i < DLSI_BLOCK; i += 16)
+        for (k = 0; k < 16; k++) lane[k] += x[i + k] * y[i + k];
+    for (half = 8; half > 0; half /= 2)
+        for (k = 0; k < half; k++) lane[k] += lane[k + half];
+    return lane[0];
+}
+/* y += a x */
+DLSI_INLINE void dlsi_block_axpy(float a, const float *x, float *y) {
+    int i;
+    for (i = 0; i < DLSI_BLOCK; i++) y[i] += a * x[i];
+}
+DLSI_FN double dlsi_squares(const float *x, const float *from, size_t n) { /* |x - from|^2 */
+    double lane[8] = {0, 0, 0, 0, 0, 0, 0, 0};
+    float a[DLSI_BLOCK], b[DLSI_BLOCK];
+    size_t at;
+    int i, k;
+    memset(b, 0, sizeof b);
+    for (at = 0; at < n; at += DLSI_BLOCK) {
+        dlsi_block_load(a, x + at, n - at);
+        if (from != NULL) dlsi_block_load(b, from + at, n - at);
+        for (i = 0; i < DLSI_BLOCK; i += 8)
+            for (k = 0; k < 8; k++) {
+                const double d = (double)a[i + k] - (double)b[i + k];
+                lane[k] += d * d;
+            }
+    }
+    for (k = 0; k < 4; k++) lane[k] += lane[k + 4];
+    return (lane[0] + lane[2]) + (lane[1] + lane[3]);
+}
+DLS_API double dls_codec_norm(const float *x, size_t n) {
+    const double squares = dlsi_squares(x, NULL, n);
+    return dlsi_finite(squares) ? dlsi_sqrt(squares) : squares;
+}
+DLS_API dls_status dls_codec_clip(float *grad, size_t n, float most, int32_t workers,
+                                  double *norm) {
+    const double is = dls_codec_norm(grad, n);
+    const double may = (double)most / dlsi_sqrt((double)dlsi_max_i32(workers, 1));
+    size_t i;
+    if (norm != NULL) *norm = is;
+    if (!dlsi_finite(is)) return DLS_E_NUMBER;
+    if (is > may) {
+        const float scale = (float)(may / is);
+        for (i = 0; i < n; i++) grad[i] *= scale;
+    }
+    return DLS_OK;
+}
+
+/* ---- Descriptions and sizes ---- */
+
+static const uint8_t dlsi_codec_log[DLS_CODEC_COUNT] = {0, 0, 0, 6, 6, 8, 6, 0};
+
+DLS_API const char *dls_codec_name(dls_codec_kind kind) {
+    static const char *const name[DLS_CODEC_COUNT] = {"f32", "f16",  "bf16",  "q8",
+                                                      "q4",  "sign", "top-k", "powersgd"};
+    return (unsigned)kind < DLS_CODEC_COUNT ? name[kind] : "?";
+}
+DLSI_FN int32_t dlsi_codec_bits(dls_codec_kind kind, int32_t value_bits) {
+    static const uint8_t bits[DLS_CODEC_COUNT] = {32, 16, 16, 8, 4, 1, 0, 0};
+    return kind == DLS_CODEC_TOPK ? value_bits : bits[kind];
+}
+/* Defaults filled in; false: a field is out of range. */
+DLSI_FN bool dlsi_codec_resolve(const dls_codec_desc *desc, size_t n, dls_codec_desc *d) {
+    *d = *desc;
+    if ((unsigned)d->kind >= DLS_CODEC_COUNT || n < 1 || n > 0x7FFFFFFFu) return false;
+    if (d->decay == 0.0f) d->decay = 1.0f;
+    if (d->density == 0.0f) d->density = 0.01f;
+    d->value_bits = dlsi_or(d->value_bits, 8);
+    d->rank = dlsi_or(d->rank, 1);
+    if (!(d->decay > 0.0f && d->decay <= 1.0f)) return false;
+    if (d->no_feedback && d->kind >= DLS_CODEC_SIGN) return false;
+    if (d->kind == DLS_CODEC_TOPK)
+        return d->density > 0.0f && d->density <= 1.0f && d->warmup >= 0 && d->warmup <= 4 &&
+               d->momentum >= 0.0f && d->momentum < 1.0f &&
+               (d->value_bits == 16 || d->value_bits == 8 || d->value_bits == 2);
+    if (d->kind == DLS_CODEC_POWER)
+        return d->rows > 0 && d->cols > 0 && (size_t)d->rows == n / (size_t)d->cols &&
+               n % (size_t)d->cols == 0 && d->rank > 0 && d->rank <= 64 && d->rank <= d->rows &&
+               d->rank <= d->cols;
+    return true;
+}
+DLSI_FN bool dlsi_codec_owes(const dls_codec_desc *d) {
+    return d->kind > DLS_CODEC_BF16 && !d->no_feedback;
+}
+/* Floats of state: what is owed, DGC's u, PowerSGD's Q. */
+DLSI_FN size_t dlsi_codec_floats(const dls_codec_desc *d, size_t n) {
+    size_t floats = dlsi_codec_owes(d) ? n : 0;
+    if (d->kind == DLS_CODEC_TOPK && d->momentum > 0.0f) floats = dlsi_add(floats, n);
+    if (d->kind == DLS_CODEC_POWER) floats = dlsi_add(floats, (size_t)d->cols * (size_t)d->rank);
+    return floats;
+}
+DLSI_FN void dlsi_codec_layout(dlsi_layout *l, const dls_codec_desc *d, size_t n, dls_codec *c) {
+    const size_t matrix = d->kind == DLS_CODEC_POWER ? (size_t)d->rows * (size_t)d->rank : 0;
+    const size_t bins = d->kind == DLS_CODEC_TOPK ? (size_t)1 << DLSI_BIN_BITS : 0;
+    c->state_count = dlsi_codec_floats(d, n);
+    c->state = (float *)dlsi_layout_take(l, dlsi_mul(c->state_count, sizeof(float)));
+    c->p = (float *)dlsi_layout_take(l, dlsi_mul(matrix, sizeof(float)));
+    c->work = (uint32_t *)dlsi_layout_take(l, bins * sizeof(uint32_t));
+}
+DLS_API size_t dls_codec_size(const dls_codec_desc *desc, size_t n) {
+    dlsi_layout l = dlsi_layout_at(NULL);
+    dls_codec_desc d;
+    dls_codec c;
+    if (!dlsi_codec_resolve(desc, n, &d)) return 0;
+    dlsi_codec_layout(&l, &d, n, &c);
+    return dlsi_layout_total(&l) < SIZE_MAX / 2 ? dlsi_layout_total(&l) : 0;
+}
+DLSI_FN void dlsi_power_draw(dls_codec *c, int32_t k) { /* a row of Q, the same on all devices */
+    dls_rng rng;
+    int32_t i;
+    rng.seed = dlsi_seed(c->d.seed, c->round);
+    rng.next = (uint64_t)k * (uint64_t)c->d.cols * 2u;
+    for (i = 0; i < c->d.cols; i++) c->q[k * c->d.cols + i] = dls_rng_normal(&rng);
+}
+DLS_API dls_status dls_codec_init(dls_codec *codec, const dls_codec_desc *desc, size_t n, void *mem,
+                                  size_t bytes) {
+    dlsi_layout l = dlsi_layout_at(mem);
+    int32_t k;
+    DLSI_ZERO(*codec);
+    if (!dlsi_codec_resolve(desc, n, &codec->d)) return DLS_E_ARG;
+    if (mem == NULL || bytes < dls_codec_size(desc, n) || dls_codec_size(desc, n) == 0)
+        return DLS_E_MEMORY;
+    dlsi_codec_layout(&l, &codec->d, n, codec);
+    codec->n = n;
+    codec->density = dls_codec_density(&codec->d, 0);
+    if (dlsi_codec_owes(&codec->d)) codec->error = codec->state;
+    if (codec->state_count > n && codec->d.kind == DLS_CODEC_TOPK)
+        codec->velocity = codec->state + n;
+    memset(codec->state, 0, codec->state_count * sizeof(float));
+    if (codec->d.kind != DLS_CODEC_POWER) return DLS_OK;
+    codec->q = codec->state + n;
+    for (k = 0; k < codec->d.rank; k++) dlsi_power_draw(codec, k);
+    return DLS_OK;
+}
+DLS_API float dls_codec_density(const dls_codec_desc *desc, int32_t epoch) {
+    static const float warm[4] = {0.25f, 0.0625f, 0.015625f, 0.004f};
+    const float last = desc->density == 0.0f ? 0.01f : desc->density;
+    if (epoch < 0 || epoch >= desc->warmup || epoch >= 4) return last;
+    return warm[epoch] > last ? warm[epoch] : last;
+}
+
+/* Elements a density stands for, of n. */
+DLSI_FN size_t dlsi_topk_count(float density, size_t n) {
+    const size_t k = (size_t)((double)density * (double)n + 0.5);
+    return k < 1 ? 1 : dlsi_min_size(k, n);
+}
+/* r of the Rice code of k gaps that together leave n - k out: 2^r is at most the mean gap. */
+DLSI_FN uint32_t dlsi_topk_rice(size_t k, size_t n) {
+    uint32_t r = 0;
+    while (r < 31 && (uint64_t)k << (r + 1) <= (uint64_t)(n - k)) r++;
+    return r;
+}
+DLSI_FN size_t dlsi_topk_gap_bytes(size_t k, size_t n) { /* at most */
+    const uint32_t r = dlsi_topk_rice(k, n);
+    const uint64_t bits = (uint64_t)k * (r + 1) + ((uint64_t)(n - k) >> r);
+    return (size_t)dlsi_min_u64(bits / 8 + 1, SIZE_MAX / 2);
+}
+DLSI_FN size_t dlsi_topk_value_bytes(size_t k, int32_t bits) {
+    if (bits == 16) return 2 * k;
+    if (bits == 8) return k + 2 * ((k + DLSI_BLOCK - 1) / DLSI_BLOCK);
+    return (k + 3) / 4 + 4 * ((k + DLSI_PAIR_BLOCK - 1) / DLSI_PAIR_BLOCK);
+}
+DLSI_FN size_t dlsi_topk_bytes(size_t k, size_t n, int32_t bits) {
+    return dlsi_add(DLSI_CODEC_HEADER + DLSI_TOPK_HEADER,
+                    dlsi_add(dlsi_topk_gap_bytes(k, n), dlsi_topk_value_bytes(k, bits)));
+}
+/* Bytes of a body other than TOPK's. */
+DLSI_FN size_t dlsi_dense_bytes(dls_codec_kind kind, size_t n) {
+    const size_t blocks = (n + DLSI_BLOCK - 1) / DLSI_BLOCK;
+    switch (kind) {
+    case DLS_CODEC_F32: return dlsi_mul(n, 4);
+    case DLS_CODEC_F16:
+    case DLS_CODEC_BF16: return dlsi_mul(n, 2);
+    case DLS_CODEC_Q8: return dlsi_add(n, 2 * blocks);
+    case DLS_CODEC_Q4: return n / 2 + n % 2 + 2 * blocks;
+    default:
+        return n / 8 + (n % 8 != 0 ? 1u : 0u) + 2 * ((n + DLSI_SIGN_BLOCK - 1) / DLSI_SIGN_BLOCK);
+    }
+}
+DLS_API size_t dls_codec_bytes_max(const dls_codec_desc *desc, size_t n) {
+    dls_codec_desc d;
+    size_t k;
+    if (!dlsi_codec_resolve(desc, n, &d) || d.kind == DLS_CODEC_POWER) return 0;
+    if (d.kind != DLS_CODEC_TOPK) return dlsi_add(DLSI_CODEC_HEADER, dlsi_dense_bytes(d.kind, n));
+    k = dlsi_topk_count(dls_codec_density(&d, 0), n);
+    return dlsi_topk_bytes(k, n, d.value_bits);
+}
+DLS_API uint64_t dls_codec_seed(uint64_t seed, uint64_t step, uint32_t bucket) {
+    return dlsi_seed(dlsi_seed(seed, step), bucket);
+}
+
+/* ---- A message, taken apart ---- */
+
+typedef struct dlsi_message {
+    dls_codec_kind kind;
+    int32_t bits;
+    size_t n, k;
+    float up, down;            /* 2^x and 2^-x */
+    const unsigned char *body; /* TOPK: gaps */
+    const unsigned char *values, *end;
+    uint32_t rice;
+} dlsi_message;
+
+/* x of a message whose greatest element has these bits: that one becomes 2^14 to 2^15. */
+DLSI_FN int32_t dlsi_codec_exponent(uint32_t most) {
+    const int32_t e = (int32_t)(most >> 23) - 127 - 14;
+    return most == 0 ? 0 : dlsi_max_i32(e, -126);
+}
+DLSI_FN void dlsi_message_begin(dlsi_message *m, dls_codec_kind kind, int32_t bits, size_t n,
+                                uint32_t most, unsigned char *out) {
+    const bool scaled = kind != DLS_CODEC_F32 && kind != DLS_CODEC_BF16;
+    const int32_t e = scaled ? dlsi_codec_exponent(most) : 0;
+    const uint32_t block = kind != DLS_CODEC_TOPK ? dlsi_codec_log[kind]
+                           : bits == 16           ? 0u
+                           : bits == 8            ? 6u
+                                                  : 7u;
+    DLSI_ZERO(*m);
+    m->kind = kind;
+    m->bits = bits;
+    m->n = n;
+    m->up = dlsi_two_to(e);
+    m->down = dlsi_two_to(-e);
+    out[0] = (unsigned char)kind;
+    out[1] = (unsigned char)bits;
+    out[2] = (unsigned char)block;
+    out[3] = (unsigned char)(e & 255);
+    dlsi_store32(out + 4, (uint32_t)n);
+}
+/* Bytes of a whole block in a body, and of the elements behind one scale. */
+DLSI_FN size_t dlsi_block_bytes(dls_codec_kind kind) {
+    static const uint16_t bytes[DLS_CODEC_COUNT] = {256, 128, 128, 66, 34, 34, 0, 0};
+    return bytes[kind];
+}
+/* The 64 elements from `at` on, zeros past the last. */
+DLSI_FN void dlsi_block_read(const dlsi_message *m, size_t at, float *x) {
+    const size_t whole = m->kind == DLS_CODEC_SIGN ? DLSI_SIGN_BLOCK : DLSI_BLOCK;
+    const size_t count = dlsi_min_size(m->n - at, DLSI_BLOCK);
+    const unsigned char *from = m->body + at / whole * dlsi_block_bytes(m->kind);
+    const float scale = dlsi_half_float(dlsi_load16(from));
+    unsigned char b[DLSI_BLOCK];
+    uint16_t h[DLSI_BLOCK];
+    int i;
+    if (count < DLSI_BLOCK) memset(x, 0, DLSI_BLOCK * sizeof *x);
+    memset(h, 0, sizeof h);
+    memset(b, 0, sizeof b);
+    switch (m->kind) {
+    case DLS_CODEC_F32: dlsi_get_floats(from, x, count); break;
+    case DLS_CODEC_F16:
+        dlsi_get_halves(from, h, count);
+        for (i = 0; i < DLSI_BLOCK; i++) x[i] = dlsi_half_float(h[i]) * m->up;
+        break;
+    case DLS_CODEC_BF16:
+        dlsi_get_halves(from, h, count);
+        for (i = 0; i < DLSI_BLOCK; i++) x[i] = dlsi_bits_float((uint32_t)h[i] << 16);
+        break;
+    case DLS_CODEC_Q8:
+        memcpy(b, from + 2, count);
+        for (i = 0; i < DLSI_BLOCK; i++)
+            x[i] = (float)((int32_t)(b[i] ^ 128u) - 128) * scale * m->up;
+        break;
+    case DLS_CODEC_Q4:
+        memset(b, 0x88, sizeof b / 2);
+        memcpy(b, from + 2, (count + 1) / 2);
+        for (i = 0; i < DLSI_BLOCK / 2; i++) {
+            x[2 * i] = (float)((int32_t)(b[i] & 15u) - 8) * scale * m->up;
+            x[2 * i + 1] = (float)((int32_t)(b[i] >> 4) - 8) * scale * m->up;
+        }
+        break;
+    default:
+        memcpy(b, from + 2 + at % DLSI_SIGN_BLOCK / 8, (count + 7) / 8);
+        for (i = 0; i < DLSI_BLOCK; i++) /* no branch: signs are as good as random */
+            x[i] = dlsi_bits_float(dlsi_float_bits(scale * m->up) |
+                                   (uint32_t)(b[i / 8] >> i % 8 & 1) << 31);
+    }
+    for (i = (int)count; i < DLSI_BLOCK; i++) x[i] = 0.0f;
+}
+
+/* The elements of a TOPK message, one by one. */
+typedef struct dlsi_topk {
+    const unsigned char *next; /* of the gaps */
+    uint64_t bits;
+    uint32_t have;
+    bool past; /* the gaps ended too early */
+    size_t index, done;
+    float scale[2];
+} dlsi_topk;
+DLSI_FN void dlsi_topk_open(dlsi_topk *t, const dlsi_message *m) {
+    DLSI_ZERO(*t);
+    t->next = m->body;
+    t->index = SIZE_MAX; /* one before the first */
+}
+DLSI_FN void dlsi_topk_fill(dlsi_topk *t, const unsigned char *end) {
+    while (t->have <= 56 && t->next < end) {
+        t->bits |= (uint64_t)*t->next++ << t->have;
+        t->have += 8;
+    }
+}
+/* Goes to the next of m->k: its index, which may be past n in a message not checked. False: the
+   gaps ended. */
+DLSI_FN bool dlsi_topk_index(dlsi_topk *t, const dlsi_message *m, const unsigned char *end) {
+    uint64_t gap = 0;
+    dlsi_topk_fill(t, end);
+    while ((t->bits & 1u) == 0) {
+        if (t->have == 0) return false;
+        t->bits >>= 1;
+        t->have--;
+        gap++;
+        if (t->have == 0) dlsi_topk_fill(t, end);
+    }
+    t->bits >>= 1;
+    t->have--;
+    dlsi_topk_fill(t, end);
+    if (t->have < m->rice || gap > 0x7FFFFFFFu) return false;
+    gap = gap << m->rice | (t->bits & (((uint64_t)1 << m->rice) - 1));
+    t->bits >>= m->rice;
+    t->have -= m->rice;
+    if (gap > 0x7FFFFFFFu) return false;
+    t->index += (size_t)gap + 1; /* from SIZE_MAX to the gap itself */
+    t->done++;
+    return true;
+}
+/* The value of the element that dlsi_topk_index found. */
+DLSI_FN float dlsi_topk_value(dlsi_topk *t, const dlsi_message *m) {
+    const size_t i = t->done - 1;
+    const unsigned char *p = m->values;
+    if (m->bits == 16) return dlsi_half_float(dlsi_load16(p + 2 * i)) * m->up;
+    if (m->bits == 8) {
+        p += i / DLSI_BLOCK * (DLSI_BLOCK + 2);
+        if (i % DLSI_BLOCK == 0) t->scale[0] = dlsi_half_float(dlsi_load16(p));
+        return (float)((int32_t)(p[2 + i % DLSI_BLOCK] ^ 128u) - 128) * t->scale[0] * m->up;
+    }
+    p += i / DLSI_PAIR_BLOCK * (DLSI_PAIR_BLOCK / 4 + 4);
+    if (i % DLSI_PAIR_BLOCK == 0) {
+        t->scale[0] = dlsi_half_float(dlsi_load16(p));
+        t->scale[1] = dlsi_half_float(dlsi_load16(p + 2));
+    }
+    p += 4 + i % DLSI_PAIR_BLOCK / 4;
+    {
+        const uint32_t v = (uint32_t)*p >> 2 * (i % 4) & 3u;
+        const float size = t->scale[v >> 1] * m->up;
+        return (v & 1u) != 0 ? -size : size;
+    }
+}
+
+/* ---- Checking what came ---- */
+
+/* count halfs, every stride bytes, of sizes at most 2^15 * 2 (finite): the greatest of them. */
+DLSI_FN uint32_t dlsi_halves_most(const unsigned char *p, size_t count, size_t stride) {
+    uint32_t most = 0;
+    for (; count > 0; count--, p += stride) {
+        const uint32_t a = dlsi_load16(p) & 0x7FFFu;
+        most = a > most ? a : most;
+    }
+    return most;
+}
+/* Whether factor * the greatest half is a float. */
+DLSI_FN bool dlsi_halves_good(const dlsi_message *m, uint32_t most, float factor) {
+    return most < 0x7C00u && dlsi_finite((double)(dlsi_half_float(most) * factor * m->up));
+}
+DLSI_FN dls_status dlsi_check_dense(const dlsi_message *m) {
+    const size_t n = m->n, blocks = (n + DLSI_BLOCK - 1) / DLSI_BLOCK;
+    bool good = true;
+    size_t at;
+    if (m->end - m->body < 0 || (size_t)(m->end - m->body) != dlsi_dense_bytes(m->kind, n))
+        return DLS_E_FORMAT;
+    if (m->kind == DLS_CODEC_F32 || m->kind == DLS_CODEC_BF16) {
+        float x[DLSI_BLOCK];
+        uint32_t most = 0;
+        for (at = 0; at < n; at += DLSI_BLOCK) {
+            uint32_t own;
+            dlsi_block_read(m, at, x);
+            own = dlsi_block_most(x);
+            most = own > most ? own : most;
+        }
+        good = most < DLSI_INFINITE;
+    } else if (m->kind == DLS_CODEC_F16) {
+        good = dlsi_halves_good(m, dlsi_halves_most(m->body, n, 2), 1.0f);
+    } else if (m->kind == DLS_CODEC_SIGN) {
+        const size_t groups = (n + DLSI_SIGN_BLOCK - 1) / DLSI_SIGN_BLOCK;
+        good = dlsi_halves_good(m, dlsi_halves_most(m->body, groups, 34), 1.0f);
+    } else {
+        const size_t stride = dlsi_block_bytes(m->kind);
+        const float most = m->kind == DLS_CODEC_Q8 ? 128.0f : 8.0f;
+        good = dlsi_halves_good(m, dlsi_halves_most(m->body, blocks, stride), most);
+    }
+    return good ? DLS_OK : DLS_E_NUMBER;
+}
+/* Finds where the values begin, too. */
+DLSI_FN dls_status dlsi_check_topk(dlsi_message *m) {
+    const unsigned char *p = m->body;
+    size_t bytes;
+    dlsi_topk t;
+    bool good;
+    if (m->end - p < DLSI_TOPK_HEADER) return DLS_E_FORMAT;
+    m->k = dlsi_load32(p);
+    m->rice = p[4];
+    m->body = p + DLSI_TOPK_HEADER;
+    if (m->k > m->n || m->rice > 31) return DLS_E_FORMAT;
+    bytes = dlsi_topk_value_bytes(m->k, m->bits);
+    if ((size_t)(m->end - m->body) < bytes) return DLS_E_FORMAT;
+    m->values = m->end - bytes;
+    dlsi_topk_open(&t, m);
+    while (t.done < m->k)
+        if (!dlsi_topk_index(&t, m, m->values) || t.index >= m->n) return DLS_E_FORMAT;
+    /* nothing may stand between gaps and values but the bits that fill the last byte: zeros */
+    if (t.next != m->values || t.have >= 8 || t.bits != 0) return DLS_E_FORMAT;
+    if (m->bits == 16)
+        good = dlsi_halves_good(m, dlsi_halves_most(m->values, m->k, 2), 1.0f);
+    else if (m->bits == 8)
+        good = dlsi_halves_good(
+            m, dlsi_halves_most(m->values, (m->k + DLSI_BLOCK - 1) / DLSI_BLOCK, DLSI_BLOCK + 2),
+            128.0f);
+    else {
+        const size_t groups = (m->k + DLSI_PAIR_BLOCK - 1) / DLSI_PAIR_BLOCK;
+        const size_t stride = DLSI_PAIR_BLOCK / 4 + 4;
+        good = dlsi_halves_good(m, dlsi_halves_most(m->values, groups, stride), 1.0f) &&
+               (groups == 0 ||
+                dlsi_halves_good(m, dlsi_halves_most(m->values + 2, groups, stride), 1.0f));
+    }
+    return good ? DLS_OK : DLS_E_NUMBER;
+}
+DLSI_FN dls_status dlsi_message_open(dlsi_message *m, const void *in, size_t bytes) {
+    const unsigned char *p = (const unsigned char *)in;
+    int32_t e;
+    uint32_t block;
+    DLSI_ZERO(*m);
+    if (bytes < DLSI_CODEC_HEADER || p[0] >= DLS_CODEC_POWER) return DLS_E_FORMAT;
+    m->kind = (dls_codec_kind)p[0];
+    m->bits = p[1];
+    block = p[2];
+    e = (int32_t)(p[3] ^ 128u) - 128;
+    m->n = dlsi_load32(p + 4);
+    m->body = p + DLSI_CODEC_HEADER;
+    m->end = p + bytes;
+    if (m->n < 1 || m->n > 0x7FFFFFFFu || e < -126 || e > 113) return DLS_E_FORMAT;
+    if (e != 0 && (m->kind == DLS_CODEC_F32 || m->kind == DLS_CODEC_BF16)) return DLS_E_FORMAT;
+    m->up = dlsi_two_to(e);
+    m->down = dlsi_two_to(-e);
+    if (m->kind == DLS_CODEC_TOPK) {
+        if (!((m->bits == 16 && block == 0) || (m->bits == 8 && block == 6) ||
+              (m->bits == 2 && block == 7)))
+            return DLS_E_FORMAT;
+        return dlsi_check_topk(m);
+    }
+    if (m->bits != dlsi_codec_bits(m->kind, 0) || block != dlsi_codec_log[m->kind])
+        return DLS_E_FORMAT;
+    return dlsi_check_dense(m);
+}
+DLS_API dls_status dls_codec_check(const void *in, size_t bytes, dls_codec_info *info) {
+    dlsi_message m;
+    const dls_status st = dlsi_message_open(&m, in, bytes);
+    if (info == NULL) return st;
+    DLSI_ZERO(*info);
+    if (st != DLS_OK) return st;
+    info->kind = m.kind;
+    info->bits = m.bits;
+    info->n = m.n;
+    info->sent = m.kind == DLS_CODEC_TOPK ? m.k : m.n;
+    return st;
+}
+DLS_API dls_status dls_codec_decode(const void *in, size_t bytes, size_t n, float *to, float weight,
+                                    bool add) {
+    dlsi_message m;
+    dls_status st = dlsi_message_open(&m, in, bytes);
+    size_t at, i;
+    if (st == DLS_OK && m.n != n) st = DLS_E_SHAPE;
+    if (st != DLS_OK) return st;
+    if (m.kind == DLS_CODEC_TOPK) {
+        dlsi_topk t;
+        dlsi_topk_open(&t, &m);
+        if (!add) memset(to, 0, n * sizeof *to);
+        while (t.done < m.k && dlsi_topk_index(&t, &m, m.values))
+            to[t.index] += weight * dlsi_topk_value(&t, &m);
+        return DLS_OK;
+    }
+    for (at = 0; at < n; at += DLSI_BLOCK) {
+        const size_t count = dlsi_min_size(n - at, DLSI_BLOCK);
+        float x[DLSI_BLOCK], sum[DLSI_BLOCK];
+        dlsi_block_read(&m, at, x);
+        for (i = 0; i < DLSI_BLOCK; i++) sum[i] = weight * x[i];
+        if (add) {
+            dlsi_block_load(x, to + at, count);
+            for (i = 0; i < DLSI_BLOCK; i++) sum[i] = x[i] + sum[i];
+        }
+        memcpy(to + at, sum, count * sizeof *to);
+    }
+    return DLS_OK;
+}
+
+/* ---- Encoding ---- */
+
+/* What a step has to tell of 64 elements: p, and DGC's u. */
+DLSI_INLINE void dlsi_gather(const dls_codec *c, const float *grad, size_t at, float *p, float *u) {
+    const size_t left = c->n - at;
+    const float decay = c->d.decay, momentum = c->d.momentum;
+    float e[DLSI_BLOCK];
+    int i;
+    dlsi_block_load(p, grad + at, left);
+    if (c->velocity != NULL) {
+        dlsi_block_load(u, c->velocity + at, left);
+        for (i = 0; i < DLSI_BLOCK; i++) p[i] = u[i] = momentum * u[i] + p[i];
+    }
+    if (c->error == NULL) return;
+    dlsi_block_load(e, c->error + at, left);
+    for (i = 0; i < DLSI_BLOCK; i++) p[i] = decay * e[i] + p[i];
+}
+/* Bits of the greatest size to be sent. Errors: DLS_E_NUMBER. */
+DLSI_FN dls_status dlsi_codec_measure(const dls_codec *c, const float *grad, uint32_t *most) {
+    float p[DLSI_BLOCK], u[DLSI_BLOCK];
+    uint32_t most_u = 0;
+    size_t at;
+    memset(u, 0, sizeof u);
+    *most = 0;
+    for (at = 0; at < c->n; at += DLSI_BLOCK) {
+        uint32_t own;
+        dlsi_gather(c, grad, at, p, u);
+        own = dlsi_block_most(p);
+        *most = own > *most ? own : *most;
+        if (c->velocity == NULL) continue;
+        own = dlsi_block_most(u);
+        most_u = own > most_u ? own : most_u;
+    }
+    return *most < DLSI_TOO_LARGE && most_u < DLSI_TOO_LARGE ? DLS_OK : DLS_E_NUMBER;
+}
+
+/* Half scale of a block whose greatest element is `most` times as large; never rounded down, so
+   that no quotient exceeds `most`. */
+DLSI_FN uint32_t dlsi_scale_up(float largest, float most) {
+    const float want = largest / most;
+    const uint32_t h = dlsi_half(want);
+    return dlsi_half_float(h) < want ? h + 1 : h;
+}
+/* y[] rounded to whole numbers: to nearest even; or up or down by chance, to at most `most`. */
+DLSI_INLINE void dlsi_round_block(const float *y, float *q) {
+    const float magic = 12582912.0f; /* 1.5 * 2^23 */
+    int i;
+    for (i = 0; i < DLSI_BLOCK; i++) q[i] = (y[i] + magic) - magic;
+}
+DLSI_INLINE void dlsi_chance_block(const float *y, float *q, float most, uint64_t seed,
+                                   uint32_t at) {
+    const uint32_t first = (uint32_t)(seed & 0xFFFFFFFFu), second = (uint32_t)(seed >> 32);
+    int i;
+    for (i = 0; i < DLSI_BLOCK; i++) {
+        /* dls_rand_at, in a form that becomes vector code */
+        const uint32_t r = dlsi_mix32(dlsi_mix32((at + (uint32_t)i) ^ first) + second) >> 8;
+        const uint32_t u = dlsi_float_bits(y[i]), sign = u & 0x80000000u;
+        const float a = dlsi_bits_float(u ^ sign);
+        const int32_t whole = (int32_t)a;
+        const float part = (a - (float)whole) * 16777216.0f;
+        float up = (float)(whole + ((float)(int32_t)r < part ? 1 : 0));
+        up = up > most ? most : up;
+        q[i] = dlsi_bits_float(dlsi_float_bits(up) | sign);
+    }
+}
+/* Writes 64 elements of p and makes them what the receiver will have. */
+DLSI_INLINE void dlsi_write_q(const dlsi_message *m, float *p, size_t count, bool chance,
+                              uint64_t seed, size_t at, unsigned char *out) {
+    const float most = m->bits == 8 ? 127.0f : 7.0f;
+    const float largest = dlsi_bits_float(dlsi_block_most(p)) * m->down;
+    const uint32_t h = dlsi_scale_up(largest, most);
+    const float scale = dlsi_half_float(h), per = h != 0 ? 1.0f / scale : 0.0f;
+    float y[DLSI_BLOCK];
+    unsigned char b[DLSI_BLOCK];
+    int i;
+    for (i = 0; i < DLSI_BLOCK; i++) y[i] = p[i] * m->down * per;
+    if (chance)
+        dlsi_chance_block(y, y, most, seed, (uint32_t)at);
+    else
+        dlsi_round_block(y, y);
+    dlsi_store16(out, h);
+    if (m->bits == 8) {
+        for (i = 0; i < DLSI_BLOCK; i++) b[i] = (unsigned char)((int32_t)y[i] & 255);
+        memcpy(out + 2, b, count);
+    } else {
+        if (count % 2 != 0) y[count] = -8.0f; /* the half byte left over is 0 */
+        for (i = 0; i < DLSI_BLOCK / 2; i++)
+            b[i] = (unsigned char)(((int32_t)y[2 * i] + 8) | ((int32_t)y[2 * i + 1] + 8) << 4);
+        memcpy(out + 2, b, (count + 1) / 2);
+    }
+    for (i = 0; i < DLSI_BLOCK; i++) p[i] = y[i] * scale * m->up;
+}
+DLSI_FN void dlsi_write_sign(const dlsi_message *m, float *p, size_t count, unsigned char *out) {
+    unsigned char b[DLSI_SIGN_BLOCK / 8];
+    float sum = 0.0f, size, one[DLSI_BLOCK], part[DLSI_BLOCK];
+    uint32_t h;
+    size_t i, k;
+    for (i = 0; i < DLSI_BLOCK; i++) one[i] = 1.0f;
+    for (k = 0; k < DLSI_SIGN_BLOCK; k += DLSI_BLOCK) {
+        for (i = 0; i < DLSI_BLOCK; i++)
+            part[i] = dlsi_bits_float(dlsi_float_bits(p[k + i]) & 0x7FFFFFFFu) * m->down;
+        sum += dlsi_block_dot(part, one);
+    }
+    h = dlsi_half(sum / (float)count);
+    dlsi_store16(out, h);
+    size = dlsi_half_float(h) * m->up;
+    for (k = 0; k < sizeof b; k++) {
+        uint32_t bits = 0;
+        for (i = 0; i < 8; i++) bits |= (dlsi_float_bits(p[8 * k + i]) >> 31) << i;
+        b[k] = (unsigned char)bits;
+    }
+    memcpy(out + 2, b, (count + 7) / 8);
+    for (i = 0; i < DLSI_SIGN_BLOCK; i++)
+        p[i] = dlsi_bits_float(dlsi_float_bits(size) | (dlsi_float_bits(p[i]) & 0x80000000u));
+}
+DLSI_FN void dlsi_write_plain(const dlsi_message *m, const float *p, size_t count,
+                              unsigned char *out) {
+    uint16_t h[DLSI_BLOCK];
+    int i;
+    if (m->kind == DLS_CODEC_F32) {
+        dlsi_put_floats(out, p, count);
+        return;
+    }
+    if (m->kind == DLS_CODEC_F16)
+        for (i = 0; i < DLSI_BLOCK; i++) h[i] = (uint16_t)dlsi_half(p[i] * m->down);
+    else
+        for (i = 0; i < DLSI_BLOCK; i++) h[i] = (uint16_t)dlsi_brain(p[i]);
+    dlsi_put_halves(out, h, count);
+}
+/* All kinds but TOPK. */
+DLSI_FN void dlsi_encode_dense(dls_codec *c, const dlsi_message *m, uint64_t seed,
+                               const float *grad, unsigned char *out) {
+    const size_t group = c->d.kind == DLS_CODEC_SIGN ? DLSI_SIGN_BLOCK : DLSI_BLOCK;
+    const size_t bytes = dlsi_block_bytes(c->d.kind);
+    float p[DLSI_SIGN_BLOCK], sent[DLSI_SIGN_BLOCK];
+    size_t at, i, k;
+    for (at = 0; at < c->n; at += group, out += bytes) {
+        const size_t count = dlsi_min_size(c->n - at, group);
+        for (k = 0; k < group; k += DLSI_BLOCK) {
+            if (k < count)
+                dlsi_gather(c, grad, at + k, p + k, sent + k); /* sent: no u here */
+            else
+                memset(p + k, 0, DLSI_BLOCK * sizeof *p);
+            memcpy(sent + k, p + k, DLSI_BLOCK * sizeof *p);
+        }
+        if (c->d.kind == DLS_CODEC_SIGN)
+            dlsi_write_sign(m, sent, count, out);
+        else if (c->d.kind >= DLS_CODEC_Q8)
+            dlsi_write_q(m, sent, count, c->d.no_feedback, seed, at, out);
+        else
+            dlsi_write_plain(m, p, count, out);
+        if (c->error == NULL) continue;
+        for (k = 0; k < group; k += DLSI_BLOCK)
+            for (i = 0; i < DLSI_BLOCK; i++) p[k + i] -= sent[k + i];
+        memcpy(c->error + at, p, count * sizeof *p);
+    }
+}
+
+/* ---- TOPK ---- */
+
+/* Bits of the size of the k-th greatest of x, by counting: the upper bits first, then the next ones
+   of those alike so far. *equal: how many of that size belong to the first k. */
+DLSI_FN uint32_t dlsi_topk_select(const float *x, size_t n, size_t k, uint32_t *bin,
+                                  size_t *equal) {
+    uint32_t found = 0, left = 31; /* bits of the size known and not known */
+    size_t i;
+    while (left > 0) {
+        const uint32_t bits = left < DLSI_BIN_BITS ? left : DLSI_BIN_BITS, shift = left - bits;
+        uint32_t b = ((uint32_t)1 << bits) - 1;
+        memset(bin, 0, ((size_t)b + 1) * sizeof *bin);
+        for (i = 0; i < n; i++) {
+            const uint32_t a = dlsi_float_bits(x[i]) & 0x7FFFFFFFu;
+            if (a >> left == found) bin[a >> shift & b]++;
+        }
+        while (bin[b] < k) k -= bin[b--];
+        found = found << bits | b;
+        left = shift;
+    }
+    *equal = k;
+    return found;
+}
+
+/* A TOPK message being written. */
+typedef struct dlsi_sparse {
+    dlsi_message m;
+    unsigned char *gap, *value; /* where the next ones go */
+    uint64_t bits;
+    uint32_t have;
+    size_t next;  /* index after the last one */
+    uint32_t *at; /* a block of values waits here: indices, and their floats' bits */
+    uint32_t *wait;
+    size_t waiting, block;
+} dlsi_sparse;
+
+/* buffer: 256 words. The values are written where the longest gaps would end. */
+DLSI_FN void dlsi_sparse_begin(dlsi_sparse *s, int32_t bits, size_t n, size_t k, uint32_t most,
+                               unsigned char *out, uint32_t *buffer) {
+    DLSI_ZERO(*s);
+    dlsi_message_begin(&s->m, DLS_CODEC_TOPK, bits, n, most, out);
+    s->m.k = k;
+    s->m.rice = k > 0 ? dlsi_topk_rice(k, n) : 0;
+    dlsi_store32(out + DLSI_CODEC_HEADER, (uint32_t)k);
+    out[DLSI_CODEC_HEADER + 4] = (unsigned char)s->m.rice;
+    s->gap = out + DLSI_CODEC_HEADER + DLSI_TOPK_HEADER;
+    s->m.values = s->value = s->gap + dlsi_topk_gap_bytes(dlsi_max_size(k, 1), n);
+    s->at = buffer;
+    s->wait = buffer + DLSI_PAIR_BLOCK;
+    s->block = bits == 2 ? DLSI_PAIR_BLOCK : DLSI_BLOCK;
+}
+DLSI_FN void dlsi_sparse_bits(dlsi_sparse *s, uint32_t v, uint32_t count) {
+    s->bits |= (uint64_t)v << s->have;
+    for (s->have += count; s->have >= 8; s->have -= 8, s->bits >>= 8)
+        *s->gap++ = (unsigned char)(s->bits & 255u);
+}
+DLSI_FN void dlsi_sparse_gap(dlsi_sparse *s, size_t gap) {
+    const uint32_t r = s->m.rice;
+    size_t q;
+    for (q = gap >> r; q >= 31; q -= 31) dlsi_sparse_bits(s, 0, 31);
+    dlsi_sparse_bits(s, (uint32_t)1 << q, (uint32_t)q + 1);
+    dlsi_sparse_bits(s, (uint32_t)(gap & (((size_t)1 << r) - 1)), r);
+}
+/* Two magnitudes for what lies at or below the mean size, and above it. Sets v to what is sent. */
+DLSI_FN void dlsi_sparse_pairs(dlsi_sparse *s, float *v, size_t count) {
+    float sum = 0.0f, mean, part[2] = {0.0f, 0.0f}, size[2] = {0.0f, 0.0f};
+    size_t many[2] = {0, 0}, i;
+    uint32_t h;
+    for (i = 0; i < count; i++) {
+        v[i] *= s->m.down;
+        sum += v[i] < 0.0f ? -v[i] : v[i];
+    }
+    mean = sum / (float)count;
+    for (i = 0; i < count; i++) {
+        const float a = v[i] < 0.0f ? -v[i] : v[i];
+        const int high = a > mean ? 1 : 0;
+        part[high] += a;
+        many[high]++;
+    }
+    for (i = 0; i < 2; i++) {
+        h = many[i] > 0 ? dlsi_half(part[i] / (float)many[i]) : 0;
+        size[i] = dlsi_half_float(h) * s->m.up;
+        dlsi_store16(s->value + 2 * i, h);
+    }
+    s->value += 4;
+    memset(s->value, 0, (count + 3) / 4);
+    for (i = 0; i < count; i++) {
+        const float a = v[i] < 0.0f ? -v[i] : v[i];
+        const uint32_t sign = v[i] < 0.0f ? 1u : 0u, high = a > mean ? 2u : 0u;
+        s->value[i / 4] = (unsigned char)(s->value[i / 4] | (sign | high) << 2 * (i % 4));
+        v[i] = sign != 0 ? -size[high / 2] : size[high / 2];
+    }
+    s->value += (count + 3) / 4;
+}
+/* Writes the values that wait; v becomes what the receiver will have. */
+DLSI_FN void dlsi_sparse_values(dlsi_sparse *s, float *v) {
+    size_t i;
+    if (s->m.bits == 2) {
+        dlsi_sparse_pairs(s, v, s->waiting);
+    } else if (s->m.bits == 8) {
+        dlsi_message q = s->m;
+        memset(v + s->waiting, 0, (DLSI_BLOCK - s->waiting) * sizeof *v);
+        dlsi_write_q(&q, v, s->waiting, false, 0, 0, s->value);
+        s->value += s->waiting + 2;
+    } else {
+        for (i = 0; i < s->waiting; i++, s->value += 2) {
+            const uint32_t h = dlsi_half(v[i] * s->m.down);
+            dlsi_store16(s->value, h);
+            v[i] = dlsi_half_float(h) * s->m.up;
+        }
+    }
+}
+DLSI_FN void dlsi_sparse_flush(dlsi_sparse *s, dls_codec *c) {
+    float v[DLSI_PAIR_BLOCK];
+    size_t i;
+    if (s->waiting == 0) return;
+    memcpy(v, s->wait, s->waiting * sizeof *v);
+    dlsi_sparse_values(s, v);
+    for (i = 0; c != NULL && i < s->waiting; i++) {
+        c->error[s->at[i]] -= v[i];
+        if (c->velocity != NULL) c->velocity[s->at[i]] = 0.0f;
+    }
+    s->waiting = 0;
+}
+DLSI_FN void dlsi_sparse_add(dlsi_sparse *s, size_t index, float x, dls_codec *c) {
+    dlsi_sparse_gap(s, index - s->next);
+    s->next = index + 1;
+    s->at[s->waiting] = (uint32_t)index;
+    s->wait[s->waiting] = dlsi_float_bits(x);
+    if (++s->waiting == s->block) dlsi_sparse_flush(s, c);
+}
+/* Ends the gaps and moves the values behind them. Bytes of the message. */
+DLSI_FN size_t dlsi_sparse_end(dlsi_sparse *s, dls_codec *c, const unsigned char *out) {
+    const size_t bytes = dlsi_topk_value_bytes(s->m.k, s->m.bits);
+    dlsi_sparse_flush(s, c);
+    if (s->have > 0) dlsi_sparse_bits(s, 0, 8 - s->have);
+    memmove(s->gap, s->m.values, bytes);
+    return (size_t)(s->gap - out) + bytes;
+}
+
+DLSI_FN size_t dlsi_encode_topk(dls_codec *c, size_t k, uint32_t most, const float *grad,
+                                unsigned char *out) {
+    float p[DLSI_BLOCK], u[DLSI_BLOCK];
+    uint32_t threshold;
+    size_t at, i, equal;
+    dlsi_sparse s;
+    for (at = 0; at < c->n; at += DLSI_BLOCK) {
+        const size_t bytes = dlsi_min_size(c->n - at, DLSI_BLOCK) * sizeof *p;
+        dlsi_gather(c, grad, at, p, u);
+        memcpy(c->error + at, p, bytes);
+        if (c->velocity != NULL) memcpy(c->velocity + at, u, bytes);
+    }
+    threshold = dlsi_topk_select(c->error, c->n, k, c->work, &equal);
+    if (threshold == 0) { /* fewer than k are not zero */
+        k -= equal;
+        equal = 0;
+    }
+    dlsi_sparse_begin(&s, c->d.value_bits, c->n, k, most, out, c->work);
+    for (at = 0; at < c->n; at += DLSI_BLOCK) {
+        const size_t count = dlsi_min_size(c->n - at, DLSI_BLOCK);
+        dlsi_block_load(p, c->error + at, count);
+        if (dlsi_block_most(p) < threshold) continue;
+        for (i = 0; i < count; i++) {
+            const uint32_t a = dlsi_float_bits(p[i]) & 0x7FFFFFFFu;
+            if (a < threshold || (a == threshold && equal == 0)) continue;
+            equal -= a == threshold ? 1 : 0;
+            dlsi_sparse_add(&s, at + i, p[i], c);
+        }
+    }
+    return dlsi_sparse_end(&s, c, out);
+}
+DLS_API dls_status dls_codec_encode(dls_codec *codec, uint64_t step, uint32_t bucket,
+                                    const float *grad, void *out, size_t max, size_t *bytes) {
+    unsigned char *to = (unsigned char *)out;
+    const dls_codec_kind kind = codec->d.kind;
+    dlsi_message m;
+    size_t need, k = 0;
+    uint32_t most;
+    dls_status st;
+    *bytes = 0;
+    if (kind == DLS_CODEC_POWER) return DLS_E_UNSUPPORTED;
+    if (kind == DLS_CODEC_TOPK) {
+        if (!(codec->density > 0.0f && codec->density <= 1.0f)) return DLS_E_ARG;
+        k = dlsi_topk_count(codec->density, codec->n);
+        need = dlsi_topk_bytes(k, codec->n, codec->d.value_bits);
+    } else {
+        need = dlsi_add(DLSI_CODEC_HEADER, dlsi_dense_bytes(kind, codec->n));
+    }
+    if (max < need) return DLS_E_MEMORY;
+    st = dlsi_codec_measure(codec, grad, &most);
+    if (st != DLS_OK) return st;
+    if (kind == DLS_CODEC_TOPK) {
+        *bytes = dlsi_encode_topk(codec, k, most, grad, to);
+        return DLS_OK;
+    }
+    dlsi_message_begin(&m, kind, dlsi_codec_bits(kind, 0), codec->n, most, to);
+    dlsi_encode_dense(codec, &m, dls_codec_seed(codec->d.seed, step, bucket), grad,
+                      to + DLSI_CODEC_HEADER);
+    *bytes = need;
+    return DLS_OK;
+}
+
+/* ---- Merging ---- */
+
+/* What a part keeps between two calls, as plain words, so that callers need not know of it. */
+typedef struct dlsi_cursor {
+    dlsi_message m;
+    dlsi_topk t;
+} dlsi_cursor;
+typedef char dlsi_cursor_fits[sizeof(dlsi_cursor) <= DLS_CODEC_CURSOR * 8 ? 1 : -1];
+
+DLSI_FN void dlsi_merge_next(dls_codec_part *part, dlsi_cursor *c) {
+    const bool more = c->t.done < c->m.k && dlsi_topk_index(&c->t, &c->m, c->m.values);
+    part->next = more ? c->t.index : SIZE_MAX;
+}
+DLSI_FN void dlsi_merge_rewind(dls_codec_part *part, int32_t count) {
+    dlsi_cursor c;
+    for (; count > 0; count--, part++) {
+        memcpy(&c, part->cursor, sizeof c);
+        dlsi_topk_open(&c.t, &c.m);
+        dlsi_merge_next(part, &c);
+        memcpy(part->cursor, &c, sizeof c);
+    }
+}
+/* The sum of the 64 elements from `at` on. */
+DLSI_FN void dlsi_merge_block(dls_codec_part *part, int32_t count, size_t at, float *sum) {
+    float x[DLSI_BLOCK];
+    dlsi_cursor c;
+    memset(sum, 0, DLSI_BLOCK * sizeof *sum);
+    for (; count > 0; count--, part++) {
+        memcpy(&c, part->cursor, sizeof c);
+        if (c.m.kind != DLS_CODEC_TOPK) {
+            dlsi_block_read(&c.m, at, x);
+            dlsi_block_axpy(part->weight, x, sum);
+            continue;
+        }
+        if (part->next >= at + DLSI_BLOCK) continue;
+        while (part->next < at + DLSI_BLOCK) {
+            sum[part->next - at] += part->weight * dlsi_topk_value(&c.t, &c.m);
+            dlsi_merge_next(part, &c);
+        }
+        memcpy(part->cursor, &c, sizeof c);
+    }
+}
+DLSI_FN dls_status dlsi_merge_open(dls_codec_part *part, int32_t count, size_t n, bool *sparse) {
+    dlsi_cursor c;
+    for (*sparse = true; count > 0; count--, part++) {
+        dls_status st;
+        DLSI_ZERO(c);
+        st = dlsi_message_open(&c.m, part->in, part->bytes);
+        if (st == DLS_OK && c.m.n != n) st = DLS_E_SHAPE;
+        if (st == DLS_OK && !dlsi_finite((double)part->weight)) st = DLS_E_NUMBER;
+        if (st != DLS_OK) return st;
+        *sparse = *sparse && c.m.kind == DLS_CODEC_TOPK;
+        memset(part->cursor, 0, sizeof part->cursor);
+        memcpy(part->cursor, &c, sizeof c);
+    }
+    return DLS_OK;
+}
+DLSI_FN size_t dlsi_merge_sparse_most(size_t n) { return n / 100 * 12 + n % 100 * 12 / 100; }
+DLS_API size_t dls_codec_merge_max(size_t n) {
+    const size_t k = dlsi_max_size(dlsi_merge_sparse_most(n), 1);
+    return dlsi_max_size(dlsi_add(DLSI_CODEC_HEADER, dlsi_dense_bytes(DLS_CODEC_Q4, n)),
+                         dlsi_topk_bytes(dlsi_min_size(k, n), n, 16));
+}
+DLS_API dls_status dls_codec_merge(dls_codec_part *part, int32_t count, size_t n, void *out,
+                                   size_t max, size_t *bytes) {
+    unsigned char *to = (unsigned char *)out;
+    uint32_t wait[2 * DLSI_PAIR_BLOCK], most = 0;
+    float sum[DLSI_BLOCK];
+    size_t at, i, union_count = 0;
+    dlsi_sparse s;
+    dls_status st;
+    bool sparse;
+    *bytes = 0;
+    if (count < 1 || n < 1 || n > 0x7FFFFFFFu) return DLS_E_ARG;
+    if (max < dls_codec_merge_max(n)) return DLS_E_MEMORY;
+    st = dlsi_merge_open(part, count, n, &sparse);
+    if (st != DLS_OK) return st;
+    dlsi_merge_rewind(part, count);
+    for (at = 0; at < n; at += DLSI_BLOCK) {
+        uint32_t own;
+        dlsi_merge_block(part, count, at, sum);
+        own = dlsi_block_most(sum);
+        most = own > most ? own : most;
+        for (i = 0; i < DLSI_BLOCK; i++) union_count += sum[i] != 0.0f ? 1 : 0;
+    }
+    if (most >= DLSI_TOO_LARGE) return DLS_E_NUMBER;
+    sparse = sparse && union_count <= dlsi_merge_sparse_most(n);
+    if (sparse)
+        dlsi_sparse_begin(&s, 16, n, union_count, most, to, wait);
+    else
+        dlsi_message_begin(&s.m, DLS_CODEC_Q4, 4, n, most, to);
+    to += DLSI_CODEC_HEADER;
+    dlsi_merge_rewind(part, count);
+    for (at = 0; at < n; at += DLSI_BLOCK) {
+        const size_t here = dlsi_min_size(n - at, DLSI_BLOCK);
+        dlsi_merge_block(part, count, at, sum);
+        for (i = 0; sparse && i < here; i++)
+            if (sum[i] != 0.0f) dlsi_sparse_add(&s, at + i, sum[i], NULL);
+        if (sparse) continue;
+        dlsi_write_q(&s.m, sum, here, false, 0, 0, to);
+        to += dlsi_block_bytes(DLS_CODEC_Q4);
+    }
+    *bytes = sparse ? dlsi_sparse_end(&s, NULL, (const unsigned char *)out)
+                    : DLSI_CODEC_HEADER + dlsi_dense_bytes(DLS_CODEC_Q4, n);
+    return DLS_OK;
+}
+
+/* ---- State ----
+   Saved: u32 "DLSE", u8 kind, u8 momentum or not, u16 rank, u32 n, u32 CRC-32C of the floats that
+   follow. */
+
+#define DLSI_SAVED_HEADER 16
+#define DLSI_SAVED_MAGIC 0x45534C44u
+
+DLS_API void dls_codec_flush(dls_codec *codec, float *grad) {
+    const size_t owed = codec->velocity != NULL ? 2 * codec->n : codec->n;
+    size_t i;
+    codec->stage = 0;
+    if (codec->error == NULL) return;
+    for (i = 0; grad != NULL && i < codec->n; i++) grad[i] += codec->error[i];
+    memset(codec->error, 0, owed * sizeof(float));
+}
+DLS_API size_t dls_codec_saved_bytes(const dls_codec *codec) {
+    return dlsi_add(DLSI_SAVED_HEADER, dlsi_mul(codec->state_count, 4));
+}
+DLSI_FN void dlsi_saved_header(const dls_codec *c, unsigned char *p) {
+    dlsi_store32(p, DLSI_SAVED_MAGIC);
+    p[4] = (unsigned char)c->d.kind;
+    p[5] = c->velocity != NULL;
+    dlsi_store16(p + 6, c->d.kind == DLS_CODEC_POWER ? (uint32_t)c->d.rank : 0);
+    dlsi_store32(p + 8, (uint32_t)c->n);
+}
+DLS_API dls_status dls_codec_save(const dls_codec *codec, void *out, size_t max) {
+    unsigned char *p = (unsigned char *)out;
+    if (codec->stage != 0) return DLS_E_STATE;
+    if (max < dls_codec_saved_bytes(codec)) return DLS_E_MEMORY;
+    dlsi_saved_header(codec, p);
+    dlsi_put_floats(p + DLSI_SAVED_HEADER, codec->state, codec->state_count);
+    dlsi_store32(p + 12, dls_crc32c(0, p + DLSI_SAVED_HEADER, 4 * codec->state_count));
+    return DLS_OK;
+}
+DLS_API dls_status dls_codec_load(dls_codec *codec, const void *in, size_t bytes) {
+    const unsigned char *p = (const unsigned char *)in;
+    unsigned char own[12];
+    size_t i;
+    if (bytes < DLSI_SAVED_HEADER || dlsi_load32(p) != DLSI_SAVED_MAGIC) return DLS_E_FORMAT;
+    dlsi_saved_header(codec, own);
+    if (memcmp(p, own, sizeof own) != 0) return DLS_E_MISMATCH;
+    if (bytes != dls_codec_saved_bytes(codec)) return DLS_E_FORMAT;
+    p += DLSI_SAVED_HEADER;
+    if (dls_crc32c(0, p, 4 * codec->state_count) != dlsi_load32(p - 4)) return DLS_E_CHECKSUM;
+    for (i = 0; i < codec->state_count; i++)
+        if ((dlsi_load32(p + 4 * i) & 0x7FFFFFFFu) >= DLSI_INFINITE) return DLS_E_NUMBER;
+    dlsi_get_floats(p, codec->state, codec->state_count);
+    codec->stage = 0;
+    return DLS_OK;
+}
+
+/* ---- PowerSGD ---- */
+
+/* Dot product in blocks, their sums in order. */
+DLSI_FN float dlsi_dot(const float *x, const float *y, size_t n) {
+    float a[DLSI_BLOCK], b[DLSI_BLOCK], sum = 0.0f;
+    size_t at;
+    for (at = 0; at < n; at += DLSI_BLOCK) {
+        dlsi_block_load(a, x + at, n - at);
+        dlsi_block_load(b, y + at, n - at);
+        sum += dlsi_block_dot(a, b);
+    }
+    return sum;
+}
+DLSI_FN void dlsi_axpy(float a, const float *x, float *y, size_t n) {
+    size_t at = 0;
+    for (; n - at >= DLSI_BLOCK; at += DLSI_BLOCK) dlsi_block_axpy(a, x + at, y + at);
+    for (; at < n; at++) y[at] += a * x[at];
+}
+DLSI_FN bool dlsi_all_finite(const float *x, size_t n) {
+    float a[DLSI_BLOCK];
+    size_t at;
+    for (at = 0; at < n; at += DLSI_BLOCK) {
+        dlsi_block_load(a, x + at, n - at);
+        if (dlsi_block_most(a) >= DLSI_INFINITE) return false;
+    }
+    return true;
+}
+DLS_API dls_status dls_codec_power_begin(dls_codec *codec, const float *grad, float **p,
+                                         size_t *count) {
+    const int32_t rows = codec->d.rows, cols = codec->d.cols, rank = codec->d.rank;
+    int32_t i, k;
+    uint32_t most;
+    dls_status st;
+    if (codec->d.kind != DLS_CODEC_POWER) return DLS_E_ARG;
+    if (codec->stage != 0) return DLS_E_STATE;
+    st = dlsi_codec_measure(codec, grad, &most);
+    if (st != DLS_OK) return st;
+    for (i = 0; i < rows; i++) {
+        float *m = codec->error + (size_t)i * (size_t)cols;
+        int32_t j;
+        for (j = 0; j < cols; j++)
+            m[j] = codec->d.decay * m[j] + grad[(size_t)i * (size_t)cols + (size_t)j];
+        for (k = 0; k < rank; k++)
+            codec->p[(size_t)k * (size_t)rows + (size_t)i] =
+                dlsi_dot(m, codec->q + (size_t)k * (size_t)cols, (size_t)cols);
+    }
+    codec->stage = 1;
+    *p = codec->p;
+    *count = (size_t)rows * (size_t)rank;
+    return DLS_OK;
+}
+/* Gives up a step: what it had to tell is owed. */
+DLSI_FN dls_status dlsi_power_off(dls_codec *codec) {
+    codec->stage = 0;
+    return DLS_E_NUMBER;
+}
+/* Rows of p to length 1 and at right angles: modified Gram-Schmidt. One that nothing is left of
+   becomes zero. */
+DLSI_FN void dlsi_orthonormal(float *p, int32_t rank, size_t n) {
+    int32_t k, j;
+    for (k = 0; k < rank; k++) {
+        float *own = p + (size_t)k * n, scale;
+        const double before = dlsi_squares(own, NULL, n);
+        double after;
+        size_t i;
+        for (j = 0; j < k; j++) {
+            const float *other = p + (size_t)j * n;
+            dlsi_axpy(-dlsi_dot(own, other, n), other, own, n);
+        }
+        after = dlsi_squares(own, NULL, n);
+        scale = after > 1e-10 * before && after > 1e-70 ? (float)(1.0 / dlsi_sqrt(after)) : 0.0f;
+        for (i = 0; i < n; i++) own[i] = scale != 0.0f ? own[i] * scale : 0.0f;
+    }
+}
+DLS_API dls_status dls_codec_power_middle(dls_codec *codec, float **q, size_t *count) {
+    const size_t rows = (size_t)codec->d.rows, cols = (size_t)codec->d.cols;
+    const size_t rank = (size_t)codec->d.rank;
+    size_t i, k;
+    if (codec->d.kind != DLS_CODEC_POWER) return DLS_E_ARG;
+    if (codec->stage != 1) return DLS_E_STATE;
+    if (!dlsi_all_finite(codec->p, rows * rank)) return dlsi_power_off(codec);
+    dlsi_orthonormal(codec->p, codec->d.rank, rows);
+    memset(codec->q, 0, cols * rank * sizeof(float));
+    for (i = 0; i < rows; i++)
+        for (k = 0; k < rank; k++)
+            dlsi_axpy(codec->p[k * rows + i], codec->error + i * cols, codec->q + k * cols, cols);
+    codec->stage = 2;
+    *q = codec->q;
+    *count = cols * rank;
+    return DLS_OK;
+}
+DLS_API dls_status dls_codec_power_end(dls_codec *codec, float *to) {
+    const size_t rows = (size_t)codec->d.rows, cols = (size_t)codec->d.cols;
+    const int32_t rank = codec->d.rank;
+    const bool good = codec->stage != 2 || dlsi_all_finite(codec->q, cols * (size_t)rank);
+    size_t i, j;
+    int32_t k;
+    if (codec->d.kind != DLS_CODEC_POWER) return DLS_E_ARG;
+    if (codec->stage != 2) return DLS_E_STATE;
+    codec->round++;
+    for (i = 0; good && i < rows; i++) {
+        float *own = to + i * cols, *m = codec->error + i * cols;
+        memset(own, 0, cols * sizeof *own);
+        for (k = 0; k < rank; k++)
+            dlsi_axpy(codec->p[(size_t)k * rows + i], codec->q + (size_t)k * cols, own, cols);
+        for (j = 0; j < cols; j++) m[j] -= own[j];
+    }
+    for (k = 0; k < rank; k++) /* a row of zeros would stay so for ever */
+        if (!good || dlsi_squares(codec->q + (size_t)k * cols, NULL, cols) < 1e-60)
+            dlsi_power_draw(codec, k);
+    codec->stage = 0;
+    return good ? DLS_OK : DLS_E_NUMBER;
+}
+
+/* ---- Choosing ---- */
+
+DLSI_FN double dlsi_exposed(const dls_codec_case *at, double bytes) {
+    const double wire = at->latency_us + bytes / at->bytes_per_s * 1e6;
+    return wire > at->hidden_us ? wire - at->hidden_us : 0.0;
+}
+DLSI_FN bool dlsi_measure(double x) { return dlsi_finite(x) && x >= 0.0; }
+DLS_API dls_status dls_codec_choose(const dls_codec_case *at, const dls_codec_option *option,
+                                    int32_t count, dls_codec_choice *choice) {
+    const char *best_name = NULL;
+    double best = 0.0, total;
+    int32_t i, found = -1;
+    dlsi_text t;
+    DLSI_ZERO(*choice);
+    choice->option = -1;
+    if (count < 0 || !dlsi_measure(at->bytes_per_s) || !(at->bytes_per_s > 0.0) ||
+        !dlsi_measure(at->latency_us) || !dlsi_measure(at->hidden_us))
+        return DLS_E_ARG;
+    for (i = 0; i < count; i++) {
+        const dls_codec_option *o = &option[i];
+        if (!dlsi_measure(o->message_bytes) || !dlsi_measure(o->encode_us) ||
+            !dlsi_measure(o->decode_us))
+            return DLS_E_ARG;
+        total = o->encode_us + dlsi_exposed(at, o->message_bytes) + o->decode_us;
+        if (found >= 0 && total >= best) continue;
+        found = i;
+        best = total;
+        best_name = o->name;
+    }
+    choice->dense_us = choice->best_us = dlsi_exposed(at, 4.0 * (double)at->n);
+    if (found >= 0 && best < 0.95 * choice->dense_us) {
+        choice->option = found;
+        choice->best_us = best;
+    }
+    t.buf = choice->why;
+    t.used = 0;
+    t.size = sizeof choice->why;
+    dlsi_text_str(&t, choice->option >= 0 ? best_name : "dense");
+    dlsi_text_str(&t, ": dense float32 takes ");
+    dlsi_text_fixed(&t, choice->dense_us / 1000.0, 2);
+    dlsi_text_str(&t, " ms a step beyond what computation hides");
+    if (found >= 0) {
+        dlsi_text_str(&t, choice->option >= 0 ? ", " : "; the best codec, ");
+        dlsi_text_str(&t, choice->option >= 0 ? "this one" : best_name);
+        dlsi_text_str(&t, choice->option >= 0 ? " " : ", would take ");
+        dlsi_text_fixed(&t, best / 1000.0, 2);
+        dlsi_text_str(&t, " ms: encode + wire + decode");
+    }
+    choice->why[t.used] = '\0';
+    return DLS_OK;
+}
+
+/* ---- Robust aggregation ---- */
+
+DLSI_FN bool dlsi_robust_good(const dls_robust_desc *d) {
+    if ((unsigned)d->kind >= DLS_ROBUST_COUNT || d->count < 1 || d->count > DLS_ROBUST_MAX ||
+        d->hostile < 0 || d->hostile > d->count || d->rounds < 0 || !(d->radius >= 0.0f))
+        return false;
+    if (d->kind == DLS_ROBUST_TRIMMED) return 2 * d->hostile < d->count;
+    if (d->kind == DLS_ROBUST_KRUM || d->kind == DLS_ROBUST_MULTI_KRUM)
+        return 2 * d->hostile + 3 <= d->count;
+    return true;
+}
+DLSI_FN bool dlsi_robust_krums(const dls_robust_desc *d) {
+    return d->kind == DLS_ROBUST_KRUM || d->kind == DLS_ROBUST_MULTI_KRUM;
+}
+typedef struct dlsi_robust {
+    const dls_robust_desc *d;
+    const float *const *x;
+    size_t n;
+    float *to;
+    float *tile;  /* count rows of 64 */
+    double *dist; /* KRUM: all pairs; a row of scratch behind */
+    double *row;
+    float *share; /* of each vector in the result */
+} dlsi_robust;
+DLSI_FN void dlsi_robust_layout(dlsi_layout *l, const dls_robust_desc *d, dlsi_robust *r) {
+    const size_t count = (size_t)d->count;
+    r->tile = (float *)dlsi_layout_take(l, count * DLSI_BLOCK * sizeof(float));
+    r->row = (double *)dlsi_layout_take(l, count * sizeof(double));
+    r->share = (float *)dlsi_layout_take(l, count * sizeof(float));
+    r->dist = NULL;
+    if (dlsi_robust_krums(d))
+        r->dist = (double *)dlsi_layout_take(l, count * count * sizeof(double));
+}
+DLS_API size_t dls_robust_size(const dls_robust_desc *desc) {
+    dlsi_layout l = dlsi_layout_at(NULL);
+    dlsi_robust r;
+    if (!dlsi_robust_good(desc)) return 0;
+    dlsi_robust_layout(&l, desc, &r);
+    return dlsi_layout_total(&l);
+}
+
+/* Sorts count numbers, ascending: few, and not often. */
+DLSI_FN void dlsi_sort_doubles(double *x, int32_t count) {
+    int32_t i, j;
+    for (i = 1; i < count; i++) {
+        const double own = x[i];
+        for (j = i; j > 0 && x[j - 1] > own; j--) x[j] = x[j - 1];
+        x[j] = own;
+    }
+}
+DLSI_FN double dlsi_median_of(double *x, int32_t count) {
+    if (count == 0) return 0.0;
+    dlsi_sort_doubles(x, count);
+    return count % 2 != 0 ? x[count / 2] : 0.5 * (x[count / 2 - 1] + x[count / 2]);
+}
+/* Sorts each of 64 columns of a tile: rows are exchanged pair by pair, all columns at once. */
+DLSI_FN void dlsi_tile_sort(float *tile, int32_t count) {
+    int32_t i, j;
+    for (i = 1; i < count; i++)
+        for (j = i; j > 0; j--) {
+            float *a = tile + (size_t)(j - 1) * DLSI_BLOCK, *b = a + DLSI_BLOCK;
+            int k;
+            for (k = 0; k < DLSI_BLOCK; k++) {
+                const float low = a[k] < b[k] ? a[k] : b[k], high = a[k] < b[k] ? b[k] : a[k];
+                a[k] = low;
+                b[k] = high;
+            }
+        }
+}
+/* A tile's 64 results of what judges coordinates by themselves. */
+DLSI_FN void dlsi_tile_middle(const dlsi_robust *r, float *out) {
+    const int32_t count = r->d->count;
+    int32_t first = r->d->hostile, last = count - r->d->hostile, i;
+    float part;
+    int k;
+    if (r->d->kind == DLS_ROBUST_MEDIAN) {
+        first = (count - 1) / 2;
+        last = count / 2 + 1;
+    }
+    dlsi_tile_sort(r->tile, count);
+    part = 1.0f / (float)(last - first);
+    for (k = 0; k < DLSI_BLOCK; k++) out[k] = 0.0f;
+    for (i = first; i < last; i++) dlsi_block_axpy(part, r->tile + (size_t)i * DLSI_BLOCK, out);
+}
+DLSI_FN void dlsi_robust_coordinates(const dlsi_robust *r) {
+    float out[DLSI_BLOCK];
+    size_t at;
+    int32_t i;
+    for (at = 0; at < r->n; at += DLSI_BLOCK) {
+        for (i = 0; i < r->d->count; i++)
+            dlsi_block_load(r->tile + (size_t)i * DLSI_BLOCK, r->x[i] + at, r->n - at);
+        dlsi_tile_middle(r, out);
+        memcpy(r->to + at, out, dlsi_min_size(r->n - at, DLSI_BLOCK) * sizeof *out);
+    }
+}
+/* to = base + sum of share (x - base); base NULL: zero. to may be base. */
+DLSI_FN void dlsi_robust_sum(const dlsi_robust *r, const float *base) {
+    float out[DLSI_BLOCK], x[DLSI_BLOCK], b[DLSI_BLOCK];
+    size_t at;
+    int32_t i;
+    int k;
+    memset(b, 0, sizeof b);
+    for (at = 0; at < r->n; at += DLSI_BLOCK) {
+        if (base != NULL) dlsi_block_load(b, base + at, r->n - at);
+        memcpy(out, b, sizeof out);
+        for (i = 0; i < r->d->count; i++) {
+            if (r->share[i] == 0.0f) continue;
+            dlsi_block_load(x, r->x[i] + at, r->n - at);
+            for (k = 0; k < DLSI_BLOCK; k++) x[k] -= b[k];
+            dlsi_block_axpy(r->share[i], x, out);
+        }
+        memcpy(r->to + at, out, dlsi_min_size(r->n - at, DLSI_BLOCK) * sizeof *out);
+    }
+}
+/* Shares of the `take` vectors whose nearest count - hostile - 2 others are nearest. */
+DLSI_FN void dlsi_krum_shares(const dlsi_robust *r, int32_t take) {
+    const int32_t count = r->d->count, near = count - r->d->hostile - 2;
+    int32_t i, j;
+    for (i = 0; i < count; i++)
+        for (j = i; j < count; j++)
+            r->dist[i * count + j] = r->dist[j * count + i] =
+                i == j ? 0.0 : dlsi_squares(r->x[i], r->x[j], r->n);
+    for (i = 0; i < count; i++) { /* the score goes where the distance to oneself, 0, stood */
+        double score = 0.0;
+        memcpy(r->row, r->dist + (size_t)i * (size_t)count, (size_t)count * sizeof *r->row);
+        r->row[i] = 0.0;
+        dlsi_sort_doubles(r->row, count);
+        for (j = 1; j <= near; j++) score += r->row[j];
+        r->share[i] = 0.0f;
+        r->dist[i * count + i] = score;
+    }
+    for (; take > 0; take--) {
+        int32_t best = -1;
+        for (i = 0; i < count; i++)
+            if (r->share[i] == 0.0f &&
+                (best < 0 || r->dist[i * count + i] < r->dist[best * count + best]))
+                best = i;
+        r->share[best] = 1.0f;
+    }
+}
+DLSI_FN void dlsi_robust_clip(const dlsi_robust *r) {
+    const int32_t count = r->d->count, rounds = dlsi_or(r->d->rounds, 3);
+    const float *centre = r->d->centre;
+    int32_t i, round;
+    for (round = 0; round < rounds; round++) {
+        double radius = (double)r->d->radius;
+        for (i = 0; i < count; i++) r->row[i] = dlsi_sqrt(dlsi_squares(r->x[i], centre, r->n));
+        for (i = 0; i < count; i++) r->share[i] = (float)r->row[i];
+        if (!(radius > 0.0)) radius = dlsi_median_of(r->row, count);
+        for (i = 0; i < count; i++) {
+            const double far = (double)r->share[i];
+            r->share[i] = (float)((far > radius ? radius / far : 1.0) / (double)count);
+        }
+        dlsi_robust_sum(r, centre);
+        centre = r->to;
+    }
+}
+DLSI_FN void dlsi_robust_mean(const dlsi_robust *r) { /* of those whose share is not 0 */
+    double sum = 0.0;
+    int32_t i;
+    for (i = 0; i < r->d->count; i++) sum += (double)r->share[i];
+    for (i = 0; i < r->d->count; i++) r->share[i] = (float)((double)r->share[i] / sum);
+    dlsi_robust_sum(r, NULL);
+}
+DLS_API dls_status dls_robust_run(const dls_robust_desc *desc, const float *const *x, size_t n,
+                                  float *to, float *used, void *mem, size_t bytes) {
+    dlsi_layout l = dlsi_layout_at(mem);
+    const int32_t count = desc->count;
+    double weights = 0.0;
+    dlsi_robust r;
+    int32_t i;
+    if (!dlsi_robust_good(desc)) return DLS_E_ARG;
+    if (mem == NULL || bytes < dls_robust_size(desc)) return DLS_E_MEMORY;
+    dlsi_robust_layout(&l, desc, &r);
+    r.d = desc;
+    r.x = x;
+    r.n = n;
+    r.to = to;
+    for (i = 0; i < count; i++) {
+        if (!dlsi_all_finite(x[i], n)) return DLS_E_NUMBER;
+        r.share[i] = desc->kind == DLS_ROBUST_MEAN && desc->weight != NULL ? desc->weight[i] : 1.0f;
+        if (!(r.share[i] >= 0.0f)) return DLS_E_ARG;
+        weights += (double)r.share[i];
+    }
+    if (!(weights > 0.0) || !dlsi_finite(weights)) return DLS_E_ARG;
+    if (dlsi_robust_krums(desc))
+        dlsi_krum_shares(&r, desc->kind == DLS_ROBUST_KRUM ? 1 : count - desc->hostile);
+    if (desc->kind == DLS_ROBUST_CLIP)
+        dlsi_robust_clip(&r);
+    else if (desc->kind == DLS_ROBUST_MEAN || dlsi_robust_krums(desc))
+        dlsi_robust_mean(&r);
+    else
+        dlsi_robust_coordinates(&r);
+    for (i = 0; used != NULL && i < count; i++)
+        used[i] = desc->kind == DLS_ROBUST_MEDIAN || desc->kind == DLS_ROBUST_TRIMMED
+                      ? 1.0f / (float)count
+                      : r.share[i];
+    return dlsi_all_finite(to, n) ? DLS_OK : DLS_E_NUMBER;
+}
+
+DLS_API const char *dls_guard_name(dls_guard_verdict verdict) {
+    static const char *const name[DLS_GUARD_COUNT] = {"ok", "NaN or infinity", "norm too large"};
+    return (unsigned)verdict < DLS_GUARD_COUNT ? name[verdict] : "?";
+}
+DLS_API int32_t dls_robust_guard(const float *const *x, int32_t count, size_t n, double norm_max,
+                                 double ratio_max, dls_guard_report *report) {
+    double row[DLS_ROBUST_MAX], limit = norm_max > 0.0 ? norm_max : 0.0;
+    int32_t i, finite = 0, good = 0;
+    for (i = 0; i < count; i++) {
+        report[i].norm = dls_codec_norm(x[i], n);
+        report[i].verdict = dlsi_finite(report[i].norm) ? DLS_GUARD_OK : DLS_GUARD_NUMBER;
+        if (report[i].verdict == DLS_GUARD_OK && finite < DLS_ROBUST_MAX)
+            row[finite++] = report[i].norm;
+    }
+    if (ratio_max > 0.0 && finite > 0) {
+        const double often = ratio_max * dlsi_median_of(row, finite);
+        limit = limit > 0.0 && limit < often ? limit : often;
+    }
+    for (i = 0; i < count; i++) {
+        report[i].limit = limit;
+        if (report[i].verdict == DLS_GUARD_OK && (norm_max > 0.0 || ratio_max > 0.0) &&
+            report[i].norm > limit)
+            report[i].verdict = DLS_GUARD_NORM;
+        good += report[i].verdict == DLS_GUARD_OK ? 1 : 0;
+    }
+    return good;
+}
+
+DLS_API bool dls_quarantine_may(const dls_quarantine *q, uint64_t step) { return step >= q->until; }
+DLS_API bool dls_quarantine_note(dls_quarantine *q, uint64_t step, bool rejected) {
+    if (!rejected) {
+        q->taken++;
+        q->score = dlsi_max_i32(q->score - 1, 0);
+        return false;
+    }
+    q->rejected++;
+    q->score += 4;
+    if (q->score < 12) return false;
+    q->until = step + 1 + ((uint64_t)16 << dlsi_min_i32(q->times, 12));
+    q->times = dlsi_min_i32(q->times + 1, 0x7FFFFFFE);
+    q->score = 8;
+    return true;
+}
 
 /* ------------------------------------------------------------------------------------------------
    >>wire.impl  deps: config base wire.api      */

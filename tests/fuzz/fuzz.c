@@ -841,6 +841,43 @@ static void fuzz_addr(const uint8_t *bytes, size_t size) {
         __builtin_trap();
 }
 
+/* A message: u8 what for, then its bytes. What passes is finite, and merges with itself. */
+static void fuzz_codec(const uint8_t *bytes, size_t size) {
+    static float to[20000];
+    static unsigned char merged[100000];
+    dls_codec_info info;
+    dls_codec_part part[2];
+    dls_codec_desc d;
+    dls_codec c;
+    static unsigned char mem[20000];
+    size_t i, out;
+    if (size < 1) return;
+    if (bytes[0] == 1) { /* a saved state */
+        memset(&d, 0, sizeof d);
+        d.kind = DLS_CODEC_TOPK;
+        d.momentum = 0.5f;
+        if (dls_codec_init(&c, &d, 40, mem, sizeof mem) != DLS_OK) __builtin_trap();
+        (void)dls_codec_load(&c, bytes + 1, size - 1);
+        for (i = 0; i < c.state_count; i++)
+            if (!dlsi_finite((double)c.state[i])) __builtin_trap();
+        return;
+    }
+    if (dls_codec_check(bytes + 1, size - 1, &info) != DLS_OK) return;
+    if (info.sent > info.n) __builtin_trap();
+    if (info.n > sizeof to / sizeof *to) return;
+    if (dls_codec_decode(bytes + 1, size - 1, info.n, to, 1.0f, false) != DLS_OK) __builtin_trap();
+    for (i = 0; i < info.n; i++)
+        if (!dlsi_finite((double)to[i])) __builtin_trap();
+    memset(part, 0, sizeof part);
+    for (i = 0; i < 2; i++) {
+        part[i].in = bytes + 1;
+        part[i].bytes = size - 1;
+        part[i].weight = 0.25f;
+    }
+    if (dls_codec_merge(part, 2, info.n, merged, sizeof merged, &out) != DLS_OK) return;
+    if (dls_codec_decode(merged, out, info.n, to, 1.0f, true) != DLS_OK) __builtin_trap();
+}
+
 /* What an input's first byte says, modulo their number: new ones go to the end. */
 static void (*const targets[])(const uint8_t *bytes, size_t size) = {
     fuzz_model,             /* 0 */
@@ -864,6 +901,7 @@ static void (*const targets[])(const uint8_t *bytes, size_t size) = {
     fuzz_keys,              /* 18 */
     fuzz_addr,              /* 19 */
     fuzz_enrol,             /* 20 */
+    fuzz_codec,             /* 21 */
 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -961,6 +999,30 @@ static void link_seeds(const char *dir) {
         seed(dir, 20, k < 4 ? "packet" : "inside", text, k % 4 == 3 ? 200 : 101);
     }
 }
+static void codec_seeds(const char *dir) {
+    static unsigned char mem[20000], out[2000];
+    float g[300];
+    char name[] = "codec0";
+    dls_codec_desc d;
+    dls_codec c;
+    size_t bytes;
+    int i;
+    for (i = 0; i < 300; i++) g[i] = (float)(i * 37 % 101 - 50);
+    for (i = 0; i < 10; i++) {
+        memset(&d, 0, sizeof d);
+        d.kind = (dls_codec_kind)(i < 7 ? i : DLS_CODEC_TOPK);
+        d.value_bits = i == 7 ? 16 : i == 8 ? 2 : 8;
+        d.density = 0.1f;
+        d.momentum = i == 9 ? 0.5f : 0.0f;
+        out[0] = i == 9;
+        name[5] = (char)('0' + i);
+        if (dls_codec_init(&c, &d, i == 9 ? 40 : 300, mem, sizeof mem) != DLS_OK) return;
+        if (dls_codec_encode(&c, 1, 2, g, out + 1, sizeof out - 1, &bytes) != DLS_OK) return;
+        if (i == 9 && dls_codec_save(&c, out + 1, sizeof out - 1) == DLS_OK)
+            bytes = dls_codec_saved_bytes(&c);
+        seed(dir, 21, name, out, bytes + 1);
+    }
+}
 int main(int argc, char **argv) {
     static unsigned char buf[1 << 16];
     static const char csv[] = "label,a,b\n1,0.5,2e-3\n0,1,2\n";
@@ -1027,6 +1089,7 @@ int main(int argc, char **argv) {
     seed(argv[1], 10, "engines", buf, 60);
     session_seeds(argv[1]);
     link_seeds(argv[1]);
+    codec_seeds(argv[1]);
     seed(argv[1], 16, "ack", ack, sizeof ack);
     seed(argv[1], 15, "cobs", buf, dls_cobs_write(buf, sizeof buf, csv, sizeof csv));
     return 0;
