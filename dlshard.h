@@ -1408,7 +1408,8 @@ DLS_API void dls_ed25519_sign(unsigned char *sig64, const void *msg, size_t byte
    receiver, 56 bytes of sealed cookie = 64.
    DATA: u8 type 4, u8 zero, u16 index of the receiver, u32 low half of the record counter; then the
    frames, encrypted, and the tag. The 8 bytes of head are authenticated too. Sessions of pattern 0
-   on a byte stream send the frames plain, without a tag; elsewhere their keys are all zero.
+   on a byte stream send the frames plain, without a tag; elsewhere a direction's key is the u32 boot
+   counts of its sender and receiver, then the u32 indexes that these two gave, then zeros.
    ANNOUNCE tells a network where a device is, in a datagram to many: u8 type 5, u8 version 1, 2
    zeros, u32 group, u32 device id, u32 boot count, u32 sequence, u32 random number of this run, u32
    epoch of its roster, u16 UDP port that takes its packets, u16 zero, mac, 16 = 48 bytes. The
@@ -1435,7 +1436,8 @@ DLS_API void dls_ed25519_sign(unsigned char *sig64, const void *msg, size_t byte
      3 REFUSE  u32 want, u8 status: it will not come (lengths differ, or it was withdrawn)
      4 DROP    u32 want: no longer wanted
      5 LEAVE   goodbye
-     6 ROUTES  n times u32 device, u8 hops, u16 bytes: whom I can pass packets on to, how long ones
+     6 ROUTES  n times u32 device, u8 hops, u16 bytes: whom I can pass packets on to, how long ones;
+               all others no more. Flag 2: the list goes on in the next ROUTES
      7 ROSTER  u32 epoch, u32 bytes: I have this roster; want it by tag FFFFFFFE
      8 VOTE    u32 term, u32 term and u32 number of my view, u8 1: asking, 2: granting, 3: refusing;
                u8 1: only whether it would be granted
@@ -17091,6 +17093,7 @@ DLS_API void dls_flow_report(const dls_flow *f, dls_flow_stats *to) {
 #define DLSI_SPANS (DLSI_HOSTED ? 32 : 4) /* pieces a receive may have beyond its first gap */
 #define DLSI_TAG_ROSTER 0xFFFFFFFEu
 #define DLSI_HOPS 4
+#define DLSI_ROUTES_MORE 2u  /* flag of ROUTES */
 #define DLSI_RELAY_BYTES 34  /* a packet in a RELAY frame is shorter than the one around it */
 #define DLSI_RELAY_LEAST 128 /* packets to those whose way back is not known yet */
 #define DLSI_NOBODY 0xFFFFFFFFu
@@ -17134,9 +17137,10 @@ typedef struct dlsi_ses {
     dls_addr addr;
     uint8_t state, pattern, answer; /* answer: bytes of a RESP that waits in control */
     bool lossy, clear, hello, ping, has_lost, cookie, turn;
-    bool shut;   /* its flow let nothing more out */
-    bool full;   /* something that must be said did not fit: the session is given up */
-    bool routes; /* the neighbour is to hear of our routes */
+    bool shut;        /* its flow let nothing more out */
+    bool full;        /* something that must be said did not fit: the session is given up */
+    bool routes;      /* the neighbour is to hear of our routes */
+    bool routes_more; /* its list of routes goes on in the next message */
     unsigned char cookie16[16];
 } dlsi_ses;
 typedef struct dlsi_hand { /* a handshake we began */
@@ -17168,6 +17172,7 @@ typedef struct dlsi_member {
     uint16_t calls, route_mtu;
     uint8_t hops, events, status;
     bool vote;
+    bool untold; /* its route is not in the list of routes that is arriving, so far */
 } dlsi_member;
 
 typedef struct dlsi_seat {
@@ -17891,10 +17896,20 @@ DLSI_FN bool dlsi_init_fresh(dlsi_member *m, const unsigned char *payload) {
     m->newest = number;
     return true;
 }
-DLSI_FN void dlsi_ses_keys(dlsi_ses *s, dls_noise *noise) {
+/* Without noise: no secrets, but unlike for each two runs of the two, lest packets of the session
+   that had the index before a restart pass for this one's. */
+DLSI_FN void dlsi_ses_keys(const dls_peer *p, dlsi_ses *s, dls_noise *noise) {
     unsigned char mine[32], theirs[32];
     memset(mine, 0, sizeof mine);
     memset(theirs, 0, sizeof theirs);
+    dlsi_store32(mine, p->desc.boot);
+    dlsi_store32(mine + 4, s->boot);
+    dlsi_store32(mine + 8, s->index);
+    dlsi_store32(mine + 12, s->their_index);
+    dlsi_store32(theirs, s->boot);
+    dlsi_store32(theirs + 4, p->desc.boot);
+    dlsi_store32(theirs + 8, s->their_index);
+    dlsi_store32(theirs + 12, s->index);
     if (noise != NULL) (void)dls_noise_split(noise, mine, theirs);
     dls_session_init(&s->record, mine, theirs);
     dls_wipe(mine, sizeof mine);
@@ -17951,7 +17966,7 @@ DLSI_FN dls_status dlsi_init_take(dls_peer *p, const unsigned char *packet, size
     if (from != NULL) s->addr = *from;
     s->answer = (uint8_t)dlsi_init_write(p, s, h.pattern != 0 ? &noise : NULL, h.index, s->control);
     s->clear = h.pattern == 0 && !dlsi_ses_lossy(s);
-    dlsi_ses_keys(s, h.pattern != 0 ? &noise : NULL);
+    dlsi_ses_keys(p, s, h.pattern != 0 ? &noise : NULL);
     return s->answer > 0 ? DLS_OK : DLS_E_AUTH;
 }
 DLSI_FN dlsi_ses *dlsi_ses_at(dls_peer *p, uint32_t index) {
@@ -17983,7 +17998,7 @@ DLSI_FN dls_status dlsi_resp_take(dls_peer *p, const unsigned char *packet, size
     s->boot = dlsi_load32(payload + 4);
     s->epoch = dlsi_load32(payload + 8);
     (void)dlsi_init_fresh(&p->member[s->rank], payload);
-    dlsi_ses_keys(s, h.pattern != 0 ? &p->hand[s->hand].noise : NULL);
+    dlsi_ses_keys(p, s, h.pattern != 0 ? &p->hand[s->hand].noise : NULL);
     s->clear = h.pattern == 0 && !dlsi_ses_lossy(s);
     dlsi_ses_up(p, (int32_t)(s - p->ses), now);
     return DLS_OK;
@@ -18275,33 +18290,53 @@ DLSI_FN void dlsi_relay_take(dls_peer *p, int32_t i, const dls_frame *f, unsigne
     memcpy(p->relay + p->relay_used + 14, body, f->bytes);
     p->relay_used += need;
 }
-/* Tells a neighbour whom I can pass packets on to: not itself, not those it told me of. False: its
-   queue has no room now. */
-DLSI_FN bool dlsi_routes_say(dls_peer *p, int32_t i) {
-    unsigned char *to = p->ses[i].control + p->ses[i].control_used + 4;
-    const size_t room = (size_t)p->desc.control_bytes - p->ses[i].control_used;
+/* Entries of ROUTES for a neighbour, from device *k on, as many as fit: whom I can pass packets on
+   to, which is not itself nor those it told me of. *k: the first that found no room. */
+DLSI_FN size_t dlsi_routes_write(const dls_peer *p, int32_t i, int32_t *k, unsigned char *to,
+                                 size_t max) {
     size_t n = 0;
-    int32_t k;
-    for (k = 0; k < p->count; k++) {
-        const dlsi_member *m = &p->member[k];
+    for (; *k < p->count; (*k)++) {
+        const dlsi_member *m = &p->member[*k];
         const bool direct = m->ses >= 0 && p->ses[m->ses].via < 0 && p->ses[m->ses].hello;
         const uint32_t mtu =
             direct ? (uint32_t)(p->port[p->ses[m->ses].port].desc.mtu - DLSI_RELAY_BYTES)
             : m->route >= 0 && m->route_mtu > DLSI_RELAY_BYTES
                 ? m->route_mtu - (uint32_t)DLSI_RELAY_BYTES
                 : 0;
-        if (k == p->me || k == p->ses[i].rank || mtu < DLS_MTU_LEAST) continue;
+        if (*k == p->me || *k == p->ses[i].rank || mtu < DLS_MTU_LEAST) continue;
         if (!direct && (m->route == i || m->hops + 1 >= DLSI_HOPS)) continue;
-        if (n + 7 > dlsi_ses_message_most(p, &p->ses[i])) break;
-        if (n + 7 + 4 > room) return false;
+        if (n + 7 > max) break;
         dlsi_store32(to + n, m->device.id);
         to[n + 4] = direct ? 1 : (unsigned char)(m->hops + 1);
         dlsi_store16(to + n + 5, dlsi_min_u32(mtu, 65535));
         n += 7;
     }
-    if (dls_crc32c(1, to, n) == p->ses[i].routes_sum) return true; /* as it knows */
-    if (!dlsi_ses_say(p, &p->ses[i], DLS_CONTROL_ROUTES, to, n)) return false;
-    p->ses[i].routes_sum = dls_crc32c(1, to, n);
+    return n;
+}
+/* Tells a neighbour of its routes, in messages that fit a packet. False: its queue has no room now.
+   */
+DLSI_FN bool dlsi_routes_say(dls_peer *p, int32_t i) {
+    dlsi_ses *s = &p->ses[i];
+    size_t used = s->control_used;
+    uint32_t sum = 1;
+    uint16_t count = s->control_count;
+    int32_t k = 0;
+    do {
+        unsigned char *to = s->control + used;
+        size_t n = (size_t)p->desc.control_bytes - used;
+        if (n < 4 + 7) return false;
+        n = dlsi_routes_write(p, i, &k, to + 4, dlsi_min_size(n - 4, dlsi_ses_message_most(p, s)));
+        to[0] = DLS_CONTROL_ROUTES;
+        to[1] = k < p->count ? DLSI_ROUTES_MORE : 0;
+        dlsi_store16(to + 2, (uint32_t)n);
+        sum = dls_crc32c(sum, to, 4 + n);
+        used += 4 + n;
+        count++;
+    } while (k < p->count);
+    if (sum == s->routes_sum) return true; /* as it knows */
+    s->routes_sum = sum;
+    s->control_used = (uint16_t)used;
+    s->control_count = count;
     return true;
 }
 /* One entry of ROUTES; own: longest packet to pass on over this session. True: it changes whom we
@@ -18314,27 +18349,31 @@ DLSI_FN bool dlsi_route_take(dls_peer *p, int32_t i, const unsigned char *entry,
     if (rank < 0 || rank == p->me || hops == 0 || hops >= DLSI_HOPS || mtu < DLS_INIT_BYTES)
         return false;
     m = &p->member[rank];
+    if (m->route == i) m->untold = false;
     if (m->route == i ? m->hops == hops && m->route_mtu == mtu : m->route >= 0 && m->hops <= hops)
         return false;
     m->route = i;
+    m->untold = false;
     m->hops = hops;
     m->route_mtu = mtu;
     return true;
 }
-DLSI_FN void dlsi_routes_take(dls_peer *p, int32_t i, const unsigned char *list, size_t n) {
-    const uint32_t own = (uint32_t)(p->port[p->ses[i].port].desc.mtu - DLSI_RELAY_BYTES);
+DLSI_FN void dlsi_routes_take(dls_peer *p, int32_t i, const dls_control *c) {
+    dlsi_ses *s = &p->ses[i];
+    const uint32_t own = (uint32_t)(p->port[s->port].desc.mtu - DLSI_RELAY_BYTES);
     size_t at;
     int32_t k;
-    if (p->ses[i].via >= 0) return;  /* gateways tell their neighbours only */
-    for (k = 0; k < p->count; k++) { /* what it tells no more */
-        if (p->member[k].route != i) continue;
-        for (at = 0; at + 7 <= n && dlsi_load32(list + at) != p->member[k].device.id; at += 7) {}
-        if (at + 7 <= n) continue;
+    if (s->via >= 0) return; /* gateways tell their neighbours only */
+    for (k = 0; k < p->count && !s->routes_more; k++)
+        if (p->member[k].route == i) p->member[k].untold = true;
+    s->routes_more = (c->flags & DLSI_ROUTES_MORE) != 0;
+    for (at = 0; at + 7 <= c->bytes; at += 7)
+        if (dlsi_route_take(p, i, c->payload + at, own)) p->routes_due = true;
+    for (k = 0; k < p->count && !s->routes_more; k++) { /* what it tells no more */
+        if (p->member[k].route != i || !p->member[k].untold) continue;
         p->member[k].route = -1;
         p->routes_due = true;
     }
-    for (at = 0; at + 7 <= n; at += 7)
-        if (dlsi_route_take(p, i, list + at, own)) p->routes_due = true;
 }
 
 /* ---- Views ---- */
@@ -18956,7 +18995,7 @@ DLSI_FN dls_status dlsi_control_take(dls_peer *p, int32_t i, const dls_control *
         break;
     case DLS_CONTROL_DROP: dlsi_drop_take(p, rank, dlsi_load32(c->payload)); break;
     case DLS_CONTROL_LEAVE: dlsi_ses_end(p, i, DLS_OK); break;
-    case DLS_CONTROL_ROUTES: dlsi_routes_take(p, i, c->payload, c->bytes); break;
+    case DLS_CONTROL_ROUTES: dlsi_routes_take(p, i, c); break;
     case DLS_CONTROL_ROSTER: dlsi_roster_offered(p, rank, c->payload); break;
     case DLS_CONTROL_VOTE: dlsi_vote_take(p, rank, c->payload); break;
     case DLS_CONTROL_VIEW: return dlsi_view_message(p, rank, c->payload, c->bytes);
