@@ -17434,8 +17434,10 @@ DLSI_FN size_t dlsi_ses_mtu(const dls_peer *p, const dlsi_ses *s) {
     const size_t own = (size_t)p->port[s->port].desc.mtu;
     const dlsi_member *m = &p->member[s->rank];
     if (s->via < 0) return own;
-    return dlsi_min_size(own - DLSI_RELAY_BYTES,
-                         m->route == s->via ? m->route_mtu : DLSI_RELAY_LEAST);
+    /* without a route: what it was, or what any way can take */
+    return dlsi_min_size(own - DLSI_RELAY_BYTES, m->route >= 0     ? m->route_mtu
+                                                 : s->flow.mtu > 0 ? s->flow.mtu
+                                                                   : DLSI_RELAY_LEAST);
 }
 
 /* Queues one; false: the queue is full. */
@@ -17809,6 +17811,11 @@ DLSI_FN size_t dlsi_init_write(dls_peer *p, const dlsi_ses *s, dls_noise *noise,
     if (s->cookie) dls_mac2(to + 92, s->cookie16, to, 92);
     return DLS_INIT_BYTES;
 }
+/* Whether what came by a port, or through a gateway, came the way of a session. Any gateway will do:
+   ways there and back may differ. */
+DLSI_FN bool dlsi_ses_way(const dlsi_ses *s, int32_t port, int32_t via) {
+    return via >= 0 ? s->via >= 0 : s->via < 0 && s->port == port;
+}
 /* Whether a session has called as often as it may; streams lose nothing. */
 DLSI_FN bool dlsi_ses_called(const dlsi_ses *s) {
     return s->calls >= (dlsi_ses_lossy(s) ? DLSI_CALLS_MAX : 1);
@@ -17923,7 +17930,7 @@ DLSI_FN int32_t dlsi_init_again(const dls_peer *p, const dls_init_head *h, uint3
     for (i = 0; h->pattern == 0 && i < p->desc.sessions_max; i++) {
         const dlsi_ses *s = &p->ses[i];
         if (s->state >= DLSI_SES_HALF && p->member[s->rank].device.id == h->id &&
-            s->their_index == h->index && s->boot == boot && s->port == port && s->via == via)
+            s->their_index == h->index && s->boot == boot && dlsi_ses_way(s, port, via))
             return i;
     }
     return -1;
@@ -17955,7 +17962,8 @@ DLSI_FN dls_status dlsi_init_take(dls_peer *p, const unsigned char *packet, size
         while ((i = dlsi_ses_find(p, DLSI_SES_CALLING, rank)) >= 0 ||
                (i = dlsi_ses_find(p, DLSI_SES_HALF, rank)) >= 0)
             dlsi_ses_end(p, i, DLS_E_PEER);
-        i = dlsi_ses_make(p, DLSI_SES_HALF, rank, port, via, now);
+        if (via >= 0 && p->member[rank].route >= 0) via = p->member[rank].route;
+        i = dlsi_ses_make(p, DLSI_SES_HALF, rank, via < 0 ? port : p->ses[via].port, via, now);
     }
     if (i < 0) return DLS_E_LIMIT;
     s = &p->ses[i];
@@ -17982,7 +17990,7 @@ DLSI_FN dls_status dlsi_resp_take(dls_peer *p, const unsigned char *packet, size
     size_t got = 0;
     if (st != DLS_OK) return st;
     if (s == NULL || s->state != DLSI_SES_CALLING || s->pattern != h.pattern || s->calls == 0 ||
-        s->port != port || s->via != via || p->member[s->rank].device.id != h.id)
+        !dlsi_ses_way(s, port, via) || p->member[s->rank].device.id != h.id)
         return DLS_E_STATE;
     memcpy(payload, packet + 16, sizeof payload);
     if (h.pattern != 0) {
@@ -18339,6 +18347,20 @@ DLSI_FN bool dlsi_routes_say(dls_peer *p, int32_t i) {
     s->control_count = count;
     return true;
 }
+/* A device has another route: sessions with it through gateways take it from now on. */
+DLSI_FN void dlsi_route_follow(dls_peer *p, int32_t rank) {
+    const dlsi_member *m = &p->member[rank];
+    int32_t i;
+    for (i = 0; i < p->desc.sessions_max; i++) {
+        dlsi_ses *s = &p->ses[i];
+        if (s->state == DLSI_SES_FREE || s->rank != rank || s->via < 0) continue;
+        s->via = m->route;
+        s->port = p->ses[m->route].port;
+        /* messages that were cut for longer packets might not fit */
+        if (s->control_used > 0 && m->route_mtu + DLS_FLOW_ACK_BYTES < s->flow.mtu) s->full = true;
+        if (s->state == DLSI_SES_CALLING) s->calls = 0;
+    }
+}
 /* One entry of ROUTES; own: longest packet to pass on over this session. True: it changes whom we
    can reach, or how, which neighbours must hear of. */
 DLSI_FN bool dlsi_route_take(dls_peer *p, int32_t i, const unsigned char *entry, uint32_t own) {
@@ -18356,6 +18378,7 @@ DLSI_FN bool dlsi_route_take(dls_peer *p, int32_t i, const unsigned char *entry,
     m->untold = false;
     m->hops = hops;
     m->route_mtu = mtu;
+    dlsi_route_follow(p, rank);
     return true;
 }
 DLSI_FN void dlsi_routes_take(dls_peer *p, int32_t i, const dls_control *c) {
@@ -19082,8 +19105,7 @@ DLSI_FN dls_status dlsi_data_take(dls_peer *p, int32_t port, int32_t via, const 
     dls_status st = dls_data_head_read(&h, packet, n);
     if (st != DLS_OK) return st;
     s = dlsi_ses_at(p, h.index);
-    if (s == NULL || s->state < DLSI_SES_HALF || s->via != via || (via < 0 && s->port != port))
-        return DLS_E_STATE;
+    if (s == NULL || s->state < DLSI_SES_HALF || !dlsi_ses_way(s, port, via)) return DLS_E_STATE;
     number = dls_session_counter(&s->record, h.counter, 32);
     n -= DLS_HEAD_BYTES;
     if (!dlsi_ses_clear(s)) {
