@@ -1889,7 +1889,7 @@ typedef struct dls_flow {
     uint32_t srtt, rttvar, latest, min_rtt, min_next, min_at, recent, recent_before;
     uint32_t round, recovery, w_max, epoch, epoch_k, reno;
     uint32_t undo_window, undo_seq, run_first, run_last;
-    uint32_t pace, last_sent, loss_at;
+    uint32_t pace, waiting, loss_at;
     uint32_t max_ack_delay, ack_at, got_at;
     uint16_t round_lost, round_acked, acked, lost, spurious, reorder;
     uint16_t run[DLS_FLOW_RUNS], gap[DLS_FLOW_RUNS]; /* received: packets, missing before them */
@@ -16574,7 +16574,9 @@ DLS_API void dls_flow_sent(dls_flow *f, uint64_t pn, uint32_t bytes, bool elicit
     DLS_ASSERT(!dlsi_flow_full(f) && bytes >= 1 && bytes <= 65535);
     memcpy(e->ref, ref4, sizeof e->ref);
     e->pn = (uint32_t)(pn & UINT32_MAX);
-    e->time = f->last_sent = f->clock;
+    e->time = f->clock;
+    /* as RFC 6298: what is sent meanwhile, such as heartbeats, must not put the timeout off */
+    if (f->in_flight == 0) f->waiting = f->clock;
     e->bytes = (uint16_t)bytes;
     e->state = DLSI_SENT_OUT;
     if (f->in_flight == 0) f->flags &= (uint8_t)~DLSI_FLOW_EPOCH; /* after a rest */
@@ -16701,6 +16703,11 @@ DLS_API size_t dls_flow_ack_write(dls_flow *f, void *to, size_t max, uint64_t no
 
 /* ---- Loss recovery: round-trip times ---- */
 
+/* What it may be, before the first ack: shorter than RFC 9002's 333 ms where a handshake says so. */
+DLSI_FN void dlsi_flow_guess(dls_flow *f, uint64_t rtt) {
+    f->srtt = (uint32_t)dlsi_min_u64(f->srtt, rtt);
+    f->rttvar = f->srtt / 2;
+}
 DLSI_FN uint32_t dlsi_flow_recent(const dls_flow *f) {
     return f->samples >= 8 ? f->recent : dlsi_min_u32(f->recent, f->recent_before);
 }
@@ -16737,13 +16744,13 @@ DLSI_FN void dlsi_flow_rtt(dls_flow *f, uint32_t rtt, uint32_t delay) {
 DLSI_FN uint32_t dlsi_flow_pto(const dls_flow *f) {
     return f->srtt + dlsi_max_u32(4 * f->rttvar, 1000) + f->max_ack_delay;
 }
-/* When the timeout fires. Doubled each time, but a probe a second costs little, and finds a link
-   that is back again soon. */
+/* When the timeout fires. Doubled each time, but probes five times a second cost little, and find a
+   link that is back again soon. */
 DLSI_FN uint32_t dlsi_flow_pto_at(const dls_flow *f) {
     const uint32_t base = dlsi_flow_pto(f);
-    const uint32_t most = dlsi_max_u32(base, 1000000);
+    const uint32_t most = dlsi_max_u32(base, 200000);
     const uint32_t wait = f->pto_count > 10 ? most : dlsi_min_u32(base << f->pto_count, most);
-    return f->last_sent + wait;
+    return f->waiting + wait;
 }
 
 /* ---- Loss recovery: congestion control ----
@@ -16897,7 +16904,7 @@ DLS_API void dls_flow_tick(dls_flow *f, uint64_t now) {
     }
     if (f->in_flight == 0 || !dlsi_flow_due(f, dlsi_flow_pto_at(f))) return;
     if (f->pto_count < 255) f->pto_count++;
-    f->last_sent = f->clock;
+    f->waiting = f->clock;
     f->probes = 2;
     /* RFC 9002 sends new data or old; here the two oldest are given back as lost, to be probes */
     for (seq = f->oldest; seq != f->head; seq++) {
@@ -17034,6 +17041,7 @@ DLS_API dls_status dls_flow_ack_read(dls_flow *f, const void *from, size_t bytes
     if (dlsi_flow_at(f, a.newest)->pn == (uint32_t)(pn & UINT32_MAX)) /* else its age is unknown */
         dlsi_flow_rtt(f, f->clock - dlsi_flow_at(f, a.newest)->time, dlsi_load16(p + 4));
     f->pto_count = f->probes = 0;
+    f->waiting = f->clock;
     behind = f->recovery;
     dlsi_flow_detect(f);
     dlsi_flow_persistent(f);
@@ -17099,6 +17107,7 @@ DLS_API void dls_flow_report(const dls_flow *f, dls_flow_stats *to) {
 #define DLSI_NOBODY 0xFFFFFFFFu
 #define DLSI_SES_MAX 2048u        /* an index is the session's number and how often it was used */
 #define DLSI_CALLS_MAX 10         /* unanswered INITs before a session is given up */
+#define DLSI_CALLS_TRY 3          /* the same when there is another way to try */
 #define DLSI_CLEAR_CHUNK 1048576u /* longest plain chunk on a stream */
 #define DLSI_CLEAR_LEAST 8192u    /* one that is worth writing without a copy */
 #define DLSI_NEVER ((uint64_t)1 << 60) /* us; sums of a few do not overflow */
@@ -17136,6 +17145,7 @@ typedef struct dlsi_ses {
     uint16_t wants, wants_max, calls; /* receives asked for and not begun; most that they keep */
     dls_addr addr;
     uint8_t state, pattern, answer; /* answer: bytes of a RESP that waits in control */
+    uint8_t late;                   /* answers to INITs that came after the next INIT */
     bool lossy, clear, hello, ping, has_lost, cookie, turn;
     bool shut;        /* its flow let nothing more out */
     bool full;        /* something that must be said did not fit: the session is given up */
@@ -17714,8 +17724,10 @@ DLSI_FN void dlsi_ses_end(dls_peer *p, int32_t i, dls_status why) {
 DLSI_FN void dlsi_ses_up(dls_peer *p, int32_t i, uint64_t now) {
     dlsi_ses *s = &p->ses[i];
     const int32_t old = p->member[s->rank].ses;
+    uint64_t rtt;
     if (old >= 0 && old != i) dlsi_ses_end(p, old, DLS_E_PEER);
     dlsi_ses_drop_hand(p, s);
+    rtt = now - s->since; /* of the handshake, whatever it took to compute */
     s->state = DLSI_SES_UP;
     s->answer = 0;
     s->control_used = 0;
@@ -17724,8 +17736,10 @@ DLSI_FN void dlsi_ses_up(dls_peer *p, int32_t i, uint64_t now) {
     p->member[s->rank].ses = i;
     p->member[s->rank].calls = 0;
     p->member[s->rank].status = 0;
-    if (dlsi_ses_lossy(s))
+    if (dlsi_ses_lossy(s)) {
         dls_flow_init(&s->flow, s->ring, p->desc.window, (uint32_t)dlsi_ses_mtu(p, s), now);
+        dlsi_flow_guess(&s->flow, rtt);
+    }
     dlsi_ses_say_hello(p, s);
 }
 
@@ -17817,23 +17831,27 @@ DLSI_FN bool dlsi_ses_way(const dlsi_ses *s, int32_t port, int32_t via) {
     return via >= 0 ? s->via >= 0 : s->via < 0 && s->port == port;
 }
 /* Whether a session has called as often as it may; streams lose nothing. */
-DLSI_FN bool dlsi_ses_called(const dlsi_ses *s) {
-    return s->calls >= (dlsi_ses_lossy(s) ? DLSI_CALLS_MAX : 1);
+DLSI_FN bool dlsi_ses_called(const dls_peer *p, const dlsi_ses *s) {
+    const dlsi_member *m = &p->member[s->rank];
+    const bool ways = m->call_port >= 0 && m->route >= 0 && s->late == 0;
+    return s->calls >= (!dlsi_ses_lossy(s) ? 1 : ways ? DLSI_CALLS_TRY : DLSI_CALLS_MAX);
 }
-/* How long to wait for the answer to an INIT: longer each time, since each makes the answers to
-   those before it worthless. */
+/* How long to wait for the answer to an INIT: longer when one came too late, since each INIT makes
+   the answers to those before it worthless. */
 DLSI_FN uint64_t dlsi_ses_patience(dls_peer *p, const dlsi_ses *s) {
     if (!dlsi_ses_lossy(s)) return p->desc.timeout_us;
-    return dlsi_peer_jitter(p, (p->desc.heartbeat_us + 1) / 2 << (s->calls < 4 ? s->calls / 2 : 2));
+    return dlsi_peer_jitter(p, (p->desc.heartbeat_us + 1) / 2
+                                   << dlsi_min_u32(s->late + (s->calls < 2 ? 0u : 1u), 5));
 }
 /* The INIT of a session that calls, when it is time for one. */
 DLSI_FN size_t dlsi_ses_call(dls_peer *p, int32_t i, unsigned char *to, uint64_t now) {
     dlsi_ses *s = &p->ses[i];
     size_t n = 0;
     int32_t k;
-    if (now < s->again || dlsi_ses_called(s)) return 0;
+    if (now < s->again || dlsi_ses_called(p, s)) return 0;
     s->pattern = dlsi_peer_pattern(p, s->rank);
     s->again = dlsi_later(now, dlsi_ses_patience(p, s));
+    s->since = now;
     s->calls++;
     if (s->pattern == 0) return dlsi_init_write(p, s, NULL, p->group, to);
     for (k = 0; s->hand < 0 && k < p->hands; k++)
@@ -17875,7 +17893,6 @@ DLSI_FN dls_status dlsi_init_judge(dls_peer *p, const dls_init_head *h, const un
                                    int32_t port, int32_t via, int32_t *rank) {
     unsigned char mac[16];
     const dlsi_member *m;
-    int32_t calling;
     *rank = dls_peer_rank_of(p, h->id);
     if (h->group_or_index != p->group || p->leaving) return DLS_E_MISMATCH;
     if (*rank < 0 || *rank == p->me) return DLS_E_REFUSED;
@@ -17890,11 +17907,24 @@ DLSI_FN dls_status dlsi_init_judge(dls_peer *p, const dls_init_head *h, const un
         dlsi_peer_mac(p, *rank, p->me, packet, mac);
         if (!dls_equal(mac, packet + 76, 16)) return DLS_E_AUTH;
     }
-    calling = dlsi_ses_find(p, DLSI_SES_CALLING, *rank);
-    if (calling >= 0 && p->member[p->me].device.id < h->id && p->ses[calling].calls > 0 &&
-        p->ses[calling].calls < DLSI_CALLS_MAX)
-        return DLS_E_STATE; /* we call each other: the lower id's call counts */
     return DLS_OK;
+}
+/* Whether a device that calls us is being called by us, and ours is the call that counts: that of
+   the lower id. Ours goes on the way by which theirs came, since that one works now. */
+DLSI_FN bool dlsi_init_crossed(dls_peer *p, int32_t rank, int32_t port, int32_t via,
+                               const dls_addr *from, uint64_t now) {
+    const int32_t calling = dlsi_ses_find(p, DLSI_SES_CALLING, rank);
+    dlsi_ses *s = calling >= 0 ? &p->ses[calling] : NULL;
+    if (s == NULL || p->member[p->me].device.id > p->member[rank].device.id || s->calls == 0 ||
+        s->calls >= DLSI_CALLS_MAX)
+        return false;
+    if (dlsi_ses_way(s, port, via) || p->port[s->port].desc.kind != DLS_PORT_PACKET) return true;
+    s->port = port;
+    s->via = via;
+    if (from != NULL) s->addr = *from;
+    if (via < 0 && p->port[port].desc.kind != DLS_PORT_PACKET) p->port[port].ses = calling;
+    s->again = now;
+    return true;
 }
 /* Whether a device's boot count and sequence are newer than any before. */
 DLSI_FN bool dlsi_init_fresh(dlsi_member *m, const unsigned char *payload) {
@@ -17956,6 +17986,7 @@ DLSI_FN dls_status dlsi_init_take(dls_peer *p, const unsigned char *packet, size
     }
     if (st == DLS_OK && !dlsi_init_fresh(&p->member[rank], payload)) st = DLS_E_STATE;
     if (st != DLS_OK) return st;
+    if (dlsi_init_crossed(p, rank, port, via, from, now)) return DLS_E_STATE;
     i = dlsi_init_again(p, &h, dlsi_load32(payload + 4), port, via);
     if (i >= 0 && p->ses[i].state != DLSI_SES_HALF) return DLS_E_STATE;
     if (i < 0) {
@@ -18000,6 +18031,7 @@ DLSI_FN dls_status dlsi_resp_take(dls_peer *p, const unsigned char *packet, size
         st =
             dls_noise_read(&p->hand[s->hand].noise, packet + 16, 60, payload, sizeof payload, &got);
         if (st == DLS_OK && got != sizeof payload) st = DLS_E_FORMAT;
+        if (st != DLS_OK && s->late < 5) s->late++;
         if (st != DLS_OK) return st;
     }
     s->their_index = h.index;
@@ -18759,6 +18791,8 @@ DLSI_FN void dlsi_view_take(dls_peer *p, int32_t rank, int32_t phase) {
 DLSI_FN void dlsi_views_changed(dls_peer *p) { p->settle_at = 0; }
 DLSI_FN void dlsi_views_hello(dls_peer *p, int32_t rank) {
     dlsi_views_changed(p);
+    if (dlsi_is_coord(p, rank) && !dlsi_has_leader(p))
+        p->elect_at = 0; /* soon: now we may be enough */
     if (p->role != DLSI_LEAD) return;
     if (p->view.number > 0) dlsi_view_say(p, rank, DLSI_VIEW_DECIDED, &p->view);
     if (p->pending && dlsi_is_coord(p, rank))
@@ -18776,7 +18810,7 @@ DLSI_FN void dlsi_views_tick(dls_peer *p, uint64_t now) {
     }
     if (p->role == DLSI_LEAD) dlsi_elect(p, true); /* no majority: tells that others may lead */
     if (p->elect_at == 0 || p->elect_at > now + 2 * wait)
-        p->elect_at = now + dlsi_peer_jitter(p, wait / 2);
+        p->elect_at = now + dlsi_peer_jitter(p, wait / 4);
     if (now < p->elect_at) return;
     p->elect_at = now + dlsi_peer_jitter(p, wait);
     if (dlsi_coords_up(p) >= dlsi_majority(p)) dlsi_elect(p, true);
@@ -19438,7 +19472,7 @@ DLS_API size_t dls_peer_tx_packet(dls_peer *peer, int32_t port, dls_addr *to, vo
 DLSI_FN void dlsi_ses_tick(dls_peer *p, int32_t i, uint64_t slept, uint64_t now) {
     dlsi_ses *s = &p->ses[i];
     const uint64_t hb = p->desc.heartbeat_us,
-                   patience = dlsi_ses_lossy(s) ? 4 * hb : p->desc.timeout_us;
+                   patience = dlsi_ses_lossy(s) ? 20 * hb : p->desc.timeout_us;
     if (s->state == DLSI_SES_FREE) return;
     s->heard = dlsi_min_u64(now, dlsi_later(s->heard, slept));
     s->spoke = dlsi_min_u64(now, s->spoke); /* where the clock jumped back: start over */
@@ -19454,7 +19488,7 @@ DLSI_FN void dlsi_ses_tick(dls_peer *p, int32_t i, uint64_t slept, uint64_t now)
         return;
     }
     if (s->state == DLSI_SES_CALLING) {
-        if (now >= s->again && dlsi_ses_called(s)) dlsi_ses_end(p, i, DLS_E_TIMEOUT);
+        if (now >= s->again && dlsi_ses_called(p, s)) dlsi_ses_end(p, i, DLS_E_TIMEOUT);
         return;
     }
     if (now - s->heard > p->desc.timeout_us) {
@@ -19550,7 +19584,7 @@ DLSI_FN uint64_t dlsi_ses_deadline(const dls_peer *p, const dlsi_ses *s) {
     uint64_t soon = UINT64_MAX;
     if (s->state == DLSI_SES_FREE) return soon;
     if (s->full) return 0;
-    if (s->state == DLSI_SES_CALLING) return blocked && !dlsi_ses_called(s) ? soon : s->again;
+    if (s->state == DLSI_SES_CALLING) return blocked && !dlsi_ses_called(p, s) ? soon : s->again;
     if (s->state == DLSI_SES_LEAVING)
         soon = dlsi_ses_lossy(s) && s->control_used == 0 ? 0 : dlsi_later(s->since, hb + 1);
     soon = dlsi_min_u64(soon, dlsi_later(s->heard, p->desc.timeout_us + 1));
