@@ -17840,8 +17840,8 @@ DLSI_FN bool dlsi_ses_called(const dls_peer *p, const dlsi_ses *s) {
    the answers to those before it worthless. */
 DLSI_FN uint64_t dlsi_ses_patience(dls_peer *p, const dlsi_ses *s) {
     if (!dlsi_ses_lossy(s)) return p->desc.timeout_us;
-    return dlsi_peer_jitter(p, (p->desc.heartbeat_us + 1) / 2
-                                   << dlsi_min_u32(s->late + (s->calls < 2 ? 0u : 1u), 5));
+    return dlsi_peer_jitter(p,
+                            (p->desc.heartbeat_us + 1) / 2 << (s->late + (s->calls < 2 ? 0 : 1)));
 }
 /* The INIT of a session that calls, when it is time for one. */
 DLSI_FN size_t dlsi_ses_call(dls_peer *p, int32_t i, unsigned char *to, uint64_t now) {
@@ -18031,7 +18031,7 @@ DLSI_FN dls_status dlsi_resp_take(dls_peer *p, const unsigned char *packet, size
         st =
             dls_noise_read(&p->hand[s->hand].noise, packet + 16, 60, payload, sizeof payload, &got);
         if (st == DLS_OK && got != sizeof payload) st = DLS_E_FORMAT;
-        if (st != DLS_OK && s->late < 5) s->late++;
+        if (st != DLS_OK && s->late < 2) s->late++;
         if (st != DLS_OK) return st;
     }
     s->their_index = h.index;
@@ -18390,7 +18390,9 @@ DLSI_FN void dlsi_route_follow(dls_peer *p, int32_t rank) {
         s->port = p->ses[m->route].port;
         /* messages that were cut for longer packets might not fit */
         if (s->control_used > 0 && m->route_mtu + DLS_FLOW_ACK_BYTES < s->flow.mtu) s->full = true;
-        if (s->state == DLSI_SES_CALLING) s->calls = 0;
+        if (s->state != DLSI_SES_CALLING) continue;
+        s->again = 0;
+        s->calls = s->calls > 0 ? 1 : 0;
     }
 }
 /* One entry of ROUTES; own: longest packet to pass on over this session. True: it changes whom we
@@ -19472,7 +19474,7 @@ DLS_API size_t dls_peer_tx_packet(dls_peer *peer, int32_t port, dls_addr *to, vo
 DLSI_FN void dlsi_ses_tick(dls_peer *p, int32_t i, uint64_t slept, uint64_t now) {
     dlsi_ses *s = &p->ses[i];
     const uint64_t hb = p->desc.heartbeat_us,
-                   patience = dlsi_ses_lossy(s) ? 20 * hb : p->desc.timeout_us;
+                   patience = dlsi_ses_lossy(s) ? 2 * hb << s->late : p->desc.timeout_us;
     if (s->state == DLSI_SES_FREE) return;
     s->heard = dlsi_min_u64(now, dlsi_later(s->heard, slept));
     s->spoke = dlsi_min_u64(now, s->spoke); /* where the clock jumped back: start over */
