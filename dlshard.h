@@ -18389,7 +18389,8 @@ DLSI_FN void dlsi_route_follow(dls_peer *p, int32_t rank) {
         s->via = m->route;
         s->port = p->ses[m->route].port;
         /* messages that were cut for longer packets might not fit */
-        if (s->control_used > 0 && m->route_mtu + DLS_FLOW_ACK_BYTES < s->flow.mtu) s->full = true;
+        if (s->control_used > 0 && m->route_mtu + (uint32_t)DLS_FLOW_ACK_BYTES < s->flow.mtu)
+            s->full = true;
         if (s->state != DLSI_SES_CALLING) continue;
         s->again = 0;
         s->calls = s->calls > 0 ? 1 : 0;
