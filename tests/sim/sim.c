@@ -35,7 +35,7 @@ int sim_random(void *to, size_t bytes);
 #define TIMEOUT 1000000u
 #define LATE 4000000u
 #define LANES 3    /* messages under way each way between two */
-#define NUMBERS 16 /* messages of a session each way */
+#define NUMBERS 10 /* messages of a session each way */
 #define LONG 2400  /* bytes of the longest */
 
 static dls_rng random_state; /* keys and ephemerals are drawn by seed too */
