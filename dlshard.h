@@ -1408,8 +1408,8 @@ DLS_API void dls_ed25519_sign(unsigned char *sig64, const void *msg, size_t byte
    receiver, 56 bytes of sealed cookie = 64.
    DATA: u8 type 4, u8 zero, u16 index of the receiver, u32 low half of the record counter; then the
    frames, encrypted, and the tag. The 8 bytes of head are authenticated too. Sessions of pattern 0
-   on a byte stream send the frames plain, without a tag; elsewhere a direction's key is the u32 boot
-   counts of its sender and receiver, then the u32 indexes that these two gave, then zeros.
+   on a byte stream send the frames plain, without a tag; elsewhere a direction's key is the u32
+   boot counts of its sender and receiver, then the u32 indexes that these two gave, then zeros.
    ANNOUNCE tells a network where a device is, in a datagram to many: u8 type 5, u8 version 1, 2
    zeros, u32 group, u32 device id, u32 boot count, u32 sequence, u32 random number of this run, u32
    epoch of its roster, u16 UDP port that takes its packets, u16 zero, mac, 16 = 48 bytes. The
@@ -16703,7 +16703,7 @@ DLS_API size_t dls_flow_ack_write(dls_flow *f, void *to, size_t max, uint64_t no
 
 /* ---- Loss recovery: round-trip times ---- */
 
-/* What it may be, before the first ack: shorter than RFC 9002's 333 ms where a handshake says so. */
+/* What it may be, before the first ack: less than RFC 9002's 333 ms where a handshake says so. */
 DLSI_FN void dlsi_flow_guess(dls_flow *f, uint64_t rtt) {
     f->srtt = (uint32_t)dlsi_min_u64(f->srtt, rtt);
     f->rttvar = f->srtt / 2;
@@ -17825,8 +17825,8 @@ DLSI_FN size_t dlsi_init_write(dls_peer *p, const dlsi_ses *s, dls_noise *noise,
     if (s->cookie) dls_mac2(to + 92, s->cookie16, to, 92);
     return DLS_INIT_BYTES;
 }
-/* Whether what came by a port, or through a gateway, came the way of a session. Any gateway will do:
-   ways there and back may differ. */
+/* Whether what came by a port, or through a gateway, came the way of a session. Any gateway will
+   do: ways there and back may differ. */
 DLSI_FN bool dlsi_ses_way(const dlsi_ses *s, int32_t port, int32_t via) {
     return via >= 0 ? s->via >= 0 : s->via < 0 && s->port == port;
 }
