@@ -86,6 +86,40 @@ peers=127.0.0.1:$(((($$ * 7) % 20000) + 20000)),127.0.0.1:$(((($$ * 7) % 20000) 
 check "dlshard train --peers" ./dlshard train --data data/mnist-train --steps 20 --peers "$peers" --rank 0
 wait $!
 same "dlshard train --peers: rank 1 ends well" "$?" 0
+
+# By key: three devices find each other on the loopback's LAN; the example's and the tool's results
+# are those of one device.
+for d in ada ben cleo; do ./dlshard enrol $d --role train,coord >/dev/null 2>&1 || { ./dlshard keygen >/dev/null && ./dlshard enrol $d --role train,coord >/dev/null; }; done
+mkdir -p few # 640 images of each
+for part in train test; do
+    { printf '\000\000\010\003\000\000\002\200\000\000\000\034\000\000\000\034'
+      gzip -dc data/mnist-$part-images-idx3-ubyte.gz | tail -c +17 | head -c $((640 * 784)); } >few/mnist-$part-images-idx3-ubyte
+    { printf '\000\000\010\001\000\000\002\200'
+      gzip -dc data/mnist-$part-labels-idx1-ubyte.gz | tail -c +9 | head -c 640; } >few/mnist-$part-labels-idx1-ubyte
+done
+for d in ben cleo; do DLSHARD_DATA=few ./collective $d.key >$d.txt 2>&1 & done
+check "collective by key" sh -c 'DLSHARD_DATA=few ./collective ada.key >ada.txt 2>&1 || { cat ada.txt; exit 1; }'
+wait
+same "collective by key: the state of one device" "$(sed -n 's/.*every peer has state //p' ada.txt)" \
+    "$(./train --data few/mnist-train --state-hash --epochs 3 --shards 8 | sed -n 's/^state-hash //p')"
+check "collective by key: outputs equal those of one device" grep -q 'outputs equal, bit for bit' ada.txt
+lan="--lan-port $(((($$ * 11) % 20000) + 20000))"
+t3="train --data data/mnist-train --steps 20 --shards 8"
+for d in ben cleo; do ./dlshard $t3 --key $d.key $lan >$d.txt 2>&1 & done
+# shellcheck disable=SC2086
+check "dlshard train --key" sh -c "./dlshard $t3 --key ada.key $lan --save k.dls >ada.txt 2>&1 || { cat ada.txt; exit 1; }"
+wait
+check "dlshard train --key: who is there" grep -q '^together: ada ben cleo; this is place 0' ada.txt
+state() { sed -n 's/^trained.*state //p' "$1"; }
+./dlshard $t3 >one.txt 2>&1
+for d in ada ben cleo; do same "dlshard train --key: $d has the state of one device" "$(state $d.txt)" "$(state one.txt)"; done
+./dlshard eval k.dls data/mnist-test >one.txt 2>&1
+for d in ben cleo; do ./dlshard infer k.dls data/mnist-test --key $d.key $lan >$d.txt 2>&1 & done
+check "dlshard infer --key" sh -c "./dlshard infer k.dls data/mnist-test --key ada.key $lan >ada.txt 2>&1 || { cat ada.txt; exit 1; }"
+wait
+same "dlshard infer --key: the accuracy of one device" "$(sed -n 's/^accuracy \([0-9.]* % of [0-9]*\).*/\1/p' ada.txt)" "$(sed -n 's/^accuracy \([0-9.]* % of [0-9]*\).*/\1/p' one.txt)"
+wrong "nobody else was found" ./dlshard train --data data/mnist-train --key ada.key $lan --join-ms 300
+wrong "no/such.key" ./dlshard train --data data/mnist-train --key no/such.key
 wrong "no option" ./dlshard train --what 3
 wrong "no command" ./dlshard fly
 wrong "wants a number" ./dlshard train --data data/mnist-train --epochs many

@@ -384,12 +384,13 @@ static void fuzz_cobs(const uint8_t *bytes, size_t size) {
 static void fuzz_ack(const uint8_t *bytes, size_t size) {
     static dls_sent ring[32];
     static uint8_t given[65536];
+    dls_path path;
     dls_flow f;
     uint64_t now = 0, pn = 0;
     uint32_t ref[4] = {0, 0, 0, 0}, id = 0, flight = 0, i;
     size_t used;
     memset(given, 0, sizeof given);
-    if (dls_flow_init(&f, ring, 32, 100, now) != DLS_OK) return;
+    if (dls_flow_init(&f, ring, 32, 100, &path, now) != DLS_OK) return;
     while (size >= 2 && id < 65000) {
         const size_t n = bytes[1] < size - 2 ? bytes[1] : size - 2;
         now += (uint64_t)bytes[0] * 500;
@@ -404,7 +405,7 @@ static void fuzz_ack(const uint8_t *bytes, size_t size) {
             if (ref[0] >= id || given[ref[0]]++ != 0) __builtin_trap();
         for (i = 0, flight = 0; i < 32; i++)
             if (ring[i].state == DLSI_SENT_OUT) flight += ring[i].bytes;
-        if (flight != f.in_flight || f.window < 200) __builtin_trap();
+        if (flight != f.in_flight || path.window < 200) __builtin_trap();
         bytes += 2 + n;
         size -= 2 + n;
     }
@@ -551,6 +552,7 @@ static void lab_forge(lab *l, int32_t i, int32_t k) {
     dlsi_ses *s = dlsi_peer_ses(l->peer[i], k);
     size_t n = lab_byte(l), at;
     unsigned char *p;
+    bool wire;
     dls_data_head h;
     const dls_addr from = lab_addr(i);
     if (s == NULL || i == k) return;
@@ -560,8 +562,8 @@ static void lab_forge(lab *l, int32_t i, int32_t k) {
     dls_data_head_write(&h, p);
     for (at = 0; at < n; at++) p[8 + at] = lab_byte(l);
     (void)dls_session_seal(&s->record, p + 8, p + 8, n, p, 8, p + 8 + n);
-    (void)dlsi_peer_packet(l->peer[k], s->via < 0 && s->addr.size == 0 ? l->line[k] : l->air[k], -1,
-                           &from, p, n + 24, l->now);
+    wire = s->via < 0 && l->peer[i]->reach[s - l->peer[i]->ses].addr.size == 0;
+    (void)dlsi_peer_packet(l->peer[k], wire ? l->line[k] : l->air[k], -1, &from, p, n + 24, l->now);
     free(p);
 }
 static void lab_raw(lab *l, int32_t i) {
@@ -746,6 +748,61 @@ static void fuzz_keys(const uint8_t *bytes, size_t size) {
         dlsi_field_write(&kind->field[i], (const unsigned char *)&to + kind->field[i].at, &t);
     if (t.used + 15 != size || memcmp(text, again, t.used) != 0) __builtin_trap();
 }
+/* Enrolment: the input is the packet that comes at a step, its first byte says which; or a code. */
+static void fuzz_enrol(const uint8_t *bytes, size_t size) {
+    static unsigned char to[DLS_ENROL_MOST], next[DLS_ENROL_MOST];
+    const unsigned step = size > 0 ? bytes[0] % 4u : 0;
+    char code[DLS_CODE_TEXT + 8];
+    dls_enrol here, there;
+    dls_invite invite, guess;
+    dls_roster_file file, got;
+    dls_root root;
+    dls_keys keys;
+    size_t n;
+    if (size < 2) return;
+    memset(&root, 7, sizeof root);
+    memset(&file, 0, sizeof file);
+    memset(&got, 0, sizeof got);
+    memcpy(code, bytes + 1, n = size - 1 < sizeof code - 1 ? size - 1 : sizeof code - 1);
+    code[n] = '\0';
+    (void)dls_invite_read(&guess, code);
+    if (dls_invite_make(&invite, "ben", DLS_ROLE_JOIN, code) != DLS_OK) abort();
+    if (dls_enrol_call(&here, &invite, to) != DLS_OK) abort();
+    if (step == 0) {
+        if (dls_enrol_answer(&there, &invite, 1, bytes + 1, size - 1, next, 0) == DLS_OK) abort();
+        return;
+    }
+    if (dls_enrol_answer(&there, &invite, 1, to, DLS_ENROL_BYTES, next, 0) != DLS_OK) abort();
+    if (step == 1) {
+        if (dls_enrol_prove(&here, bytes + 1, size - 1, to) == DLS_OK) abort();
+        return;
+    }
+    if (dls_enrol_prove(&here, next, DLS_ENROL_BYTES, to) != DLS_OK) abort();
+    if (step == 2) {
+        if (dls_enrol_admit(&there, &root, &file, bytes + 1, size - 1, next, &n, NULL) == DLS_OK)
+            abort();
+        dls_roster_free(&file);
+        return;
+    }
+    if (bytes[0] & 4) { /* genuine, but what it says is the input: as if root's holder were bad */
+        dls_session record;
+        unsigned char send[32], recv[32];
+        if (dls_noise_read(&there.noise, to + 4, 64, next, 0, &n) != DLS_OK) abort();
+        if (dls_noise_split(&there.noise, send, recv) != DLS_OK) abort();
+        dls_session_init(&record, send, recv);
+        n = size - 1 < 50000 ? size - 1 : 50000;
+        memcpy(next, "\x06\x01\x02\x04", 4);
+        memcpy(next + 4, bytes + 1, n);
+        if (dls_session_seal(&record, next + 4, next + 4, n, next, 4, next + 4 + n) != DLS_OK)
+            abort();
+        bytes = next;
+        size = n + 4 + 16;
+    } else {
+        bytes++;
+        size--;
+    }
+    if (dls_enrol_take(&here, bytes, size, &keys, &got, NULL) == DLS_OK) dls_roster_free(&got);
+}
 static void fuzz_addr(const uint8_t *bytes, size_t size) {
     char text[100], again[100];
     dls_addr a, b;
@@ -781,6 +838,7 @@ static void (*const targets[])(const uint8_t *bytes, size_t size) = {
     fuzz_find,              /* 17 */
     fuzz_keys,              /* 18 */
     fuzz_addr,              /* 19 */
+    fuzz_enrol,             /* 20 */
 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -867,6 +925,13 @@ static void link_seeds(const char *dir) {
         seed(dir, 18, k == 0 ? "root_key" : "device_key", text, t.used);
     }
     seed(dir, 19, "address", address, sizeof address - 1);
+    memset(text, 0, sizeof text);
+    for (k = 0; k < 8; k++) { /* a head of each step, and what packet 4 has inside */
+        text[0] = (char)k;
+        memcpy(text + 1, "\x06\x01\x02", 3);
+        text[4] = (char)(k % 4 + 1);
+        seed(dir, 20, k < 4 ? "packet" : "inside", text, k % 4 == 3 ? 200 : 101);
+    }
 }
 int main(int argc, char **argv) {
     static unsigned char buf[1 << 16];

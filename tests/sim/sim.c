@@ -47,7 +47,7 @@ int sim_random(void *to, size_t bytes) {
 
 typedef struct app { /* what runs on one peer */
     dls_coll coll;
-    unsigned char staging[512];
+    unsigned char staging[32768];
     int32_t data[WORDS];
     uint32_t view, round;
     int32_t boots; /* of the engine it runs on */
