@@ -1770,7 +1770,8 @@ DLS_API bool dls_quarantine_note(dls_quarantine *q, uint64_t step, bool rejected
    receiver, 56 bytes of sealed cookie = 64.
    DATA: u8 type 4, u8 zero, u16 index of the receiver, u32 low half of the record counter; then the
    frames, encrypted, and the tag. The 8 bytes of head are authenticated too. Sessions of pattern 0
-   on a byte stream send the frames plain, without a tag; elsewhere their keys are all zero.
+   on a byte stream send the frames plain, without a tag; elsewhere a direction's key is the u32
+   boot counts of its sender and receiver, then the u32 indexes that these two gave, then zeros.
    ANNOUNCE tells a network where a device is, in a datagram to many: u8 type 5, u8 version 1, 2
    zeros, u32 group, u32 device id, u32 boot count, u32 sequence, u32 random number of this run, u32
    epoch of its roster, u16 UDP port that takes its packets, u16 zero, mac, 16 = 48 bytes. The
@@ -1807,7 +1808,8 @@ DLS_API bool dls_quarantine_note(dls_quarantine *q, uint64_t step, bool rejected
      3 REFUSE  u32 want, u8 status: it will not come (lengths differ, or it was withdrawn)
      4 DROP    u32 want: no longer wanted
      5 LEAVE   goodbye
-     6 ROUTES  n times u32 device, u8 hops, u16 bytes: whom I can pass packets on to, how long ones
+     6 ROUTES  n times u32 device, u8 hops, u16 bytes: whom I can pass packets on to, how long ones;
+               all others no more. Flag 2: the list goes on in the next ROUTES
      7 ROSTER  u32 epoch, u32 bytes: I have this roster; want it by tag FFFFFFFE
      8 VOTE    u32 term, u32 term and u32 number of my view, u8 1: asking, 2: granting, 3: refusing;
                u8 1: only whether it would be granted
@@ -2269,7 +2271,7 @@ typedef struct dls_flow {
     dls_sent *ring;
     dls_path *path;
     uint32_t clock, head, oldest, newest, in_flight; /* packets are numbered by place in the ring */
-    uint32_t srtt, rttvar, latest, min_rtt, last_sent, loss_at;
+    uint32_t srtt, rttvar, latest, min_rtt, waiting, loss_at;
     uint32_t max_ack_delay, ack_at, got_at;
     uint64_t seen, pn_sent;             /* last time given; greatest counter */
     uint64_t got;                       /* 1 + the greatest counter received; 0: none yet */
@@ -19262,7 +19264,9 @@ DLS_API void dls_flow_sent(dls_flow *f, uint64_t pn, uint32_t bytes, bool elicit
     memcpy(e->ref, ref4, sizeof e->ref);
     e->ref_last = (uint8_t)ref4[3];
     e->pn = (uint32_t)(pn & UINT32_MAX);
-    e->time = f->last_sent = f->clock;
+    e->time = f->clock;
+    /* as RFC 6298: what is sent meanwhile, such as heartbeats, must not put the timeout off */
+    if (f->in_flight == 0) f->waiting = f->clock;
     e->bytes = (uint16_t)bytes;
     e->state = DLSI_SENT_OUT;
     f->head++;
@@ -19323,6 +19327,11 @@ DLS_API size_t dls_flow_ack_write(dls_flow *f, void *to, size_t max, uint64_t no
 
 /* ---- Loss recovery: round-trip times ---- */
 
+/* What it may be, before the first ack: less than RFC 9002's 333 ms where a handshake says so. */
+DLSI_FN void dlsi_flow_guess(dls_flow *f, uint64_t rtt) {
+    f->srtt = (uint32_t)dlsi_min_u64(f->srtt, rtt);
+    f->rttvar = f->srtt / 2;
+}
 DLSI_FN uint32_t dlsi_path_recent(const dls_path *c) {
     return c->samples >= 8 ? c->recent : dlsi_min_u32(c->recent, c->recent_before);
 }
@@ -19365,13 +19374,13 @@ DLSI_FN void dlsi_flow_rtt(dls_flow *f, uint32_t rtt, uint32_t delay) {
 DLSI_FN uint32_t dlsi_flow_pto(const dls_flow *f) {
     return f->srtt + dlsi_max_u32(4 * f->rttvar, 1000) + f->max_ack_delay;
 }
-/* When the timeout fires. Doubled each time, but a probe a second costs little, and finds a link
-   that is back again soon. */
+/* When the timeout fires. Doubled each time, but probes five times a second cost little, and find a
+   link that is back again soon. */
 DLSI_FN uint32_t dlsi_flow_pto_at(const dls_flow *f) {
     const uint32_t base = dlsi_flow_pto(f);
-    const uint32_t most = dlsi_max_u32(base, 1000000);
+    const uint32_t most = dlsi_max_u32(base, 200000);
     const uint32_t wait = f->pto_count > 10 ? most : dlsi_min_u32(base << f->pto_count, most);
-    return f->last_sent + wait;
+    return f->waiting + wait;
 }
 
 /* ---- Loss recovery: congestion control ----
@@ -19546,7 +19555,7 @@ DLS_API void dls_flow_tick(dls_flow *f, uint64_t now) {
     }
     if (f->in_flight == 0 || !dlsi_flow_due(f, dlsi_flow_pto_at(f))) return;
     if (f->pto_count < 255) f->pto_count++;
-    f->last_sent = f->clock;
+    f->waiting = f->clock;
     f->probes = 2;
     /* RFC 9002 sends new data or old; here the two oldest are given back as lost, to be probes */
     for (seq = f->oldest; seq != f->head; seq++) {
@@ -19683,6 +19692,7 @@ DLS_API dls_status dls_flow_ack_read(dls_flow *f, const void *from, size_t bytes
     if (dlsi_flow_at(f, a.newest)->pn == (uint32_t)(pn & UINT32_MAX)) /* else its age is unknown */
         dlsi_flow_rtt(f, f->clock - dlsi_flow_at(f, a.newest)->time, dlsi_load16(p + 4));
     f->pto_count = f->probes = 0;
+    f->waiting = f->clock;
     if (c != NULL)
         dlsi_path_acked(f, c, &a);
     else
@@ -19741,11 +19751,13 @@ DLS_API void dls_flow_report(const dls_flow *f, dls_flow_stats *to) {
 #define DLSI_SPANS (DLSI_HOSTED ? 32 : 4) /* pieces a receive may have beyond its first gap */
 #define DLSI_TAG_ROSTER 0xFFFFFFFEu
 #define DLSI_HOPS 4
+#define DLSI_ROUTES_MORE 2u  /* flag of ROUTES */
 #define DLSI_RELAY_BYTES 34  /* a packet in a RELAY frame is shorter than the one around it */
 #define DLSI_RELAY_LEAST 128 /* packets to those whose way back is not known yet */
 #define DLSI_NOBODY 0xFFFFFFFFu
 #define DLSI_SES_MAX 2048u        /* an index is the session's number and how often it was used */
 #define DLSI_CALLS_MAX 10         /* unanswered INITs before a session is given up */
+#define DLSI_CALLS_TRY 3          /* the same when there is another way to try */
 #define DLSI_CLEAR_CHUNK 1048576u /* longest plain chunk on a stream */
 #define DLSI_CLEAR_LEAST 8192u    /* one that is worth writing without a copy */
 #define DLSI_APART_LEAST 4096u    /* a sealed one that is worth it */
@@ -19774,6 +19786,8 @@ enum { DLSI_SES_FREE = 0, DLSI_SES_CALLING, DLSI_SES_HALF, DLSI_SES_UP, DLSI_SES
 typedef struct dlsi_ses {
     uint8_t state, pattern, answer; /* answer: bytes of a RESP that waits in control */
     bool lossy, hello, ping, has_lost, turn;
+    uint8_t late;                    /* answers to INITs that came after the next INIT */
+    bool routes_more;                /* its list of routes goes on in the next message */
     bool shut;                       /* its flow let nothing more out */
     bool full;                       /* something that must be said did not fit: it is given up */
     bool routes;                     /* the neighbour is to hear of our routes */
@@ -19824,6 +19838,7 @@ typedef struct dlsi_member {
     int32_t route;     /* session of a gateway that knows it, -1: none */
     int32_t call_port; /* -1: no address known */
     uint16_t calls, route_mtu;
+    bool untold; /* its route is not in the list of routes that is arriving, so far */
     dls_device device;
     uint32_t stamp[3]; /* when each event happened */
     uint64_t newest;   /* boot and sequence of its latest INIT */
@@ -20110,8 +20125,10 @@ DLSI_FN size_t dlsi_ses_mtu(const dls_peer *p, const dlsi_ses *s) {
     const size_t own = (size_t)p->port[s->port].desc.mtu;
     const dlsi_member *m = &p->member[s->rank];
     if (s->via < 0) return own;
-    return dlsi_min_size(own - DLSI_RELAY_BYTES,
-                         m->route == s->via ? m->route_mtu : DLSI_RELAY_LEAST);
+    /* without a route: what it was, or what any way can take */
+    return dlsi_min_size(own - DLSI_RELAY_BYTES, m->route >= 0     ? m->route_mtu
+                                                 : s->flow.mtu > 0 ? s->flow.mtu
+                                                                   : DLSI_RELAY_LEAST);
 }
 
 /* Its number, and where its control messages wait. */
@@ -20393,8 +20410,10 @@ DLSI_FN void dlsi_ses_end(dls_peer *p, int32_t i, dls_status why) {
 DLSI_FN void dlsi_ses_up(dls_peer *p, int32_t i, uint64_t now) {
     dlsi_ses *s = &p->ses[i];
     const int32_t old = p->member[s->rank].ses;
+    uint64_t rtt;
     if (old >= 0 && old != i) dlsi_ses_end(p, old, DLS_E_PEER);
     dlsi_ses_drop_hand(p, s);
+    rtt = now - s->spoke; /* of the handshake, whatever it took to compute */
     s->state = DLSI_SES_UP;
     s->answer = 0;
     s->control_used = 0;
@@ -20403,9 +20422,11 @@ DLSI_FN void dlsi_ses_up(dls_peer *p, int32_t i, uint64_t now) {
     p->member[s->rank].ses = i;
     p->member[s->rank].calls = 0;
     p->member[s->rank].status = 0;
-    if (dlsi_ses_lossy(s))
+    if (dlsi_ses_lossy(s)) {
         dls_flow_init(&s->flow, p->ring + (size_t)i * (size_t)p->desc.window, p->desc.window,
                       (uint32_t)dlsi_ses_mtu(p, s), p->path != NULL ? p->path + i : NULL, now);
+        dlsi_flow_guess(&s->flow, rtt);
+    }
     dlsi_ses_say_hello(p, s);
 }
 
@@ -20492,24 +20513,33 @@ DLSI_FN size_t dlsi_init_write(dls_peer *p, const dlsi_ses *s, dls_noise *noise,
         dls_mac2(to + 92, p->hand[s->hand].cookie, to, 92);
     return DLS_INIT_BYTES;
 }
-/* Whether a session has called as often as it may; streams lose nothing. */
-DLSI_FN bool dlsi_ses_called(const dlsi_ses *s) {
-    return s->calls >= (dlsi_ses_lossy(s) ? DLSI_CALLS_MAX : 1);
+/* Whether what came by a port, or through a gateway, came the way of a session. Any gateway will
+   do: ways there and back may differ. */
+DLSI_FN bool dlsi_ses_way(const dlsi_ses *s, int32_t port, int32_t via) {
+    return via >= 0 ? s->via >= 0 : s->via < 0 && s->port == port;
 }
-/* How long to wait for the answer to an INIT: longer each time, since each makes the answers to
-   those before it worthless. */
+/* Whether a session has called as often as it may; streams lose nothing. */
+DLSI_FN bool dlsi_ses_called(const dls_peer *p, const dlsi_ses *s) {
+    const dlsi_member *m = &p->member[s->rank];
+    const bool ways = m->call_port >= 0 && m->route >= 0 && s->late == 0;
+    return s->calls >= (!dlsi_ses_lossy(s) ? 1 : ways ? DLSI_CALLS_TRY : DLSI_CALLS_MAX);
+}
+/* How long to wait for the answer to an INIT: longer when one came too late, since each INIT makes
+   the answers to those before it worthless. */
 DLSI_FN uint64_t dlsi_ses_patience(dls_peer *p, const dlsi_ses *s) {
     if (!dlsi_ses_lossy(s)) return p->desc.timeout_us;
-    return dlsi_peer_jitter(p, (p->desc.heartbeat_us + 1) / 2 << (s->calls < 4 ? s->calls / 2 : 2));
+    return dlsi_peer_jitter(p,
+                            (p->desc.heartbeat_us + 1) / 2 << (s->late + (s->calls < 2 ? 0 : 1)));
 }
 /* The INIT of a session that calls, when it is time for one. */
 DLSI_FN size_t dlsi_ses_call(dls_peer *p, int32_t i, unsigned char *to, uint64_t now) {
     dlsi_ses *s = &p->ses[i];
     size_t n = 0;
     int32_t k;
-    if (now < s->again || dlsi_ses_called(s)) return 0;
+    if (now < s->again || dlsi_ses_called(p, s)) return 0;
     s->pattern = dlsi_peer_pattern(p, s->rank);
     s->again = dlsi_later(now, dlsi_ses_patience(p, s));
+    s->spoke = now;
     s->calls++;
     if (s->pattern == 0) return dlsi_init_write(p, s, NULL, p->group, to);
     for (k = 0; s->hand < 0 && k < p->hands; k++) {
@@ -20554,7 +20584,6 @@ DLSI_FN dls_status dlsi_init_judge(dls_peer *p, const dls_init_head *h, const un
                                    int32_t port, int32_t via, int32_t *rank) {
     unsigned char mac[16];
     const dlsi_member *m;
-    int32_t calling;
     *rank = dls_peer_rank_of(p, h->id);
     if (h->group_or_index != p->group || p->leaving) return DLS_E_MISMATCH;
     if (*rank < 0 || *rank == p->me) return DLS_E_REFUSED;
@@ -20569,11 +20598,24 @@ DLSI_FN dls_status dlsi_init_judge(dls_peer *p, const dls_init_head *h, const un
         dlsi_peer_mac(p, *rank, p->me, packet, mac);
         if (!dls_equal(mac, packet + 76, 16)) return DLS_E_AUTH;
     }
-    calling = dlsi_ses_find(p, DLSI_SES_CALLING, *rank);
-    if (calling >= 0 && p->member[p->me].device.id < h->id && p->ses[calling].calls > 0 &&
-        p->ses[calling].calls < DLSI_CALLS_MAX)
-        return DLS_E_STATE; /* we call each other: the lower id's call counts */
     return DLS_OK;
+}
+/* Whether a device that calls us is being called by us, and ours is the call that counts: that of
+   the lower id. Ours goes on the way by which theirs came, since that one works now. */
+DLSI_FN bool dlsi_init_crossed(dls_peer *p, int32_t rank, int32_t port, int32_t via,
+                               const dls_addr *from, uint64_t now) {
+    const int32_t calling = dlsi_ses_find(p, DLSI_SES_CALLING, rank);
+    dlsi_ses *s = calling >= 0 ? &p->ses[calling] : NULL;
+    if (s == NULL || p->member[p->me].device.id > p->member[rank].device.id || s->calls == 0 ||
+        s->calls >= DLSI_CALLS_MAX)
+        return false;
+    if (dlsi_ses_way(s, port, via) || p->port[s->port].desc.kind != DLS_PORT_PACKET) return true;
+    s->port = (int16_t)port;
+    s->via = (int16_t)via;
+    if (from != NULL) p->reach[calling].addr = *from;
+    if (via < 0 && p->port[port].desc.kind != DLS_PORT_PACKET) p->port[port].ses = calling;
+    s->again = now;
+    return true;
 }
 /* Whether a device's boot count and sequence are newer than any before. */
 DLSI_FN bool dlsi_init_fresh(dlsi_member *m, const unsigned char *payload) {
@@ -20582,10 +20624,20 @@ DLSI_FN bool dlsi_init_fresh(dlsi_member *m, const unsigned char *payload) {
     m->newest = number;
     return true;
 }
-DLSI_FN void dlsi_ses_keys(dlsi_ses *s, dls_noise *noise) {
+/* Without noise: no secrets, but unlike for each two runs of the two, lest packets of the session
+   that had the index before a restart pass for this one's. */
+DLSI_FN void dlsi_ses_keys(const dls_peer *p, dlsi_ses *s, dls_noise *noise) {
     unsigned char mine[32], theirs[32];
     memset(mine, 0, sizeof mine);
     memset(theirs, 0, sizeof theirs);
+    dlsi_store32(mine, p->desc.boot);
+    dlsi_store32(mine + 4, s->boot);
+    dlsi_store32(mine + 8, s->index);
+    dlsi_store32(mine + 12, s->their_index);
+    dlsi_store32(theirs, s->boot);
+    dlsi_store32(theirs + 4, p->desc.boot);
+    dlsi_store32(theirs + 8, s->their_index);
+    dlsi_store32(theirs + 12, s->index);
     if (noise != NULL) (void)dls_noise_split(noise, mine, theirs);
     dls_session_init(&s->record, mine, theirs);
     dls_wipe(mine, sizeof mine);
@@ -20599,7 +20651,7 @@ DLSI_FN int32_t dlsi_init_again(const dls_peer *p, const dls_init_head *h, uint3
     for (i = 0; h->pattern == 0 && i < p->desc.sessions_max; i++) {
         const dlsi_ses *s = &p->ses[i];
         if (s->state >= DLSI_SES_HALF && p->member[s->rank].device.id == h->id &&
-            s->their_index == h->index && s->boot == boot && s->port == port && s->via == via)
+            s->their_index == h->index && s->boot == boot && dlsi_ses_way(s, port, via))
             return i;
     }
     return -1;
@@ -20625,13 +20677,15 @@ DLSI_FN dls_status dlsi_init_take(dls_peer *p, const unsigned char *packet, size
     }
     if (st == DLS_OK && !dlsi_init_fresh(&p->member[rank], payload)) st = DLS_E_STATE;
     if (st != DLS_OK) return st;
+    if (dlsi_init_crossed(p, rank, port, via, from, now)) return DLS_E_STATE;
     i = dlsi_init_again(p, &h, dlsi_load32(payload + 4), port, via);
     if (i >= 0 && p->ses[i].state != DLSI_SES_HALF) return DLS_E_STATE;
     if (i < 0) {
         while ((i = dlsi_ses_find(p, DLSI_SES_CALLING, rank)) >= 0 ||
                (i = dlsi_ses_find(p, DLSI_SES_HALF, rank)) >= 0)
             dlsi_ses_end(p, i, DLS_E_PEER);
-        i = dlsi_ses_make(p, DLSI_SES_HALF, rank, port, via, now);
+        if (via >= 0 && p->member[rank].route >= 0) via = p->member[rank].route;
+        i = dlsi_ses_make(p, DLSI_SES_HALF, rank, via < 0 ? port : p->ses[via].port, via, now);
     }
     if (i < 0) return DLS_E_LIMIT;
     s = &p->ses[i];
@@ -20642,7 +20696,7 @@ DLSI_FN dls_status dlsi_init_take(dls_peer *p, const unsigned char *packet, size
     if (from != NULL) p->reach[i].addr = *from;
     s->answer = (uint8_t)dlsi_init_write(p, s, h.pattern != 0 ? &noise : NULL, h.index,
                                          dlsi_ses_control(p, s));
-    dlsi_ses_keys(s, h.pattern != 0 ? &noise : NULL);
+    dlsi_ses_keys(p, s, h.pattern != 0 ? &noise : NULL);
     return s->answer > 0 ? DLS_OK : DLS_E_AUTH;
 }
 DLSI_FN dlsi_ses *dlsi_ses_at(dls_peer *p, uint32_t index) {
@@ -20658,7 +20712,7 @@ DLSI_FN dls_status dlsi_resp_take(dls_peer *p, const unsigned char *packet, size
     size_t got = 0;
     if (st != DLS_OK) return st;
     if (s == NULL || s->state != DLSI_SES_CALLING || s->pattern != h.pattern || s->calls == 0 ||
-        s->port != port || s->via != via || p->member[s->rank].device.id != h.id)
+        !dlsi_ses_way(s, port, via) || p->member[s->rank].device.id != h.id)
         return DLS_E_STATE;
     memcpy(payload, packet + 16, sizeof payload);
     if (h.pattern != 0) {
@@ -20668,13 +20722,14 @@ DLSI_FN dls_status dlsi_resp_take(dls_peer *p, const unsigned char *packet, size
         st =
             dls_noise_read(&p->hand[s->hand].noise, packet + 16, 60, payload, sizeof payload, &got);
         if (st == DLS_OK && got != sizeof payload) st = DLS_E_FORMAT;
+        if (st != DLS_OK && s->late < 2) s->late++;
         if (st != DLS_OK) return st;
     }
     s->their_index = h.index;
     s->boot = dlsi_load32(payload + 4);
     s->epoch = dlsi_load32(payload + 8);
     (void)dlsi_init_fresh(&p->member[s->rank], payload);
-    dlsi_ses_keys(s, h.pattern != 0 ? &p->hand[s->hand].noise : NULL);
+    dlsi_ses_keys(p, s, h.pattern != 0 ? &p->hand[s->hand].noise : NULL);
     dlsi_ses_up(p, (int32_t)(s - p->ses), now);
     return DLS_OK;
 }
@@ -20986,34 +21041,71 @@ DLSI_FN void dlsi_relay_take(dls_peer *p, int32_t i, const dls_frame *f, unsigne
     memcpy(p->relay + p->relay_used + 14, body, f->bytes);
     p->relay_used += need;
 }
-/* Tells a neighbour whom I can pass packets on to: not itself, not those it told me of. False: its
-   queue has no room now. */
-DLSI_FN bool dlsi_routes_say(dls_peer *p, int32_t i) {
-    unsigned char *to = dlsi_ses_control(p, &p->ses[i]) + p->ses[i].control_used + 4;
-    const size_t room = (size_t)p->desc.control_bytes - p->ses[i].control_used;
+/* Entries of ROUTES for a neighbour, from device *k on, as many as fit: whom I can pass packets on
+   to, which is not itself nor those it told me of. *k: the first that found no room. */
+DLSI_FN size_t dlsi_routes_write(const dls_peer *p, int32_t i, int32_t *k, unsigned char *to,
+                                 size_t max) {
     size_t n = 0;
-    int32_t k;
-    for (k = 0; k < p->count; k++) {
-        const dlsi_member *m = &p->member[k];
+    for (; *k < p->count; (*k)++) {
+        const dlsi_member *m = &p->member[*k];
         const bool direct = m->ses >= 0 && p->ses[m->ses].via < 0 && p->ses[m->ses].hello;
         const uint32_t mtu =
             direct ? (uint32_t)(p->port[p->ses[m->ses].port].desc.mtu - DLSI_RELAY_BYTES)
             : m->route >= 0 && m->route_mtu > DLSI_RELAY_BYTES
                 ? m->route_mtu - (uint32_t)DLSI_RELAY_BYTES
                 : 0;
-        if (k == p->me || k == p->ses[i].rank || mtu < DLS_MTU_LEAST) continue;
+        if (*k == p->me || *k == p->ses[i].rank || mtu < DLS_MTU_LEAST) continue;
         if (!direct && (m->route == i || m->hops + 1 >= DLSI_HOPS)) continue;
-        if (n + 7 > dlsi_ses_message_most(p, &p->ses[i])) break;
-        if (n + 7 + 4 > room) return false;
+        if (n + 7 > max) break;
         dlsi_store32(to + n, m->device.id);
         to[n + 4] = direct ? 1 : (unsigned char)(m->hops + 1);
         dlsi_store16(to + n + 5, dlsi_min_u32(mtu, 65535));
         n += 7;
     }
-    if (dls_crc32c(1, to, n) == p->reach[i].routes_sum) return true; /* as it knows */
-    if (!dlsi_ses_say(p, &p->ses[i], DLS_CONTROL_ROUTES, to, n)) return false;
-    p->reach[i].routes_sum = dls_crc32c(1, to, n);
+    return n;
+}
+/* Tells a neighbour of its routes, in messages that fit a packet. False: its queue has no room now.
+   */
+DLSI_FN bool dlsi_routes_say(dls_peer *p, int32_t i) {
+    dlsi_ses *s = &p->ses[i];
+    size_t used = s->control_used;
+    uint32_t sum = 1;
+    uint16_t count = s->control_count;
+    int32_t k = 0;
+    do {
+        unsigned char *to = dlsi_ses_control(p, s) + used;
+        size_t n = (size_t)p->desc.control_bytes - used;
+        if (n < 4 + 7) return false;
+        n = dlsi_routes_write(p, i, &k, to + 4, dlsi_min_size(n - 4, dlsi_ses_message_most(p, s)));
+        to[0] = DLS_CONTROL_ROUTES;
+        to[1] = k < p->count ? DLSI_ROUTES_MORE : 0;
+        dlsi_store16(to + 2, (uint32_t)n);
+        sum = dls_crc32c(sum, to, 4 + n);
+        used += 4 + n;
+        count++;
+    } while (k < p->count);
+    if (sum == p->reach[i].routes_sum) return true; /* as it knows */
+    p->reach[i].routes_sum = sum;
+    s->control_used = (uint16_t)used;
+    s->control_count = count;
     return true;
+}
+/* A device has another route: sessions with it through gateways take it from now on. */
+DLSI_FN void dlsi_route_follow(dls_peer *p, int32_t rank) {
+    const dlsi_member *m = &p->member[rank];
+    int32_t i;
+    for (i = 0; i < p->desc.sessions_max; i++) {
+        dlsi_ses *s = &p->ses[i];
+        if (s->state == DLSI_SES_FREE || s->rank != rank || s->via < 0) continue;
+        s->via = (int16_t)m->route;
+        s->port = p->ses[m->route].port;
+        /* messages that were cut for longer packets might not fit */
+        if (s->control_used > 0 && m->route_mtu + (uint32_t)DLS_FLOW_ACK_BYTES < s->flow.mtu)
+            s->full = true;
+        if (s->state != DLSI_SES_CALLING) continue;
+        s->again = 0;
+        s->calls = s->calls > 0 ? 1 : 0;
+    }
 }
 /* One entry of ROUTES; own: longest packet to pass on over this session. True: it changes whom we
    can reach, or how, which neighbours must hear of. */
@@ -21025,27 +21117,32 @@ DLSI_FN bool dlsi_route_take(dls_peer *p, int32_t i, const unsigned char *entry,
     if (rank < 0 || rank == p->me || hops == 0 || hops >= DLSI_HOPS || mtu < DLS_INIT_BYTES)
         return false;
     m = &p->member[rank];
+    if (m->route == i) m->untold = false;
     if (m->route == i ? m->hops == hops && m->route_mtu == mtu : m->route >= 0 && m->hops <= hops)
         return false;
     m->route = i;
+    m->untold = false;
     m->hops = hops;
     m->route_mtu = mtu;
+    dlsi_route_follow(p, rank);
     return true;
 }
-DLSI_FN void dlsi_routes_take(dls_peer *p, int32_t i, const unsigned char *list, size_t n) {
-    const uint32_t own = (uint32_t)(p->port[p->ses[i].port].desc.mtu - DLSI_RELAY_BYTES);
+DLSI_FN void dlsi_routes_take(dls_peer *p, int32_t i, const dls_control *c) {
+    dlsi_ses *s = &p->ses[i];
+    const uint32_t own = (uint32_t)(p->port[s->port].desc.mtu - DLSI_RELAY_BYTES);
     size_t at;
     int32_t k;
-    if (p->ses[i].via >= 0) return;  /* gateways tell their neighbours only */
-    for (k = 0; k < p->count; k++) { /* what it tells no more */
-        if (p->member[k].route != i) continue;
-        for (at = 0; at + 7 <= n && dlsi_load32(list + at) != p->member[k].device.id; at += 7) {}
-        if (at + 7 <= n) continue;
+    if (s->via >= 0) return; /* gateways tell their neighbours only */
+    for (k = 0; k < p->count && !s->routes_more; k++)
+        if (p->member[k].route == i) p->member[k].untold = true;
+    s->routes_more = (c->flags & DLSI_ROUTES_MORE) != 0;
+    for (at = 0; at + 7 <= c->bytes; at += 7)
+        if (dlsi_route_take(p, i, c->payload + at, own)) p->routes_due = true;
+    for (k = 0; k < p->count && !s->routes_more; k++) { /* what it tells no more */
+        if (p->member[k].route != i || !p->member[k].untold) continue;
         p->member[k].route = -1;
         p->routes_due = true;
     }
-    for (at = 0; at + 7 <= n; at += 7)
-        if (dlsi_route_take(p, i, list + at, own)) p->routes_due = true;
 }
 
 /* ---- Views ---- */
@@ -21408,6 +21505,8 @@ DLSI_FN void dlsi_view_take(dls_peer *p, int32_t rank, int32_t phase) {
 DLSI_FN void dlsi_views_changed(dls_peer *p) { p->settle_at = 0; }
 DLSI_FN void dlsi_views_hello(dls_peer *p, int32_t rank) {
     dlsi_views_changed(p);
+    if (dlsi_is_coord(p, rank) && !dlsi_has_leader(p))
+        p->elect_at = 0; /* soon: now we may be enough */
     if (p->role != DLSI_LEAD) return;
     if (p->view.number > 0) dlsi_view_say(p, rank, DLSI_VIEW_DECIDED, &p->view);
     if (p->pending && dlsi_is_coord(p, rank))
@@ -21425,7 +21524,7 @@ DLSI_FN void dlsi_views_tick(dls_peer *p, uint64_t now) {
     }
     if (p->role == DLSI_LEAD) dlsi_elect(p, true); /* no majority: tells that others may lead */
     if (p->elect_at == 0 || p->elect_at > now + 2 * wait)
-        p->elect_at = now + dlsi_peer_jitter(p, wait / 2);
+        p->elect_at = now + dlsi_peer_jitter(p, wait / 4);
     if (now < p->elect_at) return;
     p->elect_at = now + dlsi_peer_jitter(p, wait);
     if (dlsi_coords_up(p) >= dlsi_majority(p)) dlsi_elect(p, true);
@@ -21676,7 +21775,7 @@ DLSI_FN dls_status dlsi_control_take(dls_peer *p, int32_t i, const dls_control *
         break;
     case DLS_CONTROL_DROP: dlsi_drop_take(p, rank, dlsi_load32(c->payload)); break;
     case DLS_CONTROL_LEAVE: dlsi_ses_end(p, i, DLS_OK); break;
-    case DLS_CONTROL_ROUTES: dlsi_routes_take(p, i, c->payload, c->bytes); break;
+    case DLS_CONTROL_ROUTES: dlsi_routes_take(p, i, c); break;
     case DLS_CONTROL_ROSTER: dlsi_roster_offered(p, rank, c->payload); break;
     case DLS_CONTROL_VOTE: dlsi_vote_take(p, rank, c->payload); break;
     case DLS_CONTROL_VIEW: return dlsi_view_message(p, rank, c->payload, c->bytes);
@@ -21765,8 +21864,7 @@ DLSI_FN dls_status dlsi_data_take(dls_peer *p, int32_t port, int32_t via, const 
     dls_status st = dls_data_head_read(&h, packet, n);
     if (st != DLS_OK) return st;
     s = dlsi_ses_at(p, h.index);
-    if (s == NULL || s->state < DLSI_SES_HALF || s->via != via || (via < 0 && s->port != port))
-        return DLS_E_STATE;
+    if (s == NULL || s->state < DLSI_SES_HALF || !dlsi_ses_way(s, port, via)) return DLS_E_STATE;
     number = dls_session_counter(&s->record, h.counter, 32);
     n -= DLS_HEAD_BYTES;
     if (!dlsi_ses_clear(s)) {
@@ -22119,7 +22217,7 @@ DLS_API size_t dls_peer_tx_packet(dls_peer *peer, int32_t port, dls_addr *to, vo
 DLSI_FN void dlsi_ses_tick(dls_peer *p, int32_t i, uint64_t slept, uint64_t now) {
     dlsi_ses *s = &p->ses[i];
     const uint64_t hb = p->desc.heartbeat_us,
-                   patience = dlsi_ses_lossy(s) ? 4 * hb : p->desc.timeout_us;
+                   patience = dlsi_ses_lossy(s) ? 2 * hb << s->late : p->desc.timeout_us;
     if (s->state == DLSI_SES_FREE) return;
     s->heard = dlsi_min_u64(now, dlsi_later(s->heard, slept));
     s->spoke = dlsi_min_u64(now, s->spoke); /* where the clock jumped back: start over */
@@ -22135,7 +22233,7 @@ DLSI_FN void dlsi_ses_tick(dls_peer *p, int32_t i, uint64_t slept, uint64_t now)
         return;
     }
     if (s->state == DLSI_SES_CALLING) {
-        if (now >= s->again && dlsi_ses_called(s)) dlsi_ses_end(p, i, DLS_E_TIMEOUT);
+        if (now >= s->again && dlsi_ses_called(p, s)) dlsi_ses_end(p, i, DLS_E_TIMEOUT);
         return;
     }
     if (now - s->heard > p->desc.timeout_us) {
@@ -22231,7 +22329,7 @@ DLSI_FN uint64_t dlsi_ses_deadline(const dls_peer *p, const dlsi_ses *s) {
     uint64_t soon = UINT64_MAX;
     if (s->state == DLSI_SES_FREE) return soon;
     if (s->full) return 0;
-    if (s->state == DLSI_SES_CALLING) return blocked && !dlsi_ses_called(s) ? soon : s->again;
+    if (s->state == DLSI_SES_CALLING) return blocked && !dlsi_ses_called(p, s) ? soon : s->again;
     if (s->state == DLSI_SES_LEAVING)
         soon = dlsi_ses_lossy(s) && s->control_used == 0 ? 0 : dlsi_later(s->again, hb + 1);
     soon = dlsi_min_u64(soon, dlsi_later(s->heard, p->desc.timeout_us + 1));
