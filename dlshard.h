@@ -2928,6 +2928,8 @@ typedef struct dls_links dls_links;
 typedef struct dls_links_desc {
     dls_peer *peer;
     int32_t fds_max; /* of all links together; 0: 64 */
+    int32_t spin_us; /* look again and again for that long before sleeping: answers come sooner, and
+                        a processor is busy meanwhile; 0: sleep at once */
 } dls_links_desc;
 /* 0 when the desc is out of range. Pure. */
 DLS_API size_t dls_links_size(const dls_links_desc *desc);
@@ -23312,7 +23314,7 @@ DLSI_FN void dlsi_work_free(dls_coll *c, dlsi_work *w) {
 DLSI_FN void dlsi_run_turn(const dlsi_run *r) {
     const size_t blocks = r->op.kind == DLS_COLL_ALLTOALL ? (size_t)r->members : 1;
     if (!r->swapped) return;
-    if (r->data != NULL) dlsi_coll_swap(r->data, blocks * r->op.count, r->width);
+    dlsi_coll_swap(r->data, blocks * r->op.count, r->width);
     if (r->from != r->data) dlsi_coll_swap(r->from, blocks * r->op.count, r->width);
 }
 DLSI_FN void dlsi_coll_run_end(dls_coll *c, dlsi_run *r, dls_status st) {
@@ -23562,7 +23564,7 @@ DLSI_FN dls_status dlsi_run_make(dls_coll *c, const dls_coll_op *op,
 DLSI_FN void dlsi_run_arrays(const dls_coll *c, dlsi_run *r) {
     const dls_coll_op *o = &r->op;
     size_t at = 0, n = o->count;
-    r->data = r->from = (unsigned char *)o->out;
+    r->data = r->from = o->out != NULL ? (unsigned char *)o->out : c->staging; /* of nothing */
     if (o->kind == DLS_COLL_ALLTOALL || o->kind == DLS_COLL_SEND) {
         r->from = (unsigned char *)(uintptr_t)o->in;
         at = n * (size_t)c->rank;
@@ -25547,6 +25549,7 @@ DLS_API char *dls_find_explain(const dls_find *find, uint32_t id, char *buf, siz
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <sched.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <termios.h>
@@ -25715,6 +25718,7 @@ struct dls_links {
     dls_fd *fd;
     struct pollfd *polled;
     int32_t fds_max, fds; /* room; promised to links */
+    uint32_t spin_us;
     int wake[2];
 };
 
@@ -25730,6 +25734,7 @@ DLSI_FN dls_links *dlsi_links_layout(dlsi_layout *l, const dls_links_desc *d) {
     s->fd = fd;
     s->polled = polled;
     s->fds_max = max;
+    s->spin_us = (uint32_t)dlsi_max_i32(d->spin_us, 0);
     s->wake[0] = s->wake[1] = -1;
     return s;
 }
@@ -25804,6 +25809,17 @@ DLSI_FN int32_t dlsi_links_prepare(dls_links *s, uint64_t now, uint64_t *until) 
     s->polled[n].revents = 0;
     return n;
 }
+/* poll(), but others may have the processor for a while before it goes to sleep. */
+DLSI_FN int dlsi_links_sleep(dls_links *s, int32_t n, int32_t wait_ms, uint64_t now) {
+    const uint64_t end = wait_ms > 0 ? dlsi_later(now, s->spin_us) : now;
+    int ready = 0;
+    while (ready == 0 && now < end) {
+        ready = poll(s->polled, (nfds_t)(n + 1), 0);
+        if (ready == 0) (void)sched_yield();
+        now = dls_now_us();
+    }
+    return ready != 0 ? ready : poll(s->polled, (nfds_t)(n + 1), wait_ms);
+}
 DLS_API void dls_links_poll(dls_links *links, uint64_t timeout_us, void (*lock)(void *),
                             void (*unlock)(void *), void *user) {
     uint64_t now = dls_now_us(), until = dlsi_later(now, timeout_us);
@@ -25818,7 +25834,7 @@ DLS_API void dls_links_poll(dls_links *links, uint64_t timeout_us, void (*lock)(
     now = dls_now_us();
     until = until > now ? until - now : 0;
     wait_ms = until > 1000000u ? 1000 : (int32_t)((until + 999u) / 1000u);
-    if (poll(links->polled, (nfds_t)(n + 1), wait_ms) < 0) n = 0;
+    if (dlsi_links_sleep(links, n, wait_ms, now) < 0) n = 0;
     if (lock != NULL) lock(user);
     while (links->wake[0] >= 0 && (links->polled[n].revents & POLLIN) != 0 &&
            read(links->wake[0], drain, sizeof drain) > 0) {}
