@@ -115,6 +115,10 @@
        dls_host_open(&host, &lab, NULL);
        for (;;) dls_host_poll(&host, 100000, NULL, NULL, NULL, NULL);
 
+     and instead of polling it may train with all others that do; whoever dies or joins meanwhile:
+
+       dls_host_fit(&host, net, &data, &together, NULL, NULL, NULL);
+
      What happened when goes into a dls_trace, and from there into a file for Perfetto:
 
        static unsigned char mem[DLS_TRACE_BYTES(4096)];
@@ -2667,8 +2671,8 @@ DLS_API dls_status dls_coll_allreduce(dls_coll *coll, void *data, size_t count, 
 DLS_API bool dls_coll_poll(dls_coll *coll, dls_status *status);
 
 /* ------------------------------------------------------------------------------------------------
-   >>job.api   data-parallel step, staged inference  deps: config base tensor par net train wire
-   peer coll */
+   >>job.api   data-parallel step, elastic runs, staged inference
+   deps: config base tensor par net train wire peer coll */
 
 /* Shards of a step that rank works on: [*first, *first + *count), from integer shares of all ranks
    (NULL: equal). Largest remainders get the rest. Pure. */
@@ -2761,7 +2765,7 @@ typedef struct dls_run_event {
     int64_t step;            /* steps done */
     uint32_t view;           /* its number */
     int32_t members, mine;   /* of the view; my place */
-    int32_t shards, samples; /* mine of a step */
+    int32_t shards, samples; /* mine, of the next step; of the last one */
     dls_step_stats stats;    /* STEP */
     dls_error note;          /* TROUBLE */
 } dls_run_event;
@@ -13712,8 +13716,8 @@ DLSI_FN dls_status dlsi_train_exact_step(dls_train *t, const dlsi_source *src, i
                      NULL, 0, 0, 0);
 }
 
-/* ---- State as bytes. The TRAIN section: u64 steps, u32 optimiser, u32 slots, u32 shards, u32 scale
-   codes, u64 seed, 32 bytes 0; then f32 of each slot, then the predicted codes. ---- */
+/* ---- State as bytes. The TRAIN section: u64 steps, u32 optimiser, u32 slots, u32 shards, u32
+   scale codes, u64 seed, 32 bytes 0; then f32 of each slot, then the predicted codes. ---- */
 
 #define DLSI_TRAIN_HEAD 64
 DLSI_FN size_t dlsi_train_codes(const dls_train *t) {
@@ -23866,6 +23870,7 @@ struct dls_run {
     dls_run_desc desc;
     dls_exact exact;
     dls_coll coll;
+    int32_t handle; /* of the reduction under way */
     int32_t room, phase;
     dls_status status;
     dls_error error;
@@ -23900,7 +23905,7 @@ struct dls_run {
     uint32_t first_chunk, bad;
     dlsi_run_op op[DLSI_RUN_OPS];
     /* the step */
-    int32_t *index, n, shard, tries, failed, turned;
+    int32_t *index, n, shard, tries, failed, turned, samples; /* samples: mine of the last one */
     dls_status step_status;
     uint8_t *codes; /* the trainer's predictions before it */
     bool begun;
@@ -24021,6 +24026,8 @@ DLSI_FN uint64_t dlsi_run_call(const dls_run_desc *desc) {
         h = dlsi_hash_word(h, dlsi_float_bits(data->mean[i]));
         h = dlsi_hash_word(h, dlsi_float_bits(data->std[i]));
     }
+    for (i = 0; l->class_weights != NULL && i < data->classes; i++)
+        h = dlsi_hash_word(h, dlsi_float_bits(l->class_weights[i]));
     for (i = 0; data->label != NULL && i < data->count; i++)
         h = dlsi_hash_word(h, (uint32_t)data->label[i]);
     for (i = 0; data->dtype == DLS_U8 && i < 64; i++) /* reals lie in the host's order */
@@ -24619,7 +24626,8 @@ DLSI_FN bool dlsi_run_same_sums(dls_run *r) {
 }
 DLSI_FN void dlsi_run_committed(dls_run *r) {
     int32_t i;
-    r->report.samples += dlsi_run_samples(r);
+    r->samples = dlsi_run_samples(r);
+    r->report.samples += r->samples;
     r->report.steps++;
     r->begun = false;
     r->tries = r->turned = 0;
@@ -24712,7 +24720,15 @@ DLS_API void dls_run_work(dls_run *run) {
 }
 /* Starts a reduction; true when it is under way or failed. */
 DLSI_FN bool dlsi_run_reduce(dls_run *r, void *data, size_t count, dls_reduce reduce) {
-    const dls_status st = dls_coll_allreduce(&r->coll, data, count, reduce);
+    dls_coll_op op;
+    dls_status st;
+    DLSI_ZERO(op);
+    op.kind = DLS_COLL_ALLREDUCE;
+    op.type = reduce;
+    op.out = data;
+    op.count = count;
+    op.priority = DLS_CLASS_GRADIENT;
+    st = dls_coll_start(&r->coll, &op, &r->handle);
     if (st == DLS_OK) {
         r->phase++;
         return true;
@@ -24730,11 +24746,11 @@ DLSI_FN bool dlsi_run_reduce(dls_run *r, void *data, size_t count, dls_reduce re
 }
 DLSI_FN bool dlsi_run_reduced(dls_run *r, int32_t then) {
     dls_status st = DLS_OK;
-    if (!dls_coll_poll(&r->coll, &st)) return false;
+    if (!dls_coll_done(&r->coll, r->handle, &st)) return false;
     if (st == DLS_OK)
         r->phase = then;
     else if (st == DLS_E_PEER)
-        dlsi_run_break(r);
+        dlsi_run_break(r); /* the collective has asked for a new view */
     else
         dlsi_run_end(r, st, DLSI_MSG("a reduction failed"), 0, 0);
     return true;
@@ -24813,7 +24829,7 @@ DLS_API bool dls_run_next(dls_run *run, dls_run_event *event) {
     event->members = run->count;
     event->mine = run->mine;
     if (run->mine >= 0 && run->count > 0) event->shards = dlsi_run_range(run, run->mine, &first);
-    if (run->mine >= 0 && run->n > 0) event->samples = dlsi_run_samples(run);
+    event->samples = run->samples;
     if (type == (int32_t)DLS_RUN_STEP) event->stats = run->stats;
     if (type == (int32_t)DLS_RUN_TROUBLE) event->note = run->note;
     return true;
@@ -28828,7 +28844,7 @@ typedef struct dlsi_mover { /* moves bytes and the run while the caller has noth
     dls_run *run;
     dls_run_do what;
     bool idle;          /* the caller waits; whoever finds work for it tells */
-    dls_status refused; /* this device was revoked */
+    dls_status refused; /* this device was revoked, or cannot coordinate and is alone */
     bool threaded, closing;
 #if DLS_ENABLE_THREADS
     pthread_mutex_t lock;
@@ -28839,7 +28855,9 @@ typedef struct dlsi_mover { /* moves bytes and the run while the caller has noth
 
 /* A turn of moving; with the lock held. */
 DLSI_FN void dlsi_mover_turn(dlsi_mover *m, dls_status fresh) {
+    const dls_peer *p = m->host->peer;
     if (fresh == DLS_E_REFUSED) m->refused = fresh;
+    if (p->store_failed && p->view.number == 0 && dls_peer_up(p) == 1) m->refused = DLS_E_IO;
     if (m->idle) m->what = dls_run_poll(m->run, dls_now_us());
     if (m->what != DLS_RUN_WAIT || m->refused != DLS_OK) m->idle = false;
 }
@@ -28854,10 +28872,8 @@ DLSI_FN void *dlsi_mover_main(void *user) {
             dls_host_poll(m->host, 20000, dlsi_mover_lock, dlsi_mover_unlock, m, NULL);
         dlsi_mover_lock(m);
         closing = m->closing;
-        if (m->idle) {
-            dlsi_mover_turn(m, st);
-            if (!m->idle) pthread_cond_signal(&m->turn);
-        }
+        dlsi_mover_turn(m, st);
+        if (!m->idle) pthread_cond_signal(&m->turn); /* nobody may be waiting */
         dlsi_mover_unlock(m);
     }
     return NULL;
@@ -28984,6 +29000,15 @@ DLSI_FN dls_status dlsi_host_fit_loop(dlsi_host_fit *h) {
         dlsi_mover_unlock(m);
         if (st == DLS_OK && (waited || h->stepped)) st = dlsi_host_fit_look(h, waited);
     }
+    if (st == DLS_E_REFUSED)
+        return dlsi_fail(&h->fit.train->exec->error, st, DLSI_MSG("this device was revoked"), NULL,
+                         0, 0, 0);
+    if (st == DLS_E_IO && m->refused == st)
+        return dlsi_fail(
+            &h->fit.train->exec->error, st,
+            DLSI_MSG("'{s}.state' cannot be written, so this device cannot coordinate, "
+                     "and no other is there"),
+            m->host->identity.key_path, 0, 0, 0);
     return st != DLS_OK ? st : dls_run_status(m->run, &h->fit.train->exec->error);
 }
 DLSI_FN dls_status dlsi_host_fit_open(dlsi_host_fit *h, dls_host *host, dls_net *net,

@@ -1,7 +1,8 @@
 /* A member of an elastic run: joins by key, trains on digits, and writes a line for whatever
    happens, each with the time: "ID KIND STEP VIEW MEMBERS MICROSECONDS ...".
      worker --key K --roster R --listen PORT (--tcp LIST | --connect LIST) --steps N [...]
-     worker --steps N        alone, by dls_fit */
+     worker --steps N        alone, by dls_fit
+     worker --make-keys DIR  a group of 8 */
 #define DLSHARD_IMPLEMENTATION
 #include "dlshard.h"
 
@@ -52,6 +53,27 @@ static dls_net *make_net(int size) {
     dls_net_dense(net, x, 10, DLS_ACT_NONE);
     return net;
 }
+/* A root, 8 devices of which 3 coordinate, and their roster, as `dlshard keygen` and `enrol` do. */
+static int make_keys(const char *dir) {
+    static dls_roster_file roster;
+    dls_error error;
+    dls_root root;
+    dls_keys keys;
+    char path[400], name[8];
+    dls_status st = dls_root_make(&root, &error);
+    int i;
+    for (i = 1; i <= 8 && st == DLS_OK; i++) {
+        const uint32_t role = DLS_ROLE_JOIN | DLS_ROLE_TRAIN | (i < 4 ? DLS_ROLE_COORD : 0);
+        snprintf(name, sizeof name, "w%d", i);
+        snprintf(path, sizeof path, "%s/w%d.key", dir, i);
+        st = dls_roster_enrol(&roster, &root, name, role, false, &keys, &error);
+        if (st == DLS_OK) st = dls_keys_save(&keys, path, true, &error);
+    }
+    snprintf(path, sizeof path, "%s/lab.roster", dir);
+    if (st == DLS_OK) st = dls_roster_save(&roster, path, true, &error);
+    dls_roster_free(&roster);
+    return st != DLS_OK;
+}
 static int fail(const char *what, const dls_error *error) {
     char text[400];
     fprintf(stderr, "worker %u: %s: %s\n", id, what, dls_error_text(error, text, sizeof text));
@@ -84,7 +106,9 @@ int main(int argc, char **argv) {
     h.timeout_us = 1000000;
     for (i = 1; i + 1 < argc; i += 2) {
         const char *w = argv[i], *v = argv[i + 1];
-        if (!strcmp(w, "--key"))
+        if (!strcmp(w, "--make-keys"))
+            return make_keys(v);
+        else if (!strcmp(w, "--key"))
             h.key = v;
         else if (!strcmp(w, "--roster"))
             h.roster = v;
