@@ -1427,8 +1427,8 @@ DLS_API void dls_ed25519_sign(unsigned char *sig64, const void *msg, size_t byte
      4  a record, counter 0, whose head are these 4 bytes: root's Ed25519 public key 32, the group's
         PSK 32, u32 id of the newcomer, the roster; tag 16
    psk: BLAKE2s of the invite's 16 bytes keyed "dls-invite"; mac1: keyed with it, wrong ones get no
-   answer. Prologue: bytes 0..2 of the packets and a zero. The newcomer's Noise key is the identity it
-   keeps, the other side's is of this conversation alone. The code of an invite: its 16 bytes and the
+   answer. Prologue: bytes 0..2 of the packets and a zero. The newcomer's Noise key is the identity
+   it keeps, the other side's is of this conversation alone. The code of an invite: its 16 bytes and the
    low 2 of their CRC-32C, in hexadecimal, a dash after every 4 digits.
 
    Frames, one after the other, u8 kind first:
@@ -1781,7 +1781,13 @@ DLS_API dls_status dls_cookie_open(unsigned char *cookie16, const unsigned char 
      24 u64 version   32 u64 bytes   40 root 32   72 base 32   104 signature 64
      prefix "dlshard/manifest/v1"
    Names: printable ASCII, padded with at least one zero. Time is counted in epochs of rosters, for
-   want of clocks: whoever keeps a roster refuses one of a lower epoch. */
+   want of clocks: whoever keeps a roster refuses one of a lower epoch.
+
+   What a revoked device still can: it knows the group's PSK, which does not change. It gets no
+   session, since INITs of its id are refused before any costly work and KKPSK0 needs the secret of
+   the id that calls; it reads no traffic, of before or after. It can forge ANNOUNCEs, which make
+   others call wrong addresses, and, if it was a full member, pose as a SMALL device: where that
+   matters, revoke the SMALL ones too, or make a new group. */
 
 #define DLS_CERT_BYTES 132
 #define DLS_ROSTER_DEVICES 1024 /* most devices of a roster */
