@@ -208,7 +208,7 @@ typedef float dls_real;
 #endif
 
 /* Limits. Change them alike in every file of a program; none of them shapes a public struct, but
-   DLS_REPLAY_BITS dls_session. */
+   DLS_REPLAY_BITS dls_session and dls_flow. */
 #ifndef DLS_NODES_DEFAULT /* nodes of a network when dls_net_desc.nodes_max is 0 */
 #define DLS_NODES_DEFAULT (DLSI_HOSTED ? 512 : 16)
 #endif
@@ -227,6 +227,9 @@ typedef float dls_real;
 #else
 #define DLS_REPLAY_BITS 1024
 #endif
+#endif
+#ifndef DLS_WINDOW_MAX /* packets in flight; to 16 the code for congestion control is not needed */
+#define DLS_WINDOW_MAX (DLSI_HOSTED ? 32768 : 16)
 #endif
 #define DLS_OP_INPUTS 4 /* most inputs of an op */
 #define DLS_OP_PARAMS 4 /* most parameter tensors of an op */
@@ -248,6 +251,9 @@ typedef float dls_real;
 #endif
 #if DLS_REPLAY_BITS < 64 || DLS_REPLAY_BITS > 8128 || DLS_REPLAY_BITS % 64 != 0
 #error "dlshard: DLS_REPLAY_BITS must be a multiple of 64, 64 to 8128"
+#endif
+#if DLS_WINDOW_MAX < 4 || DLS_WINDOW_MAX > 32768
+#error "dlshard: DLS_WINDOW_MAX must be 4 to 32768"
 #endif
 #if defined(__FAST_MATH__)
 #error "dlshard: compile this file without -ffast-math: NaN checks and equal bits depend on it"
@@ -1410,9 +1416,9 @@ DLS_API void dls_ed25519_sign(unsigned char *sig64, const void *msg, size_t byte
    zeros, or by a cookie over all before.
    COOKIE answers an INIT without a valid mac2 under load: u8 type 3, 3 zeros, u32 index of the
    receiver, 56 bytes of sealed cookie = 64.
-   DATA: u8 type 4, u8 phase, u16 index of the receiver, u32 low half of the record counter; then the
-   frames, encrypted, and the tag. The 8 bytes of head are authenticated too. Sessions of pattern 0
-   on a byte stream send the frames plain, without a tag; elsewhere their keys are all zero. phase:
+   DATA: u8 type 4, u8 phase, u16 index of the receiver, u32 low half of the record counter; then
+   the frames, encrypted, and the tag. The 8 bytes of head are authenticated too. Sessions of
+   pattern 0 on a byte stream send the frames plain, without a tag; elsewhere their keys are all zero. phase:
    0, and the other of 0 and 1 each time that RENEW below has brought fresh keys.
    ANNOUNCE tells a network where a device is, in a datagram to many: u8 type 5, u8 version 1, 2
    zeros, u32 group, u32 device id, u32 boot count, u32 sequence, u32 random number of this run, u32
@@ -1420,16 +1426,16 @@ DLS_API void dls_ed25519_sign(unsigned char *sig64, const void *msg, size_t byte
    number boot << 32 | sequence must rise; a run number that changes while the boot count does not
    is a second device with the same key. mac: keyed BLAKE2s-128 of the 32 bytes before it, key:
    first output of HKDF (PSK, "dls-announce"); PSK: the group's, of a SMALL device its own.
-   ENROL: a newcomer (1, 3) and whoever holds the root key (2, 4) say once, over a stream: u8 type 6,
-   u8 version 1, u8 pattern 2 (XXpsk3), u8 step; then
+   ENROL: a newcomer (1, 3) and whoever holds the root key (2, 4) say once, over a stream: u8 type
+   6, u8 version 1, u8 pattern 2 (XXpsk3), u8 step; then
      1  Noise message of 48 bytes, zeros up to 84, mac1: 100 in all    2  Noise message of 96 bytes
      3  Noise message of 64 bytes
      4  a record, counter 0, whose head are these 4 bytes: root's Ed25519 public key 32, the group's
         PSK 32, u32 id of the newcomer, the roster; tag 16
    psk: BLAKE2s of the invite's 16 bytes keyed "dls-invite"; mac1: keyed with it, wrong ones get no
    answer. Prologue: bytes 0..2 of the packets and a zero. The newcomer's Noise key is the identity
-   it keeps, the other side's is of this conversation alone. The code of an invite: its 16 bytes and the
-   low 2 of their CRC-32C, in hexadecimal, a dash after every 4 digits.
+   it keeps, the other side's is of this conversation alone. The code of an invite: its 16 bytes and
+   the low 2 of their CRC-32C, in hexadecimal, a dash after every 4 digits.
 
    Frames, one after the other, u8 kind first:
      0 PADDING  the rest of the packet means nothing
@@ -1694,11 +1700,10 @@ DLS_API dls_status dls_noise_split(dls_noise *n, unsigned char *send_key32,
 #define DLS_RECORD_TAG 16
 
 typedef struct dls_session {
-    uint64_t sent;   /* counter of the next record sealed */
-    uint64_t top;    /* 1 + the highest counter opened; 0: none yet */
-    uint64_t forged; /* records whose tag was wrong */
-    unsigned char send_key[32], recv_key[32];
-    unsigned char recv_past[32];           /* the key before recv_key, for late records */
+    uint64_t sent;                            /* counter of the next record sealed */
+    uint64_t top;                             /* 1 + the highest counter opened; 0: none yet */
+    uint64_t forged;                          /* records whose tag was wrong */
+    unsigned char send_key[32], recv_key[32]; /* recv_key: of the oldest record that may come */
     uint32_t window[DLS_REPLAY_BITS / 32]; /* counters below top that were opened, a ring of bits */
 } dls_session;
 
@@ -1713,8 +1718,8 @@ DLS_API dls_status dls_session_seal(dls_session *s, void *to, const void *from, 
 
 /* Opens record ctr, see dls_session_counter(); to may be from. The window moves only after the tag
    was found right. Errors, to being wiped or untouched: DLS_E_AUTH (forged; counted), DLS_E_STATE
-   (replayed, older than DLS_REPLAY_BITS, or more than a rekeying ahead), DLS_E_LIMIT (no record can
-   have this counter, or 2^36 forgeries: the session is dead). */
+   (replayed, older than DLS_REPLAY_BITS, or over a rekeying ahead of that), DLS_E_LIMIT (no record
+   can have this counter, or 2^36 forgeries: the session is dead). */
 DLS_API dls_status dls_session_open(dls_session *s, uint64_t ctr, void *to, const void *from,
                                     size_t bytes, const unsigned char *tag16, const void *ad,
                                     size_t ad_bytes);
@@ -1884,9 +1889,10 @@ DLS_API dls_status dls_merkle_check(const dls_manifest *m, uint32_t index, const
    Sans I/O, one per session of a lossy link: which packets arrived, which must be sent again, when
    the next may go. It has no memory, clock or randomness of its own. Packets are named by the
    counters of their records: rising, gaps allowed. The caller owns the content: each packet that
-   carries more than an ack has a 16-byte ref, given back exactly once as acked or lost. A lost one
-   may have arrived all the same: receivers drop what they had. Times are microseconds of any clock;
-   one that jumps back stands still, one that jumps ahead does so by at most 9 minutes a call.
+   carries more than an ack has a ref of 13 bytes, given back exactly once as acked or lost. A lost
+   one may have arrived all the same: receivers drop what they had. Times are microseconds of any
+   clock; one that jumps back stands still, one that jumps ahead does so by at most 9 minutes at a
+   time.
    Use, whenever bytes or time come in: dls_flow_received for each new packet, dls_flow_ack_read for
    each ack in it, dls_flow_tick; take out acked and lost; send what dls_flow_room allows, with
    dls_flow_ack_write's body in front; when dls_flow_probe is still true, send an empty packet that
@@ -1903,45 +1909,57 @@ DLS_API dls_status dls_merkle_check(const dls_manifest *m, uint32_t index, const
 
 /* A packet under way: the caller gives the memory, the flow does the rest. */
 typedef struct dls_sent {
-    uint32_t ref[4], pn, time;
+    uint32_t ref[3], pn, time;
     uint16_t bytes;
-    uint8_t state, spare;
+    uint8_t state, ref_last;
 } dls_sent;
+
+/* Congestion control, of flows with more than a few packets in flight; the caller's memory. */
+typedef struct dls_path {
+    uint32_t window, threshold, peak, peak_before;
+    uint32_t min_next, min_at, recent, recent_before;
+    uint32_t round, recovery, w_max, epoch, epoch_k, reno;
+    uint32_t undo_window, undo_seq, run_first, run_last, pace;
+    uint16_t round_lost, round_acked, spurious;
+    uint8_t samples;
+    bool in_epoch, in_run;
+} dls_path;
 
 /* Read-only for callers but for max_ack_delay and ack_every, which both ends should hold alike. */
 typedef struct dls_flow {
+    uint8_t reorder, ack_every, ack_wait, pto_count, probes, wait_eighths;
+    bool loss_timer;
+    uint16_t mask, mtu, acked, lost;
     dls_sent *ring;
-    uint64_t seen, pn_sent,
-        pn_got; /* last time given; greatest counters, valid if head, runs > 0 */
-    uint32_t clock, mask, mtu, head, oldest, newest; /* packets are numbered by place in the ring */
-    uint32_t in_flight, window, threshold, peak, peak_before;
-    uint32_t srtt, rttvar, latest, min_rtt, min_next, min_at, recent, recent_before;
-    uint32_t round, recovery, w_max, epoch, epoch_k, reno;
-    uint32_t undo_window, undo_seq, run_first, run_last;
-    uint32_t pace, last_sent, loss_at;
+    dls_path *path;
+    uint32_t clock, head, oldest, newest, in_flight; /* packets are numbered by place in the ring */
+    uint32_t srtt, rttvar, latest, min_rtt, last_sent, loss_at;
     uint32_t max_ack_delay, ack_at, got_at;
-    uint16_t round_lost, round_acked, acked, lost, spurious, reorder;
-    uint16_t run[DLS_FLOW_RUNS], gap[DLS_FLOW_RUNS]; /* received: packets, missing before them */
-    uint8_t told[DLS_FLOW_RUNS], runs;
-    uint8_t ack_every, ack_wait, pto_count, probes, samples, wait_eighths, flags;
+    uint64_t seen, pn_sent;             /* last time given; greatest counter */
+    uint64_t got;                       /* 1 + the greatest counter received; 0: none yet */
+    uint32_t had[DLS_REPLAY_BITS / 32]; /* counters below got that were received, a ring of bits */
 } dls_flow;
 
 typedef struct dls_flow_stats {
     uint32_t srtt_us, min_rtt_us; /* 0: not measured yet */
     uint32_t window_bytes, in_flight_bytes;
-    uint32_t rate_bytes; /* per second, roughly: most in flight in a round trip, by its time */
-    uint32_t pto_count, spurious; /* timeouts since the last ack; losses that were none */
+    uint32_t rate_bytes; /* per second, roughly: most in flight in a round trip, by its time; 0
+                            without a path */
+    uint32_t pto_count, spurious; /* timeouts since the last ack; losses that were none, 0
+                                     without a path */
 } dls_flow_stats;
 
-/* ring: ring_max entries, a power of two from 4 to 32768. mtu_bytes: of one packet, 1..65535.
-   Errors: DLS_E_ARG. Owner. */
+/* ring: ring_max entries, a power of two from 4 to DLS_WINDOW_MAX. mtu_bytes: of one packet,
+   1..65535. path may be NULL when ring_max is at most 16: the window is the ring then, nothing is
+   paced, and after a timeout only probes go out. Errors: DLS_E_ARG. Owner. */
 DLS_API dls_status dls_flow_init(dls_flow *f, dls_sent *ring, int32_t ring_max, uint32_t mtu_bytes,
-                                 uint64_t now);
+                                 dls_path *path, uint64_t now);
 /* Bytes of packets that may go out now: 0 or at least mtu_bytes. Congestion window, pacing, ring
    and probes have their say. Owner. */
 DLS_API uint32_t dls_flow_room(dls_flow *f, uint64_t now);
 /* A packet went out. eliciting: it carries more than an ack, so it must be acked; only when
-   dls_flow_room allowed it, bytes 1..65535. ref4: 4 words, NULL when not eliciting. Owner. */
+   dls_flow_room allowed it, bytes 1..65535. ref4: 4 words, of which the last is at most 255; NULL
+   when not eliciting. Owner. */
 DLS_API void dls_flow_sent(dls_flow *f, uint64_t pn, uint32_t bytes, bool eliciting,
                            const uint32_t *ref4, uint64_t now);
 /* A packet came in that had not come before. Owner. */
@@ -2001,9 +2019,10 @@ typedef struct dls_peer_desc {
     int32_t sessions_max;        /* 0: devices + 4 */
     int32_t ports_max;           /* 0: sessions_max + 4 */
     int32_t ops_max;             /* sends and receives under way at once; 0: 32, MCU 8 */
-    int32_t window;              /* packets in flight on a lossy link, power of 2; 0: 512, MCU 8 */
+    int32_t window;              /* packets in flight on a lossy link, power of 2; 0: 512, MCU 4 */
     int32_t control_bytes;       /* control messages waiting per session; 0: 2048 (MCU 256) and 8
-                                    per device */
+                                    per device; MCU without coordinator and gateway: 128 */
+    bool no_packets;             /* no port is a DLS_PORT_PACKET one: 24 bytes less per session */
     int32_t relay_bytes;         /* packets a gateway holds; 0: 65536 with gateway */
     uint64_t heartbeat_us;       /* 0: 200 ms */
     uint64_t timeout_us;         /* silence after which a peer is lost; 0: 2 s */
@@ -2052,7 +2071,7 @@ typedef struct dls_port_desc {
     ((kind) == DLS_PORT_PACKET ? (size_t)0 : 2 * DLS_COBS_BYTES((size_t)(mtu)) + 8)
 
 /* Returns the port's number, -1 when ports_max are open, no session is free for the call, or the
-   desc is out of range (a STREAM without DLS_ENABLE_STREAMS is). */
+   desc is out of range (a STREAM without DLS_ENABLE_STREAMS is, a PACKET one with no_packets). */
 DLS_API int32_t dls_peer_port_open(dls_peer *peer, const dls_port_desc *desc, uint64_t now);
 /* The link broke or was closed: sessions over it are lost. */
 DLS_API void dls_peer_port_close(dls_peer *peer, int32_t port, uint64_t now);
@@ -2168,44 +2187,146 @@ DLS_API bool dls_peer_op_done(dls_peer *peer, int32_t op, dls_status *status);
 DLS_API void dls_peer_op_drop(dls_peer *peer, int32_t op);
 
 /* ------------------------------------------------------------------------------------------------
-   >>coll.api   all-reduce  deps: config base wire peer  */
+   >>coll.api   collectives: algorithms, handles, link model  deps: config base wire peer  */
 
-typedef enum dls_reduce { DLS_REDUCE_SUM_I32 = 0, DLS_REDUCE_MAX_U8 } dls_reduce;
+/* The elements of an array, and how those of several members become one. Sums of integers and all
+   maxima and minima do not depend on an order. Sums of floats have a fixed order, so all members
+   get the same bits: DIRECT, STAR and what reduces to one root by them add in the order of places,
+   ((x0 + x1) + x2) + ..., whatever the count, the shares and the root; each other algorithm has an
+   order of its own, the same in every run. */
+typedef enum dls_reduce {
+    DLS_REDUCE_SUM_I32 = 0,
+    DLS_REDUCE_MAX_U8,
+    DLS_REDUCE_SUM_I64,
+    DLS_REDUCE_SUM_F32,
+    DLS_REDUCE_SUM_F64,
+    DLS_REDUCE_MAX_F32,
+    DLS_REDUCE_MIN_F32
+} dls_reduce;
 
-/* Collectives of one engine, one at a time; all members must start the same ones in the same order.
-   */
+/* n is `count`, N the members, shard d a member's part of the array, see dls_coll_shard. */
+typedef enum dls_coll_kind {
+    DLS_COLL_ALLREDUCE = 0,
+    DLS_COLL_BROADCAST,      /* from root */
+    DLS_COLL_REDUCE,         /* to root; the others' arrays are used up */
+    DLS_COLL_REDUCE_SCATTER, /* afterwards each member has the reduced values of its own shard */
+    DLS_COLL_ALLGATHER,      /* each brings its own shard, all get all */
+    DLS_COLL_GATHER,         /* each brings its own shard, root gets all */
+    DLS_COLL_SCATTER,        /* root brings all, each gets its own shard */
+    DLS_COLL_ALLTOALL,       /* in and out: N blocks of n; my block d goes to d, as its block me */
+    DLS_COLL_BARRIER,        /* over once all have begun it; no array */
+    DLS_COLL_SEND,           /* to root, of two members alone: */
+    DLS_COLL_RECV            /* from root */
+} dls_coll_kind;
+
+/* What a member sends at most, in elements, all-reduce of n:
+     DIRECT    (N - 1) n/N + (N - 1) n/N: shards straight to their owners, and back. With shares:
+               n - s + (N - 1) s for a shard of s
+     RING      the same, in 2 (N - 1) steps with neighbours. Patarasuk & Yuan 2009
+     DOUBLING  n log2 N, in log2 N steps; what is beyond a power of two is folded in: + n
+     HALVING   2 n (P - 1)/P for P = 2^k members, in 2 log2 P steps. Rabenseifner 2004
+     STAR      n; root (N - 1) n, in 2 steps
+     TREE      n; root n log2 N, in 2 log2 N steps
+     GROUPS    DIRECT in groups of members near one another, between which only shards travel
+   BARRIER is always by dissemination: log2 N empty messages. */
+typedef enum dls_coll_algo {
+    DLS_COLL_AUTO = 0, /* as dls_coll_choose says */
+    DLS_COLL_DIRECT,
+    DLS_COLL_RING,
+    DLS_COLL_DOUBLING,
+    DLS_COLL_HALVING,
+    DLS_COLL_STAR,
+    DLS_COLL_TREE,
+    DLS_COLL_GROUPS
+} dls_coll_algo;
+#define DLS_COLL_ALGOS 8
+
+/* Lossy or packed elements on the wire: of SUM_F32, ALLREDUCE, DIRECT. A shard's owner adds decoded
+   values to its own in the order of places; then all, the owner too, decode what it encodes: two
+   lossy steps, the same bits everywhere. */
+typedef struct dls_coll_codec {
+    size_t (*bytes)(void *user, size_t count); /* that `count` elements take, always */
+    /* at: which elements of the array they are; final: sums, on their way back */
+    void (*encode)(void *user, const float *from, size_t at, size_t count, bool final, void *to);
+    void (*decode)(void *user, const void *from, size_t count, float *to, bool add);
+    void *user;
+} dls_coll_codec;
+
+typedef struct dls_coll_op {
+    dls_coll_kind kind;
+    dls_reduce type;
+    dls_coll_algo algo;
+    int32_t root;   /* a place; of SEND and RECV the other's */
+    const void *in; /* NULL: in place. ALLTOALL and SEND: what is sent */
+    void *out;      /* as long as the whole array at every member, of every kind */
+    size_t count;
+    const uint16_t *shares; /* weights of the shards, one per member, alike everywhere, until the op
+                               is done; NULL: equal ones */
+    uint32_t tag;           /* SEND, RECV: below 2^22 */
+    dls_class priority;     /* 0: as activations */
+    const dls_coll_codec *codec;
+} dls_coll_op;
+
+/* What the links are like, alike at all members: given or measured. */
+typedef struct dls_coll_model {
+    double latency_us;    /* of a message; 0: 30 */
+    double bytes_per_us;  /* of every member's link, each way; 0: 1000 */
+    const double *rate;   /* bytes per us of each member's own link, one per member; NULL: alike */
+    bool shared;          /* one medium: all that is sent shares bytes_per_us */
+    double add_per_us;    /* bytes reduced per us; 0: 4000 */
+    const int32_t *group; /* number of each member's group; NULL: no groups */
+    double far_latency_us, far_bytes_per_us; /* between groups; the latter of a group as a whole */
+} dls_coll_model;
+
+typedef struct dls_coll_past { /* private */
+    uint8_t kind, type, algo, known;
+    int32_t root;
+    size_t count;
+} dls_coll_past;
+
+/* Collectives of one engine. All members must start the same ones in the same order (SEND and RECV
+   aside), but several may be under way at once. Not safe for several threads: with its engine. */
 typedef struct dls_coll {
     dls_peer *peer;
     int32_t rank, size; /* my place among the members, how many they are */
     int32_t *member;    /* their ranks in the engine's table */
+    uint32_t sequence, view;
+    uint64_t sent_bytes, messages; /* of arrays, handed to the engine so far */
+    const dls_coll_model *model;   /* for AUTO; NULL: even links. Alike at all members */
+    /* private */
+    struct dlsi_run *run, *ahead;
+    struct dlsi_work *work;
+    int32_t *order, *near, *far;
     unsigned char *staging;
     size_t staging_bytes;
-    int32_t room; /* most members */
-    uint32_t sequence, view;
-    /* the one under way: private */
-    unsigned char *data;
-    size_t count;
-    dls_reduce reduce;
-    int32_t step, send, recv;
-    bool sent, received, swapped;
+    int32_t room, width, old, guess, near_count, far_count, near_owners;
+    uint32_t turn, pairs, handles, past_count;
+    dls_coll_past past[8];
     dls_status status;
 } dls_coll;
 
-/* Bytes of staging for arrays of up to `bytes` among up to `size` members. Pure. */
+/* Bytes for arrays of up to `bytes` among up to `size` members; longer ones take no more, they go in
+   pieces. Pure. */
 DLS_API size_t dls_coll_size(int32_t size, size_t bytes);
 /* All devices of the engine are members: rank of size. Errors: DLS_E_ARG, DLS_E_MEMORY. */
 DLS_API dls_status dls_coll_init(dls_coll *coll, dls_peer *peer, int32_t rank, int32_t size,
                                  void *mem, size_t bytes);
-/* From now on the members of a view are: call it at each DLS_PEER_VIEW. One that is under way is
-   given up; those of another view are never mistaken for ours. Errors: DLS_E_STATE (I am not in
-   it), DLS_E_LIMIT (more members than `size` of dls_coll_init), DLS_E_NOT_FOUND (a member that my
-   roster does not have yet). */
+/* From now on the members of a view are: call it at each DLS_PEER_VIEW. What is under way is given
+   up; ops of another view are never mistaken for ours. Errors: DLS_E_STATE (I am not in it),
+   DLS_E_LIMIT (more members than `size` of dls_coll_init), DLS_E_NOT_FOUND (a member that my roster
+   does not have yet). */
 DLS_API dls_status dls_coll_view(dls_coll *coll, const dls_view *view);
-/* Starts a ring all-reduce in place: 2 (size - 1) steps of count / size elements each, Patarasuk &
-   Yuan 2009. Integer results do not depend on the order of peers. Errors: DLS_E_ARG, DLS_E_STATE
-   (one is under way), DLS_E_MEMORY (array longer than staging allows). */
+/* Begins an op; *handle is its number until dls_coll_done says that it is over. Errors: DLS_E_ARG,
+   DLS_E_LIMIT (16 are under way), DLS_E_MEMORY (staging, or the algorithm's at this size, is too
+   small), DLS_E_PEER (a member is not up), DLS_E_UNSUPPORTED (that kind by that algorithm). */
+DLS_API dls_status dls_coll_start(dls_coll *coll, const dls_coll_op *op, int32_t *handle);
+/* Goes on with all of them after bytes moved. True: this one is finished, with *status: DLS_E_PEER
+   (a member was lost), DLS_E_MISMATCH (members began unlike ops), DLS_E_ARG (no such handle). */
+DLS_API bool dls_coll_done(dls_coll *coll, int32_t handle, dls_status *status);
+/* A ring all-reduce in place, that devices of every size know. Errors: DLS_E_ARG, DLS_E_STATE (one
+   is under way), DLS_E_MEMORY (array longer than staging allows), DLS_E_PEER. */
 DLS_API dls_status dls_coll_allreduce(dls_coll *coll, void *data, size_t count, dls_reduce reduce);
-/* Goes on after bytes moved. True: finished, with *status (DLS_E_PEER when one was lost). */
+/* Goes on as dls_coll_done does. True: that one is finished, with *status. */
 DLS_API bool dls_coll_poll(dls_coll *coll, dls_status *status);
 
 /* ------------------------------------------------------------------------------------------------
@@ -2236,6 +2357,93 @@ DLS_API dls_status dls_job_begin(dls_job *job, const dls_data *data, const dls_a
                                  const int32_t *index, int32_t n);
 /* True: the step is over, with *status. */
 DLS_API bool dls_job_poll(dls_job *job, dls_status *status, dls_step_stats *stats);
+
+/* ---- Elastic runs: exact training by whoever is there ----
+   The same run on every member of a view that has DLS_ROLE_TRAIN; devices may be killed, stopped or
+   join at any time, and the state after each step is bit for bit that of one device. On entering a
+   view all tell what they have; whoever is behind is sent the state by those who are not; then
+   steps go on. A step is cut in the trainer's shards, spread by measured speed, and commits on all
+   or is done again: sums, scales, and hashes of the sums are agreed on first. No I/O, no clock: the
+   owner of the engine polls, under its lock, and computes, without it, in turns:
+
+       for (;;) {
+           lock; what = dls_run_poll(run, now); unlock;
+           if (what == DLS_RUN_OVER) break;
+           if (what == DLS_RUN_WORK) dls_run_work(run); else move bytes, then poll again;
+       }
+   dls_host_fit is that. tests/train/sim.c does it in virtual time. */
+typedef struct dls_run dls_run;
+typedef struct dls_run_desc {
+    dls_train *train;     /* in exact mode (desc.shards > 0); more shards than members, for
+                                 shares of 1:2:5:8 at least 16 */
+    dls_peer *peer;       /* NULL: alone. Without roster: a fixed group, whose loss ends it */
+    const dls_data *data; /* alike on all */
+    const dls_augment *augment;
+    int64_t steps;         /* in all; samples in the order of dls_fit_index */
+    int32_t share;         /* relative speed of this device; 0: measured */
+    int32_t members_max;   /* 0: as many as the engine may have devices */
+    int32_t members_least; /* fewer than that wait; 0: 1 */
+    int32_t chunk_bytes;   /* the state travels in pieces of that many, alike on all; 0: 256 KiB */
+} dls_run_desc;
+/* Bytes a run needs: the state once more, and what an all-reduce takes. 0 when the desc is out of
+   range. Pure. */
+DLS_API size_t dls_run_size(const dls_run_desc *desc);
+/* Errors: DLS_E_ARG, DLS_E_STATE (the trainer has no shards), DLS_E_REFUSED (my role is not to
+   train), DLS_E_UNSUPPORTED (DLS_REAL64), DLS_E_SHAPE (data and network), DLS_E_MEMORY. */
+DLS_API dls_status dls_run_init(dls_run **run, const dls_run_desc *desc, void *mem, size_t bytes);
+/* Gives up what is under way in the engine; before the memory goes. Under its lock. */
+DLS_API void dls_run_close(dls_run *run);
+
+typedef enum dls_run_do {
+    DLS_RUN_WAIT = 0, /* until bytes came or went, or 20 ms passed */
+    DLS_RUN_WORK,     /* call dls_run_work */
+    DLS_RUN_OVER      /* dls_run_status says how it ended */
+} dls_run_do;
+/* Moves; now in microseconds of the engine's clock. Also right after dls_run_work, which it times.
+   Owner, under the engine's lock. */
+DLS_API dls_run_do dls_run_poll(dls_run *run, uint64_t now);
+/* Computes a piece: a shard, a hash, an update. Does not touch the engine. Owner. */
+DLS_API void dls_run_work(dls_run *run);
+/* All members stop after the same step, soon, with DLS_E_STOPPED. Owner. */
+DLS_API void dls_run_stop(dls_run *run);
+/* DLS_OK: all steps are done, or it is not over. DLS_E_STOPPED; DLS_E_NUMBER (NaN or infinity, on
+   two devices); DLS_E_MISMATCH (this call differs from the others': leave the group, they wait for
+   that; or sums that differ again and again); of a fixed group DLS_E_PEER; errors of a step. In
+   words in *error (may be NULL). */
+DLS_API dls_status dls_run_status(const dls_run *run, dls_error *error);
+
+typedef enum dls_run_event_type {
+    DLS_RUN_TROUBLE = 1, /* something is odd, in words in note; the run goes on */
+    DLS_RUN_VIEW,        /* a new view begins */
+    DLS_RUN_STATE,       /* the state came from others */
+    DLS_RUN_STEP,        /* a step was committed */
+    DLS_RUN_SHARES       /* shards were spread anew */
+} dls_run_event_type;
+typedef struct dls_run_event {
+    dls_run_event_type type;
+    int64_t step;            /* steps done */
+    uint32_t view;           /* its number */
+    int32_t members, mine;   /* of the view; my place */
+    int32_t shards, samples; /* mine of a step */
+    dls_step_stats stats;    /* STEP */
+    dls_error note;          /* TROUBLE */
+} dls_run_event;
+/* Takes the next event; false: none. Poll and work keep one of each type. Owner. */
+DLS_API bool dls_run_next(dls_run *run, dls_run_event *event);
+
+typedef struct dls_run_report {
+    int64_t steps;          /* committed here */
+    int64_t redone;         /* attempts that a change of view cut short, begun again here */
+    int64_t lost;           /* steps taken back: always 0 */
+    int64_t views, fetched; /* views entered; states taken from others */
+    int64_t samples;        /* computed here, in steps that were committed */
+    int64_t spread;         /* times that shards were spread anew while running */
+} dls_run_report;
+/* What happened so far. Owner. */
+DLS_API void dls_run_tell(const dls_run *run, dls_run_report *report);
+/* Shards of each member when one shard takes it rate[i] (0: not known, the mean of the others), so
+   that the slowest is done soonest. Pure. O(shards members). */
+DLS_API void dls_run_spread(const uint32_t *rate, int32_t members, int32_t shards, int32_t *each);
 #endif
 
 /* Cuts a network in `stages` ranges of about equal work, where inference may be cut: at[0] = 0,
@@ -2652,7 +2860,7 @@ typedef struct dls_host_desc {
                                  of a device to call; without it the neighbour calls */
     bool gateway, no_lan;
     int32_t lan_port;    /* 0: 7399 */
-    uint64_t timeout_us; /* silence after which a peer is lost; 0: 2 s */
+    uint64_t timeout_us; /* silence after which a peer is lost; 0: 2 s. Heartbeats: a tenth */
 } dls_host_desc;
 typedef struct dls_host {
     dls_peer *peer;
@@ -2747,6 +2955,27 @@ typedef struct dls_node_infer_report {
    may be NULL elsewhere. batch 0: 64. Every peer makes this call. Errors: as dls_node_fit. */
 DLS_API dls_status dls_node_infer(dls_node *node, dls_net *net, const dls_data *data, int32_t batch,
                                   dls_real *outputs, dls_node_infer_report *report);
+#if DLS_ENABLE_FILES && DLS_ENABLE_SIGN
+/* ---- dls_fit on a host, by whoever is there ---- */
+typedef struct dls_host_fit_desc {
+    dls_fit_desc fit;      /* train.shards 0: a quarter of the batch, 8 to 32. checkpoint: written
+                              by the view's coordinator. progress may stop all from any member; it
+                              is also called while waiting for others. resume: who has most steps
+                              sends its state to all */
+    int32_t share;         /* relative speed of this device; 0: measured */
+    int32_t members_least; /* fewer members than that wait; 0: 1 */
+    bool save;             /* this device writes its checkpoint, coordinator or not */
+    void (*event)(void *user, const dls_run_event *event); /* or NULL; user is fit.user */
+} dls_host_fit_desc;
+/* dls_fit as an elastic run (dls_run) of all members that make this call with the same network,
+   data and settings: members may die or join, the state is that of one device. One thread more
+   moves bytes. With a host timeout of 1 s a dead link is got over in 0.25 s, a silent device in
+   2 s. report, run, error: may be NULL. Errors: those of dls_run_status, dls_run_init, dls_fit;
+   DLS_E_REFUSED (this device was revoked). */
+DLS_API dls_status dls_host_fit(dls_host *host, dls_net *net, const dls_data *data,
+                                const dls_host_fit_desc *desc, dls_fit_report *report,
+                                dls_run_report *run, dls_error *error);
+#endif
 #endif
 #endif /* DLS_ENABLE_PEERS */
 #endif /* API */
@@ -12830,8 +13059,7 @@ DLSI_FN dls_status dlsi_train_exact_step(dls_train *t, const dlsi_source *src, i
                      NULL, 0, 0, 0);
 }
 
-#if DLS_ENABLE_FILES && DLS_ENABLE_HEAP
-/* ---- Checkpoints. The TRAIN section: u64 steps, u32 optimiser, u32 slots, u32 shards, u32 scale
+/* ---- State as bytes. The TRAIN section: u64 steps, u32 optimiser, u32 slots, u32 shards, u32 scale
    codes, u64 seed, 32 bytes 0; then f32 of each slot, then the predicted codes. ---- */
 
 #define DLSI_TRAIN_HEAD 64
@@ -12856,6 +13084,42 @@ DLSI_FN void dlsi_train_state_fill(const void *user, unsigned char *p) {
         dlsi_store_reals(p, t->slot[i], t->net->param_count);
     memcpy(p, t->predicted, dlsi_train_codes(t));
 }
+/* Whether a TRAIN section is one of this trainer. */
+DLSI_FN bool dlsi_train_state_fits(const dls_train *t, const unsigned char *p, size_t bytes) {
+    return bytes == dlsi_train_state_bytes(t) &&
+           dlsi_load32(p + 8) == (uint32_t)t->desc.optim.kind &&
+           dlsi_load32(p + 12) == (uint32_t)dls_optim_slots(&t->desc.optim) &&
+           dlsi_load32(p + 16) == (uint32_t)t->desc.shards && dlsi_load64(p + 24) == t->desc.seed &&
+           dlsi_load64(p) <= (uint64_t)1 << 62;
+}
+DLSI_FN void dlsi_train_state_take(dls_train *t, const unsigned char *p) {
+    const int32_t slots = dls_optim_slots(&t->desc.optim);
+    int32_t i;
+    t->step = (int64_t)dlsi_load64(p);
+    for (i = 0, p += DLSI_TRAIN_HEAD; i < slots; i++, p += 4 * t->net->param_count)
+        dlsi_load_reals(p, t->slot[i], t->net->param_count);
+    memcpy(t->predicted, p, dlsi_train_codes(t));
+}
+/* All that a device needs to go on from here: the TRAIN section, then the weights as f32. */
+DLSI_FN size_t dlsi_train_image_bytes(const dls_train *t) {
+    return dlsi_train_state_bytes(t) + 4 * t->net->param_count;
+}
+DLSI_FN void dlsi_train_image_fill(const dls_train *t, unsigned char *p) {
+    memset(p, 0, DLSI_TRAIN_HEAD);
+    dlsi_train_state_fill(t, p);
+    dlsi_store_reals(p + dlsi_train_state_bytes(t), t->net->params, t->net->param_count);
+}
+DLSI_FN dls_status dlsi_train_image_take(dls_train *t, const unsigned char *p) {
+    if (!dlsi_train_state_fits(t, p, dlsi_train_state_bytes(t))) return DLS_E_MISMATCH;
+    dlsi_train_state_take(t, p);
+    dlsi_load_reals(p + dlsi_train_state_bytes(t), t->net->params, t->net->param_count);
+    dls_net_touch(t->net);
+    return DLS_OK;
+}
+
+#if DLS_ENABLE_FILES && DLS_ENABLE_HEAP
+/* ---- Checkpoints ---- */
+
 DLS_API dls_status dls_train_save(const dls_train *train, const char *path, dls_error *error) {
     dlsi_model_out o;
     const dls_status st = dlsi_model_out_open(&o, train->net);
@@ -12870,18 +13134,13 @@ DLS_API dls_status dls_train_save(const dls_train *train, const char *path, dls_
 DLSI_FN dls_status dlsi_train_restore(dls_train *t, const dls_model *m, const char *path,
                                       dls_error *error) {
     const unsigned char *p = m->bytes + m->at[DLSI_TRAIN];
-    const int32_t slots = dls_optim_slots(&t->desc.optim);
-    int32_t i;
     dls_status st;
     if (m->at[DLSI_TRAIN] == 0)
         return dlsi_fail(
             error, DLS_E_STATE,
             DLSI_MSG("'{s}' is a model without training state; load it with dls_net_load"), path, 0,
             0, 0);
-    if (m->length[DLSI_TRAIN] != dlsi_train_state_bytes(t) ||
-        dlsi_load32(p + 8) != (uint32_t)t->desc.optim.kind ||
-        dlsi_load32(p + 12) != (uint32_t)slots || dlsi_load32(p + 16) != (uint32_t)t->desc.shards ||
-        dlsi_load64(p + 24) != t->desc.seed || dlsi_load64(p) > (uint64_t)1 << 62)
+    if (!dlsi_train_state_fits(t, p, m->length[DLSI_TRAIN]))
         return dlsi_fail(
             error, DLS_E_MISMATCH,
             DLSI_MSG("'{s}' was made with another optimiser, seed or number of shards ({0})"), path,
@@ -12889,10 +13148,7 @@ DLSI_FN dls_status dlsi_train_restore(dls_train *t, const dls_model *m, const ch
     st = dls_model_params(m, t->net);
     if (st != DLS_OK)
         return dlsi_fail(error, st, DLSI_MSG("'{s}' holds another network"), path, 0, 0, 0);
-    t->step = (int64_t)dlsi_load64(p);
-    for (i = 0, p += DLSI_TRAIN_HEAD; i < slots; i++, p += 4 * t->net->param_count)
-        dlsi_load_reals(p, t->slot[i], t->net->param_count);
-    memcpy(t->predicted, p, dlsi_train_codes(t));
+    dlsi_train_state_take(t, p);
     return DLS_OK;
 }
 DLS_API dls_status dls_train_load(dls_train *train, const char *path, dls_error *error) {
@@ -13708,6 +13964,18 @@ DLS_API int32_t dls_fit_index(uint64_t seed, int32_t epoch, int32_t count, int32
                                    (uint32_t)count, (uint32_t)i);
 }
 
+/* Samples of a step counted from 0: their indices, and how many. Each epoch is cut in batches. */
+DLSI_FN int32_t dlsi_fit_order(const dls_train_desc *d, int32_t count, int64_t step,
+                               int32_t *index) {
+    const int64_t per_epoch = dlsi_ceil_div(count, d->batch);
+    const int32_t epoch = (int32_t)(step / per_epoch),
+                  first = (int32_t)(step % per_epoch) * d->batch;
+    const int32_t n = dlsi_min_i32(d->batch, count - first);
+    int32_t i;
+    for (i = 0; i < n; i++) index[i] = dls_fit_index(d->seed, epoch, count, first + i);
+    return n;
+}
+
 #if DLS_ENABLE_HEAP
 typedef struct dlsi_fit {
     const dls_data *data;
@@ -13723,16 +13991,6 @@ typedef struct dlsi_fit {
     uint64_t start, reported;
 } dlsi_fit;
 
-/* Samples of a step: their indices to f->index, their count returned. */
-DLSI_FN int32_t dlsi_fit_samples(dlsi_fit *f, int64_t step) {
-    const int32_t batch = f->train->desc.batch, epoch = (int32_t)(step / f->per_epoch);
-    const int32_t first = (int32_t)(step % f->per_epoch) * batch;
-    const int32_t n = dlsi_min_i32(batch, f->data->count - first);
-    int32_t i;
-    for (i = 0; i < n; i++)
-        f->index[i] = dls_fit_index(f->d.train.seed, epoch, f->data->count, first + i);
-    return n;
-}
 DLS_API char *dls_progress_text(const dls_progress *progress, int32_t bar, char *buf,
                                 size_t bytes) {
     const int64_t steps = progress->steps > 0 ? progress->steps : 1;
@@ -13850,12 +14108,20 @@ DLSI_FN dls_status dlsi_fit_own_step(void *user, dlsi_fit *f, int32_t n, dls_ste
     (void)user;
     return dls_train_step_data(f->train, f->data, &f->d.augment, f->index, n, stats);
 }
+DLSI_FN void dlsi_fit_sum_up(const dlsi_fit *f, dls_fit_report *report) {
+    report->seconds = (double)(dls_now_us() - f->start) * 1e-6;
+    report->samples_per_s = report->seconds > 0 ? (double)report->samples / report->seconds : 0.0;
+    report->epochs = (int32_t)(f->train->step / f->per_epoch);
+    report->loss = f->epoch_since > 0 ? f->epoch_loss / (double)f->epoch_since : 0.0;
+    report->accuracy = f->epoch_since > 0 ? f->epoch_accuracy / (double)f->epoch_since : 0.0;
+    report->state_hash = dls_train_hash(f->train);
+}
 DLSI_FN dls_status dlsi_fit_loop(dlsi_fit *f, dlsi_fit_step_fn step, void *user, bool saves,
                                  dls_fit_report *report) {
     dls_status st = DLS_OK;
     f->start = f->reported = dls_now_us();
     while (st == DLS_OK && f->train->step < f->steps) {
-        const int32_t n = dlsi_fit_samples(f, f->train->step);
+        const int32_t n = dlsi_fit_order(&f->train->desc, f->data->count, f->train->step, f->index);
         dls_step_stats stats;
         DLSI_ZERO(stats);
         st = step(user, f, n, &stats);
@@ -13870,12 +14136,7 @@ DLSI_FN dls_status dlsi_fit_loop(dlsi_fit *f, dlsi_fit_step_fn step, void *user,
         const dls_status saved = dlsi_fit_save(f->train, f->d.checkpoint);
         if (saved != DLS_OK) st = saved;
     }
-    report->seconds = (double)(dls_now_us() - f->start) * 1e-6;
-    report->samples_per_s = report->seconds > 0 ? (double)report->samples / report->seconds : 0.0;
-    report->epochs = (int32_t)(f->train->step / f->per_epoch);
-    report->loss = f->epoch_since > 0 ? f->epoch_loss / (double)f->epoch_since : 0.0;
-    report->accuracy = f->epoch_since > 0 ? f->epoch_accuracy / (double)f->epoch_since : 0.0;
-    report->state_hash = dls_train_hash(f->train);
+    dlsi_fit_sum_up(f, report);
     return st;
 }
 DLS_API dls_status dls_fit(dls_net *net, const dls_data *data, const dls_fit_desc *desc,
@@ -14490,9 +14751,16 @@ DLSI_FN void dlsi_chacha_init(uint32_t *state, const unsigned char *nonce12,
 /* The next 64 bytes of key stream. */
 DLSI_FN void dlsi_chacha_block(uint32_t *state, unsigned char *to64) {
     uint32_t x[16];
-    int i;
+    int i, round;
     memcpy(x, state, sizeof x);
-    DLSI_CHACHA_TEN(x, DLSI_ROL_)
+    for (round = 0; round < 10; round++) {
+        DLSI_UNROLL
+        for (i = 0; i < 8; i++) { /* columns, then diagonals */
+            const int right = i >> 2, a = i & 3, b = 4 + ((i + right) & 3),
+                      c = 8 + ((i + 2 * right) & 3), d = 12 + ((i + 3 * right) & 3);
+            DLSI_CHACHA_QUARTER(x, a, b, c, d, DLSI_ROL_);
+        }
+    }
     for (i = 0; i < 16; i++) dlsi_store32(to64 + 4 * i, x[i] + state[i]);
     state[12]++;
 }
@@ -16191,48 +16459,69 @@ DLS_API dls_status dls_session_seal(dls_session *s, void *to, const void *from, 
     return DLS_OK;
 }
 
-DLSI_FN uint32_t dlsi_session_bit(uint64_t ctr) { return (uint32_t)1 << (ctr % 32); }
-DLSI_FN uint32_t dlsi_session_word(uint64_t ctr) { return (uint32_t)(ctr % DLS_REPLAY_BITS / 32); }
-/* Marks ctr as opened; a higher one moves the window (RFC 6479, bit by bit). */
-DLSI_FN void dlsi_session_mark(dls_session *s, uint64_t ctr) {
-    if (ctr >= s->top + DLS_REPLAY_BITS) memset(s->window, 0, sizeof s->window);
-    for (; s->top <= ctr && ctr - s->top < DLS_REPLAY_BITS; s->top++)
-        s->window[dlsi_session_word(s->top)] &= ~dlsi_session_bit(s->top);
-    if (s->top <= ctr) s->top = ctr + 1;
-    s->window[dlsi_session_word(ctr)] |= dlsi_session_bit(ctr);
-    /* Soon after a rekeying no record of the key before can come any more. */
-    if (s->top % DLSI_REKEY_PERIOD / DLS_REPLAY_BITS == 1) dls_wipe(s->recv_past, 32);
+/* A set of counters as a ring of DLS_REPLAY_BITS bits: those below `top`, as far as it goes. */
+DLSI_FN uint32_t dlsi_window_bit(uint64_t ctr) { return (uint32_t)1 << (ctr % 32); }
+DLSI_FN uint32_t dlsi_window_word(uint64_t ctr) { return (uint32_t)(ctr % DLS_REPLAY_BITS / 32); }
+DLSI_FN bool dlsi_window_passed(uint64_t top, uint64_t ctr) {
+    return ctr < top && top - ctr > DLS_REPLAY_BITS;
+}
+DLSI_FN bool dlsi_window_has(const uint32_t *window, uint64_t ctr) {
+    return (window[dlsi_window_word(ctr)] & dlsi_window_bit(ctr)) != 0;
+}
+/* Marks ctr, which has not been passed; a higher one moves the window (RFC 6479, bit by bit).
+   Returns the new top. */
+DLSI_FN uint64_t dlsi_window_mark(uint32_t *window, uint64_t top, uint64_t ctr) {
+    if (ctr >= top) {
+        if (ctr - top >= DLS_REPLAY_BITS)
+            memset(window, 0, DLS_REPLAY_BITS / 8);
+        else
+            for (; top < ctr; top++) window[dlsi_window_word(top)] &= ~dlsi_window_bit(top);
+        top = ctr + 1;
+    }
+    window[dlsi_window_word(ctr)] |= dlsi_window_bit(ctr);
+    return top;
+}
+/* How many counters right below `top` are marked, or are not; at most `most`. */
+DLSI_FN uint32_t dlsi_window_run(const uint32_t *window, uint64_t top, uint32_t most, bool marked) {
+    uint32_t n = 0;
+    while (n < most) {
+        const uint64_t ctr = top - 1 - n;
+        const uint32_t word = window[dlsi_window_word(ctr)] ^ (marked ? 0 : UINT32_MAX);
+        if ((word & dlsi_window_bit(ctr)) == 0) break;
+        n += word == UINT32_MAX && ctr % 32 == 31 ? 32 : 1;
+    }
+    return n < most ? n : most;
+}
+/* How often the key changed before the oldest record that may still come. */
+DLSI_FN uint32_t dlsi_session_period(const dls_session *s) {
+    return s->top > DLS_REPLAY_BITS ? (uint32_t)((s->top - DLS_REPLAY_BITS) / DLSI_REKEY_PERIOD)
+                                    : 0;
 }
 
 DLS_API dls_status dls_session_open(dls_session *s, uint64_t ctr, void *to, const void *from,
                                     size_t bytes, const unsigned char *tag16, const void *ad,
                                     size_t ad_bytes) {
-    const uint64_t now = (s->top > 0 ? s->top - 1 : 0) / DLSI_REKEY_PERIOD; /* recv_key's period */
-    const uint64_t period = ctr / DLSI_REKEY_PERIOD;
+    const uint32_t now = dlsi_session_period(s);
     const unsigned char *key = s->recv_key;
     unsigned char nonce[12], ahead[32];
     dls_status status;
     if (ctr >= DLSI_RECORDS_MOST || s->forged >= DLSI_FORGED_MOST) return DLS_E_LIMIT;
-    if (ctr < s->top && (s->top - ctr > DLS_REPLAY_BITS ||
-                         (s->window[dlsi_session_word(ctr)] & dlsi_session_bit(ctr)) != 0))
+    if (dlsi_window_passed(s->top, ctr) || (ctr < s->top && dlsi_window_has(s->window, ctr)))
         return DLS_E_STATE;
-    if (period > now + 1 || period + 1 < now) return DLS_E_STATE;
-    if (period < now) key = s->recv_past;
-    if (period > now) {
+    if (ctr / DLSI_REKEY_PERIOD > now + 1) return DLS_E_STATE;
+    if (ctr / DLSI_REKEY_PERIOD > now) {
         dlsi_session_rekey(ahead, s->recv_key);
         key = ahead;
     }
     dlsi_noise_nonce(nonce, ctr);
     status = dls_aead_open(to, from, bytes, tag16, ad, ad_bytes, nonce, key);
-    if (status == DLS_OK && period > now) {
-        memcpy(s->recv_past, s->recv_key, 32);
-        memcpy(s->recv_key, ahead, 32);
-    }
     if (status == DLS_OK)
-        dlsi_session_mark(s, ctr);
+        s->top = dlsi_window_mark(s->window, s->top, ctr);
     else
         s->forged++;
-    if (period > now) dls_wipe(ahead, sizeof ahead);
+    /* only now can no record of the key before come any more */
+    if (dlsi_session_period(s) > now) memcpy(s->recv_key, ahead, sizeof ahead);
+    if (key == ahead) dls_wipe(ahead, sizeof ahead);
     return status;
 }
 
@@ -16594,9 +16883,8 @@ DLS_API dls_status dls_merkle_check(const dls_manifest *m, uint32_t index, const
 
 enum { DLSI_SENT_DONE = 0, DLSI_SENT_OUT, DLSI_SENT_ACKED, DLSI_SENT_LOST, DLSI_SENT_GONE };
 #define DLSI_FLOW_PROBED                                                                           \
-    8u /* in state, beside LOST and GONE: given up by a timeout, on suspicion */
-enum { DLSI_FLOW_LOSS_TIMER = 1, DLSI_FLOW_ACK_TIMER = 2, DLSI_FLOW_EPOCH = 4, DLSI_FLOW_RUN = 8 };
-#define DLSI_FLOW_LATE 64u  /* entries that are done with, looked at for late acks */
+    8u                     /* in state, beside LOST and GONE: given up by a timeout, on suspicion */
+#define DLSI_FLOW_LATE 64u /* entries that are done with, looked at for late acks */
 #define DLSI_FLOW_KEEP 179u /* of 256: what a loss leaves of the window; CUBIC's 0.7 */
 
 DLSI_FN uint32_t dlsi_flow_clock(const dls_flow *f, uint64_t now) {
@@ -16604,10 +16892,11 @@ DLSI_FN uint32_t dlsi_flow_clock(const dls_flow *f, uint64_t now) {
     if (ahead > UINT64_MAX / 2) ahead = 0; /* the caller's clock jumped back */
     return f->clock + (uint32_t)dlsi_min_u64(ahead, (uint64_t)1 << 29);
 }
+/* Constant in builds with short rings alone, which lose the code for congestion control. */
+DLSI_FN dls_path *dlsi_flow_path(const dls_flow *f) { return DLS_WINDOW_MAX > 16 ? f->path : NULL; }
 DLSI_FN void dlsi_flow_now(dls_flow *f, uint64_t now) {
     f->clock = dlsi_flow_clock(f, now);
     f->seen = now;
-    if (f->in_flight == 0) f->pace = f->clock;
 }
 DLSI_FN bool dlsi_flow_due(const dls_flow *f, uint32_t at) { return (f->clock - at) >> 31 == 0; }
 DLSI_FN uint32_t dlsi_min_u32(uint32_t a, uint32_t b) { return a < b ? a : b; }
@@ -16617,28 +16906,34 @@ DLSI_FN uint32_t dlsi_scale(uint32_t a, uint32_t b, uint32_t c) {
     return (uint32_t)dlsi_min_u64((uint64_t)a * b / (c > 0 ? c : 1), UINT32_MAX);
 }
 DLSI_FN dls_sent *dlsi_flow_at(const dls_flow *f, uint32_t seq) { return &f->ring[seq & f->mask]; }
-DLSI_FN bool dlsi_flow_full(const dls_flow *f) { return f->head - f->oldest > f->mask; }
-DLSI_FN bool dlsi_flow_slow(const dls_flow *f) { return f->window < f->threshold; }
+DLSI_FN uint32_t dlsi_flow_free(const dls_flow *f) { return f->mask + 1u - (f->head - f->oldest); }
+DLSI_FN bool dlsi_path_slow(const dls_path *c) { return c->window < c->threshold; }
 
 DLS_API dls_status dls_flow_init(dls_flow *f, dls_sent *ring, int32_t ring_max, uint32_t mtu_bytes,
-                                 uint64_t now) {
+                                 dls_path *path, uint64_t now) {
     DLSI_ZERO(*f);
-    if (ring == NULL || ring_max < 4 || ring_max > 32768 || (ring_max & (ring_max - 1)) != 0 ||
-        mtu_bytes < 1 || mtu_bytes > 65535)
+    if (ring == NULL || ring_max < 4 || ring_max > DLS_WINDOW_MAX ||
+        (ring_max & (ring_max - 1)) != 0 || mtu_bytes < 1 || mtu_bytes > 65535 ||
+        (path == NULL && ring_max > 16))
         return DLS_E_ARG;
     memset(ring, 0, (size_t)ring_max * sizeof *ring);
     f->ring = ring;
-    f->mask = (uint32_t)ring_max - 1;
-    f->mtu = mtu_bytes;
+    f->path = path;
+    f->mask = (uint16_t)(ring_max - 1);
+    f->mtu = (uint16_t)mtu_bytes;
     f->seen = now;
-    f->window = 10 * mtu_bytes;
-    f->threshold = f->min_rtt = f->min_next = f->recent = f->recent_before = UINT32_MAX;
+    f->min_rtt = UINT32_MAX;
     f->srtt = 333000;
     f->rttvar = 333000 / 2;
     f->max_ack_delay = 4000;
     f->ack_every = 2;
     f->reorder = 3;
     f->wait_eighths = 9;
+    path = dlsi_flow_path(f);
+    if (path == NULL) return DLS_OK;
+    DLSI_ZERO(*path);
+    path->window = 10 * mtu_bytes;
+    path->threshold = path->min_next = path->recent = path->recent_before = UINT32_MAX;
     return DLS_OK;
 }
 
@@ -16646,122 +16941,73 @@ DLS_API dls_status dls_flow_init(dls_flow *f, dls_sent *ring, int32_t ring_max, 
 
 /* Microseconds until the window has gone out once; a little faster than it is acked, so that the
    window rules. */
-DLSI_FN uint32_t dlsi_flow_pace(const dls_flow *f, uint32_t bytes) {
-    const uint32_t time = dlsi_scale(bytes, f->srtt, f->window);
+DLSI_FN uint32_t dlsi_path_pace(const dls_flow *f, const dls_path *c, uint32_t bytes) {
+    const uint32_t time = dlsi_scale(bytes, f->srtt, c->window);
     if (f->min_rtt == UINT32_MAX) return 0;
-    return dlsi_flow_slow(f) ? time / 2 : time - time / 5;
+    return dlsi_path_slow(c) ? time / 2 : time - time / 5;
+}
+DLSI_FN uint32_t dlsi_path_room(const dls_flow *f, dls_path *c) {
+    uint32_t room, late;
+    if (f->in_flight == 0) c->pace = f->clock;
+    if (f->in_flight + f->mtu > c->window || !dlsi_flow_due(f, c->pace)) return 0;
+    room = c->window - f->in_flight;
+    late = dlsi_min_u32(f->clock - c->pace, 1000);
+    if (f->min_rtt != UINT32_MAX)
+        room = dlsi_min_u32(room, f->mtu + dlsi_scale(late, f->mtu, dlsi_path_pace(f, c, f->mtu)));
+    return room;
 }
 DLS_API uint32_t dls_flow_room(dls_flow *f, uint64_t now) {
-    uint32_t room, late;
+    const uint32_t most = dlsi_flow_free(f) * f->mtu;
+    dls_path *c = dlsi_flow_path(f);
     dlsi_flow_now(f, now);
-    if (dlsi_flow_full(f)) return 0;
+    if (most == 0) return 0;
     if (f->probes > 0) return f->mtu;
-    if (f->in_flight + f->mtu > f->window || !dlsi_flow_due(f, f->pace)) return 0;
-    room = f->window - f->in_flight;
-    late = dlsi_min_u32(f->clock - f->pace, 1000);
-    if (f->min_rtt != UINT32_MAX)
-        room = dlsi_min_u32(room, f->mtu + dlsi_scale(late, f->mtu, dlsi_flow_pace(f, f->mtu)));
-    return dlsi_min_u32(room, (f->mask + 1 - (f->head - f->oldest)) * f->mtu);
+    if (c != NULL) return dlsi_min_u32(most, dlsi_path_room(f, c));
+    return f->pto_count > 0 && f->in_flight > 0 ? 0 : most;
+}
+/* `bytes` go out, counted in f already. */
+DLSI_FN void dlsi_path_sent(const dls_flow *f, dls_path *c, uint32_t bytes) {
+    if (f->in_flight == bytes) { /* after a rest */
+        c->in_epoch = false;
+        c->pace = f->clock;
+    }
+    c->peak = dlsi_max_u32(c->peak, f->in_flight);
+    /* credit for being late is worth 1 ms: what a coarse timer or a busy machine needs */
+    if (dlsi_flow_due(f, c->pace + 1000)) c->pace = f->clock - 1000;
+    c->pace += dlsi_path_pace(f, c, bytes);
 }
 DLS_API void dls_flow_sent(dls_flow *f, uint64_t pn, uint32_t bytes, bool eliciting,
                            const uint32_t *ref4, uint64_t now) {
     dls_sent *e = dlsi_flow_at(f, f->head);
+    dls_path *c = dlsi_flow_path(f);
     dlsi_flow_now(f, now);
     f->pn_sent = pn;
     if (!eliciting) return;
-    DLS_ASSERT(!dlsi_flow_full(f) && bytes >= 1 && bytes <= 65535);
+    DLS_ASSERT(dlsi_flow_free(f) > 0 && bytes >= 1 && bytes <= 65535 && ref4[3] <= 255);
     memcpy(e->ref, ref4, sizeof e->ref);
+    e->ref_last = (uint8_t)ref4[3];
     e->pn = (uint32_t)(pn & UINT32_MAX);
     e->time = f->last_sent = f->clock;
     e->bytes = (uint16_t)bytes;
     e->state = DLSI_SENT_OUT;
-    if (f->in_flight == 0) f->flags &= (uint8_t)~DLSI_FLOW_EPOCH; /* after a rest */
     f->head++;
     f->in_flight += bytes;
-    f->peak = dlsi_max_u32(f->peak, f->in_flight);
     if (f->probes > 0) f->probes--;
-    /* credit for being late is worth 1 ms: what a coarse timer or a busy machine needs */
-    if (dlsi_flow_due(f, f->pace + 1000)) f->pace = f->clock - 1000;
-    f->pace += dlsi_flow_pace(f, bytes);
+    if (c != NULL) dlsi_path_sent(f, c, bytes);
 }
 
 /* ---- Loss recovery: acks to the peer ---- */
 
-/* A run that would be too long to count forgets its oldest part, and the runs below it. */
-DLSI_FN void dlsi_flow_more(dls_flow *f, int32_t i) {
-    if (f->run[i] < 65535)
-        f->run[i]++;
-    else
-        f->runs = (uint8_t)(i + 1);
-}
-DLSI_FN void dlsi_flow_insert(dls_flow *f, int32_t i) {
-    int32_t k;
-    if (f->runs < DLS_FLOW_RUNS) f->runs++;
-    for (k = f->runs - 1; k > i; k--) {
-        f->run[k] = f->run[k - 1];
-        f->gap[k] = f->gap[k - 1];
-        f->told[k] = f->told[k - 1];
-    }
-    f->run[i] = 1;
-    f->told[i] = 0;
-}
-/* Run i + 1 touches run i: one run now. */
-DLSI_FN void dlsi_flow_join(dls_flow *f, int32_t i) {
-    const uint32_t sum = (uint32_t)f->run[i] + f->run[i + 1];
-    int32_t k;
-    f->run[i] = (uint16_t)dlsi_min_u32(sum, 65535);
-    f->runs--;
-    if (sum > 65535) f->runs = (uint8_t)(i + 1);
-    for (k = i + 1; k < f->runs; k++) {
-        f->run[k] = f->run[k + 1];
-        f->gap[k] = f->gap[k + 1];
-        f->told[k] = f->told[k + 1];
-    }
-}
-/* Puts the packet `down` below the greatest into its place among the runs. */
-DLSI_FN void dlsi_flow_below(dls_flow *f, uint32_t down) {
-    uint32_t end = 0, next = 0; /* below run i; where run i + 1 begins */
-    int32_t i;
-    for (i = -1; down >= next; i++, next = i + 1 < f->runs ? end + f->gap[i + 1] : UINT32_MAX)
-        end = next + f->run[i + 1];
-    if (down < end) return; /* told already */
-    if (down == end) {
-        dlsi_flow_more(f, i);
-        f->told[i] = 0;
-        if (i + 1 < f->runs && --f->gap[i + 1] == 0) dlsi_flow_join(f, i);
-    } else if (down + 1 == next) {
-        f->gap[i + 1]--;
-        f->told[i + 1] = 0;
-        dlsi_flow_more(f, i + 1);
-    } else if (i + 1 < DLS_FLOW_RUNS && down - end <= 65535) {
-        dlsi_flow_insert(f, i + 1);
-        f->gap[i + 1] = (uint16_t)(down - end);
-        if (i + 2 < f->runs) f->gap[i + 2] = (uint16_t)(next - down - 1);
-    } /* else too old to tell */
-}
 DLS_API void dls_flow_received(dls_flow *f, uint64_t pn, bool eliciting, uint64_t now) {
-    bool in_order = true;
+    const uint64_t top = f->got;
     dlsi_flow_now(f, now);
-    if (f->runs == 0 || pn > f->pn_got) {
-        const uint64_t gap = f->runs == 0 ? 0 : pn - f->pn_got - 1;
-        in_order = gap == 0;
-        if (gap > 65535) f->runs = 0; /* whatever came before is told or lost */
-        if (f->runs == 0 || gap > 0) {
-            dlsi_flow_insert(f, 0);
-            if (f->runs > 1) f->gap[1] = (uint16_t)gap;
-        } else
-            dlsi_flow_more(f, 0);
-        f->told[0] = 0;
-        f->pn_got = pn;
-        f->got_at = f->clock;
-    } else {
-        in_order = false;
-        if (f->pn_got - pn < UINT32_MAX) dlsi_flow_below(f, (uint32_t)(f->pn_got - pn));
-    }
+    if (!dlsi_window_passed(top, pn)) /* else too old to tell */
+        f->got = dlsi_window_mark(f->had, top, pn);
+    if (pn >= top) f->got_at = f->clock;
     if (!eliciting) return;
     if (f->ack_wait == 0) f->ack_at = f->clock + f->max_ack_delay;
     if (f->ack_wait < 255) f->ack_wait++;
-    if (!in_order) f->ack_wait = 255;
+    if (pn != top && top > 0) f->ack_wait = 255; /* out of order */
 }
 DLS_API bool dls_flow_ack_due(const dls_flow *f, uint64_t now) {
     return f->ack_wait > 0 &&
@@ -16775,53 +17021,62 @@ DLSI_FN size_t dlsi_leb_write(unsigned char *to, uint32_t v) {
 }
 DLS_API size_t dls_flow_ack_write(dls_flow *f, void *to, size_t max, uint64_t now) {
     unsigned char *p = (unsigned char *)to, part[6];
+    uint32_t left = (uint32_t)dlsi_min_u64(f->got, DLS_REPLAY_BITS), runs = 0, gap = 0;
+    uint64_t top = f->got;
     size_t at = 7;
-    int32_t i;
     dlsi_flow_now(f, now);
-    if (f->runs == 0 || max < 7) return 0;
-    dlsi_store32(p, (uint32_t)(f->pn_got & UINT32_MAX));
+    if (max < 8) return 0;
+    dlsi_store32(p, (uint32_t)((top - 1) & UINT32_MAX));
     dlsi_store16(p + 4, dlsi_min_u32(f->clock - f->got_at, 65535));
-    for (i = 0; i < f->runs; i++) {
-        size_t n = i == 0 ? 0 : dlsi_leb_write(part, f->gap[i] - 1u);
-        n += dlsi_leb_write(part + n, f->run[i] - 1u);
+    while (runs < DLS_FLOW_RUNS && gap < left) {
+        const uint32_t run = dlsi_window_run(f->had, top - gap, left - gap, true);
+        size_t n = runs == 0 ? 0 : dlsi_leb_write(part, gap - 1);
+        n += dlsi_leb_write(part + n, run - 1);
         if (at + n > max) break;
         memcpy(p + at, part, n);
         at += n;
+        runs++;
+        top -= gap + run;
+        left -= gap + run;
+        gap = dlsi_window_run(f->had, top, left, false);
     }
-    if (i == 0) return 0;
-    p[6] = (unsigned char)i;
-    while (--i > 0) f->told[i]++;
-    /* what 8 acks told is forgotten: one of them arrived, and acks stay short */
-    while (f->runs > 1 && f->told[f->runs - 1] >= 8) f->runs--;
+    if (runs == 0) return 0;
+    p[6] = (unsigned char)runs;
     f->ack_wait = 0;
     return at;
 }
 
 /* ---- Loss recovery: round-trip times ---- */
 
-DLSI_FN uint32_t dlsi_flow_recent(const dls_flow *f) {
-    return f->samples >= 8 ? f->recent : dlsi_min_u32(f->recent, f->recent_before);
+DLSI_FN uint32_t dlsi_path_recent(const dls_path *c) {
+    return c->samples >= 8 ? c->recent : dlsi_min_u32(c->recent, c->recent_before);
 }
 /* Delay of the queue in front of us. */
-DLSI_FN uint32_t dlsi_flow_queue(const dls_flow *f) {
-    const uint32_t recent = dlsi_flow_recent(f);
+DLSI_FN uint32_t dlsi_path_queue(const dls_flow *f, const dls_path *c) {
+    const uint32_t recent = dlsi_path_recent(c);
     return recent > f->min_rtt ? recent - f->min_rtt : 0;
+}
+/* Keeps the least of the last 10 to 20 s. */
+DLSI_FN void dlsi_path_least(dls_flow *f, dls_path *c, uint32_t rtt) {
+    c->min_next = dlsi_min_u32(c->min_next, rtt);
+    if (f->clock - c->min_at <= 10000000) return;
+    f->min_rtt = c->min_next;
+    c->min_next = UINT32_MAX;
+    c->min_at = f->clock;
 }
 DLSI_FN void dlsi_flow_rtt(dls_flow *f, uint32_t rtt, uint32_t delay) {
     const bool first = f->min_rtt == UINT32_MAX;
+    dls_path *c = dlsi_flow_path(f);
     uint32_t off;
     rtt = dlsi_max_u32(rtt, 1);
     f->min_rtt = dlsi_min_u32(f->min_rtt, rtt);
-    f->min_next = dlsi_min_u32(f->min_next, rtt);
-    if (f->clock - f->min_at > 10000000) { /* the least of the last 10 to 20 s */
-        f->min_rtt = f->min_next;
-        f->min_next = UINT32_MAX;
-        f->min_at = f->clock;
-    }
+    if (c != NULL) dlsi_path_least(f, c, rtt);
     if (rtt - f->min_rtt >= delay) rtt -= delay;
     f->latest = rtt;
-    f->recent = dlsi_min_u32(f->recent, rtt);
-    if (f->samples < 255) f->samples++;
+    if (c != NULL) {
+        c->recent = dlsi_min_u32(c->recent, rtt);
+        if (c->samples < 255) c->samples++;
+    }
     if (first) {
         f->srtt = rtt;
         f->rttvar = rtt / 2;
@@ -16860,9 +17115,9 @@ DLSI_FN uint32_t dlsi_flow_pto_at(const dls_flow *f) {
    they cost a TCP. Alone and without loss the queue is filled, as by CUBIC. */
 
 /* Window of CUBIC `ms` after the last backoff. */
-DLSI_FN uint32_t dlsi_flow_cubic(const dls_flow *f, uint32_t ms) {
-    int64_t d = (int64_t)dlsi_min_u32(ms, 200000) - (int64_t)f->epoch_k;
-    d = d * d * d / 1000 * (int64_t)f->mtu / 2500000 + (int64_t)f->w_max; /* C is 0.4 packets/s^3 */
+DLSI_FN uint32_t dlsi_path_cubic(const dls_flow *f, const dls_path *c, uint32_t ms) {
+    int64_t d = (int64_t)dlsi_min_u32(ms, 200000) - (int64_t)c->epoch_k;
+    d = d * d * d / 1000 * (int64_t)f->mtu / 2500000 + (int64_t)c->w_max; /* C is 0.4 packets/s^3 */
     return d < 0 ? 0 : (uint32_t)dlsi_min_u64((uint64_t)d, UINT32_MAX);
 }
 /* Cube root (Hacker's Delight 11-2), of less than 2^63. */
@@ -16879,85 +17134,120 @@ DLSI_FN uint32_t dlsi_cube_root(uint64_t x) {
     }
     return (uint32_t)y;
 }
-DLSI_FN void dlsi_flow_epoch(dls_flow *f) {
-    f->flags |= DLSI_FLOW_EPOCH;
-    f->epoch = f->clock;
-    f->reno = f->window;
-    f->w_max = dlsi_max_u32(f->w_max, f->window);
-    f->epoch_k = dlsi_cube_root((uint64_t)(f->w_max - f->window) * 2500000000u / f->mtu);
+DLSI_FN void dlsi_path_epoch(const dls_flow *f, dls_path *c) {
+    c->in_epoch = true;
+    c->epoch = f->clock;
+    c->reno = c->window;
+    c->w_max = dlsi_max_u32(c->w_max, c->window);
+    c->epoch_k = dlsi_cube_root((uint64_t)(c->w_max - c->window) * 2500000000u / f->mtu);
 }
-DLSI_FN void dlsi_flow_bound(dls_flow *f, uint32_t window) {
-    const uint32_t most = dlsi_scale(f->mask + 1, f->mtu, 1);
-    f->window = dlsi_max_u32(dlsi_min_u32(window, most), 2 * f->mtu);
+DLSI_FN void dlsi_path_bound(const dls_flow *f, dls_path *c, uint32_t window) {
+    const uint32_t most = dlsi_scale(f->mask + 1u, f->mtu, 1);
+    c->window = dlsi_max_u32(dlsi_min_u32(window, most), 2 * f->mtu);
 }
 /* `bytes` sent after the last backoff were acked. */
-DLSI_FN void dlsi_flow_grow(dls_flow *f, uint32_t bytes) {
-    const uint32_t peak = dlsi_max_u32(f->peak, f->peak_before);
-    const uint32_t queue = dlsi_flow_queue(f);
+DLSI_FN void dlsi_path_grow(const dls_flow *f, dls_path *c, uint32_t bytes) {
+    const uint32_t peak = dlsi_max_u32(c->peak, c->peak_before);
+    const uint32_t queue = dlsi_path_queue(f, c);
     uint32_t target;
-    if (dlsi_flow_slow(f)) {
-        if (f->samples >= 8 && queue > f->min_rtt / 4 + 200)
-            f->threshold = f->window; /* a queue has begun: HyStart++, RFC 9406 */
-        else if (f->window <= 2 * peak)
-            dlsi_flow_bound(f, f->window + bytes);
+    if (dlsi_path_slow(c)) {
+        if (c->samples >= 8 && queue > f->min_rtt / 4 + 200)
+            c->threshold = c->window; /* a queue has begun: HyStart++, RFC 9406 */
+        else if (c->window <= 2 * peak)
+            dlsi_path_bound(f, c, c->window + bytes);
         return;
     }
-    if (f->window > peak + peak / 4 + 2 * f->mtu) { /* the caller has less to say */
-        f->flags &= (uint8_t)~DLSI_FLOW_EPOCH;
+    if (c->window > peak + peak / 4 + 2u * f->mtu) { /* the caller has less to say */
+        c->in_epoch = false;
         return;
     }
-    if ((f->flags & DLSI_FLOW_EPOCH) == 0) dlsi_flow_epoch(f);
-    target = dlsi_scale(bytes, f->mtu, f->window);
-    f->reno += target;
-    target = dlsi_flow_cubic(f, (f->clock - f->epoch + f->srtt) / 1000);
-    target = dlsi_min_u32(dlsi_max_u32(target, f->reno), f->window + f->window / 2);
-    if (queue <= f->min_rtt / 16) target = dlsi_max_u32(target, f->window + f->window / 16);
-    if (target > f->window)
-        dlsi_flow_bound(f, f->window + dlsi_scale(target - f->window, bytes, f->window));
+    if (!c->in_epoch) dlsi_path_epoch(f, c);
+    target = dlsi_scale(bytes, f->mtu, c->window);
+    c->reno += target;
+    target = dlsi_path_cubic(f, c, (f->clock - c->epoch + f->srtt) / 1000);
+    target = dlsi_min_u32(dlsi_max_u32(target, c->reno), c->window + c->window / 2);
+    if (queue <= f->min_rtt / 16) target = dlsi_max_u32(target, c->window + c->window / 16);
+    if (target > c->window)
+        dlsi_path_bound(f, c, c->window + dlsi_scale(target - c->window, bytes, c->window));
 }
 /* Packet seq is lost. What that says of the path; at most one backoff a round trip. */
-DLSI_FN void dlsi_flow_backoff(dls_flow *f, uint32_t seq) {
-    const uint32_t recent = dlsi_max_u32(f->min_rtt, dlsi_flow_recent(f));
-    const bool heavy = f->round_lost >= 8 && f->round_lost > f->round_acked / 4;
-    uint32_t keep = dlsi_max_u32(dlsi_scale(f->window, f->min_rtt, recent), 6 * f->mtu);
-    if ((seq - f->recovery) >> 31 != 0) return;
+DLSI_FN void dlsi_path_backoff(const dls_flow *f, dls_path *c, uint32_t seq) {
+    const uint32_t recent = dlsi_max_u32(f->min_rtt, dlsi_path_recent(c));
+    const bool heavy = c->round_lost >= 8 && c->round_lost > c->round_acked / 4;
+    uint32_t keep = dlsi_max_u32(dlsi_scale(c->window, f->min_rtt, recent), 6u * f->mtu);
+    if ((seq - c->recovery) >> 31 != 0) return;
     if (heavy) keep = 0;
-    if (keep > f->window - f->window / 16) return;
-    f->undo_window = f->window;
-    f->undo_seq = seq;
+    if (keep > c->window - c->window / 16) return;
+    c->undo_window = c->window;
+    c->undo_seq = seq;
     /* fast convergence: who has less than before makes room for a newcomer */
-    f->w_max = f->window < f->w_max ? dlsi_scale(f->window, 217, 256) : f->window;
-    dlsi_flow_bound(f, dlsi_max_u32(keep, dlsi_scale(f->window, DLSI_FLOW_KEEP, 256)));
-    f->threshold = f->window;
-    f->recovery = f->head;
-    f->flags &= (uint8_t)~DLSI_FLOW_EPOCH;
+    c->w_max = c->window < c->w_max ? dlsi_scale(c->window, 217, 256) : c->window;
+    dlsi_path_bound(f, c, dlsi_max_u32(keep, dlsi_scale(c->window, DLSI_FLOW_KEEP, 256)));
+    c->threshold = c->window;
+    c->recovery = f->head;
+    c->in_epoch = false;
+}
+/* The same, given up by a timeout or not: notes when it was sent, too, see dlsi_path_persistent. */
+DLSI_FN void dlsi_path_lost(const dls_flow *f, dls_path *c, uint32_t seq, bool probed) {
+    const uint32_t time = dlsi_flow_at(f, seq)->time;
+    if (!c->in_run) c->run_first = time;
+    c->run_last = time;
+    c->in_run = true;
+    if (probed) return;
+    if (c->round_lost < 65535) c->round_lost++;
+    dlsi_path_backoff(f, c, seq);
+}
+/* Packet seq was acked after all. */
+DLSI_FN void dlsi_path_undo(const dls_flow *f, dls_path *c, uint32_t seq) {
+    if (c->spurious < 65535) c->spurious++;
+    if (seq != c->undo_seq || c->undo_window <= c->window) return;
+    dlsi_path_bound(f, c, c->undo_window);
+    c->threshold = c->window;
+}
+/* RFC 9002 7.6: all of a long time lost. */
+DLSI_FN void dlsi_path_persistent(dls_flow *f, dls_path *c) {
+    if (!c->in_run || c->run_last - c->run_first < 3 * dlsi_flow_pto(f)) return;
+    c->in_run = c->in_epoch = false;
+    c->threshold = dlsi_max_u32(dlsi_scale(c->window, DLSI_FLOW_KEEP, 256), 2u * f->mtu);
+    c->window = 2u * f->mtu;
+    c->recovery = f->head;
+    f->min_rtt = c->min_next = f->latest; /* it may be another path now */
+    c->min_at = f->clock;
+}
+/* A round trip ends when the first packet sent in it is acked. */
+DLSI_FN void dlsi_path_round(const dls_flow *f, dls_path *c, uint32_t newest) {
+    if ((newest - c->round) >> 31 != 0) return;
+    c->round = f->head;
+    c->peak_before = c->peak;
+    c->peak = f->in_flight;
+    c->recent_before = c->recent;
+    c->recent = UINT32_MAX;
+    c->samples = 0;
+    if (c->round_lost + c->round_acked >= 32) c->round_lost = c->round_acked = 0;
+    if ((f->oldest - c->recovery) >> 31 == 0) c->recovery = f->oldest; /* 2^31 packets on, too */
 }
 
 /* ---- Loss recovery: losses ---- */
 
 DLSI_FN void dlsi_flow_lose(dls_flow *f, uint32_t seq, unsigned probed) {
     dls_sent *e = dlsi_flow_at(f, seq);
+    dls_path *c = dlsi_flow_path(f);
     f->in_flight -= e->bytes;
     e->state = (uint8_t)(DLSI_SENT_LOST | probed);
     f->lost++;
-    if ((f->flags & DLSI_FLOW_RUN) == 0) f->run_first = e->time;
-    f->run_last = e->time;
-    f->flags |= DLSI_FLOW_RUN;
-    if (probed != 0) return;
-    if (f->round_lost < 65535) f->round_lost++;
-    dlsi_flow_backoff(f, seq);
+    if (c != NULL) dlsi_path_lost(f, c, seq, probed != 0);
 }
 /* Everything older than the newest packet acked is lost that is far enough behind it. */
 DLSI_FN void dlsi_flow_detect(dls_flow *f) {
     const uint32_t rtt = dlsi_max_u32(f->srtt, f->latest);
     const uint32_t wait = dlsi_max_u32(dlsi_scale(rtt, f->wait_eighths, 8), 1000);
     uint32_t seq;
-    f->flags &= (uint8_t)~DLSI_FLOW_LOSS_TIMER;
+    f->loss_timer = false;
     for (seq = f->oldest; (seq - f->newest) >> 31 != 0; seq++) {
         const dls_sent *e = dlsi_flow_at(f, seq);
         if (e->state != DLSI_SENT_OUT) continue;
         if (f->newest - seq < f->reorder && !dlsi_flow_due(f, e->time + wait)) {
-            f->flags |= DLSI_FLOW_LOSS_TIMER;
+            f->loss_timer = true;
             f->loss_at = e->time + wait;
             return;
         }
@@ -16967,29 +17257,15 @@ DLSI_FN void dlsi_flow_detect(dls_flow *f) {
 /* A packet given up for lost was acked: the path reorders more than we thought. */
 DLSI_FN void dlsi_flow_spurious(dls_flow *f, uint32_t seq) {
     const uint32_t distance = f->newest - seq + 1;
-    if (f->spurious < 65535) f->spurious++;
-    if (distance < 128) f->reorder = (uint16_t)dlsi_max_u32(f->reorder, distance);
+    dls_path *c = dlsi_flow_path(f);
+    if (distance < 128 && distance > f->reorder) f->reorder = (uint8_t)distance;
     if (f->wait_eighths < 16) f->wait_eighths++;
-    if (seq == f->undo_seq && f->undo_window > f->window) {
-        dlsi_flow_bound(f, f->undo_window);
-        f->threshold = f->window;
-    }
-}
-/* RFC 9002 7.6: all of a long time lost. */
-DLSI_FN void dlsi_flow_persistent(dls_flow *f) {
-    if ((f->flags & DLSI_FLOW_RUN) == 0 || f->run_last - f->run_first < 3 * dlsi_flow_pto(f))
-        return;
-    f->flags &= (uint8_t) ~(DLSI_FLOW_RUN | DLSI_FLOW_EPOCH);
-    f->threshold = dlsi_max_u32(dlsi_scale(f->window, DLSI_FLOW_KEEP, 256), 2 * f->mtu);
-    f->window = 2 * f->mtu;
-    f->recovery = f->head;
-    f->min_rtt = f->min_next = f->latest; /* it may be another path now */
-    f->min_at = f->clock;
+    if (c != NULL) dlsi_path_undo(f, c, seq);
 }
 DLS_API void dls_flow_tick(dls_flow *f, uint64_t now) {
     uint32_t seq;
     dlsi_flow_now(f, now);
-    if ((f->flags & DLSI_FLOW_LOSS_TIMER) != 0) {
+    if (f->loss_timer) {
         if (dlsi_flow_due(f, f->loss_at)) dlsi_flow_detect(f);
         return;
     }
@@ -17005,20 +17281,21 @@ DLS_API void dls_flow_tick(dls_flow *f, uint64_t now) {
         dlsi_flow_lose(f, seq, DLSI_FLOW_PROBED);
     }
 }
-DLS_API bool dls_flow_probe(const dls_flow *f) { return f->probes > 0 && !dlsi_flow_full(f); }
+DLS_API bool dls_flow_probe(const dls_flow *f) { return f->probes > 0 && dlsi_flow_free(f) > 0; }
 DLS_API uint64_t dls_flow_deadline(const dls_flow *f) {
+    const dls_path *c = dlsi_flow_path(f);
     uint32_t first = UINT32_MAX; /* from f->clock; what is overdue is due now */
     if (f->ack_wait > 0) {
         first = f->ack_at - f->clock;
         if (f->ack_wait >= f->ack_every || first >> 31 != 0) first = 0;
     }
     if (f->in_flight > 0) {
-        const bool loss = (f->flags & DLSI_FLOW_LOSS_TIMER) != 0;
-        const uint32_t wait = (loss ? f->loss_at : dlsi_flow_pto_at(f)) - f->clock;
+        const uint32_t wait = (f->loss_timer ? f->loss_at : dlsi_flow_pto_at(f)) - f->clock;
         first = dlsi_min_u32(first, wait >> 31 != 0 ? 0 : wait);
     }
-    if (!dlsi_flow_full(f) && f->in_flight + f->mtu <= f->window && !dlsi_flow_due(f, f->pace))
-        first = dlsi_min_u32(first, f->pace - f->clock);
+    if (c != NULL && dlsi_flow_free(f) > 0 && f->in_flight > 0 &&
+        f->in_flight + f->mtu <= c->window && !dlsi_flow_due(f, c->pace))
+        first = dlsi_min_u32(first, c->pace - f->clock);
     return first == UINT32_MAX ? UINT64_MAX : f->seen + first;
 }
 
@@ -17037,7 +17314,7 @@ DLSI_FN const unsigned char *dlsi_leb_read(const unsigned char *p, const unsigne
 }
 /* First packet in the ring, also of the last that are done with, whose counter is at least pn. */
 DLSI_FN uint32_t dlsi_flow_find(const dls_flow *f, uint32_t pn) {
-    const uint32_t room = f->mask + 1 - (f->head - f->oldest);
+    const uint32_t room = dlsi_flow_free(f);
     uint32_t high = f->head, low = f->oldest;
     low -= dlsi_min_u32(low, dlsi_min_u32(room, DLSI_FLOW_LATE));
     while (low != high) {
@@ -17055,10 +17332,11 @@ typedef struct dlsi_ack {
 } dlsi_ack;
 DLSI_FN void dlsi_flow_acked(dls_flow *f, dlsi_ack *a, uint32_t seq) {
     dls_sent *e = dlsi_flow_at(f, seq);
+    dls_path *c = dlsi_flow_path(f);
     const unsigned state = e->state & 7u;
     if (state == DLSI_SENT_DONE || state == DLSI_SENT_ACKED) return;
-    if ((e->time - f->run_first) >> 31 == 0 && (f->run_last - e->time) >> 31 == 0)
-        f->flags &= (uint8_t)~DLSI_FLOW_RUN;
+    if (c != NULL && (e->time - c->run_first) >> 31 == 0 && (c->run_last - e->time) >> 31 == 0)
+        c->in_run = false;
     if (state != DLSI_SENT_OUT && (e->state & DLSI_FLOW_PROBED) == 0) dlsi_flow_spurious(f, seq);
     if (state == DLSI_SENT_GONE) {
         e->state = DLSI_SENT_DONE;
@@ -17068,8 +17346,8 @@ DLSI_FN void dlsi_flow_acked(dls_flow *f, dlsi_ack *a, uint32_t seq) {
         f->lost--;
     else {
         f->in_flight -= e->bytes;
-        if (f->round_acked < 65535) f->round_acked++;
-        if ((seq - f->recovery) >> 31 == 0) a->bytes += e->bytes;
+        if (c != NULL && c->round_acked < 65535) c->round_acked++;
+        if (c != NULL && (seq - c->recovery) >> 31 == 0) a->bytes += e->bytes;
         if (!a->any || (seq - a->newest) >> 31 == 0) a->newest = seq;
         a->any = true;
     }
@@ -17099,21 +17377,19 @@ DLSI_FN const unsigned char *dlsi_flow_runs(dls_flow *f, dlsi_ack *a, const unsi
     }
     return p;
 }
-/* A round trip ends when the first packet sent in it is acked. */
-DLSI_FN void dlsi_flow_round(dls_flow *f, uint32_t newest) {
-    if ((newest - f->round) >> 31 != 0) return;
-    f->round = f->head;
-    f->peak_before = f->peak;
-    f->peak = f->in_flight;
-    f->recent_before = f->recent;
-    f->recent = UINT32_MAX;
-    f->samples = 0;
-    if (f->round_lost + f->round_acked >= 32) f->round_lost = f->round_acked = 0;
-    if ((f->oldest - f->recovery) >> 31 == 0) f->recovery = f->oldest; /* 2^31 packets on, too */
+/* Packets were newly acked: what that says of others and of the path. */
+DLSI_FN void dlsi_path_acked(dls_flow *f, dls_path *c, const dlsi_ack *a) {
+    const uint32_t recovery = c->recovery;
+    dlsi_flow_detect(f);
+    dlsi_path_persistent(f, c);
+    if ((dlsi_flow_at(f, f->newest)->time - c->run_last) >> 31 == 0) c->in_run = false;
+    if (c->recovery == recovery && a->bytes > 0) dlsi_path_grow(f, c, a->bytes);
+    dlsi_path_round(f, c, a->newest);
 }
 DLS_API dls_status dls_flow_ack_read(dls_flow *f, const void *from, size_t bytes, size_t *used,
                                      uint64_t now) {
     const unsigned char *p = (const unsigned char *)from, *end;
+    dls_path *c = dlsi_flow_path(f);
     dlsi_ack a;
     uint32_t behind;
     uint64_t pn;
@@ -17132,13 +17408,10 @@ DLS_API dls_status dls_flow_ack_read(dls_flow *f, const void *from, size_t bytes
     if (dlsi_flow_at(f, a.newest)->pn == (uint32_t)(pn & UINT32_MAX)) /* else its age is unknown */
         dlsi_flow_rtt(f, f->clock - dlsi_flow_at(f, a.newest)->time, dlsi_load16(p + 4));
     f->pto_count = f->probes = 0;
-    behind = f->recovery;
-    dlsi_flow_detect(f);
-    dlsi_flow_persistent(f);
-    if ((dlsi_flow_at(f, f->newest)->time - f->run_last) >> 31 == 0)
-        f->flags &= (uint8_t)~DLSI_FLOW_RUN;
-    if (f->recovery == behind && a.bytes > 0) dlsi_flow_grow(f, a.bytes);
-    dlsi_flow_round(f, a.newest);
+    if (c != NULL)
+        dlsi_path_acked(f, c, &a);
+    else
+        dlsi_flow_detect(f);
     return DLS_OK;
 }
 DLSI_FN bool dlsi_flow_settled(const dls_flow *f, uint32_t seq) {
@@ -17154,6 +17427,7 @@ DLSI_FN bool dlsi_flow_take(dls_flow *f, uint32_t *ref4, unsigned state, unsigne
         dls_sent *e = dlsi_flow_at(f, seq);
         if ((e->state & 7u) != state) continue;
         memcpy(ref4, e->ref, sizeof e->ref);
+        ref4[3] = e->ref_last;
         e->state = (uint8_t)(then | (e->state & DLSI_FLOW_PROBED));
         (*left)--;
         break;
@@ -17169,14 +17443,15 @@ DLS_API bool dls_flow_next_lost(dls_flow *f, uint32_t *ref4) {
 }
 DLS_API void dls_flow_report(const dls_flow *f, dls_flow_stats *to) {
     const bool measured = f->min_rtt != UINT32_MAX;
-    const uint32_t peak = dlsi_max_u32(f->peak, f->peak_before);
+    const dls_path *c = dlsi_flow_path(f);
+    const uint32_t peak = c != NULL ? dlsi_max_u32(c->peak, c->peak_before) : 0;
     to->srtt_us = measured ? f->srtt : 0;
     to->min_rtt_us = measured ? f->min_rtt : 0;
-    to->window_bytes = f->window;
+    to->window_bytes = c != NULL ? c->window : (f->mask + 1u) * f->mtu;
     to->in_flight_bytes = f->in_flight;
     to->rate_bytes = measured ? dlsi_scale(peak, 1000000, f->srtt) : 0;
     to->pto_count = f->pto_count;
-    to->spurious = f->spurious;
+    to->spurious = c != NULL ? c->spurious : 0;
 }
 
 /* ------------------------------------------------------------------------------------------------
@@ -17204,11 +17479,11 @@ enum { DLSI_OP_FREE = 0, DLSI_OP_SEND, DLSI_OP_RECV };
 /* matched, of a send: a want for it is here; of a receive: its WANT was sent. begun: its first
    chunk was sent or came. */
 typedef struct dlsi_op {
-    unsigned char *data;
-    uint32_t bytes, done, next, tag, order, want;
-    int32_t rank, status; /* status: -1 under way */
     uint8_t kind, priority, spans;
     bool matched, begun, own; /* own: the engine's, nobody waits for it */
+    int32_t rank, status;     /* status: -1 under way */
+    uint32_t bytes, done, next, tag, order, want;
+    unsigned char *data;
     struct {
         uint32_t at, end;
     } span[DLSI_SPANS]; /* a receive's pieces beyond `done`, ascending */
@@ -17235,58 +17510,61 @@ typedef struct dlsi_renew {
 } dlsi_renew;
 
 enum { DLSI_SES_FREE = 0, DLSI_SES_CALLING, DLSI_SES_HALF, DLSI_SES_UP, DLSI_SES_LEAVING };
+/* Here and below, what is used most and smallest stands first: Thumb reaches it in short. */
 typedef struct dlsi_ses {
-    dls_session record;
-    dls_flow flow;
-    dls_sent *ring;
-    unsigned char *control;
-    uint64_t heard, spoke, again, since;
-    uint32_t index, their_index, boot, epoch;
-    uint32_t routes_sum; /* of the ROUTES said last */
-    uint32_t lost[4];    /* ref of a packet to be made again, when has_lost */
-    int32_t rank, port, via, hand;
-    uint16_t control_used, control_count, control_sent, control_first, control_expected;
-    uint16_t wants, wants_max, calls; /* receives asked for and not begun; most that they keep */
-    dls_addr addr;
     uint8_t state, pattern, answer; /* answer: bytes of a RESP that waits in control */
-    bool lossy, clear, hello, ping, has_lost, cookie, turn;
-    bool shut;   /* its flow let nothing more out */
-    bool full;   /* something that must be said did not fit: the session is given up */
-    bool routes; /* the neighbour is to hear of our routes */
-    unsigned char cookie16[16];
+    bool lossy, hello, ping, has_lost, turn;
+    bool shut;                       /* its flow let nothing more out */
+    bool full;                       /* something that must be said did not fit: it is given up */
+    bool routes;                     /* the neighbour is to hear of our routes */
+    uint8_t wants, wants_max, calls; /* receives asked for and not begun; most that they keep */
+    int16_t rank, port, via, hand;
+    uint16_t control_used, control_count, control_sent, control_first, control_expected;
+    uint16_t lost_bytes, index;
+    uint32_t lost_op, lost_at; /* part of a send to be made again, when has_lost; as in the ref */
+    uint32_t their_index, boot, epoch;
+    uint64_t heard, spoke;
+    uint64_t again; /* CALLING: when to call again; LEAVING: since when */
+    dls_flow flow;
+    dls_session record;
 #if DLS_ENABLE_RENEW
     dlsi_renew renew;
 #endif
 } dlsi_ses;
+typedef struct dlsi_reach { /* of a session, what only datagrams and gateways need */
+    uint32_t routes_sum;    /* of the ROUTES said last */
+    dls_addr addr;
+} dlsi_reach;
 typedef struct dlsi_hand { /* a handshake we began */
     dls_noise noise;
     int32_t ses;
-    unsigned char mac1[16];
+    unsigned char mac1[16], cookie[16];
+    bool has_cookie;
 } dlsi_hand;
 
 typedef struct dlsi_port {
+    bool open, done;
+    int32_t ses, rx_op, tx_op; /* rx_op: -1 while a body is thrown away */
     dls_port_desc desc;
-    dls_cobs cobs;
     unsigned char *in, *out;
     size_t in_used, body_left, out_at, out_used, chunk_left;
+    dls_cobs cobs;
     uint64_t since;
-    int32_t ses, rx_op, tx_op; /* rx_op: -1 while a body is thrown away */
     uint32_t turn, rx_at, rx_want, tx_order;
-    bool open, done;
 } dlsi_port;
 
 typedef struct dlsi_member {
-    dls_device device;
-    uint64_t newest;   /* boot and sequence of its latest INIT */
-    uint64_t again;    /* when to call it again */
-    uint32_t stamp[3]; /* when each event happened */
+    uint8_t hops, events, status;
+    bool vote;
     int32_t ses;       /* its session, -1: not up */
     int32_t route;     /* session of a gateway that knows it, -1: none */
     int32_t call_port; /* -1: no address known */
-    dls_addr call_addr;
     uint16_t calls, route_mtu;
-    uint8_t hops, events, status;
-    bool vote;
+    dls_device device;
+    uint32_t stamp[3]; /* when each event happened */
+    uint64_t newest;   /* boot and sequence of its latest INIT */
+    uint64_t again;    /* when to call it again */
+    dls_addr call_addr;
 } dlsi_member;
 
 typedef struct dlsi_seat {
@@ -17299,23 +17577,34 @@ typedef struct dlsi_view {
 enum { DLSI_FOLLOW = 0, DLSI_ASK, DLSI_CANDIDATE, DLSI_LEAD };
 
 struct dls_peer {
-    dls_peer_desc desc;
-    unsigned char secret[32], public_key[32], psk[32], root[32];
     dlsi_member *member;
     dlsi_ses *ses;
     dlsi_port *port;
     dlsi_op *op;
     dlsi_want *want;
     dlsi_hand *hand;
-    dls_device *incoming; /* a roster being read */
-    int32_t *view_rank;
-    unsigned char *relay, *state;
-    int32_t me, count, wants, hands, relay_used;
+    int32_t me, count, wants, hands;
+    uint8_t role, events, my_role;
+    bool leaving, pending, routes_due, store_failed;
     uint32_t group, epoch, order, stamp, sequence, serial;
+    int32_t relay_used, roster_op, roster_from;
+    dls_path *path;
+    dls_sent *ring;
+    unsigned char *control, *relay, *state;
+    dls_peer_desc desc;
+    uint64_t elect_at, settle_at, seen;           /* seen: the last tick */
+    uint32_t arrived, term, voted, leader, again; /* again: a view that must be replaced */
+    dlsi_view view, accepted, arriving; /* decided; last one I proposed or accepted; parts */
+    int32_t *view_rank;
+    dlsi_reach *reach;           /* one per session; NULL: nobody needs them */
     const unsigned char *roster; /* signed bytes of `epoch`, for peers with an older one */
     unsigned char *roster_space;
     size_t roster_bytes, roster_room;
-    int32_t roster_op, roster_from;
+    dls_device *incoming; /* a roster being read */
+    /* Whether a caller's datagram is worth an answer; set where datagrams come in, so that devices
+       with wires alone do not link it. */
+    bool (*guard)(dls_peer *p, int32_t rank, const unsigned char *packet, int32_t port,
+                  const dls_addr *from, uint64_t now);
     dls_cookie cookie;
     uint64_t load_since;
     int32_t load;
@@ -17324,11 +17613,7 @@ struct dls_peer {
         dls_addr to;
         int32_t port; /* -1: none waits */
     } reply;
-    dlsi_view view, accepted, arriving; /* decided; last one I proposed or accepted; parts */
-    uint64_t elect_at, settle_at, seen; /* seen: the last tick */
-    uint32_t arrived, term, voted, leader, again; /* again: a view that must be replaced */
-    uint8_t role, events, my_role;
-    bool leaving, pending, routes_due, store_failed;
+    unsigned char secret[32], public_key[32], psk[32], root[32];
 };
 
 /* Constants in builds without streams or gateways, which lose the code for them. */
@@ -17336,7 +17621,9 @@ DLSI_FN bool dlsi_port_streams(const dlsi_port *t) {
     return DLS_ENABLE_STREAMS && t->desc.kind == DLS_PORT_STREAM;
 }
 DLSI_FN bool dlsi_ses_lossy(const dlsi_ses *s) { return !DLS_ENABLE_STREAMS || s->lossy; }
-DLSI_FN bool dlsi_ses_clear(const dlsi_ses *s) { return DLS_ENABLE_STREAMS && s->clear; }
+DLSI_FN bool dlsi_ses_clear(const dlsi_ses *s) {
+    return DLS_ENABLE_STREAMS && !s->lossy && s->pattern == 0 && s->state >= DLSI_SES_HALF;
+}
 DLSI_FN bool dlsi_peer_gateway(const dls_peer *p) { return DLS_ENABLE_GATEWAY && p->desc.gateway; }
 
 /* What is used before its place. */
@@ -17361,9 +17648,11 @@ DLSI_FN dls_peer_desc dlsi_peer_desc(const dls_peer_desc *desc) {
     d.sessions_max = dlsi_or(d.sessions_max, d.size + 4);
     d.ports_max = dlsi_or(d.ports_max, d.sessions_max + 4);
     d.ops_max = dlsi_or(d.ops_max, DLSI_HOSTED ? 32 : 8);
-    d.window = dlsi_or(d.window, DLSI_HOSTED ? 512 : 8);
-    if (d.control_bytes == 0) /* a view of all devices, and then some */
-        d.control_bytes = dlsi_min_i32((DLSI_HOSTED ? 2048 : 256) + 8 * d.devices_max, 65535);
+    d.window = dlsi_or(d.window, DLSI_HOSTED ? 512 : 4);
+    if (d.control_bytes == 0) /* a view of all devices, and then some; small ones tell none */
+        d.control_bytes = DLSI_HOSTED || DLS_ENABLE_COORD || DLS_ENABLE_GATEWAY
+                              ? dlsi_min_i32((DLSI_HOSTED ? 2048 : 256) + 8 * d.devices_max, 65535)
+                              : 128;
     d.relay_bytes = dlsi_or(d.relay_bytes, d.gateway ? 65536 : 0);
     if (d.heartbeat_us == 0) d.heartbeat_us = 200000;
     if (d.timeout_us == 0) d.timeout_us = 2000000;
@@ -17379,16 +17668,20 @@ DLSI_FN bool dlsi_peer_good(const dls_peer_desc *d) {
     return d->size >= 1 && d->size <= 1024 && d->devices_max >= d->size && d->devices_max <= 1024 &&
            d->sessions_max >= 1 && d->sessions_max <= (int32_t)DLSI_SES_MAX && d->ports_max >= 1 &&
            d->ports_max <= 4096 && d->ops_max >= 1 && d->ops_max <= 65535 && d->window >= 4 &&
-           d->window <= 32768 && (d->window & (d->window - 1)) == 0 && d->control_bytes >= 128 &&
-           d->control_bytes <= 65535 && d->relay_bytes >= 0 && d->relay_bytes <= 0x1000000;
+           d->window <= DLS_WINDOW_MAX && (d->window & (d->window - 1)) == 0 &&
+           d->control_bytes >= 128 && d->control_bytes <= 65535 && d->relay_bytes >= 0 &&
+           d->relay_bytes <= 0x1000000;
 }
 DLSI_FN dls_peer *dlsi_peer_layout(dlsi_layout *l, const dls_peer_desc *d) {
     const size_t devices = (size_t)d->devices_max, sessions = (size_t)d->sessions_max;
     const int32_t hands = dlsi_min_i32(d->sessions_max, DLSI_HOSTED ? 64 : 1);
-    const int32_t wants = DLSI_HOSTED ? 8 : 2; /* of each device */
+    const int32_t wants = DLSI_HOSTED ? 16 : 2; /* of each device */
     dls_peer *p = (dls_peer *)dlsi_layout_take(l, sizeof *p);
     dlsi_member *member = (dlsi_member *)dlsi_layout_take(l, devices * sizeof *member);
     dlsi_ses *ses = (dlsi_ses *)dlsi_layout_take(l, sessions * sizeof *ses);
+    dlsi_reach *reach = (dlsi_reach *)dlsi_layout_take(
+        l, d->no_packets && !d->gateway ? 0 : sessions * sizeof *reach);
+    dls_path *path = (dls_path *)dlsi_layout_take(l, d->window <= 16 ? 0 : sessions * sizeof *path);
     dlsi_port *port = (dlsi_port *)dlsi_layout_take(l, (size_t)d->ports_max * sizeof *port);
     dlsi_op *op = (dlsi_op *)dlsi_layout_take(l, (size_t)d->ops_max * sizeof *op);
     dlsi_want *want = (dlsi_want *)dlsi_layout_take(l, devices * (size_t)wants * sizeof *want);
@@ -17405,9 +17698,13 @@ DLSI_FN dls_peer *dlsi_peer_layout(dlsi_layout *l, const dls_peer_desc *d) {
         (dls_sent *)dlsi_layout_take(l, dlsi_mul(sessions, (size_t)d->window * sizeof *ring));
     int32_t i;
     if (p == NULL || l->base == NULL) return NULL;
-    memset(p, 0, sizeof *p);
+    memset(p, 0, (size_t)((unsigned char *)want - (unsigned char *)p)); /* all from p to there */
     p->member = member;
     p->ses = ses;
+    p->reach = d->no_packets && !d->gateway ? NULL : reach;
+    p->path = d->window <= 16 ? NULL : path;
+    p->ring = ring;
+    p->control = control;
     p->port = port;
     p->op = op;
     p->want = want;
@@ -17421,16 +17718,10 @@ DLSI_FN dls_peer *dlsi_peer_layout(dlsi_layout *l, const dls_peer_desc *d) {
     p->relay = relay;
     p->hands = hands;
     p->wants = wants;
-    memset(member, 0, devices * sizeof *member);
-    memset(ses, 0, sessions * sizeof *ses);
-    memset(port, 0, (size_t)d->ports_max * sizeof *port);
-    memset(op, 0, (size_t)d->ops_max * sizeof *op);
     for (i = 0; i < wants * d->devices_max; i++) want[i].rank = -1;
     for (i = 0; i < hands; i++) hand[i].ses = -1;
     for (i = 0; i < d->sessions_max; i++) {
-        ses[i].control = control + (size_t)i * (size_t)d->control_bytes;
-        ses[i].ring = ring + (size_t)i * (size_t)d->window;
-        ses[i].index = (uint32_t)i;
+        ses[i].index = (uint16_t)i;
         ses[i].rank = -1;
     }
     return p;
@@ -17555,10 +17846,16 @@ DLSI_FN size_t dlsi_ses_mtu(const dls_peer *p, const dlsi_ses *s) {
                          m->route == s->via ? m->route_mtu : DLSI_RELAY_LEAST);
 }
 
+/* Its number, and where its control messages wait. */
+DLSI_FN size_t dlsi_ses_number(const dlsi_ses *s) { return s->index % DLSI_SES_MAX; }
+DLSI_FN unsigned char *dlsi_ses_control(const dls_peer *p, const dlsi_ses *s) {
+    return p->control + dlsi_ses_number(s) * (size_t)p->desc.control_bytes;
+}
+
 /* Queues one; false: the queue is full. */
 DLSI_FN bool dlsi_ses_say(dls_peer *p, dlsi_ses *s, dls_control_type type, const void *payload,
                           size_t bytes) {
-    unsigned char *to = s->control + s->control_used;
+    unsigned char *to = dlsi_ses_control(p, s) + s->control_used;
     if (s->answer > 0 || s->control_used + 4 + bytes > (size_t)p->desc.control_bytes) return false;
     to[0] = (unsigned char)type;
     to[1] = 0;
@@ -17574,9 +17871,10 @@ DLSI_FN void dlsi_ses_tell(dls_peer *p, dlsi_ses *s, dls_control_type type, cons
     if (!dlsi_ses_say(p, s, type, payload, bytes)) s->full = true;
 }
 /* Bytes of the first n messages of the queue. */
-DLSI_FN size_t dlsi_ses_control_at(const dlsi_ses *s, uint32_t n) {
+DLSI_FN size_t dlsi_ses_control_at(const dls_peer *p, const dlsi_ses *s, uint32_t n) {
+    const unsigned char *control = dlsi_ses_control(p, s);
     size_t at = 0;
-    for (; n > 0; n--) at += 4 + dlsi_load16(s->control + at + 2);
+    for (; n > 0; n--) at += 4 + dlsi_load16(control + at + 2);
     return at;
 }
 /* Longest payload of a control message that surely fits a packet, behind an ack. */
@@ -17672,11 +17970,12 @@ DLSI_FN void dlsi_op_ask(dls_peer *p, int32_t rank) {
 /* Messages before number `end` have arrived: room for receives that found none. */
 DLSI_FN void dlsi_ses_control_gone(dls_peer *p, dlsi_ses *s, uint32_t end) {
     const uint16_t n = (uint16_t)(end - s->control_first);
+    unsigned char *control = dlsi_ses_control(p, s);
     size_t at;
     if (n == 0 || n > s->control_sent) return;
-    at = dlsi_ses_control_at(s, n);
+    at = dlsi_ses_control_at(p, s, n);
     s->control_used = (uint16_t)(s->control_used - at);
-    memmove(s->control, s->control + at, s->control_used);
+    memmove(control, control + at, s->control_used);
     s->control_first = (uint16_t)(s->control_first + n);
     s->control_count = (uint16_t)(s->control_count - n);
     s->control_sent = (uint16_t)(s->control_sent - n);
@@ -17769,25 +18068,20 @@ DLSI_FN void dlsi_ses_drop_hand(dls_peer *p, dlsi_ses *s) {
 DLSI_FN int32_t dlsi_ses_make(dls_peer *p, int32_t state, int32_t rank, int32_t port, int32_t via,
                               uint64_t now) {
     const int32_t i = dlsi_ses_find(p, DLSI_SES_FREE, -1);
-    unsigned char *control;
-    dls_sent *ring;
-    uint32_t index;
+    uint16_t index;
     dlsi_ses *s;
     if (i < 0) return -1;
     s = &p->ses[i];
-    control = s->control;
-    ring = s->ring;
-    index = s->index;
+    index = (uint16_t)(s->index + DLSI_SES_MAX);
     memset(s, 0, sizeof *s);
-    s->control = control;
-    s->ring = ring;
-    s->index = (index + DLSI_SES_MAX) & 0xFFFFu;
+    if (p->reach != NULL) memset(&p->reach[i], 0, sizeof p->reach[i]);
+    s->index = index;
     s->state = (uint8_t)state;
-    s->rank = rank;
-    s->port = port;
-    s->via = via;
+    s->rank = (int16_t)rank;
+    s->port = (int16_t)port;
+    s->via = (int16_t)via;
     s->hand = -1;
-    s->heard = s->spoke = s->since = s->again = now;
+    s->heard = s->spoke = s->again = now;
     s->lossy = via >= 0 || !dlsi_port_streams(&p->port[port]);
     if (via < 0 && p->port[port].desc.kind != DLS_PORT_PACKET) p->port[port].ses = i;
     return i;
@@ -17842,7 +18136,8 @@ DLSI_FN void dlsi_ses_up(dls_peer *p, int32_t i, uint64_t now) {
     p->member[s->rank].calls = 0;
     p->member[s->rank].status = 0;
     if (dlsi_ses_lossy(s))
-        dls_flow_init(&s->flow, s->ring, p->desc.window, (uint32_t)dlsi_ses_mtu(p, s), now);
+        dls_flow_init(&s->flow, p->ring + (size_t)i * (size_t)p->desc.window, p->desc.window,
+                      (uint32_t)dlsi_ses_mtu(p, s), p->path != NULL ? p->path + i : NULL, now);
     dlsi_ses_say_hello(p, s);
 }
 
@@ -17925,7 +18220,8 @@ DLSI_FN size_t dlsi_init_write(dls_peer *p, const dlsi_ses *s, dls_noise *noise,
         return 0;
     dlsi_peer_mac(p, s->rank, s->rank, to, to + 76);
     memset(to + 92, 0, 16);
-    if (s->cookie) dls_mac2(to + 92, s->cookie16, to, 92);
+    if (s->hand >= 0 && p->hand[s->hand].has_cookie)
+        dls_mac2(to + 92, p->hand[s->hand].cookie, to, 92);
     return DLS_INIT_BYTES;
 }
 /* Whether a session has called as often as it may; streams lose nothing. */
@@ -17948,10 +18244,13 @@ DLSI_FN size_t dlsi_ses_call(dls_peer *p, int32_t i, unsigned char *to, uint64_t
     s->again = dlsi_later(now, dlsi_ses_patience(p, s));
     s->calls++;
     if (s->pattern == 0) return dlsi_init_write(p, s, NULL, p->group, to);
-    for (k = 0; s->hand < 0 && k < p->hands; k++)
-        if (p->hand[k].ses < 0) s->hand = k;
+    for (k = 0; s->hand < 0 && k < p->hands; k++) {
+        if (p->hand[k].ses >= 0) continue;
+        s->hand = (int16_t)k;
+        p->hand[k].ses = i;
+        p->hand[k].has_cookie = false;
+    }
     if (s->hand < 0) return 0; /* others are calling: later */
-    p->hand[s->hand].ses = i;
     if (dlsi_peer_noise(p, &p->hand[s->hand].noise, s->rank, true) == DLS_OK)
         n = dlsi_init_write(p, s, &p->hand[s->hand].noise, p->group, to);
     if (n > 0) memcpy(p->hand[s->hand].mac1, to + 76, 16);
@@ -17965,7 +18264,7 @@ DLSI_FN bool dlsi_init_cookie(dls_peer *p, int32_t rank, const unsigned char *pa
         p->load_since = now;
         p->load = 0;
     }
-    if (++p->load <= 16 + 2 * p->count || from == NULL) return true;
+    if (++p->load <= 16 + 2 * p->count) return true;
     dls_cookie_make(&p->cookie, from->bytes, from->size, now, cookie);
     dls_mac2(mac, cookie, packet, 92);
     if (dls_equal(mac, packet + 92, 16)) return true;
@@ -18050,7 +18349,7 @@ DLSI_FN dls_status dlsi_init_take(dls_peer *p, const unsigned char *packet, size
     if (st != DLS_OK) return st;
     memcpy(payload, packet + 16, sizeof payload);
     if (h.pattern != 0) {
-        if (!dlsi_init_cookie(p, rank, packet, port, from, now)) return DLS_OK;
+        if (from != NULL && !p->guard(p, rank, packet, port, from, now)) return DLS_OK;
         st = dlsi_peer_noise(p, &noise, rank, false);
         if (st == DLS_OK)
             st = dls_noise_read(&noise, packet + 16, 60, payload, sizeof payload, &got);
@@ -18072,9 +18371,9 @@ DLSI_FN dls_status dlsi_init_take(dls_peer *p, const unsigned char *packet, size
     s->their_index = h.index;
     s->boot = dlsi_load32(payload + 4);
     s->epoch = dlsi_load32(payload + 8);
-    if (from != NULL) s->addr = *from;
-    s->answer = (uint8_t)dlsi_init_write(p, s, h.pattern != 0 ? &noise : NULL, h.index, s->control);
-    s->clear = h.pattern == 0 && !dlsi_ses_lossy(s);
+    if (from != NULL) p->reach[i].addr = *from;
+    s->answer = (uint8_t)dlsi_init_write(p, s, h.pattern != 0 ? &noise : NULL, h.index,
+                                         dlsi_ses_control(p, s));
     dlsi_ses_keys(s, h.pattern != 0 ? &noise : NULL);
     return s->answer > 0 ? DLS_OK : DLS_E_AUTH;
 }
@@ -18108,7 +18407,6 @@ DLSI_FN dls_status dlsi_resp_take(dls_peer *p, const unsigned char *packet, size
     s->epoch = dlsi_load32(payload + 8);
     (void)dlsi_init_fresh(&p->member[s->rank], payload);
     dlsi_ses_keys(s, h.pattern != 0 ? &p->hand[s->hand].noise : NULL);
-    s->clear = h.pattern == 0 && !dlsi_ses_lossy(s);
     dlsi_ses_up(p, (int32_t)(s - p->ses), now);
     return DLS_OK;
 }
@@ -18116,15 +18414,17 @@ DLSI_FN dls_status dlsi_cookie_take(dls_peer *p, const unsigned char *packet, si
                                     uint64_t now) {
     dlsi_ses *s = n == DLS_COOKIE_BYTES ? dlsi_ses_at(p, dlsi_load32(packet + 4)) : NULL;
     unsigned char psk[32];
+    dlsi_hand *hand;
     dls_status st;
     if (s == NULL || s->state != DLSI_SES_CALLING || s->hand < 0) return DLS_E_STATE;
+    hand = &p->hand[s->hand];
     dlsi_peer_psk(p, s->rank, psk);
-    st = dls_cookie_open(s->cookie16, packet + 8, p->hand[s->hand].mac1, psk,
+    st = dls_cookie_open(hand->cookie, packet + 8, hand->mac1, psk,
                          s->pattern == DLS_NOISE_NNPSK0 ? NULL
                                                         : p->member[s->rank].device.public_key);
     dls_wipe(psk, sizeof psk);
     if (st != DLS_OK) return st;
-    s->cookie = true;
+    hand->has_cookie = true;
     s->again = now;
     return DLS_OK;
 }
@@ -18215,7 +18515,7 @@ DLSI_FN void dlsi_renew_ask(dls_peer *p, int32_t i, uint64_t now) {
     s->renew.at = now; /* if it fails: later */
     for (k = 0; k < p->hands && p->hand[k].ses >= 0; k++) {}
     if (k == p->hands) return;
-    s->hand = k;
+    s->hand = (int16_t)k;
     p->hand[k].ses = i;
     if (dlsi_peer_noise(p, &p->hand[k].noise, s->rank, true) == DLS_OK &&
         dlsi_renew_say(p, s, &p->hand[k].noise, 1))
@@ -18324,13 +18624,14 @@ DLSI_FN int32_t dlsi_ses_next_op(const dls_peer *p, const dlsi_ses *s) {
     return best;
 }
 /* Control messages not yet on their way, as many as fit. */
-DLSI_FN size_t dlsi_ses_put_control(dlsi_ses *s, unsigned char *to, size_t max, uint32_t *ref) {
-    const size_t from = dlsi_ses_control_at(s, s->control_sent);
+DLSI_FN size_t dlsi_ses_put_control(const dls_peer *p, dlsi_ses *s, unsigned char *to, size_t max,
+                                    uint32_t *ref) {
+    const unsigned char *from = dlsi_ses_control(p, s) + dlsi_ses_control_at(p, s, s->control_sent);
     size_t bytes = 0;
     uint32_t n = 0;
     dls_frame f;
-    while (s->control_sent + n < s->control_count) {
-        const size_t more = 4 + dlsi_load16(s->control + from + bytes + 2);
+    while (n < 255 && s->control_sent + n < s->control_count) {
+        const size_t more = 4 + dlsi_load16(from + bytes + 2);
         if (5 + bytes + more > max) break;
         bytes += more;
         n++;
@@ -18341,8 +18642,9 @@ DLSI_FN size_t dlsi_ses_put_control(dlsi_ses *s, unsigned char *to, size_t max, 
     f.a = (uint32_t)(uint16_t)(s->control_first + s->control_sent);
     f.bytes = bytes;
     dls_frame_write(&f, to);
-    memcpy(to + 5, s->control + from, bytes);
-    ref[0] = f.a | n << 16;
+    memcpy(to + 5, from, bytes);
+    ref[0] = f.a;
+    ref[3] = n;
     s->control_sent = (uint16_t)(s->control_sent + n);
     return 5 + bytes;
 }
@@ -18374,20 +18676,20 @@ DLSI_FN size_t dlsi_ses_put_chunk(const dlsi_op *o, uint32_t at, uint32_t n, uns
 }
 DLSI_FN size_t dlsi_ses_put_lost(dls_peer *p, dlsi_ses *s, unsigned char *to, size_t max,
                                  uint32_t *ref) {
-    const dlsi_op *o = &p->op[(s->lost[1] & 0xFFFFu) - 1];
+    const dlsi_op *o = &p->op[(s->lost_op & 0xFFFFu) - 1];
     uint32_t n;
     if (max <= 9) return 0;
-    if (o->kind != DLSI_OP_SEND || o->status >= 0 || (o->order & 0xFFFFu) != s->lost[1] >> 16) {
+    if (o->kind != DLSI_OP_SEND || o->status >= 0 || (o->order & 0xFFFFu) != s->lost_op >> 16) {
         s->has_lost = false; /* it is over */
         return 0;
     }
-    n = (uint32_t)dlsi_min_size(s->lost[3], max - 9);
-    ref[1] = s->lost[1];
-    ref[2] = s->lost[2];
-    ref[3] = n;
-    s->lost[2] += n; /* what is in front now may leave less room than there was */
-    s->lost[3] -= n;
-    s->has_lost = s->lost[3] > 0;
+    n = (uint32_t)dlsi_min_size(s->lost_bytes, max - 9);
+    ref[0] |= n << 16;
+    ref[1] = s->lost_op;
+    ref[2] = s->lost_at;
+    s->lost_at += n; /* what is in front now may leave less room than there was */
+    s->lost_bytes = (uint16_t)(s->lost_bytes - n);
+    s->has_lost = s->lost_bytes > 0;
     return dlsi_ses_put_chunk(o, ref[2], n, to);
 }
 DLSI_FN size_t dlsi_ses_put_op(dls_peer *p, dlsi_ses *s, unsigned char *to, size_t max,
@@ -18398,9 +18700,9 @@ DLSI_FN size_t dlsi_ses_put_op(dls_peer *p, dlsi_ses *s, unsigned char *to, size
     if (o == NULL) return 0;
     at = o->next;
     n = (uint32_t)dlsi_min_size(o->bytes - at, max - 9);
+    ref[0] |= n << 16;
     ref[1] = (uint32_t)(i + 1) | (o->order & 0xFFFFu) << 16;
     ref[2] = at;
-    ref[3] = n;
     o->begun = true;
     o->next += n;
     (void)dlsi_ses_put_chunk(o, at, n, to);
@@ -18414,11 +18716,13 @@ DLSI_FN void dlsi_ses_lost(dlsi_ses *s) {
     while (!s->has_lost && dls_flow_next_lost(&s->flow, ref)) {
         /* its first and the one after its last, from the first that has not arrived */
         int16_t first = (int16_t)(uint16_t)((ref[0] & 0xFFFFu) - s->control_first);
-        const int16_t end = (int16_t)(uint16_t)((uint16_t)first + (ref[0] >> 16));
+        const int16_t end = (int16_t)(uint16_t)((uint16_t)first + ref[3]);
         if (first < 0) first = 0;
         if (first < end && first < (int32_t)s->control_sent) s->control_sent = (uint16_t)first;
         s->has_lost = ref[1] != 0;
-        memcpy(s->lost, ref, sizeof ref);
+        s->lost_op = ref[1];
+        s->lost_at = ref[2];
+        s->lost_bytes = (uint16_t)(ref[0] >> 16);
     }
 }
 /* Whether the next bytes to send go into a packet with others. Long plain ones on a stream have
@@ -18454,7 +18758,7 @@ DLSI_FN size_t dlsi_ses_frames(dls_peer *p, int32_t i, unsigned char *to, size_t
     }
     n = ack;
     if (room) {
-        n += dlsi_ses_put_control(s, to + n, max - n, ref);
+        n += dlsi_ses_put_control(p, s, to + n, max - n, ref);
         if (s->has_lost) n += dlsi_ses_put_lost(p, s, to + n, max - n, ref);
         if (ref[1] == 0 && !s->has_lost) n += dlsi_ses_put_rest(p, i, to + n, max - n, ref, now);
         if (n == ack && (s->ping || (dlsi_ses_lossy(s) && dls_flow_probe(&s->flow))))
@@ -18478,7 +18782,7 @@ DLSI_FN size_t dlsi_ses_packet(dls_peer *p, int32_t i, unsigned char *to, size_t
         return max >= DLS_INIT_BYTES ? dlsi_ses_call(p, i, to, now) : 0;
     if (s->answer > 0 && s->answer <= max) {
         n = s->answer;
-        memcpy(to, s->control, n);
+        memcpy(to, dlsi_ses_control(p, s), n);
         s->answer = 0;
         return n;
     }
@@ -18500,8 +18804,8 @@ DLSI_FN size_t dlsi_ses_packet(dls_peer *p, int32_t i, unsigned char *to, size_t
     n += DLS_HEAD_BYTES + tag;
     if (dlsi_ses_lossy(s))
         dls_flow_sent(&s->flow, number, (uint32_t)n, elicits, ref, now);
-    else if (ref[0] != 0)
-        dlsi_ses_control_gone(p, s, (ref[0] & 0xFFFFu) + (ref[0] >> 16));
+    else if (ref[3] != 0)
+        dlsi_ses_control_gone(p, s, (ref[0] & 0xFFFFu) + ref[3]);
     if (elicits) s->spoke = now;
     return n;
 }
@@ -18581,7 +18885,7 @@ DLSI_FN void dlsi_relay_take(dls_peer *p, int32_t i, const dls_frame *f, unsigne
 /* Tells a neighbour whom I can pass packets on to: not itself, not those it told me of. False: its
    queue has no room now. */
 DLSI_FN bool dlsi_routes_say(dls_peer *p, int32_t i) {
-    unsigned char *to = p->ses[i].control + p->ses[i].control_used + 4;
+    unsigned char *to = dlsi_ses_control(p, &p->ses[i]) + p->ses[i].control_used + 4;
     const size_t room = (size_t)p->desc.control_bytes - p->ses[i].control_used;
     size_t n = 0;
     int32_t k;
@@ -18602,9 +18906,9 @@ DLSI_FN bool dlsi_routes_say(dls_peer *p, int32_t i) {
         dlsi_store16(to + n + 5, dlsi_min_u32(mtu, 65535));
         n += 7;
     }
-    if (dls_crc32c(1, to, n) == p->ses[i].routes_sum) return true; /* as it knows */
+    if (dls_crc32c(1, to, n) == p->reach[i].routes_sum) return true; /* as it knows */
     if (!dlsi_ses_say(p, &p->ses[i], DLS_CONTROL_ROUTES, to, n)) return false;
-    p->ses[i].routes_sum = dls_crc32c(1, to, n);
+    p->reach[i].routes_sum = dls_crc32c(1, to, n);
     return true;
 }
 /* One entry of ROUTES; own: longest packet to pass on over this session. True: it changes whom we
@@ -18798,7 +19102,7 @@ DLSI_FN void dlsi_view_say(dls_peer *p, int32_t rank, int32_t phase, const dlsi_
         }
         n = phase == DLSI_VIEW_ACCEPTED ? 0 : v->count - first;
         n = dlsi_min_u32(n, (uint32_t)((room - 18) / 8));
-        to = s->control + s->control_used + 4;
+        to = dlsi_ses_control(p, s) + s->control_used + 4;
         to[0] = (unsigned char)phase;
         to[1] = 0;
         dlsi_store16(to + 2, phase == DLSI_VIEW_ACCEPTED ? 0 : v->count);
@@ -19220,7 +19524,7 @@ DLSI_FN dls_status dlsi_hello_take(dls_peer *p, int32_t i, const dls_control *c)
         return DLS_E_MISMATCH;
     if (p->desc.roster == NULL) memcpy(p->member[s->rank].device.name, h.name, 15);
     s->hello = true;
-    s->wants_max = (uint16_t)dlsi_min_u32(h.wants, 0xFFFF);
+    s->wants_max = (uint8_t)dlsi_min_u32(h.wants, 255);
     dlsi_peer_event_at(p, s->rank, DLS_PEER_UP);
     dlsi_op_ask(p, s->rank);
     dlsi_roster_offer(p, s->rank);
@@ -19303,11 +19607,10 @@ DLSI_FN dls_status dlsi_ses_take_ack(dls_peer *p, dlsi_ses *s, const dls_frame *
     if (st != DLS_OK) return st;
     while (dls_flow_next_acked(&s->flow, ref)) {
         dlsi_op *o = (ref[1] & 0xFFFFu) != 0 ? &p->op[(ref[1] & 0xFFFFu) - 1] : NULL;
-        if (ref[0] >> 16 != 0)
-            dlsi_ses_control_gone(p, s, (uint16_t)((ref[0] & 0xFFFFu) + (ref[0] >> 16)));
+        if (ref[3] != 0) dlsi_ses_control_gone(p, s, (ref[0] & 0xFFFFu) + ref[3]);
         if (o != NULL && o->kind == DLSI_OP_SEND && o->status < 0 &&
             (o->order & 0xFFFFu) == ref[1] >> 16)
-            dlsi_op_sent(o, ref[3]);
+            dlsi_op_sent(o, ref[0] >> 16);
     }
     return DLS_OK;
 }
@@ -19366,7 +19669,7 @@ DLSI_FN dls_status dlsi_data_take(dls_peer *p, int32_t port, int32_t via, const 
         return DLS_E_LIMIT;
     }
     if (s->state == DLSI_SES_HALF) dlsi_ses_up(p, (int32_t)(s - p->ses), now);
-    if (from != NULL) s->addr = *from; /* authentic: it may have moved */
+    if (from != NULL) p->reach[s - p->ses].addr = *from; /* authentic: it may have moved */
     s->heard = now;
     return dlsi_ses_take(p, (int32_t)(s - p->ses), packet + DLS_HEAD_BYTES, n, base + number, now);
 }
@@ -19377,7 +19680,6 @@ DLSI_FN dls_status dlsi_peer_packet(dls_peer *p, int32_t port, int32_t via, cons
     switch (packet[0]) {
     case DLS_PACKET_INIT: return dlsi_init_take(p, packet, n, port, via, from, now);
     case DLS_PACKET_RESP: return dlsi_resp_take(p, packet, n, port, via, now);
-    case DLS_PACKET_COOKIE: return dlsi_cookie_take(p, packet, n, now);
     case DLS_PACKET_DATA: return dlsi_data_take(p, port, via, from, packet, n, now);
     default: return DLS_E_FORMAT;
     }
@@ -19395,6 +19697,7 @@ DLS_API int32_t dls_peer_port_open(dls_peer *peer, const dls_port_desc *desc, ui
     if (i == peer->desc.ports_max || desc->mtu < DLS_MTU_LEAST || desc->mtu > 65535 ||
         peer->leaving || desc->kind < DLS_PORT_PACKET ||
         desc->kind > (DLS_ENABLE_STREAMS ? DLS_PORT_STREAM : DLS_PORT_SERIAL) ||
+        (desc->kind == DLS_PORT_PACKET && peer->desc.no_packets) ||
         desc->bytes < DLS_PORT_BYTES(desc->kind, desc->mtu) ||
         (desc->mem == NULL && desc->kind != DLS_PORT_PACKET) ||
         (desc->call && (desc->rank < 0 || desc->rank >= peer->count || desc->rank == peer->me ||
@@ -19436,7 +19739,9 @@ DLS_API bool dls_peer_port_done(const dls_peer *peer, int32_t port) {
 DLS_API void dls_peer_call(dls_peer *peer, int32_t rank, int32_t port, const dls_addr *to,
                            uint64_t now) {
     dlsi_member *m;
-    if (!dlsi_port_valid(peer, port) || rank < 0 || rank >= peer->count || rank == peer->me) return;
+    if (!dlsi_port_valid(peer, port) || peer->port[port].desc.kind != DLS_PORT_PACKET || rank < 0 ||
+        rank >= peer->count || rank == peer->me)
+        return;
     m = &peer->member[rank];
     if (m->call_port == port && m->call_addr.size == to->size &&
         memcmp(m->call_addr.bytes, to->bytes, to->size) == 0)
@@ -19566,8 +19871,13 @@ DLS_API dls_status dls_peer_rx(dls_peer *peer, int32_t port, const void *bytes, 
 }
 DLS_API void dls_peer_rx_packet(dls_peer *peer, int32_t port, const dls_addr *from, void *bytes,
                                 size_t n, uint64_t now) {
+    unsigned char *packet = (unsigned char *)bytes;
     if (!dlsi_port_valid(peer, port) || peer->port[port].desc.kind != DLS_PORT_PACKET) return;
-    (void)dlsi_peer_packet(peer, port, -1, from, (unsigned char *)bytes, n, now);
+    peer->guard = dlsi_init_cookie;
+    if (n > 0 && packet[0] == DLS_PACKET_COOKIE)
+        (void)dlsi_cookie_take(peer, packet, n, now);
+    else
+        (void)dlsi_peer_packet(peer, port, -1, from, packet, n, now);
 }
 
 /* A plain chunk on a stream: its head from `out`, its body from the op's own memory. */
@@ -19675,7 +19985,7 @@ DLS_API size_t dls_peer_tx_packet(dls_peer *peer, int32_t port, dls_addr *to, vo
         if (s->state == DLSI_SES_FREE || s->via >= 0 || s->port != port) continue;
         n = dlsi_ses_packet(peer, i, (unsigned char *)buf, (size_t)t->desc.mtu, now);
         if (n == 0) continue;
-        *to = s->addr;
+        *to = peer->reach[i].addr;
         t->turn = (uint32_t)i + 1;
         return n;
     }
@@ -19692,14 +20002,14 @@ DLSI_FN void dlsi_ses_tick(dls_peer *p, int32_t i, uint64_t slept, uint64_t now)
     if (s->state == DLSI_SES_FREE) return;
     s->heard = dlsi_min_u64(now, dlsi_later(s->heard, slept));
     s->spoke = dlsi_min_u64(now, s->spoke); /* where the clock jumped back: start over */
-    s->since = dlsi_min_u64(now, s->since);
-    if (s->again > now && s->again - now > patience) s->again = now;
+    if (s->again > now && (s->state == DLSI_SES_LEAVING || s->again - now > patience))
+        s->again = now;
     if (s->full) {
         dlsi_ses_end(p, i, DLS_E_LIMIT);
         return;
     }
     if (s->state == DLSI_SES_LEAVING &&
-        (now - s->since > hb || (s->control_used == 0 && dlsi_ses_lossy(s)))) {
+        (now - s->again > hb || (s->control_used == 0 && dlsi_ses_lossy(s)))) {
         dlsi_ses_end(p, i, DLS_OK);
         return;
     }
@@ -19745,7 +20055,7 @@ DLSI_FN void dlsi_member_call(dls_peer *p, int32_t rank, uint64_t now) {
     m->calls++;
     i = dlsi_ses_make(p, DLSI_SES_CALLING, rank, direct ? m->call_port : p->ses[via].port,
                       direct ? -1 : via, now);
-    if (i >= 0 && direct) p->ses[i].addr = m->call_addr;
+    if (i >= 0 && direct) p->reach[i].addr = m->call_addr;
 }
 /* A serial line has no connection that could break: its caller tries for ever. */
 DLSI_FN bool dlsi_port_calls(const dls_peer *p, const dlsi_port *t) {
@@ -19803,7 +20113,7 @@ DLSI_FN uint64_t dlsi_ses_deadline(const dls_peer *p, const dlsi_ses *s) {
     if (s->full) return 0;
     if (s->state == DLSI_SES_CALLING) return blocked && !dlsi_ses_called(s) ? soon : s->again;
     if (s->state == DLSI_SES_LEAVING)
-        soon = dlsi_ses_lossy(s) && s->control_used == 0 ? 0 : dlsi_later(s->since, hb + 1);
+        soon = dlsi_ses_lossy(s) && s->control_used == 0 ? 0 : dlsi_later(s->again, hb + 1);
     soon = dlsi_min_u64(soon, dlsi_later(s->heard, p->desc.timeout_us + 1));
     /* seen: lest a late tick takes the wait for sleep */
     soon =
@@ -19902,7 +20212,7 @@ DLS_API void dls_peer_leave(dls_peer *peer) {
         } else if (s->state == DLSI_SES_UP) {
             (void)dlsi_ses_say(peer, s, DLS_CONTROL_LEAVE, NULL, 0);
             s->state = DLSI_SES_LEAVING;
-            s->since = s->heard > s->spoke ? s->heard : s->spoke;
+            s->again = s->heard > s->spoke ? s->heard : s->spoke;
         }
     }
 }
@@ -19985,45 +20295,816 @@ DLS_API void dls_peer_op_drop(dls_peer *peer, int32_t op) {
 
 /* ------------------------------------------------------------------------------------------------
    >>coll.impl                                            deps: config base wire peer coll.api
-   Ring: the array is `size` chunks. In step s < size - 1, rank r sends chunk r - s to r + 1 and
-   adds what comes from r - 1 to chunk r - s - 1; then chunk r + 1 is complete at r, and size - 1
-   more steps pass complete chunks on. */
+   An op is a list of sends and a list of receives for each member, made on the fly by its phases:
+   move k says with whom, which elements, and how many of the other list must be over before. Lists
+   are worked off in order, several moves at once; so the earliest unfinished move of all members can
+   always go on, and nothing waits in a circle. Long arrays are cut in segments, each of which runs
+   through the whole list; two of them, and two ops, are at work at a time. Messages of one segment
+   between two members go in the same order on both sides, so that one tag does for all of them. */
 
-DLSI_FN uint32_t dlsi_swap32(uint32_t x) {
-    return x >> 24 | (x >> 8 & 0xFF00u) | (x << 8 & 0xFF0000u) | x << 24;
+#define DLSI_COLL_CHUNK 262144u /* most bytes of a message; all members must cut alike */
+#define DLSI_COLL_SMALL 16384u  /* ops up to here have receives posted ahead */
+#define DLSI_COLL_RUNS (DLSI_HOSTED ? 16 : 1)
+#define DLSI_COLL_LANES (DLSI_HOSTED ? 2 : 1)
+#define DLSI_COLL_WORKS (DLSI_HOSTED ? 3 : 1) /* two at work, one ahead */
+#define DLSI_COLL_WIDTH (DLSI_HOSTED ? 16 : 1)
+#define DLSI_COLL_WANTS 16 /* that all peers must keep for more than one thing at a time */
+
+/* What a receive does: PUT to its place; ADD; KEEP for the JOIN that ends its group. NOTE: an empty
+   message that counts. */
+enum { DLSI_PUT = 0, DLSI_ADD, DLSI_KEEP, DLSI_JOIN, DLSI_NOTE };
+typedef struct dlsi_move {
+    int32_t who, after;
+    size_t at, n;
+    const struct dlsi_leg *phase;
+    int32_t slot; /* its number in the phase */
+    uint8_t how;
+} dlsi_move;
+
+struct dlsi_run;
+struct dlsi_leg;
+/* Move k of a side, into m; k -1: how many there are. */
+typedef int32_t (*dlsi_leg_fn)(const struct dlsi_run *r, const struct dlsi_leg *p, int32_t seg,
+                               int32_t side, int32_t k, dlsi_move *m);
+typedef struct dlsi_leg {
+    dlsi_leg_fn fn;
+    const int32_t *list; /* places of those who take part */
+    int32_t n, me;       /* how many; my index, -1: not in it */
+    int32_t owners;      /* the first of them have shards */
+    int32_t solo;        /* -1, or who alone has all */
+    int32_t root;        /* -1, or whom it is about */
+    bool inner;          /* what is shared out is my shard of phase 0 */
+} dlsi_leg;
+
+typedef struct dlsi_post {
+    dlsi_move m;
+    unsigned char *stage; /* NULL: straight to its place */
+    int32_t op;
+    bool done;
+} dlsi_post;
+typedef struct dlsi_lane {
+    int32_t seg; /* -1: idle */
+    int32_t next[2], done[2];
+    dlsi_post *post[2]; /* of sends, of receives: a ring of `width` */
+    unsigned char *stage[2];
+    size_t used[2];
+    int32_t held[2];
+} dlsi_lane;
+typedef struct dlsi_work {
+    struct dlsi_run *run; /* NULL: free */
+    unsigned char *at;
+    size_t bytes; /* of staging, for all lanes */
+    int32_t lanes;
+    dlsi_lane lane[DLSI_COLL_LANES];
+} dlsi_work;
+
+enum { DLSI_RUN_FREE = 0, DLSI_RUN_WAITS, DLSI_RUN_WORKS, DLSI_RUN_OVER };
+typedef struct dlsi_run {
+    dls_coll_op op;
+    dlsi_leg phase[4];
+    dlsi_work *work;
+    unsigned char *data, *from; /* where receives go to, sends come from */
+    size_t width;               /* bytes of an element */
+    size_t need[2];             /* staging bytes of a segment's sends, receives */
+    uint32_t serial, tag;
+    int32_t phases, total[2], segs, next_seg, over_segs;
+    int32_t members, peer_op, handle;
+    uint32_t seen; /* the last turn it was looked at */
+    uint8_t state;
+    bool ahead; /* not begun by the user yet: receives only */
+    bool small; /* all that comes is staged, so that it may come ahead */
+    bool swapped;
+    dls_status status;
+} dlsi_run;
+
+/* ---- Elements ---- */
+
+DLSI_FN size_t dlsi_reduce_bytes(dls_reduce type) {
+    static const uint8_t bytes[] = {4, 1, 8, 4, 8, 4, 4};
+    return bytes[type];
 }
-DLSI_FN size_t dlsi_reduce_bytes(dls_reduce reduce) {
-    return reduce == DLS_REDUCE_SUM_I32 ? 4u : 1u;
+/* Turns n elements of `width` bytes around. */
+DLSI_FN void dlsi_coll_swap(unsigned char *p, size_t n, size_t width) {
+    size_t i, k;
+    for (i = 0; i < n; i++, p += width)
+        for (k = 0; k < width / 2; k++) {
+            const unsigned char t = p[k];
+            p[k] = p[width - 1 - k];
+            p[width - 1 - k] = t;
+        }
 }
-DLSI_FN size_t dlsi_coll_members(int32_t size) {
-    return dlsi_round_up((size_t)dlsi_max_i32(size, 1) * sizeof(int32_t), DLS_ALIGN);
+#define DLSI_COLL_BLOCK 16
+/* Reduces blocks of elements that may lie anywhere, through registers: compilers make vectors of
+   it. out may be a or b. */
+#define DLSI_COLL_COMBINE(name, type, expression)                                                  \
+    DLSI_FN void name(unsigned char *out, const unsigned char *a, const unsigned char *b,          \
+                      size_t n) {                                                                  \
+        type x[DLSI_COLL_BLOCK], y[DLSI_COLL_BLOCK];                                               \
+        size_t k;                                                                                  \
+        for (; n >= DLSI_COLL_BLOCK; n -= DLSI_COLL_BLOCK) {                                       \
+            memcpy(x, a, sizeof x);                                                                \
+            memcpy(y, b, sizeof y);                                                                \
+            for (k = 0; k < DLSI_COLL_BLOCK; k++) x[k] = (type)(expression);                       \
+            memcpy(out, x, sizeof x);                                                              \
+            a += sizeof x;                                                                         \
+            b += sizeof x;                                                                         \
+            out += sizeof x;                                                                       \
+        }                                                                                          \
+        if (n == 0) return;                                                                        \
+        memset(x, 0, sizeof x);                                                                    \
+        memset(y, 0, sizeof y);                                                                    \
+        memcpy(x, a, n * sizeof x[0]);                                                             \
+        memcpy(y, b, n * sizeof y[0]);                                                             \
+        for (k = 0; k < n; k++) x[k] = (type)(expression);                                         \
+        memcpy(out, x, n * sizeof x[0]);                                                           \
+    }
+DLSI_COLL_COMBINE(dlsi_sum_u32, uint32_t, x[k] + y[k])
+DLSI_COLL_COMBINE(dlsi_max_u8, uint8_t, y[k] > x[k] ? y[k] : x[k])
+DLSI_COLL_COMBINE(dlsi_sum_u64, uint64_t, x[k] + y[k])
+DLSI_COLL_COMBINE(dlsi_sum_f32, float, x[k] + y[k])
+DLSI_COLL_COMBINE(dlsi_sum_f64, double, x[k] + y[k])
+DLSI_COLL_COMBINE(dlsi_max_f32, float, y[k] > x[k] ? y[k] : x[k])
+DLSI_COLL_COMBINE(dlsi_min_f32, float, y[k] < x[k] ? y[k] : x[k])
+
+/* out = a (+) b, n elements as they travel: little-endian. */
+DLSI_FN void dlsi_coll_combine(const dlsi_run *r, unsigned char *out, const unsigned char *a,
+                               const unsigned char *b, size_t n) {
+    static void (*const combine[])(unsigned char *, const unsigned char *, const unsigned char *,
+                                   size_t) = {dlsi_sum_u32, dlsi_max_u8,  dlsi_sum_u64,
+                                              dlsi_sum_f32, dlsi_sum_f64, dlsi_max_f32,
+                                              dlsi_min_f32};
+    if (!r->swapped) {
+        combine[r->op.type](out, a, b, n);
+        return;
+    }
+    for (; n > 0; n--, out += r->width, a += r->width, b += r->width) {
+        unsigned char x[8], y[8];
+        memcpy(x, a, r->width);
+        memcpy(y, b, r->width);
+        dlsi_coll_swap(x, 1, r->width);
+        dlsi_coll_swap(y, 1, r->width);
+        combine[r->op.type](x, x, y, 1);
+        dlsi_coll_swap(x, 1, r->width);
+        memcpy(out, x, r->width);
+    }
 }
-DLS_API size_t dls_coll_size(int32_t size, size_t bytes) { /* a view may have but two members */
-    return dlsi_coll_members(size) + bytes / (size > 1 ? 2u : 1u) + 8 + DLS_ALIGN;
+
+/* ---- Shards and segments ---- */
+
+/* Shard i of [*at, *at + *n), by weights or equal, becomes it. */
+DLSI_FN void dlsi_coll_part(const uint16_t *weight, int32_t parts, int32_t i, size_t *at,
+                            size_t *n) {
+    uint64_t before = (uint64_t)i, mine = 1, all = (uint64_t)parts, first, last;
+    int32_t k;
+    if (weight != NULL) {
+        for (k = 0, before = all = 0; k < parts; k++) {
+            if (k < i) before += weight[k];
+            all += weight[k];
+        }
+        mine = weight[i];
+        if (all == 0) { /* nobody has a weight: equal ones */
+            before = (uint64_t)i;
+            mine = 1;
+            all = (uint64_t)parts;
+        }
+    }
+    first = *n / all * before + *n % all * before / all;
+    last = *n / all * (before + mine) + *n % all * (before + mine) / all;
+    *at += (size_t)first;
+    *n = (size_t)(last - first);
+}
+/* What index i of a phase owns of a segment; i -1: the whole segment. */
+DLSI_FN void dlsi_coll_piece(const dlsi_run *r, const dlsi_leg *p, int32_t seg, int32_t i,
+                             size_t *at, size_t *n) {
+    *at = 0;
+    *n = r->op.kind == DLS_COLL_ALLTOALL ? r->op.count * (size_t)r->members : r->op.count;
+    if (p->inner) {
+        dlsi_coll_piece(r, &r->phase[0], seg, r->phase[0].me, at, n);
+        if (i >= 0) dlsi_coll_part(NULL, p->n, i, at, n);
+        return;
+    }
+    if (i >= 0 && p->solo < 0 && i < p->owners)
+        dlsi_coll_part(p->owners == r->members ? r->op.shares : NULL, p->owners, i, at, n);
+    else if (i >= 0 && i != p->solo)
+        *n = 0;
+    dlsi_coll_part(NULL, r->segs, seg, at, n);
+}
+
+/* ---- Phases ---- */
+
+enum { DLSI_SENDS = 0, DLSI_RECVS };
+
+/* Everybody's part of my shard to me. */
+DLSI_FN int32_t dlsi_leg_scatter(const dlsi_run *r, const dlsi_leg *p, int32_t seg, int32_t side,
+                                 int32_t k, dlsi_move *m) {
+    const int32_t i = side == DLSI_SENDS ? (p->me + k + 1) % p->n : (p->me + p->n - k - 1) % p->n;
+    if (k < 0) return p->n - 1;
+    m->who = p->list[i];
+    m->how = (uint8_t)(k == p->n - 2 ? DLSI_JOIN : DLSI_KEEP);
+    dlsi_coll_piece(r, p, seg, side == DLSI_SENDS ? i : p->me, &m->at, &m->n);
+    return 0;
+}
+/* My shard to everybody. */
+DLSI_FN int32_t dlsi_leg_gather(const dlsi_run *r, const dlsi_leg *p, int32_t seg, int32_t side,
+                                int32_t k, dlsi_move *m) {
+    const int32_t i = side == DLSI_SENDS ? (p->me + k + 1) % p->n : (p->me + p->n - k - 1) % p->n;
+    if (k < 0) return p->n - 1;
+    m->who = p->list[i];
+    dlsi_coll_piece(r, p, seg, side == DLSI_SENDS ? p->me : i, &m->at, &m->n);
+    if ((side == DLSI_SENDS ? i : p->me) == p->root) m->n = 0;
+    return 0;
+}
+/* Shards to or from the root alone: all-to-one, and with `out` one-to-all. */
+DLSI_FN int32_t dlsi_leg_one(const dlsi_run *r, const dlsi_leg *p, int32_t seg, bool mine,
+                             int32_t k, dlsi_move *m) {
+    const int32_t i = p->me == p->root ? (p->me + k + 1) % p->n : p->root;
+    if (k < 0) return p->me == p->root ? (mine ? 0 : p->n - 1) : (mine ? 1 : 0);
+    m->who = p->list[i];
+    dlsi_coll_piece(r, p, seg, p->me == p->root ? i : p->me, &m->at, &m->n);
+    return 0;
+}
+DLSI_FN int32_t dlsi_leg_in(const dlsi_run *r, const dlsi_leg *p, int32_t seg, int32_t side,
+                            int32_t k, dlsi_move *m) {
+    return dlsi_leg_one(r, p, seg, side == DLSI_SENDS, k, m);
+}
+DLSI_FN int32_t dlsi_leg_out(const dlsi_run *r, const dlsi_leg *p, int32_t seg, int32_t side,
+                             int32_t k, dlsi_move *m) {
+    return dlsi_leg_one(r, p, seg, side == DLSI_RECVS, k, m);
+}
+/* Block d of mine to d. */
+DLSI_FN int32_t dlsi_leg_swap(const dlsi_run *r, const dlsi_leg *p, int32_t seg, int32_t side,
+                              int32_t k, dlsi_move *m) {
+    const int32_t i = side == DLSI_SENDS ? (p->me + k + 1) % p->n : (p->me + p->n - k - 1) % p->n;
+    if (k < 0) return p->n - 1;
+    m->who = p->list[i];
+    dlsi_coll_piece(r, p, seg, i, &m->at, &m->n);
+    return 0;
+}
+/* Ring: index i sends shard i - 1 - k to i + 1, which adds it to its own; in the end i has i. */
+DLSI_FN int32_t dlsi_leg_ring(const dlsi_run *r, const dlsi_leg *p, int32_t seg, int32_t side,
+                              int32_t k, dlsi_move *m) {
+    const int32_t shard = p->me - 1 - k - (side == DLSI_RECVS ? 1 : 0);
+    if (k < 0) return p->n - 1;
+    m->who = p->list[(p->me + (side == DLSI_SENDS ? 1 : p->n - 1)) % p->n];
+    m->how = DLSI_ADD;
+    m->after = side == DLSI_SENDS ? k : 0;
+    dlsi_coll_piece(r, p, seg, (shard + 2 * p->n) % p->n, &m->at, &m->n);
+    return 0;
+}
+/* Then the shards go round once more. */
+DLSI_FN int32_t dlsi_leg_round(const dlsi_run *r, const dlsi_leg *p, int32_t seg, int32_t side,
+                               int32_t k, dlsi_move *m) {
+    const int32_t shard = p->me - k - (side == DLSI_RECVS ? 1 : 0);
+    if (k < 0) return p->n - 1;
+    m->who = p->list[(p->me + (side == DLSI_SENDS ? 1 : p->n - 1)) % p->n];
+    m->after = side == DLSI_SENDS ? k : 0;
+    dlsi_coll_piece(r, p, seg, (shard + 2 * p->n) % p->n, &m->at, &m->n);
+    return 0;
+}
+/* The greatest power of two that is not above n, as an exponent. */
+DLSI_FN int32_t dlsi_coll_log2(int32_t n) {
+    int32_t log = 0;
+    while (n >> (log + 1) > 0) log++;
+    return log;
+}
+/* Those beyond a power of two give all to one below it, and get all from it in the end. */
+DLSI_FN int32_t dlsi_leg_fold(const dlsi_run *r, const dlsi_leg *p, int32_t seg, int32_t side,
+                              int32_t k, dlsi_move *m) {
+    const int32_t most = 1 << dlsi_coll_log2(p->n);
+    const bool beyond = p->me >= most;
+    if (k < 0) return beyond ? side == DLSI_SENDS : p->me + most < p->n && side == DLSI_RECVS;
+    m->who = p->list[beyond ? p->me - most : p->me + most];
+    m->how = DLSI_ADD;
+    dlsi_coll_piece(r, p, seg, -1, &m->at, &m->n);
+    return 0;
+}
+DLSI_FN int32_t dlsi_leg_unfold(const dlsi_run *r, const dlsi_leg *p, int32_t seg, int32_t side,
+                                int32_t k, dlsi_move *m) {
+    const int32_t n = dlsi_leg_fold(r, p, seg, 1 - side, k, m);
+    m->how = DLSI_PUT;
+    return n;
+}
+/* All with me ^ 1, then me ^ 2, me ^ 4, ... */
+DLSI_FN int32_t dlsi_leg_double(const dlsi_run *r, const dlsi_leg *p, int32_t seg, int32_t side,
+                                int32_t k, dlsi_move *m) {
+    const int32_t log = dlsi_coll_log2(p->n);
+    if (k < 0) return p->me >> log == 0 ? log : 0;
+    m->who = p->list[p->me ^ 1 << k];
+    m->how = DLSI_ADD;
+    m->after = side == DLSI_SENDS ? k : k + 1; /* what is being sent must not change */
+    dlsi_coll_piece(r, p, seg, -1, &m->at, &m->n);
+    return 0;
+}
+/* What index i has after `steps` halvings, the first with those farthest away. */
+DLSI_FN void dlsi_coll_half(const dlsi_run *r, const dlsi_leg *p, int32_t seg, int32_t i,
+                            int32_t steps, size_t *at, size_t *n) {
+    int32_t bit = 1 << dlsi_coll_log2(p->n) >> 1;
+    dlsi_coll_piece(r, p, seg, -1, at, n);
+    for (; steps > 0; steps--, bit >>= 1) {
+        const size_t low = *n / 2;
+        if ((i & bit) != 0) *at += low;
+        *n = (i & bit) != 0 ? *n - low : low;
+    }
+}
+DLSI_FN int32_t dlsi_leg_halve(const dlsi_run *r, const dlsi_leg *p, int32_t seg, int32_t side,
+                               int32_t k, dlsi_move *m) {
+    const int32_t log = dlsi_coll_log2(p->n), with = p->me ^ 1 << (k < 0 ? 0 : log - 1 - k);
+    if (k < 0) return p->me >> log == 0 ? log : 0;
+    m->who = p->list[with];
+    m->how = DLSI_ADD;
+    m->after = side == DLSI_SENDS ? k : 0;
+    dlsi_coll_half(r, p, seg, side == DLSI_SENDS ? with : p->me, k + 1, &m->at, &m->n);
+    return 0;
+}
+DLSI_FN int32_t dlsi_leg_unhalve(const dlsi_run *r, const dlsi_leg *p, int32_t seg, int32_t side,
+                                 int32_t k, dlsi_move *m) {
+    const int32_t log = dlsi_coll_log2(p->n), with = p->me ^ (k < 0 ? 0 : 1 << k);
+    if (k < 0) return p->me >> log == 0 ? log : 0;
+    m->who = p->list[with];
+    m->after = side == DLSI_SENDS ? k : 0;
+    dlsi_coll_half(r, p, seg, side == DLSI_SENDS ? p->me : with, log - k, &m->at, &m->n);
+    return 0;
+}
+/* Binomial tree of the root: v, seen from it, has the parent v without its lowest bit. */
+DLSI_FN int32_t dlsi_coll_children(const dlsi_leg *p, int32_t v) {
+    int32_t n = 0;
+    while (1 << n < p->n && (v & 1 << n) == 0 && v + (1 << n) < p->n) n++;
+    return n;
+}
+DLSI_FN int32_t dlsi_leg_up(const dlsi_run *r, const dlsi_leg *p, int32_t seg, int32_t side,
+                            int32_t k, dlsi_move *m) {
+    const int32_t v = (p->me - p->root + p->n) % p->n, children = dlsi_coll_children(p, v);
+    if (k < 0) return side == DLSI_RECVS ? children : v != 0;
+    m->who = p->list[((side == DLSI_RECVS ? v + (1 << k) : v & (v - 1)) + p->root) % p->n];
+    m->how = DLSI_ADD;
+    m->after = side == DLSI_SENDS ? children : 0;
+    dlsi_coll_piece(r, p, seg, -1, &m->at, &m->n);
+    return 0;
+}
+DLSI_FN int32_t dlsi_leg_down(const dlsi_run *r, const dlsi_leg *p, int32_t seg, int32_t side,
+                              int32_t k, dlsi_move *m) {
+    const int32_t v = (p->me - p->root + p->n) % p->n, children = dlsi_coll_children(p, v);
+    if (k < 0) return side == DLSI_SENDS ? children : v != 0;
+    k = children - 1 - k; /* the greatest part of the tree first */
+    m->who = p->list[((side == DLSI_SENDS ? v + (1 << k) : v & (v - 1)) + p->root) % p->n];
+    m->after = side == DLSI_SENDS && v != 0 ? 1 : 0;
+    dlsi_coll_piece(r, p, seg, -1, &m->at, &m->n);
+    return 0;
+}
+/* Dissemination: 2^k places on, and from 2^k places back. Hensgen, Finkel & Manber 1988 */
+DLSI_FN int32_t dlsi_leg_barrier(const dlsi_run *r, const dlsi_leg *p, int32_t seg, int32_t side,
+                                 int32_t k, dlsi_move *m) {
+    const int32_t far = 1 << (k < 0 ? 0 : k);
+    (void)r;
+    (void)seg;
+    if (k < 0) return dlsi_coll_log2(2 * p->n - 1);
+    m->who = p->list[(p->me + (side == DLSI_SENDS ? far : p->n - far)) % p->n];
+    m->how = DLSI_NOTE;
+    m->after = side == DLSI_SENDS ? k : 0;
+    return 0;
+}
+/* Move k of a whole run: phases one after the other. */
+DLSI_FN void dlsi_coll_move(const dlsi_run *r, int32_t seg, int32_t side, int32_t k, dlsi_move *m) {
+    const dlsi_leg *p = r->phase;
+    int32_t other = 0;
+    for (;; p++) {
+        const int32_t n = p->me >= 0 ? p->fn(r, p, seg, side, -1, m) : 0;
+        if (k < n) break;
+        k -= n;
+        if (p->me >= 0) other += p->fn(r, p, seg, 1 - side, -1, m);
+    }
+    memset(m, 0, sizeof *m);
+    m->phase = p;
+    m->slot = k;
+    (void)p->fn(r, p, seg, side, k, m);
+    /* sends wait for all of the phases before; receives only where they say so */
+    if (side == DLSI_SENDS || m->after > 0) m->after += other;
+}
+
+/* ---- Plans: kind and algorithm as phases ---- */
+
+DLSI_FN dlsi_leg *dlsi_run_phase(const dls_coll *c, dlsi_run *r, dlsi_leg_fn fn) {
+    dlsi_leg *p = &r->phase[r->phases++];
+    p->fn = fn;
+    p->list = c->order;
+    p->n = p->owners = c->size;
+    p->me = c->rank;
+    p->solo = p->root = -1;
+    p->inner = false;
+    return p;
+}
+DLSI_FN void dlsi_run_rooted(const dls_coll *c, dlsi_run *r, dlsi_leg_fn fn) {
+    dlsi_run_phase(c, r, fn)->root = r->op.root;
+}
+DLSI_FN void dlsi_run_solo(const dls_coll *c, dlsi_run *r, dlsi_leg_fn fn) {
+    dlsi_run_phase(c, r, fn)->solo = r->op.root;
+}
+/* Scatter in the group, all-reduce of shards between groups, gather in the group. */
+DLSI_FN void dlsi_run_groups(const dls_coll *c, dlsi_run *r) {
+    int32_t i;
+    for (i = 0; i < 4; i++) {
+        dlsi_leg *p = dlsi_run_phase(c, r, i < 2 ? dlsi_leg_scatter : dlsi_leg_gather);
+        p->inner = i == 1 || i == 2;
+        p->list = p->inner ? c->far : c->near;
+        p->n = p->owners = p->inner ? c->far_count : c->near_count;
+        for (p->me = p->n - 1; p->me >= 0 && p->list[p->me] != c->rank; p->me--) {}
+        if (!p->inner) p->owners = c->near_owners;
+    }
+}
+DLSI_FN dls_status dlsi_ways_ring(const dls_coll *c, dlsi_run *r) {
+    (void)dlsi_run_phase(c, r, dlsi_leg_ring);
+    (void)dlsi_run_phase(c, r, dlsi_leg_round);
+    return DLS_OK;
+}
+DLSI_FN dls_status dlsi_ways_allreduce(const dls_coll *c, dlsi_run *r) {
+    switch (r->op.algo) {
+    case DLS_COLL_RING: return dlsi_ways_ring(c, r);
+    case DLS_COLL_DOUBLING:
+        (void)dlsi_run_phase(c, r, dlsi_leg_fold);
+        (void)dlsi_run_phase(c, r, dlsi_leg_double);
+        (void)dlsi_run_phase(c, r, dlsi_leg_unfold);
+        return DLS_OK;
+    case DLS_COLL_HALVING:
+        (void)dlsi_run_phase(c, r, dlsi_leg_fold);
+        (void)dlsi_run_phase(c, r, dlsi_leg_halve);
+        (void)dlsi_run_phase(c, r, dlsi_leg_unhalve);
+        (void)dlsi_run_phase(c, r, dlsi_leg_unfold);
+        return DLS_OK;
+    case DLS_COLL_STAR:
+        dlsi_run_solo(c, r, dlsi_leg_scatter);
+        dlsi_run_solo(c, r, dlsi_leg_gather);
+        return DLS_OK;
+    case DLS_COLL_TREE:
+        dlsi_run_rooted(c, r, dlsi_leg_up);
+        dlsi_run_rooted(c, r, dlsi_leg_down);
+        return DLS_OK;
+    case DLS_COLL_GROUPS:
+        if (c->near_count == 0) return DLS_E_UNSUPPORTED;
+        dlsi_run_groups(c, r);
+        return DLS_OK;
+    default:
+        (void)dlsi_run_phase(c, r, dlsi_leg_scatter);
+        (void)dlsi_run_phase(c, r, dlsi_leg_gather);
+        return DLS_OK;
+    }
+}
+/* Of kinds that are one half of an all-reduce, or less. */
+DLSI_FN dls_status dlsi_ways_half(const dls_coll *c, dlsi_run *r) {
+    const dls_coll_algo algo = r->op.algo;
+    const bool direct = algo == DLS_COLL_DIRECT;
+    switch (r->op.kind) {
+    case DLS_COLL_BROADCAST:
+        if (direct) dlsi_run_rooted(c, r, dlsi_leg_out);
+        if (direct) dlsi_run_rooted(c, r, dlsi_leg_gather);
+        if (algo == DLS_COLL_STAR) dlsi_run_solo(c, r, dlsi_leg_gather);
+        if (algo == DLS_COLL_TREE) dlsi_run_rooted(c, r, dlsi_leg_down);
+        break;
+    case DLS_COLL_REDUCE:
+        if (direct) (void)dlsi_run_phase(c, r, dlsi_leg_scatter);
+        if (direct) dlsi_run_rooted(c, r, dlsi_leg_in);
+        if (algo == DLS_COLL_STAR) dlsi_run_solo(c, r, dlsi_leg_scatter);
+        if (algo == DLS_COLL_TREE) dlsi_run_rooted(c, r, dlsi_leg_up);
+        break;
+    case DLS_COLL_REDUCE_SCATTER:
+        if (direct) (void)dlsi_run_phase(c, r, dlsi_leg_scatter);
+        if (algo == DLS_COLL_RING) (void)dlsi_run_phase(c, r, dlsi_leg_ring);
+        break;
+    case DLS_COLL_ALLGATHER:
+        if (direct) (void)dlsi_run_phase(c, r, dlsi_leg_gather);
+        if (algo == DLS_COLL_RING) (void)dlsi_run_phase(c, r, dlsi_leg_round);
+        break;
+    case DLS_COLL_GATHER: dlsi_run_rooted(c, r, dlsi_leg_in); break;
+    case DLS_COLL_SCATTER: dlsi_run_rooted(c, r, dlsi_leg_out); break;
+    case DLS_COLL_ALLTOALL: (void)dlsi_run_phase(c, r, dlsi_leg_swap); break;
+    case DLS_COLL_BARRIER: (void)dlsi_run_phase(c, r, dlsi_leg_barrier); break;
+    default: break;
+    }
+    return r->phases > 0 ? DLS_OK : DLS_E_UNSUPPORTED;
+}
+DLSI_FN dls_status dlsi_ways_none(const dls_coll *c, dlsi_run *r) {
+    (void)c;
+    (void)r;
+    return DLS_OK;
+}
+DLSI_FN dls_status dlsi_ways(const dls_coll *c, dlsi_run *r) {
+    return r->op.kind == DLS_COLL_ALLREDUCE ? dlsi_ways_allreduce(c, r) : dlsi_ways_half(c, r);
+}
+/* Longest message of phase i with one segment, in elements, the same at every member. */
+DLSI_FN size_t dlsi_run_longest(const dlsi_run *r, int32_t i) {
+    const dlsi_leg *p = &r->phase[i];
+    size_t at, n, most = 0;
+    int32_t k;
+    if (p->solo >= 0 || p->fn == dlsi_leg_fold || p->fn == dlsi_leg_double ||
+        p->fn == dlsi_leg_up || p->fn == dlsi_leg_down)
+        return r->op.count;
+    if (p->fn == dlsi_leg_halve) return r->op.count / 2 + 1;
+    if (p->inner) return 0; /* parts of a shard of phase 0 */
+    for (k = 0; k < p->owners; k++) {
+        dlsi_coll_piece(r, p, 0, k, &at, &n);
+        most = dlsi_max_size(most, n);
+    }
+    return most;
+}
+/* Bytes that n elements are on the wire. */
+DLSI_FN size_t dlsi_run_bytes(const dlsi_run *r, size_t n) {
+    return r->op.codec != NULL ? r->op.codec->bytes(r->op.codec->user, n) : n * r->width;
+}
+/* Counts moves; cuts the array in segments and sees how much staging one of them needs. */
+DLSI_FN void dlsi_run_measure(dlsi_run *r) {
+    size_t most = 1;
+    int32_t i, side;
+    dlsi_move m;
+    r->segs = 1;
+    for (i = 0; i < r->phases; i++) most = dlsi_max_size(most, dlsi_run_longest(r, i));
+    r->segs = (int32_t)dlsi_min_size((most - 1) / (DLSI_COLL_CHUNK / r->width) + 1, 0x7FFFFFFF);
+    most = dlsi_round_up(dlsi_run_bytes(r, most / (size_t)r->segs + 1), DLS_ALIGN);
+    r->total[0] = r->total[1] = 0;
+    r->need[0] = r->need[1] = 0;
+    for (i = 0; i < r->phases; i++) {
+        const dlsi_leg *p = &r->phase[i];
+        const size_t group = p->fn == dlsi_leg_scatter ? (size_t)(p->n - 1) : 1;
+        for (side = 0; side < 2 && p->me >= 0; side++)
+            r->total[side] += p->fn(r, p, 0, side, -1, &m);
+        if (p->me >= 0 && p->fn != dlsi_leg_barrier)
+            r->need[1] = dlsi_max_size(r->need[1], dlsi_mul(group, most));
+    }
+    if (r->op.codec != NULL) r->need[0] = dlsi_mul((size_t)r->members, most);
+    r->small = DLSI_HOSTED && r->members <= 32 && r->op.codec == NULL &&
+               dlsi_mul(r->op.count, r->width) <= DLSI_COLL_SMALL &&
+               r->op.kind != DLS_COLL_ALLTOALL;
+    if (r->small) r->need[1] = (size_t)r->total[1] * most;
+}
+
+/* ---- Lanes: one segment on its way ---- */
+
+DLSI_FN dlsi_post *dlsi_lane_post(const dls_coll *c, const dlsi_lane *l, int32_t side, int32_t k) {
+    return &l->post[side][k % c->width];
+}
+DLSI_FN void dlsi_lane_open(dlsi_lane *l, int32_t seg) {
+    memset(l->next, 0, sizeof l->next);
+    memset(l->done, 0, sizeof l->done);
+    memset(l->used, 0, sizeof l->used);
+    memset(l->held, 0, sizeof l->held);
+    l->seg = seg;
+}
+/* Ops that the engine has room for. */
+DLSI_FN int32_t dlsi_coll_slots(const dls_coll *c) {
+    int32_t i, n = 0;
+    for (i = 0; i < c->peer->desc.ops_max; i++) n += c->peer->op[i].kind == DLSI_OP_FREE;
+    return n;
+}
+/* Staging for a move, NULL: none now. Receives that end in a JOIN lie side by side. */
+DLSI_FN unsigned char *dlsi_lane_stage(const dlsi_run *r, dlsi_lane *l, int32_t side,
+                                       const dlsi_move *m) {
+    const size_t bytes = dlsi_round_up(dlsi_run_bytes(r, m->n), DLS_ALIGN);
+    const bool opens = m->slot == 0 && (m->how == DLSI_KEEP || m->how == DLSI_JOIN);
+    const size_t room = side == DLSI_RECVS && opens ? bytes * (size_t)(m->phase->n - 1) : bytes;
+    if (l->held[side] == 0) l->used[side] = 0;
+    if (room > r->need[side] - l->used[side]) return NULL;
+    l->used[side] += bytes;
+    l->held[side]++;
+    return l->stage[side] + (l->used[side] - bytes);
+}
+/* All parts of my shard are here: added in the order of places, a block at a time, so that each
+   byte comes from memory once. */
+DLSI_FN void dlsi_lane_join(const dlsi_run *r, const dlsi_move *m, unsigned char *last) {
+    const int32_t n = m->phase->n, me = m->phase->me;
+    const size_t stride = dlsi_round_up(dlsi_run_bytes(r, m->n), DLS_ALIGN);
+    const unsigned char *group = last - (size_t)(n - 2) * stride;
+    unsigned char *to = r->data + m->at * r->width;
+    size_t at, count;
+    int32_t i;
+    for (i = 0; r->op.codec != NULL && i < n; i++)
+        if (i != me)
+            r->op.codec->decode(r->op.codec->user, group + (size_t)((me - i - 1 + n) % n) * stride,
+                                m->n, (float *)(void *)to, true);
+    if (r->op.codec != NULL) return;
+    for (at = 0; at < m->n; at += count) {
+        const size_t block = at * r->width;
+        unsigned char *sum = NULL;
+        count = dlsi_min_size(m->n - at, 4096 / r->width);
+        for (i = 0; i < n; i++) {
+            const size_t slot = (size_t)((me - i - 1 + n) % n) * stride;
+            unsigned char *x =
+                i == me ? to + block : last - (size_t)(n - 2) * stride + slot + block;
+            if (sum != NULL)
+                dlsi_coll_combine(r, i == n - 1 ? to + block : sum, sum, x, count);
+            else
+                sum = x;
+        }
+    }
+}
+/* What came is put to use. False: not yet. */
+DLSI_FN bool dlsi_lane_take(const dlsi_run *r, dlsi_lane *l, const dlsi_post *post) {
+    const dlsi_move *m = &post->m;
+    unsigned char *to = r->data + m->at * r->width;
+    if (m->n == 0) return true;
+    if (m->how == DLSI_ADD) {
+        if (l->done[DLSI_SENDS] < m->after) return false;
+        dlsi_coll_combine(r, to, to, post->stage, m->n);
+    } else if (m->how == DLSI_JOIN) {
+        dlsi_lane_join(r, m, post->stage);
+        l->held[DLSI_RECVS] -= m->phase->n - 2;
+    } else if (m->how == DLSI_PUT && r->op.codec != NULL) {
+        r->op.codec->decode(r->op.codec->user, post->stage, m->n, (float *)(void *)to, false);
+    } else if (m->how == DLSI_PUT && post->stage != NULL) {
+        memcpy(to, post->stage, m->n * r->width);
+    }
+    if (post->stage != NULL && m->how != DLSI_KEEP) l->held[DLSI_RECVS]--;
+    return true;
+}
+/* The elements of a send, encoded where there is a codec; NULL: no room now. A shard on its way
+   back is encoded once, and decoded here too. */
+DLSI_FN unsigned char *dlsi_lane_encode(const dls_coll *c, const dlsi_run *r, dlsi_lane *l,
+                                        const dlsi_move *m, dlsi_post *post) {
+    unsigned char *from = r->from + m->at * r->width;
+    const bool back = m->phase->fn == dlsi_leg_gather;
+    post->stage = NULL;
+    if (r->op.codec == NULL) return from;
+    if (dlsi_coll_slots(c) == 0) return NULL; /* it could not be sent, and encoding is done once */
+    if (back && m->slot > 0) {
+        post->stage = dlsi_lane_post(c, l, DLSI_SENDS, l->next[0] - 1)->stage;
+        l->held[DLSI_SENDS]++;
+        return post->stage;
+    }
+    post->stage = dlsi_lane_stage(r, l, DLSI_SENDS, m);
+    if (post->stage == NULL) return NULL;
+    r->op.codec->encode(r->op.codec->user, (const float *)(const void *)from, m->at, m->n, back,
+                        post->stage);
+    if (back)
+        r->op.codec->decode(r->op.codec->user, post->stage, m->n, (float *)(void *)from, false);
+    return post->stage;
+}
+/* Begins a lane's next moves of a side, as many as may be. */
+DLSI_FN void dlsi_lane_begin(dls_coll *c, dlsi_run *r, dlsi_lane *l, int32_t side) {
+    const int32_t quota = dlsi_min_i32(c->width, dlsi_max_i32(c->peer->desc.ops_max / 4, 1));
+    const uint32_t tag = r->tag | ((uint32_t)l->seg & 31u);
+    while (l->next[side] < r->total[side] && l->next[side] - l->done[side] < quota) {
+        dlsi_post *post = dlsi_lane_post(c, l, side, l->next[side]);
+        const dlsi_post *other;
+        int32_t k, same = 0;
+        dlsi_move m;
+        size_t bytes;
+        dlsi_coll_move(r, l->seg, side, l->next[side], &m);
+        bytes = dlsi_run_bytes(r, m.n);
+        for (k = l->done[side]; side == DLSI_RECVS && k < l->next[side]; k++) {
+            other = dlsi_lane_post(c, l, side, k);
+            same += other->op >= 0 && other->m.who == m.who;
+        }
+        if (same > 1 || (side == DLSI_SENDS && l->done[DLSI_RECVS] < m.after)) return;
+        post->m = m;
+        post->op = -1;
+        post->stage = NULL;
+        post->done = m.n == 0 && m.how != DLSI_NOTE; /* nobody sends nothing */
+        if (!post->done && side == DLSI_SENDS) {
+            const unsigned char *from = dlsi_lane_encode(c, r, l, &m, post);
+            if (from == NULL) return;
+            post->op = dls_peer_send(c->peer, c->member[m.who], tag, from, bytes);
+            if (post->op >= 0) dls_peer_op_class(c->peer, post->op, r->op.priority);
+            if (post->op >= 0) c->sent_bytes += bytes;
+            if (post->op >= 0) c->messages++;
+        } else if (!post->done) {
+            const bool staged = m.how == DLSI_ADD || m.how == DLSI_KEEP || m.how == DLSI_JOIN ||
+                                r->small || r->op.codec != NULL;
+            if (staged && m.n > 0) post->stage = dlsi_lane_stage(r, l, side, &m);
+            if (staged && m.n > 0 && post->stage == NULL) return;
+            post->op = dls_peer_recv(c->peer, c->member[m.who], tag,
+                                     staged ? post->stage : r->data + m.at * r->width, bytes);
+        }
+        if (!post->done && post->op < 0) {
+            if (post->stage != NULL) l->held[side]--;
+            return;
+        }
+        l->next[side]++;
+    }
+}
+/* Moves that are over, in order. */
+DLSI_FN void dlsi_lane_end(dls_coll *c, dlsi_run *r, dlsi_lane *l, int32_t side) {
+    int32_t k;
+    for (k = l->done[side]; k < l->next[side]; k++) {
+        dlsi_post *post = dlsi_lane_post(c, l, side, k);
+        dls_status st = DLS_OK;
+        if (!post->done && dls_peer_op_done(c->peer, post->op, &st)) {
+            post->done = true;
+            post->op = -1;
+        }
+        if (st != DLS_OK && r->status == DLS_OK) r->status = st;
+    }
+    while (r->status == DLS_OK && l->done[side] < l->next[side]) {
+        dlsi_post *post = dlsi_lane_post(c, l, side, l->done[side]);
+        if (!post->done || (side == DLSI_RECVS && !dlsi_lane_take(r, l, post))) return;
+        if (side == DLSI_SENDS && post->stage != NULL) l->held[side]--;
+        l->done[side]++;
+    }
+}
+/* True: the lane's segment is finished. */
+DLSI_FN bool dlsi_lane_go(dls_coll *c, dlsi_run *r, dlsi_lane *l) {
+    int32_t before;
+    do {
+        before = l->done[0] + l->done[1] + l->next[0] + l->next[1];
+        dlsi_lane_end(c, r, l, DLSI_SENDS);
+        dlsi_lane_end(c, r, l, DLSI_RECVS);
+        if (r->status != DLS_OK) return false;
+        dlsi_lane_begin(c, r, l, DLSI_RECVS);
+        dlsi_lane_begin(c, r, l, DLSI_SENDS);
+    } while (l->done[0] + l->done[1] + l->next[0] + l->next[1] != before);
+    return l->done[0] == r->total[0] && l->done[1] == r->total[1];
+}
+
+/* ---- Runs ---- */
+
+/* Places in `order`, then those of my group, then those who own the shards that I own. */
+DLSI_FN size_t dlsi_coll_layout(dls_coll *c, dlsi_layout *l, int32_t size) {
+    const size_t n = (size_t)size, lists = size > 1 ? 5 : 1;
+    const size_t width = (size_t)dlsi_min_i32(dlsi_max_i32(size - 1, 1), DLSI_COLL_WIDTH);
+    const size_t posts = width * DLSI_COLL_WORKS * DLSI_COLL_LANES * 2;
+    int32_t *list = (int32_t *)dlsi_layout_take(l, lists * n * sizeof *list);
+    dlsi_run *run = NULL;
+    dlsi_work *work = NULL;
+    dlsi_post *post = NULL;
+    int32_t i, k;
+    if (size > 1) {
+        run = (dlsi_run *)dlsi_layout_take(l, DLSI_COLL_RUNS * sizeof *run);
+        work = (dlsi_work *)dlsi_layout_take(l, DLSI_COLL_WORKS * sizeof *work);
+        post = (dlsi_post *)dlsi_layout_take(l, posts * sizeof *post);
+    }
+    if (c == NULL || l->base == NULL) return l->used;
+    c->member = list;
+    c->width = (int32_t)width;
+    for (i = 0; i < size; i++) c->member[i] = i;
+    if (size == 1) return l->used;
+    c->order = list + n;
+    c->near = list + 2 * n;
+    c->far = list + 3 * n;
+    c->run = run;
+    c->work = work;
+    memset(run, 0, DLSI_COLL_RUNS * sizeof *run);
+    memset(work, 0, DLSI_COLL_WORKS * sizeof *work);
+    for (i = 0; i < size; i++) c->order[i] = i;
+    for (i = 0; i < DLSI_COLL_WORKS; i++)
+        for (k = 0; k < 2 * DLSI_COLL_LANES; k++, post += width)
+            work[i].lane[k / 2].post[k % 2] = post;
+    return l->used;
+}
+DLS_API size_t dls_coll_size(int32_t size, size_t bytes) {
+    const size_t n = (size_t)dlsi_max_i32(size, 1);
+    dlsi_layout l = dlsi_layout_at(NULL);
+    size_t lane = dlsi_add(dlsi_min_size(bytes, n * DLSI_COLL_CHUNK), n * DLS_ALIGN);
+    (void)dlsi_coll_layout(NULL, &l, (int32_t)n);
+    if (size > 1) l.used = dlsi_add(l.used, dlsi_mul(DLSI_HOSTED ? 4 : 1, lane));
+    return dlsi_layout_total(&l);
 }
 DLS_API dls_status dls_coll_init(dls_coll *coll, dls_peer *peer, int32_t rank, int32_t size,
                                  void *mem, size_t bytes) {
     dlsi_layout l = dlsi_layout_at(mem);
-    int32_t i;
+    size_t used;
     memset(coll, 0, sizeof *coll);
     if (rank < 0 || rank >= size || (size > 1 && peer == NULL)) return DLS_E_ARG;
-    if (mem == NULL || bytes < DLS_ALIGN + dlsi_coll_members(size)) return DLS_E_MEMORY;
-    coll->member = (int32_t *)(void *)l.base;
-    l.base += dlsi_coll_members(size);
+    if (mem == NULL) return DLS_E_MEMORY;
+    used = (size_t)(l.base - (unsigned char *)mem);
+    {
+        dlsi_layout need = dlsi_layout_at(NULL);
+        used = dlsi_add(used, dlsi_coll_layout(NULL, &need, size));
+    }
+    if (bytes < used) return DLS_E_MEMORY;
+    (void)dlsi_coll_layout(coll, &l, size);
     coll->room = size;
-    for (i = 0; i < size; i++) coll->member[i] = i;
     coll->peer = peer;
     coll->rank = rank;
     coll->size = size;
-    coll->staging = l.base;
-    coll->staging_bytes = bytes - (size_t)(l.base - (unsigned char *)mem);
-    coll->send = coll->recv = -1;
+    coll->staging = l.base + l.used;
+    coll->staging_bytes = bytes - used;
+    coll->old = coll->guess = -1;
+    coll->turn = 1;
     return DLS_OK;
 }
-DLSI_FN void dlsi_coll_drop(dls_coll *c) {
-    if (c->data != NULL && !c->sent && c->send >= 0) dls_peer_op_drop(c->peer, c->send);
-    if (c->data != NULL && !c->received && c->recv >= 0) dls_peer_op_drop(c->peer, c->recv);
-    c->send = c->recv = -1;
+DLSI_FN void dlsi_work_free(dls_coll *c, dlsi_work *w) {
+    int32_t i, side, k;
+    for (i = 0; w != NULL && i < w->lanes; i++)
+        for (side = 0; side < 2 && w->lane[i].seg >= 0; side++)
+            for (k = w->lane[i].done[side]; k < w->lane[i].next[side]; k++) {
+                const dlsi_post *post = dlsi_lane_post(c, &w->lane[i], side, k);
+                if (post->op >= 0) dls_peer_op_drop(c->peer, post->op);
+            }
+    if (w == NULL) return;
+    w->run->work = NULL;
+    w->run = NULL;
+}
+/* Integers and floats travel little-endian: a big-endian device turns its arrays before and after.
+ */
+DLSI_FN void dlsi_run_turn(const dlsi_run *r) {
+    const size_t blocks = r->op.kind == DLS_COLL_ALLTOALL ? (size_t)r->members : 1;
+    if (!r->swapped) return;
+    if (r->data != NULL) dlsi_coll_swap(r->data, blocks * r->op.count, r->width);
+    if (r->from != r->data) dlsi_coll_swap(r->from, blocks * r->op.count, r->width);
+}
+DLSI_FN void dlsi_coll_run_end(dls_coll *c, dlsi_run *r, dls_status st) {
+    dlsi_work_free(c, r->work);
+    if (r->peer_op >= 0) dls_peer_op_drop(c->peer, r->peer_op);
+    r->peer_op = -1;
+    r->status = st;
+    r->state = (uint8_t)(r->ahead ? DLSI_RUN_FREE : DLSI_RUN_OVER);
+    if (!r->ahead) dlsi_run_turn(r);
 }
 DLS_API dls_status dls_coll_view(dls_coll *coll, const dls_view *view) {
     int32_t i;
@@ -20031,8 +21112,16 @@ DLS_API dls_status dls_coll_view(dls_coll *coll, const dls_view *view) {
     if (view->count > coll->room) return DLS_E_LIMIT;
     for (i = 0; i < view->count; i++)
         if (view->rank[i] < 0) return DLS_E_NOT_FOUND;
-    dlsi_coll_drop(coll);
-    coll->data = NULL;
+    for (i = 0; coll->run != NULL && i < DLSI_COLL_RUNS; i++) {
+        if (coll->run[i].state != DLSI_RUN_FREE) dlsi_coll_run_end(coll, &coll->run[i], DLS_E_PEER);
+        coll->run[i].state = DLSI_RUN_FREE;
+    }
+    coll->old = -1;
+    coll->past_count = 0;
+    coll->guess = -1;
+    coll->ahead = NULL;
+    coll->near_count = 0;
+    coll->model = NULL;
     coll->view = view->number;
     coll->sequence = 0;
     coll->rank = view->mine;
@@ -20053,100 +21142,392 @@ DLSI_FN bool dlsi_coll_any_lost(const dls_coll *c) {
             return true;
     return false;
 }
-/* Chunk c, of which index may lie outside 0..size-1. */
-DLSI_FN unsigned char *dlsi_coll_chunk(const dls_coll *c, int32_t chunk, size_t *bytes) {
-    const size_t n = (size_t)c->size, width = dlsi_reduce_bytes(c->reduce);
-    const size_t i = (size_t)((chunk % c->size + c->size) % c->size);
-    const size_t first = c->count / n * i + dlsi_min_size(i, c->count % n);
-    *bytes = (c->count / n + (i < c->count % n ? 1 : 0)) * width;
-    return c->data + first * width;
+/* Whether all members keep enough wants for two ops and one ahead. */
+DLSI_FN bool dlsi_coll_roomy(const dls_coll *c) {
+    int32_t i;
+    for (i = 0; i < c->size; i++) {
+        const dlsi_ses *s = dlsi_peer_ses(c->peer, c->member[i]);
+        if (i != c->rank && (s == NULL || s->wants_max < DLSI_COLL_WANTS)) return false;
+    }
+    return true;
 }
-DLSI_FN void dlsi_coll_step(dls_coll *c) {
-    const int32_t half = c->size - 1, s = c->step < half ? c->step : c->step - half;
-    const bool gather = c->step >= half;
-    const int32_t out = gather ? c->rank + 1 - s : c->rank - s, in = out - 1;
-    const uint32_t tag = (c->view & 0xFFu) << 23 | (c->sequence & 0xFFFu) << 11 | (uint32_t)c->step;
-    size_t out_bytes, in_bytes;
-    unsigned char *from = dlsi_coll_chunk(c, out, &out_bytes),
-                  *to = dlsi_coll_chunk(c, in, &in_bytes);
-    c->recv = dls_peer_recv(c->peer, c->member[(c->rank + c->size - 1) % c->size], tag,
-                            gather ? to : c->staging, in_bytes);
-    c->send = dls_peer_send(c->peer, c->member[(c->rank + 1) % c->size], tag, from, out_bytes);
-    c->sent = c->received = false;
-    if (c->recv < 0 || c->send < 0) c->status = DLS_E_LIMIT;
+/* Staging for a run: the first gap that is long enough. Returns lanes that fit. */
+DLSI_FN int32_t dlsi_coll_find(const dls_coll *c, const dlsi_run *r, bool roomy,
+                               unsigned char **found) {
+    const size_t lane = r->need[0] + r->need[1];
+    unsigned char *at = c->staging, *end = at + c->staging_bytes, *next = NULL;
+    int32_t i;
+    for (;; at = next) {
+        unsigned char *limit = end;
+        next = NULL;
+        for (i = 0; i < DLSI_COLL_WORKS; i++) { /* nearest used part that ends behind `at` */
+            const dlsi_work *w = &c->work[i];
+            if (w->run == NULL || w->bytes == 0 || w->at + w->bytes <= at || w->at >= limit)
+                continue;
+            limit = w->at;
+            next = w->at + w->bytes;
+        }
+        *found = at;
+        if (limit > at && (size_t)(limit - at) >= 2 * lane && r->segs > 1 && roomy)
+            return DLSI_COLL_LANES;
+        if (limit >= at && (size_t)(limit - at) >= lane) return 1;
+        if (next == NULL) return 0;
+    }
 }
-DLSI_FN void dlsi_coll_add(const dls_coll *c) {
-    size_t bytes, i;
-    unsigned char *to = dlsi_coll_chunk(c, c->rank - c->step - 1, &bytes);
-    if (c->reduce == DLS_REDUCE_MAX_U8) {
-        for (i = 0; i < bytes; i++)
-            if (c->staging[i] > to[i]) to[i] = c->staging[i];
+/* Receives that came ahead of an op that was not begun. */
+DLSI_FN void dlsi_coll_forget(dls_coll *c) {
+    if (c->ahead != NULL) dlsi_coll_run_end(c, c->ahead, DLS_OK);
+    c->ahead = NULL;
+}
+/* Puts a run to work, if there is room. */
+DLSI_FN bool dlsi_run_open(dls_coll *c, dlsi_run *r, bool roomy) {
+    dlsi_work *w = NULL;
+    int32_t i, lanes;
+    unsigned char *at;
+    for (i = 0; i < DLSI_COLL_WORKS; i++)
+        if (c->work[i].run == NULL) w = &c->work[i];
+    lanes = w != NULL ? dlsi_coll_find(c, r, roomy, &at) : 0;
+    if (lanes == 0) return false;
+    w->run = r;
+    w->at = at;
+    w->lanes = lanes;
+    w->bytes = (size_t)lanes * (r->need[0] + r->need[1]);
+    for (i = 0; i < lanes; i++) {
+        w->lane[i].stage[0] = at + (size_t)i * (r->need[0] + r->need[1]);
+        w->lane[i].stage[1] = w->lane[i].stage[0] + r->need[0];
+        dlsi_lane_open(&w->lane[i], i < r->segs ? i : -1);
+    }
+    r->work = w;
+    r->next_seg = lanes;
+    r->over_segs = 0;
+    r->state = DLSI_RUN_WORKS;
+    return true;
+}
+/* Goes on with a run. spare: older ones may need the engine's ops. */
+DLSI_FN void dlsi_coll_run_go(dls_coll *c, dlsi_run *r, bool spare) {
+    dlsi_work *w = r->work;
+    int32_t i;
+    if (spare && dlsi_coll_slots(c) <= c->peer->desc.ops_max / 2) return;
+    for (i = 0; i < w->lanes; i++) {
+        dlsi_lane *l = &w->lane[i];
+        while (l->seg >= 0 && dlsi_lane_go(c, r, l)) {
+            r->over_segs++;
+            dlsi_lane_open(l, r->next_seg < r->segs ? r->next_seg++ : -1);
+        }
+        if (r->status != DLS_OK) { /* what is left is no use to anybody */
+            dlsi_coll_run_end(c, r, r->status);
+            if (c->view > 0) dls_peer_view_again(c->peer);
+            return;
+        }
+    }
+    if (r->over_segs == r->segs) dlsi_coll_run_end(c, r, DLS_OK);
+}
+/* A message of two members; at most a few receives ask one of them at a time. */
+DLSI_FN void dlsi_run_pair(dls_coll *c, dlsi_run *r) {
+    const int32_t rank = c->member[r->op.root];
+    const dlsi_ses *s = dlsi_peer_ses(c->peer, rank);
+    const int32_t most = s != NULL ? dlsi_max_i32(s->wants_max / 4, 1) : 1;
+    const size_t bytes = r->op.count * r->width;
+    dls_status st;
+    int32_t i, n = 0;
+    if (r->state == DLSI_RUN_WAITS) {
+        for (i = 0; i < DLSI_COLL_RUNS; i++) {
+            const dlsi_run *o = &c->run[i];
+            n += o->op.kind == DLS_COLL_RECV && o->op.root == r->op.root &&
+                 o->state == DLSI_RUN_WORKS;
+            if (o->op.kind == r->op.kind && o->state == DLSI_RUN_WAITS &&
+                (int32_t)(o->serial - r->serial) < 0 && o->op.root == r->op.root)
+                return; /* it is older */
+        }
+        if (r->op.kind == DLS_COLL_RECV && n >= most) return;
+        r->peer_op = r->op.kind == DLS_COLL_SEND
+                         ? dls_peer_send(c->peer, rank, r->tag, r->from, bytes)
+                         : dls_peer_recv(c->peer, rank, r->tag, r->data, bytes);
+        if (r->peer_op < 0) return;
+        dls_peer_op_class(c->peer, r->peer_op, r->op.priority);
+        r->state = DLSI_RUN_WORKS;
+    }
+    if (!dls_peer_op_done(c->peer, r->peer_op, &st)) return;
+    r->peer_op = -1;
+    dlsi_coll_run_end(c, r, st);
+}
+/* Moves everything along: pairs, then the two oldest of the others. */
+DLSI_FN void dlsi_coll_go(dls_coll *c) {
+    const bool lost = c->size > 1 && dlsi_coll_any_lost(c);
+    int32_t i, active = 0;
+    bool roomy = false;
+    for (i = 0; i < DLSI_COLL_RUNS; i++) {
+        dlsi_run *r = &c->run[i];
+        if (r->state != DLSI_RUN_WAITS && r->state != DLSI_RUN_WORKS) continue;
+        if (r->op.kind >= DLS_COLL_SEND) {
+            dlsi_run_pair(c, r);
+        } else if (lost) { /* a loss stops those beside the lost one; others would wait for them */
+            if (c->view > 0 && !r->ahead) dls_peer_view_again(c->peer);
+            dlsi_coll_run_end(c, r, DLS_E_PEER);
+        }
+    }
+    if (lost) c->ahead = NULL;
+    if (lost) return;
+    for (;;) {
+        dlsi_run *oldest = NULL;
+        for (i = 0; i < DLSI_COLL_RUNS; i++) {
+            dlsi_run *r = &c->run[i];
+            if ((r->state != DLSI_RUN_WAITS && r->state != DLSI_RUN_WORKS) || r->ahead ||
+                r->op.kind >= DLS_COLL_SEND || r->seen == c->turn)
+                continue;
+            if (oldest == NULL || (int32_t)(r->serial - oldest->serial) < 0) oldest = r;
+        }
+        if (oldest == NULL) break;
+        oldest->seen = c->turn;
+        if (oldest->state == DLSI_RUN_WAITS) {
+            if (active > 1) break;
+            roomy = roomy || dlsi_coll_roomy(c);
+            if (active > 0 && !roomy) break;
+            if (active == 0 && c->ahead != NULL && !dlsi_run_open(c, oldest, roomy))
+                dlsi_coll_forget(c); /* it may be in the way */
+            if (oldest->work == NULL && !dlsi_run_open(c, oldest, roomy)) break;
+        }
+        dlsi_coll_run_go(c, oldest, active > 0);
+        if (oldest->state == DLSI_RUN_WORKS) active++;
+    }
+    c->turn++;
+}
+
+/* ---- Choosing ---- */
+
+/* Members of my group, and of each group those who own the shards that I own. */
+DLSI_FN void dlsi_coll_groups(dls_coll *c) {
+    const int32_t *group = c->model != NULL ? c->model->group : NULL;
+    int32_t i, k, mine = 0;
+    c->near_count = c->far_count = 0;
+    if (group == NULL) return;
+    c->near_owners = c->size;
+    for (i = 0; i < c->size; i++) {
+        int32_t n = 0;
+        if (i == c->rank) mine = c->near_count;
+        if (group[i] == group[c->rank]) c->near[c->near_count++] = i;
+        for (k = 0; k < c->size; k++) n += group[k] == group[i];
+        c->near_owners = dlsi_min_i32(c->near_owners, n);
+    }
+    for (i = 0; i < c->size; i++) {
+        int32_t before = 0;
+        for (k = 0; k < i; k++) before += group[k] == group[i];
+        if (before == mine || (mine >= c->near_owners && before == 0)) c->far[c->far_count++] = i;
+    }
+}
+DLSI_FN dls_coll_algo dlsi_coll_algo(const dls_coll *c, const dls_coll_op *op) {
+    (void)c;
+    return op->algo != DLS_COLL_AUTO ? op->algo : DLS_COLL_DIRECT;
+}
+
+/* ---- Beginning ---- */
+
+/* A free run with an op's plan. */
+DLSI_FN dls_status dlsi_run_make(dls_coll *c, const dls_coll_op *op,
+                                 dls_status (*plan)(const dls_coll *, dlsi_run *), dlsi_run **run) {
+    dlsi_run *r = c->run;
+    dls_status st;
+    while (r < c->run + DLSI_COLL_RUNS && r->state != DLSI_RUN_FREE) r++;
+    *run = r;
+    if (r == c->run + DLSI_COLL_RUNS) return DLS_E_LIMIT;
+    memset(r, 0, sizeof *r);
+    r->op = *op;
+    r->width = dlsi_reduce_bytes(op->type);
+    r->members = c->size;
+    r->peer_op = -1;
+    r->swapped = r->width > 1 && op->codec == NULL && !dlsi_little_endian();
+    st = plan(c, r);
+    if (st != DLS_OK) return st;
+    dlsi_run_measure(r);
+    return dlsi_add(r->need[0], r->need[1]) > c->staging_bytes ? DLS_E_MEMORY : DLS_OK;
+}
+/* The arrays of an op, in place from now on. */
+DLSI_FN void dlsi_run_arrays(const dls_coll *c, dlsi_run *r) {
+    const dls_coll_op *o = &r->op;
+    size_t at = 0, n = o->count;
+    r->data = r->from = (unsigned char *)o->out;
+    if (o->kind == DLS_COLL_ALLTOALL || o->kind == DLS_COLL_SEND) {
+        r->from = (unsigned char *)(uintptr_t)o->in;
+        at = n * (size_t)c->rank;
+        if (o->kind == DLS_COLL_ALLTOALL && n > 0)
+            memcpy(r->data + at * r->width, r->from + at * r->width, n * r->width);
+        if (o->kind == DLS_COLL_SEND) r->data = r->from;
+    } else if (o->in != NULL && o->in != o->out && n > 0) {
+        if (o->kind == DLS_COLL_ALLGATHER || o->kind == DLS_COLL_GATHER)
+            dlsi_coll_part(o->shares, c->size, c->rank, &at, &n);
+        if ((o->kind != DLS_COLL_BROADCAST && o->kind != DLS_COLL_SCATTER) || o->root == c->rank)
+            memcpy(r->data + at * r->width, (const unsigned char *)o->in + at * r->width,
+                   n * r->width);
+    }
+    dlsi_run_turn(r);
+}
+/* The run is begun: its place in the order, its tag. */
+DLSI_FN void dlsi_coll_run_begin(dls_coll *c, dlsi_run *r, uint32_t sequence, bool foreseen) {
+    r->serial = sequence;
+    r->seen = c->turn - 1;
+    r->state = DLSI_RUN_WAITS;
+    r->tag = (c->view & 0xFFu) << 23 | (sequence & 0xFFFFu) << 6 | (foreseen ? 32u : 0u);
+}
+DLSI_FN int32_t dlsi_run_handle(dls_coll *c, dlsi_run *r) {
+    r->handle = (int32_t)(c->handles++ & 0xFFFFFu) * DLSI_COLL_RUNS + (int32_t)(r - c->run);
+    return r->handle;
+}
+DLSI_FN bool dlsi_past_same(const dls_coll_past *p, const dls_coll_op *op) {
+    return p->known && op->shares == NULL && op->codec == NULL && p->kind == (uint8_t)op->kind &&
+           p->type == (uint8_t)op->type && p->algo == (uint8_t)op->algo && p->root == op->root &&
+           p->count == op->count;
+}
+/* Notes an op that was begun, and which one followed when it was last begun. All members have the
+   same past, so all know which op is foreseen, and name that in its tag. */
+DLSI_FN void dlsi_coll_note(dls_coll *c, const dls_coll_op *op) {
+    dls_coll_past *p = &c->past[c->past_count++ % 8u];
+    uint32_t back;
+    p->known = op->shares == NULL && op->codec == NULL;
+    p->kind = (uint8_t)op->kind;
+    p->type = (uint8_t)op->type;
+    p->algo = (uint8_t)op->algo;
+    p->root = op->root;
+    p->count = op->count;
+    c->guess = -1;
+    for (back = 2; back <= 8 && back <= c->past_count && c->guess < 0; back++)
+        if (dlsi_past_same(&c->past[(c->past_count - back) % 8u], op))
+            c->guess = (int32_t)((c->past_count - back + 1) % 8u);
+}
+/* Asks for what the foreseen op will receive, when it is small: then its sends go at once. */
+DLSI_FN void dlsi_coll_ahead(dls_coll *c) {
+    const dls_coll_past *p = c->guess >= 0 ? &c->past[c->guess] : NULL;
+    dlsi_run *r;
+    dls_coll_op op;
+    if (!DLSI_HOSTED || p == NULL || !p->known || p->count > DLSI_COLL_SMALL) return;
+    DLSI_ZERO(op);
+    op.kind = (dls_coll_kind)p->kind;
+    op.type = (dls_reduce)p->type;
+    op.algo = (dls_coll_algo)p->algo;
+    op.root = p->root;
+    op.count = p->count;
+    if (dlsi_coll_slots(c) <= c->peer->desc.ops_max / 2 || !dlsi_coll_roomy(c)) return;
+    if (dlsi_run_make(c, &op, dlsi_ways, &r) != DLS_OK || !r->small) return;
+    dlsi_coll_run_begin(c, r, c->sequence + 1, true);
+    r->ahead = true;
+    if (!dlsi_run_open(c, r, false)) {
+        r->state = DLSI_RUN_FREE;
         return;
     }
-    for (i = 0; i < bytes; i += 4) {
-        uint32_t a, b;
-        memcpy(&a, to + i, 4);
-        memcpy(&b, c->staging + i, 4);
-        a = c->swapped ? dlsi_swap32(dlsi_swap32(a) + dlsi_swap32(b)) : a + b;
-        memcpy(to + i, &a, 4);
-    }
+    c->ahead = r;
+    dlsi_lane_begin(c, r, &r->work->lane[0], DLSI_RECVS);
 }
-/* Integers travel little-endian: a big-endian device turns its array before and after. */
-DLSI_FN void dlsi_coll_turn(const dls_coll *c) {
-    size_t i;
-    for (i = 0; c->swapped && i < c->count; i++) {
-        uint32_t a;
-        memcpy(&a, c->data + 4 * i, 4);
-        a = dlsi_swap32(a);
-        memcpy(c->data + 4 * i, &a, 4);
+DLSI_FN dls_status dlsi_coll_check(const dls_coll *c, const dls_coll_op *op) {
+    const bool pair = op->kind == DLS_COLL_SEND || op->kind == DLS_COLL_RECV;
+    const size_t blocks = op->kind == DLS_COLL_ALLTOALL ? (size_t)c->size : 1;
+    if ((uint32_t)op->kind > DLS_COLL_RECV || (uint32_t)op->type > DLS_REDUCE_MIN_F32 ||
+        (uint32_t)op->algo >= DLS_COLL_ALGOS || op->root < 0 || op->root >= c->size)
+        return DLS_E_ARG;
+    if (pair && (op->root == c->rank || op->tag >> 22 != 0)) return DLS_E_ARG;
+    if (dlsi_mul(dlsi_mul(op->count, blocks), dlsi_reduce_bytes(op->type)) > SIZE_MAX / 2)
+        return DLS_E_MEMORY;
+    if (op->out == NULL && op->count > 0 && op->kind < DLS_COLL_BARRIER) return DLS_E_ARG;
+    if (op->in == NULL && op->count > 0 &&
+        (op->kind == DLS_COLL_ALLTOALL || op->kind == DLS_COLL_SEND))
+        return DLS_E_ARG;
+    if (op->kind == DLS_COLL_RECV && op->out == NULL && op->count > 0) return DLS_E_ARG;
+    if (op->kind == DLS_COLL_ALLTOALL && op->in == op->out && op->count > 0) return DLS_E_ARG;
+    if (op->codec != NULL && (op->kind != DLS_COLL_ALLREDUCE || op->type != DLS_REDUCE_SUM_F32 ||
+                              op->algo > DLS_COLL_DIRECT))
+        return DLS_E_UNSUPPORTED;
+    return DLS_OK;
+}
+DLSI_FN dls_status dlsi_coll_pair(dls_coll *c, const dls_coll_op *op, int32_t *handle) {
+    dlsi_run *r;
+    const dls_status st = dlsi_run_make(c, op, dlsi_ways_none, &r);
+    if (st != DLS_OK) return st;
+    if (!dls_peer_is_up(c->peer, c->member[op->root])) return DLS_E_PEER;
+    dlsi_run_arrays(c, r);
+    dlsi_coll_run_begin(c, r, c->pairs++, false);
+    r->tag = (c->view & 0xFFu) << 23 | 1u << 22 | op->tag;
+    *handle = dlsi_run_handle(c, r);
+    dlsi_coll_go(c);
+    return DLS_OK;
+}
+DLS_API dls_status dls_coll_start(dls_coll *coll, const dls_coll_op *op, int32_t *handle) {
+    dls_coll_op o = *op;
+    dlsi_run *r;
+    bool foreseen;
+    dls_status st = dlsi_coll_check(coll, op);
+    *handle = -1;
+    if (st != DLS_OK) return st;
+    if (coll->size == 1) {
+        dlsi_run alone;
+        DLSI_ZERO(alone);
+        alone.op = o;
+        alone.width = dlsi_reduce_bytes(o.type);
+        dlsi_run_arrays(coll, &alone);
+        *handle = 0;
+        return DLS_OK;
     }
+    if (o.kind >= DLS_COLL_SEND) return dlsi_coll_pair(coll, op, handle);
+    o.algo = dlsi_coll_algo(coll, op);
+    if (o.algo == DLS_COLL_GROUPS) dlsi_coll_groups(coll);
+    if (dlsi_coll_up(coll) < coll->size) return DLS_E_PEER;
+    foreseen = coll->guess >= 0 && dlsi_past_same(&coll->past[coll->guess], &o);
+    if (!foreseen) dlsi_coll_forget(coll);
+    r = coll->ahead;
+    if (r == NULL) st = dlsi_run_make(coll, &o, dlsi_ways, &r);
+    if (st != DLS_OK) return st;
+    coll->sequence++;
+    if (r != coll->ahead) dlsi_coll_run_begin(coll, r, coll->sequence, foreseen);
+    r->op = o;
+    r->ahead = false;
+    coll->ahead = NULL;
+    dlsi_run_arrays(coll, r);
+    *handle = dlsi_run_handle(coll, r);
+    dlsi_coll_note(coll, &o);
+    dlsi_coll_ahead(coll);
+    dlsi_coll_go(coll);
+    return DLS_OK;
+}
+DLS_API bool dls_coll_done(dls_coll *coll, int32_t handle, dls_status *status) {
+    dlsi_run *r = coll->run != NULL && handle >= 0 ? &coll->run[handle % DLSI_COLL_RUNS] : NULL;
+    *status = coll->size == 1 && handle == 0 ? DLS_OK : DLS_E_ARG;
+    if (r == NULL || r->state == DLSI_RUN_FREE || r->handle != handle) return true;
+    dlsi_coll_go(coll);
+    if (r->state != DLSI_RUN_OVER) return false;
+    r->state = DLSI_RUN_FREE;
+    *status = r->status;
+    return true;
 }
 DLS_API dls_status dls_coll_allreduce(dls_coll *coll, void *data, size_t count, dls_reduce reduce) {
-    const size_t width = dlsi_reduce_bytes(reduce);
-    if (data == NULL && count > 0) return DLS_E_ARG;
-    if (coll->data != NULL) return DLS_E_STATE;
-    if (coll->size > 1 && count / (size_t)coll->size + 1 > coll->staging_bytes / width)
-        return DLS_E_MEMORY;
-    if (coll->size > 1 && dlsi_coll_up(coll) < coll->size) return DLS_E_PEER;
-    coll->data = (unsigned char *)data;
-    coll->count = count;
-    coll->reduce = reduce;
-    coll->step = 0;
-    coll->status = DLS_OK;
-    coll->sequence++;
-    coll->swapped = reduce == DLS_REDUCE_SUM_I32 && coll->size > 1 && !dlsi_little_endian();
-    dlsi_coll_turn(coll);
-    if (coll->size > 1) dlsi_coll_step(coll);
+    dls_coll_op op;
+    dlsi_run *r;
+    dls_status st;
+    DLSI_ZERO(op);
+    op.type = reduce;
+    op.algo = DLS_COLL_RING;
+    op.out = data;
+    op.count = count;
+    st = dlsi_coll_check(coll, &op);
+    if (coll->old >= 0) return DLS_E_STATE;
+    if (st == DLS_OK && coll->size == 1) coll->old = 0;
+    if (st != DLS_OK || coll->size == 1) return st;
+    dlsi_coll_forget(coll);
+    st = dlsi_run_make(coll, &op, dlsi_ways_ring, &r);
+    if (st != DLS_OK) return st;
+    if (dlsi_coll_up(coll) < coll->size) return DLS_E_PEER;
+    coll->guess = -1;
+    dlsi_coll_run_begin(coll, r, ++coll->sequence, false);
+    dlsi_run_arrays(coll, r);
+    coll->old = dlsi_run_handle(coll, r);
+    dlsi_coll_go(coll);
     return DLS_OK;
 }
 DLS_API bool dls_coll_poll(dls_coll *coll, dls_status *status) {
-    dls_status st = DLS_OK;
-    /* a loss stops those beside the lost one; the others would wait for them */
-    if (coll->status == DLS_OK && coll->size > 1 && coll->step < 2 * (coll->size - 1) &&
-        dlsi_coll_any_lost(coll))
-        coll->status = DLS_E_PEER;
-    while (coll->status == DLS_OK && coll->size > 1 && coll->step < 2 * (coll->size - 1)) {
-        if (!coll->sent && dls_peer_op_done(coll->peer, coll->send, &st)) {
-            coll->sent = true;
-            if (st != DLS_OK) coll->status = st;
-        }
-        if (!coll->received && dls_peer_op_done(coll->peer, coll->recv, &st)) {
-            coll->received = true;
-            if (st != DLS_OK) coll->status = st;
-        }
-        if (coll->status != DLS_OK) break;
-        if (!coll->sent || !coll->received) return false;
-        if (coll->step < coll->size - 1) dlsi_coll_add(coll);
-        coll->step++;
-        if (coll->step < 2 * (coll->size - 1)) dlsi_coll_step(coll);
+    if (coll->old < 0) {
+        *status = coll->status;
+        if (coll->size > 1) dlsi_coll_go(coll);
+        return true;
     }
-    if (coll->status != DLS_OK) { /* what is left of the step is no use to anybody */
-        dlsi_coll_drop(coll);
-        if (coll->view > 0) dls_peer_view_again(coll->peer);
-    }
+    if (!dls_coll_done(coll, coll->old, &coll->status)) return false;
     *status = coll->status;
-    dlsi_coll_turn(coll);
-    coll->data = NULL;
+    coll->old = -1;
     return true;
 }
 
@@ -20223,6 +21604,1002 @@ DLS_API bool dls_job_poll(dls_job *job, dls_status *status, dls_step_stats *stat
     }
     return true;
 }
+
+/* ---- Elastic runs ---- */
+
+/* What each member tells on entering a view: u64 steps, u64 hash of its state, u64 hash of its
+   call, u64 hash of the state it is being sent, u64 bytes of it that are here, u32 ns a sample, u8
+   how it wants to end, u8 1. And before a commit: u64 hash of the sums, u32 step, u32 ns a sample,
+   u16 shard that failed, u8 status, u8 stop, u8 tries, u8 1, u16 0. All-gathered as the maximum
+   with zeros. */
+#define DLSI_RUN_TOLD 48
+#define DLSI_RUN_AGREED 24
+#define DLSI_RUN_OPS 8   /* pieces of the state under way */
+#define DLSI_RUN_TRIES 3 /* of a step whose sums differ */
+#define DLSI_RUN_PATIENCE 3000000u
+#define DLSI_RUN_JOIN 10000000u /* a fixed group comes together in that time */
+#define DLSI_TAG_RUN 0xC0000000u
+enum {
+    DLSI_RUN_IDLE = 0, /* in no view that could work */
+    DLSI_RUN_BROKEN,   /* a member was lost: the next view will come */
+    DLSI_RUN_HASH,     /* to compute */
+    DLSI_RUN_TELL,     /* to begin as soon as all are up */
+    DLSI_RUN_TELLING,  /* under way */
+    DLSI_RUN_MOVE,
+    DLSI_RUN_TAKE, /* to compute */
+    DLSI_RUN_STEP, /* to compute: a shard */
+    DLSI_RUN_SUM,
+    DLSI_RUN_SUMMING,
+    DLSI_RUN_FOLD, /* to compute */
+    DLSI_RUN_AGREE,
+    DLSI_RUN_AGREEING,
+    DLSI_RUN_COMMIT, /* to compute */
+    DLSI_RUN_ENDED
+};
+enum { DLSI_RUN_GOES_ON = 0, DLSI_RUN_DONE, DLSI_RUN_STOPPED };
+enum { DLSI_RUN_OP_FREE = -1, DLSI_RUN_OP_LANDED = -2 };
+
+typedef struct dlsi_run_op {
+    int32_t op, place; /* with whom */
+    uint32_t chunk;
+} dlsi_run_op;
+struct dls_run {
+    dls_run_desc desc;
+    dls_exact exact;
+    dls_coll coll;
+    int32_t room, phase;
+    dls_status status;
+    dls_error error;
+    dls_run_report report;
+    unsigned events; /* bit of a type: pending */
+    dls_step_stats stats;
+    dls_error note;
+    uint64_t call, now, handed, busy; /* busy: us of this step's shards */
+    bool fixed, stop, again;          /* again: ask for a new view */
+    int32_t ending;
+    /* the view */
+    uint32_t view;
+    int32_t count, mine;
+    int32_t *member; /* ranks */
+    uint64_t since;  /* when something last went on */
+    unsigned char *table;
+    /* spreading */
+    int32_t *shards, *best, *moved;
+    uint32_t *rate; /* ns a sample, of all as agreed */
+    uint32_t my_rate;
+    int32_t worse; /* steps in a row that another spread would have gained */
+    int64_t spread_at;
+    /* states */
+    uint64_t own_hash;
+    unsigned char *image; /* mine, or a part of another's */
+    size_t image_bytes, chunk_bytes, have;
+    uint64_t part_hash; /* 0: the image is mine */
+    bool refill;        /* donors wait for the image */
+    int32_t *donor;     /* places */
+    uint32_t *next;     /* chunk that each member is sent next */
+    int32_t donors;
+    uint32_t first_chunk, bad;
+    dlsi_run_op op[DLSI_RUN_OPS];
+    /* the step */
+    int32_t *index, n, shard, tries, failed, turned;
+    dls_status step_status;
+    uint8_t *codes; /* the trainer's predictions before it */
+    bool begun;
+    int64_t cut; /* step whose attempt a view cut short, -1: none */
+};
+
+DLSI_FN int32_t dlsi_run_room(const dls_run_desc *d) {
+    if (d->members_max > 0) return d->members_max;
+    return d->peer == NULL ? 1 : d->peer->desc.devices_max;
+}
+DLSI_FN size_t dlsi_run_table_bytes(int32_t room, const dls_exact *e) {
+    return dlsi_max_size((size_t)room * DLSI_RUN_TOLD,
+                         (size_t)room * DLSI_RUN_AGREED + e->scales_count);
+}
+DLSI_FN dls_run *dlsi_run_layout(dlsi_layout *l, const dls_run_desc *d) {
+    const int32_t room = dlsi_run_room(d);
+    const size_t places = (size_t)room * sizeof(int32_t);
+    dls_exact e;
+    dls_run *r = (dls_run *)dlsi_layout_take(l, sizeof *r);
+    int32_t *number[7], i;
+    unsigned char *table, *image;
+    int32_t *index;
+    uint8_t *codes;
+    void *staging;
+    size_t table_bytes, staging_bytes;
+    dls_train_exact(d->train, &e);
+    table_bytes = dlsi_run_table_bytes(room, &e);
+    staging_bytes = dls_coll_size(room, dlsi_max_size(table_bytes, 4 * e.sums_count));
+    for (i = 0; i < 7; i++) number[i] = (int32_t *)dlsi_layout_take(l, places);
+    table = (unsigned char *)dlsi_layout_take(l, table_bytes);
+    image = (unsigned char *)dlsi_layout_take(l, dlsi_train_image_bytes(d->train));
+    index = (int32_t *)dlsi_layout_take(l, (size_t)d->train->desc.batch * sizeof *index);
+    codes = (uint8_t *)dlsi_layout_take(l, e.scales_count);
+    staging = dlsi_layout_take(l, staging_bytes);
+    if (r == NULL) return NULL;
+    memset(r, 0, sizeof *r);
+    r->desc = *d;
+    r->exact = e;
+    r->room = room;
+    for (i = 0; i < 7; i++) memset(number[i], 0, places);
+    r->member = number[0];
+    r->shards = number[1];
+    r->best = number[2];
+    r->moved = number[3];
+    r->donor = number[4];
+    r->rate = (uint32_t *)(void *)number[5];
+    r->next = (uint32_t *)(void *)number[6];
+    r->table = table;
+    r->image = image;
+    r->image_bytes = dlsi_train_image_bytes(d->train);
+    r->chunk_bytes = (size_t)dlsi_or(d->chunk_bytes, 262144);
+    r->index = index;
+    r->codes = codes;
+    r->status = dls_coll_init(&r->coll, d->peer, d->peer != NULL ? d->peer->me : 0, room, staging,
+                              staging_bytes);
+    return r;
+}
+DLSI_FN bool dlsi_run_good(const dls_run_desc *d) {
+    return d->train != NULL && d->data != NULL && d->data->count > 0 && d->steps >= 0 &&
+           d->share >= 0 && d->share <= 1000000 && d->members_max >= 0 && d->members_max <= 1024 &&
+           d->members_least >= 0 && d->chunk_bytes >= 0 && d->train->desc.shards > 0;
+}
+DLS_API size_t dls_run_size(const dls_run_desc *desc) {
+    dlsi_layout l = dlsi_layout_at(NULL);
+    if (!dlsi_run_good(desc)) return 0;
+    (void)dlsi_run_layout(&l, desc);
+    return l.used == SIZE_MAX ? 0 : dlsi_layout_total(&l);
+}
+/* Hash of all that must be alike on all members: network, data, settings. Of the data: sizes,
+   labels, and bytes of samples here and there. */
+DLSI_FN uint64_t dlsi_run_call(const dls_run_desc *desc) {
+    const dls_train_desc *d = &desc->train->desc;
+    const dls_optim_desc *o = &d->optim;
+    const dls_loss_desc *l = &d->loss;
+    const dls_data *data = desc->data;
+    dls_augment a;
+    uint64_t h = dls_net_hash(desc->train->net);
+    const size_t each = dlsi_count(data->shape) * dls_dtype_bytes(data->dtype);
+    int32_t i;
+    DLSI_ZERO(a);
+    if (desc->augment != NULL) a = *desc->augment;
+    {
+        const int64_t number[] = {data->count,
+                                  data->shape.h,
+                                  data->shape.w,
+                                  data->shape.c,
+                                  (int64_t)data->dtype,
+                                  data->classes,
+                                  data->values_each,
+                                  d->batch,
+                                  d->shards,
+                                  desc->steps,
+                                  (int64_t)d->seed,
+                                  d->strict,
+                                  (int64_t)o->kind,
+                                  o->nesterov,
+                                  o->decay_all,
+                                  (int64_t)o->schedule,
+                                  o->warmup_steps,
+                                  o->total_steps,
+                                  o->step_every,
+                                  (int64_t)l->kind,
+                                  desc->chunk_bytes,
+                                  l->class_weights != NULL,
+                                  a.shift,
+                                  a.flip,
+                                  a.crop,
+                                  a.cutout};
+        const float real[] = {
+            o->lr,    o->momentum, o->weight_decay, o->beta1,       o->beta2, o->eps, o->clip_norm,
+            o->gamma, o->lr_min,   l->smoothing,    l->temperature, l->alpha, a.mixup};
+        for (i = 0; i < (int32_t)(sizeof number / sizeof *number); i++)
+            h = dlsi_hash_word(h, (uint64_t)number[i]);
+        for (i = 0; i < (int32_t)(sizeof real / sizeof *real); i++)
+            h = dlsi_hash_word(h, dlsi_float_bits(real[i]));
+    }
+    for (i = 0; i < 4; i++) {
+        h = dlsi_hash_word(h, dlsi_float_bits(data->mean[i]));
+        h = dlsi_hash_word(h, dlsi_float_bits(data->std[i]));
+    }
+    for (i = 0; data->label != NULL && i < data->count; i++)
+        h = dlsi_hash_word(h, (uint32_t)data->label[i]);
+    for (i = 0; data->dtype == DLS_U8 && i < 64; i++) /* reals lie in the host's order */
+        h = dls_hash64(h, (const char *)data->x + (size_t)i * (size_t)data->count / 64 * each,
+                       each);
+    return h == 0 ? 1 : h;
+}
+DLS_API dls_status dls_run_init(dls_run **run, const dls_run_desc *desc, void *mem, size_t bytes) {
+    dlsi_layout l = dlsi_layout_at(mem);
+    dlsi_source src;
+    dls_run *r;
+    dls_status st;
+    int32_t i;
+    *run = NULL;
+    if (desc->train != NULL && desc->train->desc.shards == 0) return DLS_E_STATE;
+    if (!dlsi_run_good(desc)) return DLS_E_ARG;
+    if (DLS_REAL64) return DLS_E_UNSUPPORTED; /* the state travels as f32 */
+    if (desc->peer != NULL && (desc->peer->my_role & DLS_ROLE_TRAIN) == 0) return DLS_E_REFUSED;
+    if (mem == NULL || bytes < dls_run_size(desc)) return DLS_E_MEMORY;
+    DLSI_ZERO(src);
+    src.data = desc->data;
+    st = dlsi_train_source_check(desc->train, &src,
+                                 dlsi_min_i32(desc->train->desc.batch, desc->data->count));
+    if (st != DLS_OK) return st;
+    r = dlsi_run_layout(&l, desc);
+    if (r->status != DLS_OK) return r->status;
+    dlsi_error_clear(&r->error);
+    dlsi_error_clear(&r->note);
+    r->call = dlsi_run_call(desc);
+    r->cut = -1;
+    for (i = 0; i < DLSI_RUN_OPS; i++) r->op[i].op = DLSI_RUN_OP_FREE;
+    r->fixed = desc->peer == NULL || desc->peer->desc.roster == NULL;
+    if (r->fixed) {
+        r->count = desc->peer != NULL ? desc->peer->count : 1;
+        if (r->count > r->room) return DLS_E_LIMIT;
+        r->mine = desc->peer != NULL ? desc->peer->me : 0;
+        for (i = 0; i < r->count; i++) r->member[i] = i;
+        r->phase = DLSI_RUN_HASH;
+        r->report.views = 1;
+    }
+    *run = r;
+    return DLS_OK;
+}
+
+DLSI_FN void dlsi_run_event(dls_run *r, dls_run_event_type type) { r->events |= 1u << type; }
+DLSI_FN void dlsi_run_trouble(dls_run *r, dls_status st, const char *what, int32_t place, int32_t a,
+                              int32_t b) {
+    dlsi_error_clear(&r->note);
+    (void)dlsi_fail(&r->note, st, what,
+                    r->desc.peer != NULL ? dls_peer_name(r->desc.peer, r->member[place]) : "peer",
+                    r->member[place], a, b);
+    dlsi_run_event(r, DLS_RUN_TROUBLE);
+}
+DLSI_FN void dlsi_run_end(dls_run *r, dls_status st, const char *what, int32_t a, int32_t b) {
+    r->status = dlsi_fail(&r->error, st, what, NULL, a, b, 0);
+    r->phase = DLSI_RUN_ENDED;
+}
+DLSI_FN void dlsi_run_break(dls_run *r) {
+    if (r->fixed)
+        dlsi_run_end(r, DLS_E_PEER, DLSI_MSG("a member was lost; this group has no others"), 0, 0);
+    else
+        r->phase = DLSI_RUN_BROKEN;
+}
+/* The next step, or this one once more. */
+DLSI_FN void dlsi_run_start(dls_run *r) {
+    r->phase = DLSI_RUN_STEP;
+    r->shard = 0;
+}
+DLSI_FN size_t dlsi_run_chunk(const dls_run *r, uint32_t chunk, size_t *at) {
+    *at = (size_t)chunk * r->chunk_bytes;
+    return dlsi_min_size(r->chunk_bytes, r->image_bytes - *at);
+}
+DLSI_FN uint32_t dlsi_run_chunks(const dls_run *r) {
+    return (uint32_t)((r->image_bytes + r->chunk_bytes - 1) / r->chunk_bytes);
+}
+/* Forgets transfers and the step that is under way. What has come of a state stays. */
+DLSI_FN void dlsi_run_drop(dls_run *r) {
+    size_t at;
+    int32_t i;
+    for (i = 0; i < DLSI_RUN_OPS; i++) {
+        dlsi_run_op *o = &r->op[i];
+        if (o->op >= 0 && r->part_hash != 0 && o->chunk == r->have / r->chunk_bytes) {
+            (void)dlsi_run_chunk(r, o->chunk, &at);
+            r->have = dlsi_max_size(r->have, at + dls_peer_op_have(r->desc.peer, o->op));
+        }
+        if (o->op >= 0) dls_peer_op_drop(r->desc.peer, o->op);
+        o->op = DLSI_RUN_OP_FREE;
+    }
+    if (r->begun) {
+        r->cut = r->desc.train->step;
+        r->begun = false;
+        memcpy(r->desc.train->predicted, r->codes, r->exact.scales_count);
+        r->desc.train->begun = r->desc.train->redone = 0;
+    }
+    r->tries = r->turned = 0;
+}
+DLS_API void dls_run_close(dls_run *run) {
+    dls_view none;
+    if (run == NULL || run->desc.peer == NULL) return;
+    dlsi_run_drop(run);
+    DLSI_ZERO(none);
+    none.count = 1; /* a view of myself alone: the collective under way is given up */
+    none.rank = &run->desc.peer->me;
+    (void)dls_coll_view(&run->coll, &none);
+    run->phase = DLSI_RUN_ENDED;
+}
+
+/* ---- Views ---- */
+
+/* Members with the role to train. False: I cannot work in it. */
+DLSI_FN bool dlsi_run_members(dls_run *r, const dls_view *v) {
+    const dls_peer *p = r->desc.peer;
+    dls_view own = *v;
+    int32_t i;
+    r->count = 0;
+    r->mine = -1;
+    if (v->mine < 0) return false;
+    for (i = 0; i < v->count; i++) {
+        if (v->rank[i] < 0) return false; /* until the roster is here */
+        if ((p->member[v->rank[i]].device.role & DLS_ROLE_TRAIN) == 0) continue;
+        if (r->count == r->room) return false;
+        if (i == v->mine) r->mine = r->count;
+        r->member[r->count++] = v->rank[i];
+    }
+    own.rank = r->member;
+    own.count = r->count;
+    own.mine = r->mine;
+    return r->mine >= 0 && r->count >= r->desc.members_least &&
+           dls_coll_view(&r->coll, &own) == DLS_OK;
+}
+DLSI_FN void dlsi_run_look(dls_run *r) {
+    dls_view v;
+    if (r->fixed) return;
+    dls_peer_view(r->desc.peer, &v);
+    if (v.number == r->view && (r->phase != DLSI_RUN_IDLE || v.mine < 0)) return;
+    if (v.number != r->view) r->since = r->now;
+    r->view = v.number;
+    r->again = false;
+    dlsi_run_drop(r);
+    r->phase = DLSI_RUN_IDLE;
+    if (v.number == 0 || !dlsi_run_members(r, &v)) return;
+    r->phase = r->part_hash != 0 ? DLSI_RUN_TELL : DLSI_RUN_HASH;
+    r->report.views++;
+    dlsi_run_event(r, DLS_RUN_VIEW);
+}
+
+/* ---- Telling, and what follows from it ---- */
+
+DLSI_FN unsigned char *dlsi_run_told(const dls_run *r, int32_t place) {
+    return r->table + (size_t)place * DLSI_RUN_TOLD;
+}
+DLSI_FN void dlsi_run_tell_own(dls_run *r) {
+    unsigned char *p = dlsi_run_told(r, r->mine);
+    memset(r->table, 0, (size_t)r->count * DLSI_RUN_TOLD);
+    dlsi_store64(p, (uint64_t)r->desc.train->step);
+    dlsi_store64(p + 8, r->own_hash);
+    dlsi_store64(p + 16, r->call);
+    dlsi_store64(p + 24, r->part_hash);
+    dlsi_store64(p + 32, r->have);
+    dlsi_store32(p + 40, r->my_rate);
+    p[44] = (unsigned char)(r->ending != DLSI_RUN_GOES_ON ? r->ending
+                            : r->stop                     ? DLSI_RUN_STOPPED
+                                                          : DLSI_RUN_GOES_ON);
+    p[45] = 1;
+}
+/* Members with the same 64 bits at an offset of what they told, and as many steps. */
+DLSI_FN int32_t dlsi_run_alike(const dls_run *r, int32_t place, size_t at) {
+    const uint64_t step = dlsi_load64(dlsi_run_told(r, place)),
+                   want = dlsi_load64(dlsi_run_told(r, place) + at);
+    int32_t i, n = 0;
+    for (i = 0; i < r->count; i++)
+        n += dlsi_load64(dlsi_run_told(r, i) + at) == want &&
+                     dlsi_load64(dlsi_run_told(r, i)) == step
+                 ? 1
+                 : 0;
+    return n;
+}
+/* The place that counts: most steps, then most that agree with it, then the first. *tie: another
+   with as good a claim says something else. */
+DLSI_FN int32_t dlsi_run_chosen(const dls_run *r, size_t at, bool *tie) {
+    int32_t i, best = 0;
+    *tie = false;
+    for (i = 1; i < r->count; i++) {
+        const uint64_t a = dlsi_load64(dlsi_run_told(r, i)),
+                       b = dlsi_load64(dlsi_run_told(r, best));
+        const int32_t n = dlsi_run_alike(r, i, at), m = dlsi_run_alike(r, best, at);
+        if (a < b || (a == b && n < m)) continue;
+        if (a == b && n == m) {
+            *tie = *tie || dlsi_load64(dlsi_run_told(r, i) + at) !=
+                               dlsi_load64(dlsi_run_told(r, best) + at);
+            continue;
+        }
+        best = i;
+        *tie = false;
+    }
+    return best;
+}
+/* Whether all make the same call. Those who do not must go; the others wait for the view after. */
+DLSI_FN bool dlsi_run_same_call(dls_run *r) {
+    bool tie;
+    const int32_t best = dlsi_run_chosen(r, 16, &tie);
+    const uint64_t call = dlsi_load64(dlsi_run_told(r, best) + 16);
+    int32_t i, other = -1;
+    for (i = 0; i < r->count; i++)
+        if (dlsi_load64(dlsi_run_told(r, i) + 16) != call) other = i;
+    if (other < 0) return true;
+    if (r->call != call || tie) {
+        dlsi_run_end(r, DLS_E_MISMATCH,
+                     DLSI_MSG("this device does not make the call that others make: network, data "
+                              "or settings differ"),
+                     0, 0);
+        return false;
+    }
+    dlsi_run_trouble(r, DLS_E_MISMATCH,
+                     DLSI_MSG("'{s}' (rank {0}) makes another call: its network, data or settings "
+                              "differ; waiting until it has left"),
+                     other, 0, 0);
+    dlsi_run_break(r);
+    return false;
+}
+/* Who has the state that counts. Returns how many do not. */
+DLSI_FN int32_t dlsi_run_find_donors(dls_run *r) {
+    bool tie;
+    const int32_t best = dlsi_run_chosen(r, 8, &tie);
+    const uint64_t step = dlsi_load64(dlsi_run_told(r, best)),
+                   hash = dlsi_load64(dlsi_run_told(r, best) + 8);
+    int32_t i;
+    r->donors = 0;
+    for (i = 0; i < r->count; i++) {
+        const unsigned char *p = dlsi_run_told(r, i);
+        r->moved[i] = dlsi_load64(p) == step && dlsi_load64(p + 8) == hash;
+        if (r->moved[i] != 0)
+            r->donor[r->donors++] = i;
+        else if (dlsi_load64(p) == step && step > 0)
+            dlsi_run_trouble(
+                r, DLS_E_MISMATCH,
+                tie ? DLSI_MSG("'{s}' (rank {0}) has another state after step {1}, one "
+                               "against one: a defect, perhaps bad memory")
+                    : DLSI_MSG("'{s}' (rank {0}) has another state after step {1} than "
+                               "most: a defect, perhaps bad memory; it is replaced"),
+                i, (int32_t)step, 0);
+    }
+    return r->count - r->donors;
+}
+/* Chunks are numbered from where a taker's image stands; they come from the donors in turn. */
+DLSI_FN void dlsi_run_move_begin(dls_run *r) {
+    const uint64_t hash = dlsi_load64(dlsi_run_told(r, r->donor[0]) + 8);
+    int32_t i, own = 0;
+    for (i = 0; i < r->donors; i++)
+        if (r->donor[i] == r->mine) own = i;
+    for (i = 0; i < r->count; i++) {
+        const unsigned char *p = dlsi_run_told(r, i);
+        const uint64_t have = dlsi_load64(p + 24) == hash ? dlsi_load64(p + 32) : 0;
+        if (r->moved[i] != 0) continue;
+        r->next[i] = have < r->image_bytes ? (uint32_t)(have / r->chunk_bytes) : dlsi_run_chunks(r);
+        if (r->moved[r->mine] != 0) r->next[i] += (uint32_t)own;
+    }
+    r->phase = DLSI_RUN_MOVE;
+    if (r->moved[r->mine] != 0) {
+        r->refill = r->part_hash != 0;
+        r->part_hash = 0;
+        r->have = 0;
+        if (r->refill) r->phase = DLSI_RUN_HASH;
+        return;
+    }
+    if (r->part_hash != hash) r->have = 0;
+    r->part_hash = hash;
+    r->first_chunk = r->next[r->mine];
+}
+DLSI_FN void dlsi_run_decide(dls_run *r) {
+    int32_t i, ending = DLSI_RUN_GOES_ON;
+    bool all = true;
+    r->since = r->now;
+    if (!dlsi_run_same_call(r)) return;
+    for (i = 0; i < r->count; i++) {
+        const unsigned char *p = dlsi_run_told(r, i);
+        r->rate[i] = dlsi_load32(p + 40);
+        ending = dlsi_max_i32(ending, p[44]);
+        all = all && p[44] != DLSI_RUN_GOES_ON;
+    }
+    if (dlsi_run_find_donors(r) > 0) {
+        dlsi_run_move_begin(r);
+        return;
+    }
+    r->part_hash = 0;
+    r->have = 0;
+    if (ending != DLSI_RUN_GOES_ON) { /* once more, so that all know before the first one goes */
+        r->ending = ending;
+        r->phase = DLSI_RUN_TELL;
+        if (!all) return;
+        dlsi_run_end(r, ending == DLSI_RUN_STOPPED ? DLS_E_STOPPED : DLS_OK,
+                     DLSI_MSG("a member asked to stop; all did, after step {0}"),
+                     (int32_t)r->desc.train->step, 0);
+        return;
+    }
+    if (r->desc.train->step >= r->desc.steps) {
+        r->ending = DLSI_RUN_DONE;
+        r->phase = DLSI_RUN_TELL;
+        return;
+    }
+    dls_run_spread(r->rate, r->count, r->exact.shards, r->shards);
+    r->worse = 0;
+    r->spread_at = r->desc.train->step;
+    dlsi_run_event(r, DLS_RUN_SHARES);
+    dlsi_run_start(r);
+}
+
+/* ---- States on their way ---- */
+
+/* What became of the pieces under way. False: one failed. */
+DLSI_FN bool dlsi_run_reap(dls_run *r) {
+    const bool takes = r->moved[r->mine] == 0;
+    dls_status st;
+    int32_t i;
+    for (i = 0; i < DLSI_RUN_OPS; i++) {
+        if (r->op[i].op < 0 || !dls_peer_op_done(r->desc.peer, r->op[i].op, &st)) continue;
+        r->op[i].op = takes && st == DLS_OK ? DLSI_RUN_OP_LANDED : DLSI_RUN_OP_FREE;
+        if (st != DLS_OK) return false;
+        r->since = r->now;
+    }
+    return true;
+}
+DLSI_FN dlsi_run_op *dlsi_run_op_find(dls_run *r, int32_t op) {
+    int32_t i;
+    for (i = 0; i < DLSI_RUN_OPS; i++)
+        if (r->op[i].op == op) return &r->op[i];
+    return NULL;
+}
+DLSI_FN uint32_t dlsi_run_tag(const dls_run *r, uint32_t chunk) {
+    return DLSI_TAG_RUN | (r->view & 0x7Fu) << 22 | (chunk & 0x3FFFFFu);
+}
+/* True: all is here. */
+DLSI_FN bool dlsi_run_receive(dls_run *r) {
+    const uint32_t chunks = dlsi_run_chunks(r);
+    dlsi_run_op *o;
+    size_t at, n;
+    int32_t i;
+    for (i = 0; i < DLSI_RUN_OPS; i++) /* as far as it is without a gap */
+        if (r->op[i].op == DLSI_RUN_OP_LANDED && r->op[i].chunk == r->have / r->chunk_bytes) {
+            n = dlsi_run_chunk(r, r->op[i].chunk, &at);
+            r->have = at + n;
+            r->op[i].op = DLSI_RUN_OP_FREE;
+            i = -1;
+        }
+    if (r->have == r->image_bytes) return true;
+    while (r->next[r->mine] < chunks && (o = dlsi_run_op_find(r, DLSI_RUN_OP_FREE)) != NULL) {
+        const uint32_t c = r->next[r->mine];
+        const int32_t from = r->donor[(c - r->first_chunk) % (uint32_t)r->donors];
+        n = dlsi_run_chunk(r, c, &at);
+        o->op = dls_peer_recv_from(r->desc.peer, r->member[from], dlsi_run_tag(r, c), r->image + at,
+                                   n, c == r->have / r->chunk_bytes ? r->have - at : 0);
+        if (o->op < 0) break; /* the engine is busy: later */
+        o->chunk = c;
+        o->place = from;
+        r->next[r->mine]++;
+    }
+    return false;
+}
+/* True: all have what they were to get from me. */
+DLSI_FN bool dlsi_run_send(dls_run *r) {
+    const uint32_t chunks = dlsi_run_chunks(r);
+    bool over = true;
+    int32_t i, k, busy;
+    size_t at, n;
+    for (i = 0; i < r->count; i++) {
+        if (r->moved[i] != 0) continue;
+        for (k = 0, busy = 0; k < DLSI_RUN_OPS; k++)
+            busy += r->op[k].op >= 0 && r->op[k].place == i ? 1 : 0;
+        for (; r->next[i] < chunks && busy < 2; busy++) { /* nobody gets all the places */
+            dlsi_run_op *o = dlsi_run_op_find(r, DLSI_RUN_OP_FREE);
+            if (o == NULL) return false;
+            n = dlsi_run_chunk(r, r->next[i], &at);
+            o->op = dls_peer_send(r->desc.peer, r->member[i], dlsi_run_tag(r, r->next[i]),
+                                  r->image + at, n);
+            if (o->op < 0) return false;
+            dls_peer_op_class(r->desc.peer, o->op, DLS_CLASS_BULK);
+            o->chunk = r->next[i];
+            o->place = i;
+            r->next[i] += (uint32_t)r->donors;
+        }
+        over = over && busy == 0 && r->next[i] >= chunks;
+    }
+    return over;
+}
+DLSI_FN bool dlsi_run_move(dls_run *r) {
+    const bool takes = r->moved[r->mine] == 0;
+    if (!dlsi_run_reap(r)) {
+        dls_peer_view_again(r->desc.peer);
+        dlsi_run_break(r);
+        return true;
+    }
+    if (!(takes ? dlsi_run_receive(r) : dlsi_run_send(r))) return false;
+    r->phase = takes ? DLSI_RUN_TAKE : DLSI_RUN_TELL;
+    return true;
+}
+
+/* ---- Spreading ---- */
+
+/* ns a sample of a place, the mean of the known where it is not known. */
+DLSI_FN uint64_t dlsi_run_cost(const uint32_t *rate, int32_t members, int32_t place) {
+    uint64_t sum = 0;
+    int32_t i, n = 0;
+    if (rate[place] != 0) return rate[place];
+    for (i = 0; i < members; i++) {
+        sum += rate[i];
+        n += rate[i] != 0 ? 1 : 0;
+    }
+    return n > 0 ? sum / (uint64_t)n : 1;
+}
+DLS_API void dls_run_spread(const uint32_t *rate, int32_t members, int32_t shards, int32_t *each) {
+    int32_t i, s;
+    for (i = 0; i < members; i++) each[i] = 0;
+    for (s = 0; s < shards; s++) { /* to whom would be done with one more first */
+        uint64_t least = UINT64_MAX;
+        int32_t best = 0;
+        for (i = 0; i < members; i++) {
+            const uint64_t t = (uint64_t)(each[i] + 1) * dlsi_run_cost(rate, members, i);
+            if (t >= least) continue;
+            least = t;
+            best = i;
+        }
+        each[best]++;
+    }
+}
+/* When the slowest would be done. */
+DLSI_FN uint64_t dlsi_run_slowest(const dls_run *r, const int32_t *each) {
+    uint64_t most = 0;
+    int32_t i;
+    for (i = 0; i < r->count; i++) {
+        const uint64_t t = (uint64_t)each[i] * dlsi_run_cost(r->rate, r->count, i);
+        if (t > most) most = t;
+    }
+    return most;
+}
+/* How far a share may move at once: a quarter, at least one shard. */
+DLSI_FN bool dlsi_run_may_move(const dls_run *r, int32_t place) {
+    const int32_t quarter = (r->shards[place] + r->moved[place]) / 4;
+    const int32_t gone = r->moved[place] < 0 ? -r->moved[place] : r->moved[place];
+    return gone < dlsi_max_i32(quarter, 1);
+}
+/* All members come to the same, from figures agreed on. */
+DLSI_FN void dlsi_run_rebalance(dls_run *r) {
+    const int64_t step = r->desc.train->step;
+    int32_t i, from, to;
+    dls_run_spread(r->rate, r->count, r->exact.shards, r->best);
+    r->worse = dlsi_run_slowest(r, r->shards) * 100 > dlsi_run_slowest(r, r->best) * 105
+                   ? r->worse + 1
+                   : 0;
+    if (r->worse < 10 || step - r->spread_at < 10) return;
+    for (i = 0; i < r->count; i++) r->moved[i] = 0; /* shards given away */
+    for (;;) {
+        for (from = 0; from < r->count; from++)
+            if (r->shards[from] > r->best[from] && dlsi_run_may_move(r, from)) break;
+        for (to = 0; to < r->count; to++)
+            if (r->shards[to] < r->best[to] && dlsi_run_may_move(r, to)) break;
+        if (from == r->count || to == r->count) break;
+        r->shards[from]--;
+        r->moved[from]++;
+        r->shards[to]++;
+        r->moved[to]--;
+    }
+    r->worse = 0;
+    r->spread_at = step;
+    r->report.spread++;
+    dlsi_run_event(r, DLS_RUN_SHARES);
+}
+
+/* ---- A step ---- */
+
+/* My shards: [*first, *first + returned). A step that is tried again after a NaN is turned: each
+   does what its neighbour did. */
+DLSI_FN int32_t dlsi_run_range(const dls_run *r, int32_t place, int32_t *first) {
+    const int32_t as = (place + r->turned) % r->count;
+    int32_t i;
+    for (i = 0, *first = 0; i < as; i++) *first += r->shards[i];
+    return r->shards[as];
+}
+DLSI_FN int32_t dlsi_run_samples(const dls_run *r) {
+    int32_t first;
+    const int32_t count = dlsi_run_range(r, r->mine, &first);
+    return (int32_t)((int64_t)r->n * (first + count) / r->exact.shards -
+                     (int64_t)r->n * first / r->exact.shards);
+}
+DLSI_FN void dlsi_run_begin(dls_run *r) {
+    dls_train *t = r->desc.train;
+    if (!r->begun) {
+        memcpy(r->codes, t->predicted, r->exact.scales_count);
+        r->report.redone += r->cut == t->step ? 1 : 0;
+        r->cut = -1;
+    }
+    r->begun = true;
+    r->busy = 0;
+    r->failed = 0;
+    r->n = dlsi_fit_order(&t->desc, r->desc.data->count, t->step, r->index);
+    r->step_status = dls_train_begin(t, r->n);
+}
+/* A shard; the first also begins. What goes wrong is told to all before the commit. */
+DLSI_FN void dlsi_run_shard(dls_run *r) {
+    const size_t scales = r->exact.scales_count;
+    int32_t first, count;
+    if (r->shard == 0) dlsi_run_begin(r);
+    count = dlsi_run_range(r, r->mine, &first);
+    if (r->shard < count && r->step_status == DLS_OK) {
+        r->failed = first + r->shard;
+        r->step_status =
+            dls_train_shard_data(r->desc.train, r->desc.data, r->desc.augment, r->index, r->failed);
+        if (r->step_status == DLS_OK && memchr(r->exact.scales, 255, scales) != NULL)
+            r->step_status = DLS_E_NUMBER;
+    }
+    r->shard++;
+    if (r->shard >= count || r->step_status != DLS_OK) r->phase = DLSI_RUN_SUM;
+}
+/* Of integers as numbers: the same on every device. Four chains, for speed. */
+DLSI_FN uint64_t dlsi_run_sums_hash(const int32_t *x, size_t n) {
+    uint64_t h[4] = {1, 2, 3, 4};
+    size_t i;
+    int32_t k;
+    for (i = 0; i + 8 <= n; i += 8)
+        for (k = 0; k < 4; k++)
+            h[k] = dlsi_hash_word(h[k], (uint64_t)(uint32_t)x[i + 2 * (size_t)k] << 32 |
+                                            (uint32_t)x[i + 2 * (size_t)k + 1]);
+    for (; i < n; i++) h[0] = dlsi_hash_word(h[0], (uint32_t)x[i]);
+    return dlsi_hash_word(dlsi_hash_word(dlsi_hash_word(h[0], h[1]), h[2]), h[3]);
+}
+DLSI_FN unsigned char *dlsi_run_agreed(const dls_run *r, int32_t place) {
+    return r->table + (size_t)place * DLSI_RUN_AGREED;
+}
+DLSI_FN size_t dlsi_run_agreed_bytes(const dls_run *r) {
+    return (size_t)r->count * DLSI_RUN_AGREED + r->exact.scales_count;
+}
+DLSI_FN void dlsi_run_fold(dls_run *r) {
+    const int32_t samples = dlsi_run_samples(r);
+    unsigned char *p = dlsi_run_agreed(r, r->mine);
+    if (r->desc.share > 0) {
+        r->my_rate = 1000000000u / (uint32_t)r->desc.share;
+    } else if (samples > 0 && r->step_status == DLS_OK) {
+        const uint64_t ns = r->busy * 1000u / (uint64_t)samples;
+        const uint64_t mean = r->my_rate == 0 ? ns : (7 * (uint64_t)r->my_rate + ns) / 8;
+        r->my_rate = (uint32_t)dlsi_min_u64(mean, 0xFFFFFFFFu);
+    }
+    memset(r->table, 0, (size_t)r->count * DLSI_RUN_AGREED);
+    dlsi_store64(p, dlsi_run_sums_hash(r->exact.sums, r->exact.sums_count));
+    dlsi_store32(p + 8, (uint32_t)((uint64_t)r->desc.train->step & 0xFFFFFFFFu));
+    dlsi_store32(p + 12, r->my_rate);
+    dlsi_store16(p + 16, (uint32_t)r->failed);
+    p[18] = (unsigned char)r->step_status;
+    p[19] = r->stop ? 1 : 0;
+    p[20] = (unsigned char)r->tries;
+    p[21] = 1;
+    memcpy(dlsi_run_agreed(r, r->count), r->exact.scales, r->exact.scales_count);
+    r->phase = DLSI_RUN_AGREE;
+}
+/* Some shard failed, on all alike: NaN and infinity are tried once more with shards turned, for a
+   device may be at fault and not the numbers. */
+DLSI_FN void dlsi_run_failed(dls_run *r, int32_t place) {
+    const unsigned char *p = dlsi_run_agreed(r, place);
+    const dls_status st = p[18] < (unsigned)DLS_STATUS_COUNT ? (dls_status)p[18] : DLS_E_FORMAT;
+    const int32_t shard = (int32_t)dlsi_load16(p + 16), step = (int32_t)r->desc.train->step;
+    if (st == DLS_E_NUMBER && r->turned == 0 && r->count > 1) {
+        r->turned = 1;
+        dlsi_run_start(r);
+        dlsi_run_trouble(r, st,
+                         DLSI_MSG("NaN or infinity from '{s}' (rank {0}) in step {1}, shard {2}: "
+                                  "tried on another device"),
+                         place, step + 1, shard);
+        return;
+    }
+    dlsi_run_trouble(r, st, DLSI_MSG("'{s}' (rank {0}) could not compute step {1}, shard {2}"),
+                     place, step + 1, shard);
+    r->error = r->note;
+    dlsi_run_end(r, st, "", 0, 0);
+}
+/* Members whose sums are those of a place. */
+DLSI_FN int32_t dlsi_run_sums_alike(const dls_run *r, int32_t place) {
+    const uint64_t want = dlsi_load64(dlsi_run_agreed(r, place));
+    int32_t i, n = 0;
+    for (i = 0; i < r->count; i++) n += dlsi_load64(dlsi_run_agreed(r, i)) == want ? 1 : 0;
+    return n;
+}
+/* Whether all reduced to the same sums; if not, the step is done again, a few times. */
+DLSI_FN bool dlsi_run_same_sums(dls_run *r) {
+    int32_t i, odd = 0;
+    for (i = 1; i < r->count; i++)
+        if (dlsi_run_sums_alike(r, i) < dlsi_run_sums_alike(r, odd)) odd = i;
+    if (dlsi_run_sums_alike(r, odd) == r->count) return true;
+    dlsi_run_trouble(
+        r, DLS_E_MISMATCH,
+        DLSI_MSG("'{s}' (rank {0}) has other sums than others in step {1}: bad memory? "
+                 "The step is done again"),
+        odd, (int32_t)r->desc.train->step + 1, 0);
+    dlsi_run_start(r);
+    if (++r->tries < DLSI_RUN_TRIES) return false;
+    r->error = r->note;
+    dlsi_run_end(r, DLS_E_MISMATCH, "", 0, 0);
+    return false;
+}
+DLSI_FN void dlsi_run_committed(dls_run *r) {
+    int32_t i;
+    r->report.samples += dlsi_run_samples(r);
+    r->report.steps++;
+    r->begun = false;
+    r->tries = r->turned = 0;
+    dlsi_run_event(r, DLS_RUN_STEP);
+    for (i = 0; i < r->count; i++) {
+        const unsigned char *p = dlsi_run_agreed(r, i);
+        r->rate[i] = dlsi_load32(p + 12);
+        if (p[19] != 0) r->ending = DLSI_RUN_STOPPED;
+    }
+    if (r->desc.train->step >= r->desc.steps) r->ending = DLSI_RUN_DONE;
+    r->phase = DLSI_RUN_HASH;
+    if (r->ending != DLSI_RUN_GOES_ON) return;
+    dlsi_run_rebalance(r);
+    dlsi_run_start(r);
+}
+DLSI_FN void dlsi_run_commit(dls_run *r) {
+    const unsigned char *own = dlsi_run_agreed(r, r->mine);
+    bool redo = false;
+    int32_t i;
+    dls_status st;
+    for (i = 0; i < r->count; i++) {
+        const unsigned char *p = dlsi_run_agreed(r, i);
+        if (p[21] == 1 && dlsi_load32(p + 8) == dlsi_load32(own + 8) && p[20] == own[20]) continue;
+        r->again = true; /* somebody is at another step: begin anew with telling */
+        return;
+    }
+    for (i = 0; i < r->count; i++)
+        if (dlsi_run_agreed(r, i)[18] != 0) {
+            dlsi_run_failed(r, i);
+            return;
+        }
+    if (!dlsi_run_same_sums(r)) return;
+    memcpy(r->exact.scales, dlsi_run_agreed(r, r->count), r->exact.scales_count);
+    st = dls_train_commit(r->desc.train, &redo, &r->stats);
+    if (st != DLS_OK) {
+        r->error = r->desc.train->exec->error;
+        dlsi_run_end(r, st, DLSI_MSG("a step could not be committed"), 0, 0);
+    } else if (redo) {
+        dlsi_run_start(r);
+    } else {
+        dlsi_run_committed(r);
+    }
+}
+
+/* ---- The whole ---- */
+
+DLSI_FN void dlsi_run_hash(dls_run *r) {
+    if (r->part_hash == 0) {
+        dlsi_train_image_fill(r->desc.train, r->image);
+        r->own_hash = dls_hash64(1, r->image, r->image_bytes);
+    }
+    r->phase = r->refill ? DLSI_RUN_MOVE : DLSI_RUN_TELL;
+    r->refill = false;
+}
+/* The state is here: if it is what was told, it is mine. */
+DLSI_FN void dlsi_run_take(dls_run *r) {
+    const int64_t before = r->desc.train->step;
+    r->phase = DLSI_RUN_TELL;
+    if (dls_hash64(1, r->image, r->image_bytes) != r->part_hash) {
+        r->have = 0;
+        dlsi_run_trouble(r, DLS_E_CHECKSUM,
+                         DLSI_MSG("the state that '{s}' (rank {0}) sent is not what it had told; "
+                                  "once more"),
+                         r->donor[0], 0, 0);
+        if (++r->bad >= 8)
+            dlsi_run_end(r, DLS_E_CHECKSUM, DLSI_MSG("the state came wrong {0} times"), 8, 0);
+        return;
+    }
+    if (dlsi_train_image_take(r->desc.train, r->image) != DLS_OK) {
+        dlsi_run_end(r, DLS_E_MISMATCH, DLSI_MSG("the state is of another trainer"), 0, 0);
+        return;
+    }
+    r->report.lost += dlsi_max_i32((int32_t)(before - r->desc.train->step), 0);
+    r->report.fetched++;
+    r->own_hash = r->part_hash;
+    r->part_hash = 0;
+    r->have = 0;
+    r->bad = 0;
+    dlsi_run_event(r, DLS_RUN_STATE);
+}
+DLS_API void dls_run_work(dls_run *run) {
+    switch (run->phase) {
+    case DLSI_RUN_HASH: dlsi_run_hash(run); break;
+    case DLSI_RUN_TAKE: dlsi_run_take(run); break;
+    case DLSI_RUN_STEP: dlsi_run_shard(run); break;
+    case DLSI_RUN_FOLD: dlsi_run_fold(run); break;
+    case DLSI_RUN_COMMIT: dlsi_run_commit(run); break;
+    default: break;
+    }
+}
+/* Starts a reduction; true when it is under way or failed. */
+DLSI_FN bool dlsi_run_reduce(dls_run *r, void *data, size_t count, dls_reduce reduce) {
+    const dls_status st = dls_coll_allreduce(&r->coll, data, count, reduce);
+    if (st == DLS_OK) {
+        r->phase++;
+        return true;
+    }
+    if (st == DLS_E_PEER && r->phase == DLSI_RUN_TELL &&
+        (!r->fixed || r->now - r->since < DLSI_RUN_JOIN))
+        return false; /* not all have met yet; whoever is lost for good makes a new view */
+    if (st != DLS_E_PEER) {
+        dlsi_run_end(r, st, DLSI_MSG("a reduction could not begin"), 0, 0);
+        return true;
+    }
+    if (!r->fixed) dls_peer_view_again(r->desc.peer);
+    dlsi_run_break(r);
+    return true;
+}
+DLSI_FN bool dlsi_run_reduced(dls_run *r, int32_t then) {
+    dls_status st = DLS_OK;
+    if (!dls_coll_poll(&r->coll, &st)) return false;
+    if (st == DLS_OK)
+        r->phase = then;
+    else if (st == DLS_E_PEER)
+        dlsi_run_break(r);
+    else
+        dlsi_run_end(r, st, DLSI_MSG("a reduction failed"), 0, 0);
+    return true;
+}
+/* One turn; false: it waits for bytes, or there is something to compute. */
+DLSI_FN bool dlsi_run_go(dls_run *r) {
+    switch (r->phase) {
+    case DLSI_RUN_TELL:
+        dlsi_run_tell_own(r);
+        return dlsi_run_reduce(r, r->table, (size_t)r->count * DLSI_RUN_TOLD, DLS_REDUCE_MAX_U8);
+    case DLSI_RUN_TELLING:
+        if (!dlsi_run_reduced(r, DLSI_RUN_MOVE)) return false;
+        if (r->phase == DLSI_RUN_MOVE) dlsi_run_decide(r);
+        return true;
+    case DLSI_RUN_MOVE: return dlsi_run_move(r);
+    case DLSI_RUN_SUM:
+        return dlsi_run_reduce(r, r->exact.sums, r->exact.sums_count, DLS_REDUCE_SUM_I32);
+    case DLSI_RUN_SUMMING: return dlsi_run_reduced(r, DLSI_RUN_FOLD);
+    case DLSI_RUN_AGREE:
+        return dlsi_run_reduce(r, r->table, dlsi_run_agreed_bytes(r), DLS_REDUCE_MAX_U8);
+    case DLSI_RUN_AGREEING: return dlsi_run_reduced(r, DLSI_RUN_COMMIT);
+    default: return false;
+    }
+}
+/* Who is to end and gets no view any more goes after a while, at once when all others have left. */
+DLSI_FN void dlsi_run_linger(dls_run *r) {
+    const bool left = r->ending != DLSI_RUN_GOES_ON;
+    bool alone = true;
+    int32_t i;
+    if (r->phase > DLSI_RUN_TELLING) r->since = r->now;
+    if (r->fixed || (!left && !r->stop) || r->phase > DLSI_RUN_TELLING) return;
+    for (i = 0; i < r->count; i++)
+        alone = alone && (i == r->mine || (!dls_peer_is_up(r->desc.peer, r->member[i]) &&
+                                           dls_peer_why(r->desc.peer, r->member[i]) == DLS_OK));
+    if (!(left && alone) && r->view != 0 && r->now - r->since < DLSI_RUN_PATIENCE) return;
+    dlsi_run_end(r, r->ending == DLSI_RUN_DONE ? DLS_OK : DLS_E_STOPPED,
+                 DLSI_MSG("stopped after step {0}"), (int32_t)r->desc.train->step, 0);
+}
+DLS_API dls_run_do dls_run_poll(dls_run *run, uint64_t now) {
+    run->now = now;
+    if (run->since == 0) run->since = now;
+    if (run->handed != 0 && now > run->handed) run->busy += now - run->handed;
+    run->handed = 0;
+    if (run->phase != DLSI_RUN_ENDED) dlsi_run_look(run);
+    if (run->again) {
+        run->again = false;
+        if (!run->fixed) dls_peer_view_again(run->desc.peer);
+        dlsi_run_break(run);
+    }
+    while (dlsi_run_go(run)) {}
+    if (run->phase != DLSI_RUN_ENDED) dlsi_run_linger(run);
+    switch (run->phase) {
+    case DLSI_RUN_ENDED: return DLS_RUN_OVER;
+    case DLSI_RUN_STEP: run->handed = now; return DLS_RUN_WORK;
+    case DLSI_RUN_HASH:
+    case DLSI_RUN_TAKE:
+    case DLSI_RUN_FOLD:
+    case DLSI_RUN_COMMIT: return DLS_RUN_WORK;
+    default: return DLS_RUN_WAIT;
+    }
+}
+DLS_API void dls_run_stop(dls_run *run) { run->stop = true; }
+DLS_API dls_status dls_run_status(const dls_run *run, dls_error *error) {
+    if (error != NULL) *error = run->error;
+    return run->status;
+}
+DLS_API bool dls_run_next(dls_run *run, dls_run_event *event) {
+    int32_t type, first;
+    memset(event, 0, sizeof *event);
+    for (type = 1; type <= (int32_t)DLS_RUN_SHARES && (run->events >> type & 1u) == 0; type++) {}
+    if (type > (int32_t)DLS_RUN_SHARES) return false;
+    run->events &= ~(1u << type);
+    event->type = (dls_run_event_type)type;
+    event->step = run->desc.train->step;
+    event->view = run->view;
+    event->members = run->count;
+    event->mine = run->mine;
+    if (run->mine >= 0 && run->count > 0) event->shards = dlsi_run_range(run, run->mine, &first);
+    if (run->mine >= 0 && run->n > 0) event->samples = dlsi_run_samples(run);
+    if (type == (int32_t)DLS_RUN_STEP) event->stats = run->stats;
+    if (type == (int32_t)DLS_RUN_TROUBLE) event->note = run->note;
+    return true;
+}
+DLS_API void dls_run_tell(const dls_run *run, dls_run_report *report) { *report = run->report; }
 #endif
 
 DLS_API dls_status dls_job_cut(dls_net *net, int32_t stages, const int32_t *shares, int32_t *at) {
@@ -23122,6 +25499,7 @@ DLSI_FN dls_status dlsi_host_engine(dls_host *h, const dls_host_desc *desc, dls_
     DLSI_ZERO(links);
     d.gateway = desc->gateway;
     d.timeout_us = desc->timeout_us;
+    d.heartbeat_us = desc->timeout_us / 10;
     dls_identity_desc(&h->identity, &d);
     st = dls_peer_init(&h->peer, &d, dlsi_host_take(h, dls_peer_size(&d)), dls_peer_size(&d));
     if (st == DLS_OK) st = dls_identity_bind(&h->identity, h->peer, dls_now_us());
@@ -23272,6 +25650,8 @@ DLSI_FN void dlsi_host_say(dls_host *h, const dls_peer_event *e, dlsi_text *t) {
             dlsi_text_str(t, i == 0 ? ": " : ",");
             dlsi_text_int(t, dls_peer_id(h->peer, v.rank[i]));
         }
+        dlsi_text_str(t, " coordinator ");
+        dlsi_text_int(t, dls_peer_id(h->peer, v.coordinator));
     } else if (e->type == DLS_PEER_ROSTER) {
         dlsi_text_int(t, h->peer->epoch);
     } else {
@@ -24203,6 +26583,236 @@ DLS_API dls_status dls_node_infer(dls_node *node, dls_net *net, const dls_data *
     report->seconds = (double)(dls_now_us() - start) * 1e-6;
     return st;
 }
+
+#if DLS_ENABLE_FILES && DLS_ENABLE_SIGN
+/* ---- Fit on a host ---- */
+
+typedef struct dlsi_mover { /* moves bytes and the run while the caller has nothing to compute */
+    dls_host *host;
+    dls_run *run;
+    dls_run_do what;
+    bool idle;          /* the caller waits; whoever finds work for it tells */
+    dls_status refused; /* this device was revoked */
+    bool threaded, closing;
+#if DLS_ENABLE_THREADS
+    pthread_mutex_t lock;
+    pthread_cond_t turn;
+    pthread_t thread;
+#endif
+} dlsi_mover;
+
+/* A turn of moving; with the lock held. */
+DLSI_FN void dlsi_mover_turn(dlsi_mover *m, dls_status fresh) {
+    if (fresh == DLS_E_REFUSED) m->refused = fresh;
+    if (m->idle) m->what = dls_run_poll(m->run, dls_now_us());
+    if (m->what != DLS_RUN_WAIT || m->refused != DLS_OK) m->idle = false;
+}
+#if DLS_ENABLE_THREADS
+DLSI_FN void dlsi_mover_lock(void *user) { pthread_mutex_lock(&((dlsi_mover *)user)->lock); }
+DLSI_FN void dlsi_mover_unlock(void *user) { pthread_mutex_unlock(&((dlsi_mover *)user)->lock); }
+DLSI_FN void *dlsi_mover_main(void *user) {
+    dlsi_mover *m = (dlsi_mover *)user;
+    bool closing = false;
+    while (!closing) {
+        const dls_status st =
+            dls_host_poll(m->host, 20000, dlsi_mover_lock, dlsi_mover_unlock, m, NULL);
+        dlsi_mover_lock(m);
+        closing = m->closing;
+        if (m->idle) {
+            dlsi_mover_turn(m, st);
+            if (!m->idle) pthread_cond_signal(&m->turn);
+        }
+        dlsi_mover_unlock(m);
+    }
+    return NULL;
+}
+DLSI_FN dls_status dlsi_mover_start(dlsi_mover *m) {
+    if (pthread_mutex_init(&m->lock, NULL) != 0) return DLS_E_MEMORY;
+    if (pthread_cond_init(&m->turn, NULL) == 0) {
+        if (pthread_create(&m->thread, NULL, dlsi_mover_main, m) == 0) {
+            m->threaded = true;
+            return DLS_OK;
+        }
+        pthread_cond_destroy(&m->turn);
+    }
+    pthread_mutex_destroy(&m->lock);
+    return DLS_E_MEMORY;
+}
+DLSI_FN void dlsi_mover_stop(dlsi_mover *m) {
+    if (!m->threaded) return;
+    dlsi_mover_lock(m);
+    m->closing = true;
+    dlsi_mover_unlock(m);
+    dls_links_wake(m->host->links);
+    pthread_join(m->thread, NULL);
+    pthread_cond_destroy(&m->turn);
+    pthread_mutex_destroy(&m->lock);
+}
+/* Until there is something to do, or a tenth of a second passed. */
+DLSI_FN void dlsi_mover_wait(dlsi_mover *m) {
+    struct timespec t;
+    dls_links_wake(m->host->links); /* for what poll has posted */
+    (void)clock_gettime(CLOCK_REALTIME, &t);
+    t.tv_nsec += 100000000;
+    if (t.tv_nsec >= 1000000000) {
+        t.tv_nsec -= 1000000000;
+        t.tv_sec++;
+    }
+    while (m->idle && pthread_cond_timedwait(&m->turn, &m->lock, &t) == 0) {}
+}
+#else
+DLSI_FN void dlsi_mover_lock(void *user) { (void)user; }
+DLSI_FN void dlsi_mover_unlock(void *user) { (void)user; }
+DLSI_FN dls_status dlsi_mover_start(dlsi_mover *m) {
+    (void)m;
+    return DLS_OK;
+}
+DLSI_FN void dlsi_mover_stop(dlsi_mover *m) { (void)m; }
+DLSI_FN void dlsi_mover_wait(dlsi_mover *m) {
+    const uint64_t start = dls_now_us();
+    while (m->idle && dls_now_us() - start < 100000)
+        dlsi_mover_turn(m, dls_host_poll(m->host, 20000, NULL, NULL, NULL, NULL));
+}
+#endif
+
+typedef struct dlsi_host_fit {
+    const dls_host_fit_desc *desc;
+    dlsi_mover mover;
+    dlsi_fit fit;
+    dls_fit_report *report;
+    void *mem;    /* of the run */
+    bool stepped; /* since the last look */
+    bool saves;   /* I write checkpoints now */
+    bool told;    /* stop */
+} dlsi_host_fit;
+
+/* What happened, with the lock held. */
+DLSI_FN void dlsi_host_fit_events(dlsi_host_fit *h) {
+    const dls_peer *p = h->mover.host->peer;
+    dls_run_event e;
+    dls_view v;
+    while (dls_run_next(h->mover.run, &e)) {
+        dls_peer_view(p, &v);
+        if (e.type == DLS_RUN_VIEW && v.coordinator >= 0)
+            h->saves =
+                h->desc->save || v.coordinator == p->me ||
+                (e.mine == 0 && (p->member[v.coordinator].device.role & DLS_ROLE_TRAIN) == 0);
+        if (e.type == DLS_RUN_STATE) h->fit.epoch_since = 0;
+        if (e.type == DLS_RUN_STEP) {
+            dlsi_fit_count(&h->fit, &e.stats, h->report, e.samples);
+            h->stepped = true;
+        }
+        if (h->desc->event != NULL) h->desc->event(h->desc->fit.user, &e);
+    }
+}
+/* Between turns, without the lock: the caller's progress, and checkpoints. */
+DLSI_FN dls_status dlsi_host_fit_look(dlsi_host_fit *h, bool waited) {
+    dlsi_fit *f = &h->fit;
+    const bool stepped = h->stepped;
+    bool goes_on = true;
+    h->stepped = false;
+    if (stepped)
+        goes_on = dlsi_fit_report(f);
+    else if (waited && f->d.progress != NULL)
+        goes_on = f->d.progress(f->d.user, &f->progress);
+    if (!goes_on && !h->told) {
+        h->told = true;
+        dlsi_mover_lock(&h->mover);
+        dls_run_stop(h->mover.run);
+        dlsi_mover_unlock(&h->mover);
+    }
+    if (stepped && h->saves && f->d.checkpoint != NULL && f->d.checkpoint_every > 0 &&
+        f->train->step % f->d.checkpoint_every == 0)
+        return dlsi_fit_save(f->train, f->d.checkpoint);
+    return DLS_OK;
+}
+DLSI_FN dls_status dlsi_host_fit_loop(dlsi_host_fit *h) {
+    dlsi_mover *m = &h->mover;
+    dls_run_do what = DLS_RUN_WAIT;
+    dls_status st = DLS_OK;
+    while (st == DLS_OK && what != DLS_RUN_OVER) {
+        bool waited = false;
+        if (what == DLS_RUN_WORK) dls_run_work(m->run);
+        if (!m->threaded) dlsi_mover_turn(m, dls_host_poll(m->host, 0, NULL, NULL, NULL, NULL));
+        dlsi_mover_lock(m);
+        m->what = dls_run_poll(m->run, dls_now_us());
+        if (m->what == DLS_RUN_WAIT && m->refused == DLS_OK) {
+            m->idle = true;
+            dlsi_mover_wait(m);
+            waited = m->idle;
+            m->idle = false;
+        }
+        what = m->what;
+        st = m->refused;
+        dlsi_host_fit_events(h);
+        dlsi_mover_unlock(m);
+        if (st == DLS_OK && (waited || h->stepped)) st = dlsi_host_fit_look(h, waited);
+    }
+    return st != DLS_OK ? st : dls_run_status(m->run, &h->fit.train->exec->error);
+}
+DLSI_FN dls_status dlsi_host_fit_open(dlsi_host_fit *h, dls_host *host, dls_net *net,
+                                      const dls_data *data, dls_error *error) {
+    dls_fit_desc d = h->desc->fit;
+    dls_run_desc r;
+    dls_status st = dlsi_net_need_params(net, true);
+    const int32_t batch = dlsi_or(d.train.batch, 64);
+    if (d.train.shards == 0)
+        d.train.shards = dlsi_min_i32(batch, dlsi_max_i32(8, dlsi_min_i32(32, batch / 4)));
+    if (st == DLS_OK) st = dlsi_fit_open(&h->fit, net, data, &d);
+    if (st != DLS_OK) {
+        (void)dlsi_fail(error, st, DLSI_MSG("the fit could not begin"), NULL, 0, 0, 0);
+        if (error != NULL && dls_net_error(net)->status == st) *error = *dls_net_error(net);
+        return st;
+    }
+    if (d.resume != NULL) st = dlsi_fit_resume(h->fit.train, d.resume);
+    if (st != DLS_OK) return st;
+    DLSI_ZERO(r);
+    r.train = h->fit.train;
+    r.peer = host->peer;
+    r.data = data;
+    r.augment = &h->fit.d.augment;
+    r.steps = h->fit.steps;
+    r.share = h->desc->share;
+    r.members_least = h->desc->members_least;
+    h->mem = dlsi_heap_take(dls_run_size(&r));
+    st = h->mem != NULL ? dls_run_init(&h->mover.run, &r, h->mem, dls_run_size(&r)) : DLS_E_MEMORY;
+    h->mover.host = host;
+    h->fit.start = h->fit.reported = dls_now_us();
+    return st == DLS_OK ? dlsi_mover_start(&h->mover) : st;
+}
+DLS_API dls_status dls_host_fit(dls_host *host, dls_net *net, const dls_data *data,
+                                const dls_host_fit_desc *desc, dls_fit_report *report,
+                                dls_run_report *run, dls_error *error) {
+    dls_fit_report own;
+    dlsi_host_fit h;
+    dls_status st;
+    DLSI_ZERO(h);
+    dlsi_error_clear(error);
+    h.desc = desc;
+    h.report = report != NULL ? report : &own;
+    memset(h.report, 0, sizeof *h.report);
+    st = dlsi_host_fit_open(&h, host, net, data, error);
+    if (st == DLS_OK) st = dlsi_host_fit_loop(&h);
+    dlsi_mover_stop(&h.mover);
+    if (h.mover.run != NULL) {
+        if (run != NULL) dls_run_tell(h.mover.run, run);
+        dls_run_close(h.mover.run);
+        if (h.saves && h.fit.d.checkpoint != NULL && (st == DLS_OK || st == DLS_E_STOPPED)) {
+            const dls_status saved = dlsi_fit_save(h.fit.train, h.fit.d.checkpoint);
+            if (saved != DLS_OK) st = saved;
+        }
+        dlsi_fit_sum_up(&h.fit, h.report);
+    }
+    if (st != DLS_OK && error != NULL && error->status == DLS_OK) {
+        if (h.fit.train != NULL) *error = h.fit.train->exec->error;
+        if (error->status == DLS_OK)
+            (void)dlsi_fail(error, st, DLSI_MSG("training together failed"), NULL, 0, 0, 0);
+    }
+    dlsi_fit_close(&h.fit);
+    dlsi_heap_give(h.mem);
+    return st;
+}
+#endif
 #endif
 #endif /* DLS_ENABLE_PEERS */
 

@@ -1,7 +1,7 @@
 /* semihost.c - console, random bytes and boot count from the host that runs QEMU. A PRODUCT MUST
    NOT: it reads a true random generator and counts its starts in flash. */
 #include "semihost.h"
-#include "peer.h"
+#include "board.h"
 
 void board_print(const char *text) { (void)semihost(0x04, text); } /* SYS_WRITE0 */
 

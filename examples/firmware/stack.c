@@ -1,5 +1,5 @@
 /* stack.c - how much stack is used: it is filled with a pattern, and what lost it was used. */
-#include "peer.h"
+#include "board.h"
 #include "semihost.h"
 
 #define PATTERN 0xA5A5A5A5u

@@ -1,8 +1,8 @@
 /* mcu.c - the primitives on a Cortex-M that QEMU plays: answers of the RFCs, stack used, and, where
    QEMU counts (-icount shift=0: a nanosecond an instruction), instructions by SysTick's 25 MHz.
    Compiled with -DPART=n also shows what links: 1 X25519, 2 AEAD, 4 BLAKE2s, 8 verification. */
-static int board_random(void *to, unsigned bytes);
-#define DLS_RANDOM(ptr, bytes) board_random(ptr, (unsigned)(bytes))
+static int test_random(void *to, unsigned bytes);
+#define DLS_RANDOM(ptr, bytes) test_random(ptr, (unsigned)(bytes))
 #define DLSHARD_IMPLEMENTATION
 #include "dlshard.h"
 
@@ -12,7 +12,7 @@ static int board_random(void *to, unsigned bytes);
 #endif
 
 /* No noise source here: it fails, and that must arrive. */
-static int board_random(void *to, unsigned bytes) {
+static int test_random(void *to, unsigned bytes) {
     (void)to;
     (void)bytes;
     return -1;

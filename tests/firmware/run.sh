@@ -7,6 +7,7 @@ have arm-none-eabi-gcc || { skip "firmware" arm-none-eabi-gcc; exit 0; }
 
 build "$out/host" firmware/host.c ../examples/firmware/sum.c || exit 0
 build "$out/makekeys" ../examples/firmware/makekeys.c || exit 0
+build "$out/dlshard" ../tools/dlshard.c && build "$out/peer" ../examples/peer.c || exit 0
 
 # ---- What runs, and waiting for what it prints ----
 
@@ -26,26 +27,53 @@ start() {
     eval "${start_name}_pid=$!"
     running="$running $!"
 }
-host() { # NAME WAY...: a peer on this processor
-    host_name=$1
+# logged NAME COMMAND...: the same, and what it prints has times
+logged() {
+    logged_name=$1
     shift
-    # shellcheck disable=SC2086
-    start "$host_name" $runner "$program" peer "$dir" "$host_name" "$@"
-}
-# board NAME MACHINE QEMU_ARGS...: an image in QEMU; what it prints, with times
-board() {
-    board_name=$1 board_machine=$2
-    shift 2
-    emulator=qemu-system-arm
-    [ "$board_name" != rv32 ] || emulator="qemu-system-riscv32 -bios none"
-    mkfifo "$dir/$board_name.fifo"
-    "$out/host" stamp <"$dir/$board_name.fifo" >"$dir/$board_name.log" &
-    start_to=$dir/$board_name.fifo
-    # shellcheck disable=SC2086
-    start "$board_name" $emulator -M "$board_machine" -display none -monitor none \
-        -semihosting-config enable=on,target=native -kernel "$dir/build/$board_name.elf" "$@"
+    mkfifo "$dir/$logged_name.fifo"
+    "$out/host" stamp <"$dir/$logged_name.fifo" >"$dir/$logged_name.log" &
+    start_to=$dir/$logged_name.fifo
+    start "$logged_name" "$@"
     start_to=
 }
+# keys NAME[:small|:coord]...: a group and its devices 1, 2, ... in $dir
+keys() {
+    "$out/dlshard" keygen --root "$dir/root.key" || fail "keygen"
+    for n in "$@"; do
+        case $n in
+        *:small) keys_role=--small ;;
+        *:coord) keys_role="--role join,train,coord" ;;
+        *) keys_role="--role join,train" ;;
+        esac
+        # shellcheck disable=SC2086
+        "$out/dlshard" enrol "${n%:*}" $keys_role --root "$dir/root.key" \
+            --roster "$dir/lab.roster" --out "$dir/${n%:*}.key" || fail "enrol $n"
+    done
+} >"$out/keys.log"
+# host NAME PORT ARG...: a peer on this processor, with a roster file of its own
+host() {
+    host_name=$1 host_port=$2
+    shift 2
+    cp "$dir/lab.roster" "$dir/$host_name.roster"
+    # shellcheck disable=SC2086
+    logged "$host_name" $runner "$program" --key "$dir/$host_name.key" --roster \
+        "$dir/$host_name.roster" --no-lan --listen "$host_port" --allreduce 40 "$@"
+}
+# board NAME MACHINE PORT QEMU_ARGS...: an image in QEMU, its serial line waiting for a host at a
+# TCP port; 0: none
+board() {
+    board_name=$1 board_machine=$2 board_port=$3
+    shift 3
+    emulator=qemu-system-arm serial=null
+    [ "$board_name" != rv32 ] || emulator="qemu-system-riscv32 -bios none"
+    [ "$board_port" = 0 ] || serial=tcp:127.0.0.1:$board_port,server=on,wait=off
+    # shellcheck disable=SC2086
+    logged "$board_name" $emulator -M "$board_machine" -display none -monitor none -serial "$serial" \
+        -semihosting-config enable=on,target=native -kernel "$dir/build/$board_name.elf" "$@"
+    [ "$board_port" = 0 ] || within 20 listening "$board_port" || fail "$board_name starts"
+}
+listening() { grep -q ":$(printf %04X "$1") 00000000:0000 0A" /proc/net/tcp; }
 # within SECONDS COMMAND...: until it succeeds
 within() {
     within_end=$(($(date +%s) + $1))
@@ -108,49 +136,52 @@ six() {
     dir=$out/six
     rm -rf "$dir"
     mkdir -p "$dir"
-    "$out/makekeys" new "$dir" 7 a:coord b:coord s390x:coord armhf:member an386:member lm3s:small \
-        guest:member || fail "keys"
+    keys a:coord b:coord s390x:coord armhf an386 lm3s:small guest
     # shellcheck disable=SC2046
     set -- $("$out/host" ports 7)
     images "1@10.0.2.2:$1 2@10.0.2.2:$2 3@10.0.2.2:$3 4@10.0.2.2:$4" lm3s an386 || return
     for p in arm-linux-gnueabihf s390x-linux-gnu; do
-        CC=$p-gcc build "$out/host-$p" firmware/host.c ../examples/firmware/sum.c -static || return
+        CC=$p-gcc build "$out/peer-$p" ../examples/peer.c -static || return
     done
 
     # b and s390x are a majority, so one of them leads, and may be killed: a is needed as gateway.
-    program=$out/host runner=
-    host b "$2" 1@"$1" 3@"$3" 4@"$4"
-    program=$out/host-s390x-linux-gnu runner=qemu-s390x
-    host s390x "$3" 1@"$1" 2@"$2" 4@"$4"
+    at=127.0.0.1
+    program=$out/peer runner=
+    host b "$2" --connect 1@$at:"$1",3@$at:"$3",4@$at:"$4"
+    program=$out/peer-s390x-linux-gnu runner=qemu-s390x
+    host s390x "$3" --connect 1@$at:"$1",2@$at:"$2",4@$at:"$4"
     same "two coordinators decide a view" 2,3 b s390x || return
-    program=$out/host runner=
-    host a "$1" 2@"$2" 3@"$3" 4@"$4" 6="$5"
-    program=$out/host-arm-linux-gnueabihf runner=qemu-arm
-    host armhf "$4" 1@"$1" 2@"$2" 3@"$3"
-    board lm3s lm3s6965evb -serial tcp:127.0.0.1:"$5"
-    board an386 mps2-an386 -serial null -nic user,hostfwd=udp:127.0.0.1:"$6"-:7000
+    board lm3s lm3s6965evb "$5"
+    program=$out/peer runner=
+    host a "$1" --connect 2@$at:"$2",3@$at:"$3",4@$at:"$4" --serial tcp:$at:"$5" --gateway
+    program=$out/peer-arm-linux-gnueabihf runner=qemu-arm
+    host armhf "$4" --connect 1@$at:"$1",2@$at:"$2",3@$at:"$3"
+    board an386 mps2-an386 0 -nic user,hostfwd=udp:$at:"$6"-:7000
     six="a b s390x armhf an386 lm3s"
     # shellcheck disable=SC2086
     same "x86, x86, s390x, armhf, Cortex-M4 and Cortex-M3 reduce alike" 1,2,3,4,5,6 $six || return
 
-    check "without the key: 0 bytes back from a host" "$out/host" stranger "$dir" "$1" 1 3000
-    check "without the key: 0 bytes back from a Cortex-M4" "$out/host" stranger "$dir" "$6" 5 3000
+    stranger="$out/host stranger $dir/guest.key $dir/lab.roster"
+    # shellcheck disable=SC2086
+    check "without the key: 0 bytes back from a host" $stranger "$1" 1 3000
+    # shellcheck disable=SC2086
+    check "without the key: 0 bytes back from a Cortex-M4" $stranger "$6" 5 3000
     check "with the key: both answer" \
-        sh -c "'$out/host' stranger '$dir' $1 1 500 key && '$out/host' stranger '$dir' $6 5 1500 key"
+        sh -c "$stranger $1 1 500 key && $stranger $6 5 1500 key"
     grep -q FAULT "$dir/an386.log" && fail "the Cortex-M4 died"
 
-    program=$out/host runner=
-    host guest "$7" 1@"$1" 2@"$2" 3@"$3" 4@"$4"
+    program=$out/peer runner=
+    host guest "$7" --connect 1@$at:"$1",2@$at:"$2",3@$at:"$3",4@$at:"$4"
     # shellcheck disable=SC2086
     same "a seventh comes" 1,2,3,4,5,6,7 $six guest || return
     revoked
     # shellcheck disable=SC2086
     same "the six go on without it" 1,2,3,4,5,6 $six || return
 
-    leader=$(sed -n 's/^view .* coordinator \([0-9]*\):.*/\1/p' "$dir/a.log" | tail -n 1)
+    leader=$(sed -n 's/^view .* coordinator \([0-9]*\) at.*/\1/p' "$dir/a.log" | tail -n 1)
     case $leader in
-    2) kill "$b_pid" "$armhf_pid" && rest=1,3,5,6 left=s390x ;;
-    3) kill "$s390x_pid" "$armhf_pid" && rest=1,2,5,6 left=b ;;
+    2) kill -s HUP "$b_pid" "$armhf_pid" && rest=1,3,5,6 left=s390x ;;
+    3) kill -s HUP "$s390x_pid" "$armhf_pid" && rest=1,2,5,6 left=b ;;
     *) fail "a leads" "$dir/a.log" && return ;;
     esac
     same "the coordinator and another are killed, the rest go on" $rest a $left an386 lm3s
@@ -158,12 +189,12 @@ six() {
 }
 # The roster in which the guest is revoked is given to one host: how long until the last has it out.
 revoked() {
-    "$out/makekeys" revoke "$dir" guest next && mv "$dir/next" "$dir/b.roster"
+    check "revoke" "$out/dlshard" revoke guest --root "$dir/root.key" --roster "$dir/b.roster"
     out_everywhere() {
         for n in $six; do grep -q '^lost 7' "$dir/$n.log" || return 1; done
     }
     if within 20 out_everywhere; then
-        began=$(sed -n 's/^install .* at //p' "$dir/b.log")
+        began=$(sed -n 's/^roster .* at //p' "$dir/b.log")
         took=$(for n in $six; do sed -n 's/^lost 7.* at //p' "$dir/$n.log"; done | sort -n | tail -n 1)
         took=$((took - began))
         if [ $took -le 200 ]; then
@@ -185,24 +216,25 @@ boards() {
     view=0
     rm -rf "$dir"
     mkdir -p "$dir"
-    "$out/makekeys" new "$dir" 8 pc:coord lm3s:member an500:member rv32:member || fail "keys"
+    keys pc:coord lm3s an500 rv32
     # shellcheck disable=SC2046
     set -- $("$out/host" ports 3)
     boards="lm3s an500"
     have riscv64-unknown-elf-gcc && have qemu-system-riscv32 && boards="$boards rv32"
     # shellcheck disable=SC2086
     images "1@10.0.2.2:$1" $boards || return
-    program=$out/host runner=
-    host pc "$1" 2="$2" 4="$3"
-    board lm3s lm3s6965evb -serial tcp:127.0.0.1:"$2"
-    board an500 mps2-an500 -serial null -nic user
+    program=$out/peer runner=
+    board lm3s lm3s6965evb "$2"
+    board an500 mps2-an500 0 -nic user
     case $boards in
     *rv32*)
-        board rv32 virt -serial tcp:127.0.0.1:"$3"
+        board rv32 virt "$3"
+        host pc "$1" --serial tcp:127.0.0.1:"$2",tcp:127.0.0.1:"$3" --gateway
         same "a PC, Cortex-M3, M7 and rv32 reduce alike" 1,2,3,4 pc lm3s an500 rv32
         ;;
     *)
         skip "rv32" "riscv64-unknown-elf-gcc qemu-system-riscv32"
+        host pc "$1" --serial tcp:127.0.0.1:"$2" --gateway
         same "a PC, Cortex-M3 and M7 reduce alike" 1,2,3 pc lm3s an500
         ;;
     esac
@@ -216,14 +248,14 @@ smallest() {
     view=0
     rm -rf "$dir"
     mkdir -p "$dir"
-    "$out/makekeys" new "$dir" 9 pc:coord m4uart:small || fail "keys"
+    keys pc:coord m4uart:small
     # shellcheck disable=SC2046
     set -- $("$out/host" ports 2)
     images "" m4uart || return
     check "its image has no heap, console, threads or clock" clean "$dir/build/m4uart.elf"
-    program=$out/host runner=
-    host pc "$1" 2="$2"
-    board m4uart mps2-an386 -serial tcp:127.0.0.1:"$2"
+    program=$out/peer runner=
+    board m4uart mps2-an386 "$2"
+    host pc "$1" --serial tcp:127.0.0.1:"$2"
     same "a PC and a Cortex-M4 reduce alike" 1,2 pc m4uart || return
     within 10 grep -q '^stack' "$dir/m4uart.log"
     used=$(sed -n 's/^stack \([0-9]*\) .*/\1/p' "$dir/m4uart.log" | tail -n 1)

@@ -384,12 +384,13 @@ static void fuzz_cobs(const uint8_t *bytes, size_t size) {
 static void fuzz_ack(const uint8_t *bytes, size_t size) {
     static dls_sent ring[32];
     static uint8_t given[65536];
+    dls_path path;
     dls_flow f;
     uint64_t now = 0, pn = 0;
     uint32_t ref[4] = {0, 0, 0, 0}, id = 0, flight = 0, i;
     size_t used;
     memset(given, 0, sizeof given);
-    if (dls_flow_init(&f, ring, 32, 100, now) != DLS_OK) return;
+    if (dls_flow_init(&f, ring, 32, 100, &path, now) != DLS_OK) return;
     while (size >= 2 && id < 65000) {
         const size_t n = bytes[1] < size - 2 ? bytes[1] : size - 2;
         now += (uint64_t)bytes[0] * 500;
@@ -404,7 +405,7 @@ static void fuzz_ack(const uint8_t *bytes, size_t size) {
             if (ref[0] >= id || given[ref[0]]++ != 0) __builtin_trap();
         for (i = 0, flight = 0; i < 32; i++)
             if (ring[i].state == DLSI_SENT_OUT) flight += ring[i].bytes;
-        if (flight != f.in_flight || f.window < 200) __builtin_trap();
+        if (flight != f.in_flight || path.window < 200) __builtin_trap();
         bytes += 2 + n;
         size -= 2 + n;
     }
@@ -551,6 +552,7 @@ static void lab_forge(lab *l, int32_t i, int32_t k) {
     dlsi_ses *s = dlsi_peer_ses(l->peer[i], k);
     size_t n = lab_byte(l), at;
     unsigned char *p;
+    bool wire;
     dls_data_head h;
     const dls_addr from = lab_addr(i);
     if (s == NULL || i == k) return;
@@ -560,8 +562,8 @@ static void lab_forge(lab *l, int32_t i, int32_t k) {
     dls_data_head_write(&h, p);
     for (at = 0; at < n; at++) p[8 + at] = lab_byte(l);
     (void)dls_session_seal(&s->record, p + 8, p + 8, n, p, 8, p + 8 + n);
-    (void)dlsi_peer_packet(l->peer[k], s->via < 0 && s->addr.size == 0 ? l->line[k] : l->air[k], -1,
-                           &from, p, n + 24, l->now);
+    wire = s->via < 0 && l->peer[i]->reach[s - l->peer[i]->ses].addr.size == 0;
+    (void)dlsi_peer_packet(l->peer[k], wire ? l->line[k] : l->air[k], -1, &from, p, n + 24, l->now);
     free(p);
 }
 static void lab_raw(lab *l, int32_t i) {

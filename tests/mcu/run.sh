@@ -16,7 +16,7 @@ firmware() {
     # shellcheck disable=SC2086
     arm-none-eabi-gcc "$@" $strict_flags -DNDEBUG -DWITH_MODEL -I"$root" -Imcu -I"$out" \
         -c mcu/firmware.c -o "$out/$name.o" &&
-        arm-none-eabi-gcc "$@" $strict_flags -c mcu/board.c -o "$out/board.o" &&
+        arm-none-eabi-gcc "$@" $strict_flags -I"$root" -c mcu/board.c -o "$out/board.o" &&
         arm-none-eabi-gcc "$@" -nostartfiles --specs=nano.specs -Wl,--gc-sections,-T,mcu/link.ld \
             "$out/$name.o" "$out/board.o" -o "$out/$name.elf"
 }

@@ -37,10 +37,7 @@ static void ring_rounds(int32_t n, size_t count, dls_reduce reduce, int rounds, 
     int32_t a, b;
     size_t i;
     ring_open(&r, n, 1000 * (uint64_t)n + count, count * width);
-    for (a = 0; a < n; a++) {
-        data[a] = (unsigned char *)malloc(count * width + 1);
-        r.coll[a].data = NULL;
-    }
+    for (a = 0; a < n; a++) data[a] = (unsigned char *)malloc(count * width + 1);
     while (over < n && ++turns < 4000000) {
         a = (int32_t)below(&r.c.rng, (uint32_t)n);
         b = (int32_t)below(&r.c.rng, (uint32_t)n);
@@ -127,7 +124,7 @@ static void test_coll_bounds(void) {
     CHECK_INT(data[0], 5); /* alone: as it was */
     ring_open(&r, 2, 1, 40);
     CHECK_STATUS(dls_coll_allreduce(&r.coll[0], NULL, 1, DLS_REDUCE_SUM_I32), DLS_E_ARG);
-    CHECK_STATUS(dls_coll_allreduce(&r.coll[0], data, 100, DLS_REDUCE_SUM_I32), DLS_E_MEMORY);
+    CHECK_STATUS(dls_coll_allreduce(&r.coll[0], data, 1000000, DLS_REDUCE_SUM_I32), DLS_E_MEMORY);
     CHECK_STATUS(dls_coll_allreduce(&r.coll[0], data, SIZE_MAX / 2, DLS_REDUCE_SUM_I32),
                  DLS_E_MEMORY);
     CHECK_STATUS(dls_coll_allreduce(&r.coll[0], data, 10, DLS_REDUCE_SUM_I32), DLS_OK);

@@ -80,6 +80,7 @@ static void test_renew_both_at_once(void) {
     net_keys k;
     int i, changes;
     dlsi_ses *s[2];
+    unsigned char next[32];
     renew_us = 3600000000u;
     renew_open(&w, &k, 4, 2, 0);
     CHECK(net_until_up(&w, 5000000));
@@ -105,7 +106,9 @@ static void test_renew_both_at_once(void) {
     CHECK(s[0]->renew.base[0][0] == (uint64_t)1 << 32);
     CHECK(s[0]->renew.base[0][0] == s[1]->renew.base[0][1]);
     CHECK(s[0]->record.sent < 0x10000000u);
-    CHECK(memcmp(s[0]->record.send_key, s[1]->record.recv_key, 32) == 0);
+    dlsi_session_rekey(next, s[1]->record.recv_key); /* it may lie a period behind */
+    CHECK(memcmp(s[0]->record.send_key, s[1]->record.recv_key, 32) == 0 ||
+          memcmp(s[0]->record.send_key, next, 32) == 0);
     net_close(&w);
 }
 /* Over a serial line in noise; and a session that has had its 2^20 forgeries asks at once. The old
@@ -146,14 +149,16 @@ static void test_renew_unknown_to_the_peer(void) {
     net w;
     net_keys k;
     dlsi_ses *s;
+    unsigned char *said;
     renew_us = 3600000000u;
     renew_open(&w, &k, 5, 2, 0);
     CHECK(net_until_up(&w, 5000000));
     net_run(&w, 100000);
     s = renew_ses(&w, 0, 1);
     dlsi_renew_ask(w.peer[0], (int32_t)(s - w.peer[0]->ses), w.now);
-    CHECK_INT(s->control[s->control_used - 61], DLS_CONTROL_RENEW);
-    s->control[s->control_used - 61] = 99;
+    said = dlsi_ses_control(w.peer[0], s) + s->control_used - 61;
+    CHECK_INT(said[0], DLS_CONTROL_RENEW);
+    said[0] = 99;
     (void)renew_traffic(&w, 2, 200000);
     net_run(&w, 2000000);
     CHECK_INT(s->renew.state, DLSI_RENEW_NEVER);
