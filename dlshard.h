@@ -1418,8 +1418,8 @@ DLS_API void dls_ed25519_sign(unsigned char *sig64, const void *msg, size_t byte
    receiver, 56 bytes of sealed cookie = 64.
    DATA: u8 type 4, u8 phase, u16 index of the receiver, u32 low half of the record counter; then
    the frames, encrypted, and the tag. The 8 bytes of head are authenticated too. Sessions of
-   pattern 0 on a byte stream send the frames plain, without a tag; elsewhere their keys are all zero.
-   phase: 0, and the other of 0 and 1 each time that RENEW below has brought fresh keys.
+   pattern 0 on a byte stream send the frames plain, without a tag; elsewhere their keys are
+   all zero. phase: 0, and the other of 0 and 1 each time that RENEW below has brought fresh keys.
    ANNOUNCE tells a network where a device is, in a datagram to many: u8 type 5, u8 version 1, 2
    zeros, u32 group, u32 device id, u32 boot count, u32 sequence, u32 random number of this run, u32
    epoch of its roster, u16 UDP port that takes its packets, u16 zero, mac, 16 = 48 bytes. The
