@@ -44,6 +44,7 @@
      DLS_ENABLE_COORD      elections: may hold DLS_ROLE_COORD            0    1     1
      DLS_ENABLE_STREAMS    ports of kind DLS_PORT_STREAM: TCP            0    1     1
      DLS_ENABLE_GATEWAY    passing packets on between neighbours         0    1     1
+     DLS_ENABLE_RENEW      fresh keys within a running session           0    1     1
      DLS_ENABLE_MESSAGES   texts of errors; without: the code alone      0    1     1
      DLS_ENABLE_STB_IMAGE  dls_image_load through the user's stb_image   0    0     0
    DLS_PROFILE is DLS_PROFILE_MCU, _NODE or _SERVER; default: NODE on an OS, MCU on bare metal.
@@ -200,6 +201,9 @@
 #endif
 #ifndef DLS_ENABLE_GATEWAY
 #define DLS_ENABLE_GATEWAY DLSI_HOSTED
+#endif
+#ifndef DLS_ENABLE_RENEW
+#define DLS_ENABLE_RENEW DLSI_HOSTED
 #endif
 #ifndef DLS_ENABLE_MESSAGES
 #define DLS_ENABLE_MESSAGES DLSI_HOSTED
@@ -1772,26 +1776,27 @@ DLS_API bool dls_quarantine_note(dls_quarantine *q, uint64_t step, bool rejected
    zeros, or by a cookie over all before.
    COOKIE answers an INIT without a valid mac2 under load: u8 type 3, 3 zeros, u32 index of the
    receiver, 56 bytes of sealed cookie = 64.
-   DATA: u8 type 4, u8 zero, u16 index of the receiver, u32 low half of the record counter; then the
-   frames, encrypted, and the tag. The 8 bytes of head are authenticated too. Sessions of pattern 0
-   on a byte stream send the frames plain, without a tag; elsewhere a direction's key is the u32
-   boot counts of its sender and receiver, then the u32 indexes that these two gave, then zeros.
+   DATA: u8 type 4, u8 phase, u16 index of the receiver, u32 low half of the record counter; then
+   the frames, encrypted, and the tag. The 8 bytes of head are authenticated too. Sessions of
+   pattern 0 on a byte stream send the frames plain, without a tag; elsewhere a direction's key is
+   the u32 boot counts of its sender and receiver, then the u32 indexes that these two gave, then
+   zeros. phase: 0, and the other of 0 and 1 each time that RENEW below has brought fresh keys.
    ANNOUNCE tells a network where a device is, in a datagram to many: u8 type 5, u8 version 1, 2
    zeros, u32 group, u32 device id, u32 boot count, u32 sequence, u32 random number of this run, u32
    epoch of its roster, u16 UDP port that takes its packets, u16 zero, mac, 16 = 48 bytes. The
    number boot << 32 | sequence must rise; a run number that changes while the boot count does not
    is a second device with the same key. mac: keyed BLAKE2s-128 of the 32 bytes before it, key:
    first output of HKDF (PSK, "dls-announce"); PSK: the group's, of a SMALL device its own.
-   ENROL: a newcomer (1, 3) and whoever holds the root key (2, 4) say once, over a stream: u8 type 6,
-   u8 version 1, u8 pattern 2 (XXpsk3), u8 step; then
+   ENROL: a newcomer (1, 3) and whoever holds the root key (2, 4) say once, over a stream: u8 type
+   6, u8 version 1, u8 pattern 2 (XXpsk3), u8 step; then
      1  Noise message of 48 bytes, zeros up to 84, mac1: 100 in all    2  Noise message of 96 bytes
      3  Noise message of 64 bytes
      4  a record, counter 0, whose head are these 4 bytes: root's Ed25519 public key 32, the group's
         PSK 32, u32 id of the newcomer, the roster; tag 16
    psk: BLAKE2s of the invite's 16 bytes keyed "dls-invite"; mac1: keyed with it, wrong ones get no
-   answer. Prologue: bytes 0..2 of the packets and a zero. The newcomer's Noise key is the identity it
-   keeps, the other side's is of this conversation alone. The code of an invite: its 16 bytes and the
-   low 2 of their CRC-32C, in hexadecimal, a dash after every 4 digits.
+   answer. Prologue: bytes 0..2 of the packets and a zero. The newcomer's Noise key is the identity
+   it keeps, the other side's is of this conversation alone. The code of an invite: its 16 bytes and
+   the low 2 of their CRC-32C, in hexadecimal, a dash after every 4 digits.
 
    Frames, one after the other, u8 kind first:
      0 PADDING  the rest of the packet means nothing
@@ -1821,7 +1826,15 @@ DLS_API bool dls_quarantine_note(dls_quarantine *q, uint64_t step, bool rejected
                u32 coordinator, u16 first, then members from `first` on, as many as there are: u32
                device, u32 boot count. One that is long comes in several messages
     10 AGAIN   u32 number: what was done together in that view failed though it stands; decide
-               another, so that all begin anew at one point */
+               another, so that all begin anew at one point
+    11 RENEW   u8 1: asking, 2: answering; a Noise message of 48 bytes and 8 of payload: a handshake
+               like that of INIT and RESP, prologue too, within the session. Payload: u64 counter
+               from which on the sender's records will have the new keys; it lies beyond all that
+               go before, at a multiple of 2^20, where the new key then becomes REKEY() of itself
+               once. Who asked changes keys and phase when it has the answer, the other when the
+               first record of the new phase comes; old keys are kept for late records as long as a
+               silence may last. Counters go on, but for bits 32 and up, which begin at 0. When both
+               ask, the lower id's counts. Who does not know it skips it and is not asked again */
 
 #define DLS_WIRE_VERSION 1
 #define DLS_HEAD_BYTES 8   /* of DATA */
@@ -1862,6 +1875,7 @@ typedef enum dls_control_type {
     DLS_CONTROL_VOTE,
     DLS_CONTROL_VIEW,
     DLS_CONTROL_AGAIN,
+    DLS_CONTROL_RENEW,
     DLS_CONTROL_TYPES
 } dls_control_type;
 
@@ -2134,7 +2148,13 @@ DLS_API dls_status dls_cookie_open(unsigned char *cookie16, const unsigned char 
      24 u64 version   32 u64 bytes   40 root 32   72 base 32   104 signature 64
      prefix "dlshard/manifest/v1"
    Names: printable ASCII, padded with at least one zero. Time is counted in epochs of rosters, for
-   want of clocks: whoever keeps a roster refuses one of a lower epoch. */
+   want of clocks: whoever keeps a roster refuses one of a lower epoch.
+
+   What a revoked device still can: it knows the group's PSK, which does not change. It gets no
+   session, since INITs of its id are refused before any costly work and KKPSK0 needs the secret of
+   the id that calls; it reads no traffic, of before or after. It can forge ANNOUNCEs, which make
+   others call wrong addresses, and, if it was a full member, pose as a SMALL device: where that
+   matters, revoke the SMALL ones too, or make a new group. */
 
 #define DLS_CERT_BYTES 132
 #define DLS_ROSTER_DEVICES 1024 /* most devices of a roster */
@@ -2368,6 +2388,7 @@ typedef struct dls_peer_desc {
     int32_t relay_bytes;         /* packets a gateway holds; 0: 65536 with gateway */
     uint64_t heartbeat_us;       /* 0: 200 ms */
     uint64_t timeout_us;         /* silence after which a peer is lost; 0: 2 s */
+    uint64_t renew_us;           /* fresh keys for sessions that old, DLS_ENABLE_RENEW; 0: 1 h */
     dls_store_fn store;          /* needed with DLS_ROLE_COORD */
     void *store_user;
     const void *stored; /* what store kept last, NULL: a device that never ran */
@@ -18236,7 +18257,8 @@ DLS_API void dls_data_head_write(const dls_data_head *head, void *to) {
 }
 DLS_API dls_status dls_data_head_read(dls_data_head *head, const void *from, size_t n) {
     const unsigned char *p = (const unsigned char *)from;
-    if (n < DLS_HEAD_BYTES || p[0] != DLS_PACKET_DATA || p[1] != 0) return DLS_E_FORMAT;
+    if (n < DLS_HEAD_BYTES || p[0] != DLS_PACKET_DATA || p[1] > DLS_ENABLE_RENEW)
+        return DLS_E_FORMAT;
     head->index = dlsi_load16(p + 2);
     head->counter = dlsi_load32(p + 4);
     return DLS_OK;
@@ -18312,8 +18334,8 @@ DLS_API dls_status dls_frame_read(dls_frame *frame, const void *from, size_t n, 
 
 DLS_API dls_status dls_control_read(dls_control *control, const void *from, size_t n,
                                     size_t *used) {
-    static const uint8_t least[DLS_CONTROL_TYPES] = {0, DLS_HELLO_BYTES, 16, 5, 4, 0, 0, 8, 14, 18,
-                                                     4};
+    static const uint8_t least[DLS_CONTROL_TYPES] = {
+        0, DLS_HELLO_BYTES, 16, 5, 4, 0, 0, 8, 14, 18, 4, 57};
     const unsigned char *p = (const unsigned char *)from;
     if (n < 4 || dlsi_load16(p + 2) > n - 4) return DLS_E_FORMAT;
     control->type = p[0];
@@ -19787,6 +19809,22 @@ typedef struct dlsi_want { /* of a peer, for which there is no send yet */
     int32_t rank; /* -1: free */
 } dlsi_want;
 
+/* Fresh keys within a session. other: those before, or those agreed that are not in use yet. */
+enum {
+    DLSI_RENEW_NONE = 0,
+    DLSI_RENEW_ASKED,
+    DLSI_RENEW_AGREED,
+    DLSI_RENEW_PAST,
+    DLSI_RENEW_NEVER
+};
+typedef struct dlsi_renew {
+    dls_session other;
+    uint64_t at;         /* of the last change of state */
+    uint64_t from;       /* counter of my first record with the new keys */
+    uint64_t base[2][2]; /* added to counters of sent, opened ones; of record, of other */
+    uint8_t state, phase;
+} dlsi_renew;
+
 enum { DLSI_SES_FREE = 0, DLSI_SES_CALLING, DLSI_SES_HALF, DLSI_SES_UP, DLSI_SES_LEAVING };
 /* Here and below, what is used most and smallest stands first: Thumb reaches it in short. */
 typedef struct dlsi_ses {
@@ -19807,6 +19845,9 @@ typedef struct dlsi_ses {
     uint64_t again; /* CALLING: when to call again; LEAVING: since when */
     dls_flow flow;
     dls_session record;
+#if DLS_ENABLE_RENEW
+    dlsi_renew renew;
+#endif
 } dlsi_ses;
 typedef struct dlsi_reach { /* of a session, what only datagrams and gateways need */
     uint32_t routes_sum;    /* of the ROUTES said last */
@@ -19924,6 +19965,7 @@ DLSI_FN void dlsi_views_changed(dls_peer *p);
 DLSI_FN void dlsi_views_hello(dls_peer *p, int32_t rank);
 DLSI_FN size_t dlsi_relay_put(dls_peer *p, int32_t i, unsigned char *to, size_t max, uint64_t now);
 DLSI_FN void dlsi_relay_drop(dls_peer *p, int32_t i);
+DLSI_FN void dlsi_renew_begin(dlsi_ses *s, uint64_t now);
 DLSI_FN dls_status dlsi_peer_packet(dls_peer *p, int32_t port, int32_t via, const dls_addr *from,
                                     unsigned char *packet, size_t n, uint64_t now);
 
@@ -19947,6 +19989,8 @@ DLSI_FN dls_peer_desc dlsi_peer_desc(const dls_peer_desc *desc) {
     d.relay_bytes = dlsi_or(d.relay_bytes, d.gateway ? 65536 : 0);
     if (d.heartbeat_us == 0) d.heartbeat_us = 200000;
     if (d.timeout_us == 0) d.timeout_us = 2000000;
+    if (d.renew_us == 0) d.renew_us = 3600000000u;
+    d.renew_us = dlsi_min_u64(d.renew_us, DLSI_NEVER);
     d.heartbeat_us = dlsi_min_u64(d.heartbeat_us, DLSI_NEVER);
     d.timeout_us = dlsi_min_u64(d.timeout_us, DLSI_NEVER);
     return d;
@@ -20387,6 +20431,7 @@ DLSI_FN void dlsi_ses_end(dls_peer *p, int32_t i, dls_status why) {
     s->state = DLSI_SES_FREE;
     s->rank = -1;
     dls_wipe(&s->record, sizeof s->record);
+    dlsi_renew_begin(s, 0);
     dlsi_ses_drop_hand(p, s);
     if (s->via < 0 && p->port[s->port].ses == i) {
         p->port[s->port].ses = -1;
@@ -20425,6 +20470,7 @@ DLSI_FN void dlsi_ses_up(dls_peer *p, int32_t i, uint64_t now) {
     s->control_used = 0;
     s->heard = now;
     s->spoke = now;
+    dlsi_renew_begin(s, now);
     p->member[s->rank].ses = i;
     p->member[s->rank].calls = 0;
     p->member[s->rank].status = 0;
@@ -20758,6 +20804,184 @@ DLSI_FN dls_status dlsi_cookie_take(dls_peer *p, const unsigned char *packet, si
     return DLS_OK;
 }
 
+/* ---- Fresh keys within a session, see RENEW in >>wire ---- */
+
+#if DLS_ENABLE_RENEW
+#define DLSI_RENEW_MESSAGE 56
+#define DLSI_LOW32 ((uint64_t)0xFFFFFFFFu)
+
+DLSI_FN void dlsi_renew_begin(dlsi_ses *s, uint64_t now) {
+    dls_wipe(&s->renew, sizeof s->renew);
+    s->renew.at = now;
+}
+/* Phase of the next record into its head; returns what its counter lacks as a packet's number. */
+DLSI_FN uint64_t dlsi_renew_mark(const dlsi_ses *s, unsigned char *head) {
+    head[1] = s->renew.phase;
+    return s->renew.base[0][0];
+}
+/* The keys of a record that came, NULL: of none that we have. */
+DLSI_FN dls_session *dlsi_renew_record(dlsi_ses *s, const unsigned char *head, uint64_t *base) {
+    const dlsi_renew *r = &s->renew;
+    const int k = head[1] != r->phase;
+    *base = r->base[k][1];
+    if (k == 0) return &s->record;
+    return r->state == DLSI_RENEW_AGREED || r->state == DLSI_RENEW_PAST ? &s->renew.other : NULL;
+}
+/* Other keys and those in use change places. False: they come too late, my counter is beyond. */
+DLSI_FN bool dlsi_renew_swap(dlsi_ses *s, uint64_t now) {
+    dlsi_renew *r = &s->renew;
+    const dls_session record = s->record;
+    int k;
+    if (record.sent > r->from) return false;
+    s->record = r->other;
+    r->other = record;
+    for (k = 0; k < 2; k++) {
+        const uint64_t base = r->base[0][k];
+        r->base[0][k] = r->base[1][k];
+        r->base[1][k] = base;
+    }
+    r->phase ^= 1u;
+    r->state = DLSI_RENEW_PAST;
+    r->at = now;
+    return true;
+}
+/* A record of the other keys was genuine: if they are the new ones, the peer has them too. */
+DLSI_FN bool dlsi_renew_seen(dlsi_ses *s, uint64_t now) {
+    return s->renew.state != DLSI_RENEW_AGREED || dlsi_renew_swap(s, now);
+}
+/* Says step 1 or 2 of the handshake, and from where on my records have its keys. */
+DLSI_FN bool dlsi_renew_say(dls_peer *p, dlsi_ses *s, dls_noise *noise, uint32_t step) {
+    unsigned char to[1 + DLSI_RENEW_MESSAGE], payload[8];
+    size_t n = 0;
+    s->renew.from = (s->record.sent / DLSI_REKEY_PERIOD + 2) * DLSI_REKEY_PERIOD;
+    dlsi_store64(payload, s->renew.from);
+    to[0] = (unsigned char)step;
+    return dls_noise_write(noise, payload, sizeof payload, to + 1, DLSI_RENEW_MESSAGE, &n) ==
+               DLS_OK &&
+           n == DLSI_RENEW_MESSAGE && dlsi_ses_say(p, s, DLS_CONTROL_RENEW, to, sizeof to);
+}
+/* Keys are agreed; they wait in `other`. */
+DLSI_FN void dlsi_renew_agreed(dlsi_ses *s, dls_noise *noise, uint64_t theirs) {
+    dlsi_renew *r = &s->renew;
+    unsigned char send[32], recv[32];
+    (void)dls_noise_split(noise, send, recv);
+    dls_session_init(&r->other, send, recv);
+    r->other.sent = r->from & DLSI_LOW32;
+    r->other.top = theirs & DLSI_LOW32;
+    r->base[1][0] = r->base[0][0] + (r->from - r->other.sent);
+    r->base[1][1] = r->base[0][1] + (theirs - r->other.top);
+    r->state = DLSI_RENEW_AGREED;
+    dls_wipe(send, sizeof send);
+    dls_wipe(recv, sizeof recv);
+}
+/* When to ask for fresh keys; the higher id a little later, so that two seldom do at once. */
+DLSI_FN uint64_t dlsi_renew_deadline(const dls_peer *p, const dlsi_ses *s) {
+    const bool late = p->member[p->me].device.id > p->member[s->rank].device.id;
+    const uint64_t us = p->desc.renew_us;
+    if (s->renew.state != DLSI_RENEW_NONE || s->state != DLSI_SES_UP || !s->hello ||
+        s->pattern == 0)
+        return UINT64_MAX;
+    if (dls_session_stale(&s->record)) return dlsi_later(s->renew.at, p->desc.heartbeat_us);
+    return dlsi_later(s->renew.at, us + (late ? us / 8 : 0));
+}
+DLSI_FN void dlsi_renew_ask(dls_peer *p, int32_t i, uint64_t now) {
+    dlsi_ses *s = &p->ses[i];
+    int32_t k;
+    s->renew.at = now; /* if it fails: later */
+    for (k = 0; k < p->hands && p->hand[k].ses >= 0; k++) {}
+    if (k == p->hands) return;
+    s->hand = (int16_t)k;
+    p->hand[k].ses = i;
+    if (dlsi_peer_noise(p, &p->hand[k].noise, s->rank, true) == DLS_OK &&
+        dlsi_renew_say(p, s, &p->hand[k].noise, 1))
+        s->renew.state = DLSI_RENEW_ASKED;
+    else
+        dlsi_ses_drop_hand(p, s);
+}
+DLSI_FN void dlsi_renew_tick(dls_peer *p, int32_t i, uint64_t now) {
+    dlsi_ses *s = &p->ses[i];
+    dlsi_renew *r = &s->renew;
+    r->at = dlsi_min_u64(r->at, now);
+    if (now >= dlsi_renew_deadline(p, s)) dlsi_renew_ask(p, i, now);
+    if (r->state == DLSI_RENEW_ASKED && (now - r->at) / 4 > p->desc.timeout_us) {
+        dlsi_ses_drop_hand(p, s);
+        r->state = DLSI_RENEW_NEVER; /* the peer does not know how */
+    }
+    if (r->state == DLSI_RENEW_PAST && now - r->at > p->desc.timeout_us) {
+        dls_wipe(&r->other, sizeof r->other);
+        r->state = DLSI_RENEW_NONE;
+    }
+}
+/* The peer asks: answers, unless my own question counts. */
+DLSI_FN void dlsi_renew_asked(dls_peer *p, dlsi_ses *s, const unsigned char *message) {
+    dls_noise noise;
+    unsigned char payload[8];
+    size_t n = 0;
+    if (s->renew.state == DLSI_RENEW_ASKED &&
+        p->member[p->me].device.id < p->member[s->rank].device.id)
+        return;
+    dlsi_ses_drop_hand(p, s);
+    s->renew.state = DLSI_RENEW_NONE;
+    if (dlsi_peer_noise(p, &noise, s->rank, false) == DLS_OK &&
+        dls_noise_read(&noise, message, DLSI_RENEW_MESSAGE, payload, sizeof payload, &n) ==
+            DLS_OK &&
+        n == sizeof payload && dlsi_renew_say(p, s, &noise, 2))
+        dlsi_renew_agreed(s, &noise, dlsi_load64(payload));
+    dls_wipe(&noise, sizeof noise);
+}
+DLSI_FN void dlsi_renew_take(dls_peer *p, int32_t i, const unsigned char *v) {
+    dlsi_ses *s = &p->ses[i];
+    unsigned char payload[8];
+    size_t n = 0;
+    if (s->pattern == 0) return;
+    if (v[0] == 1) dlsi_renew_asked(p, s, v + 1);
+    if (v[0] != 2 || s->renew.state != DLSI_RENEW_ASKED) return;
+    if (dls_noise_read(&p->hand[s->hand].noise, v + 1, DLSI_RENEW_MESSAGE, payload, sizeof payload,
+                       &n) != DLS_OK ||
+        n != sizeof payload)
+        return;
+    dlsi_renew_agreed(s, &p->hand[s->hand].noise, dlsi_load64(payload));
+    dlsi_ses_drop_hand(p, s);
+    s->ping = true; /* the peer waits for the first record of the new phase */
+    if (!dlsi_renew_swap(s, p->seen)) s->renew.state = DLSI_RENEW_NONE;
+}
+#else
+DLSI_FN void dlsi_renew_begin(dlsi_ses *s, uint64_t now) {
+    (void)s;
+    (void)now;
+}
+DLSI_FN uint64_t dlsi_renew_mark(const dlsi_ses *s, const unsigned char *head) {
+    (void)s;
+    (void)head;
+    return 0;
+}
+DLSI_FN dls_session *dlsi_renew_record(dlsi_ses *s, const unsigned char *head, uint64_t *base) {
+    (void)head;
+    (void)base;
+    return &s->record;
+}
+DLSI_FN bool dlsi_renew_seen(const dlsi_ses *s, uint64_t now) {
+    (void)s;
+    (void)now;
+    return true;
+}
+DLSI_FN void dlsi_renew_take(dls_peer *p, int32_t i, const unsigned char *v) {
+    (void)p;
+    (void)i;
+    (void)v;
+}
+DLSI_FN void dlsi_renew_tick(dls_peer *p, int32_t i, uint64_t now) {
+    (void)p;
+    (void)i;
+    (void)now;
+}
+DLSI_FN uint64_t dlsi_renew_deadline(const dls_peer *p, const dlsi_ses *s) {
+    (void)p;
+    (void)s;
+    return UINT64_MAX;
+}
+#endif
+
 /* ---- Packets out ---- */
 
 /* The send whose chunk goes next over a session, -1: none. */
@@ -20961,6 +21185,7 @@ DLSI_FN size_t dlsi_ses_packet(dls_peer *p, int32_t i, unsigned char *to, size_t
     h.index = s->their_index;
     h.counter = (uint32_t)(number & 0xFFFFFFFFu);
     dls_data_head_write(&h, to);
+    number += dlsi_renew_mark(s, to);
     if (!dlsi_ses_clear(s) && dlsi_ses_seal(p, s, to, n) != DLS_OK) {
         dlsi_ses_end(p, i, DLS_E_LIMIT);
         return 0;
@@ -21788,6 +22013,7 @@ DLSI_FN dls_status dlsi_control_take(dls_peer *p, int32_t i, const dls_control *
     case DLS_CONTROL_AGAIN:
         if (dlsi_load32(c->payload) == p->view.number) p->again = p->view.number;
         break;
+    case DLS_CONTROL_RENEW: dlsi_renew_take(p, i, c->payload); break;
     default: break; /* of a newer minor version */
     }
     return DLS_OK;
@@ -21864,22 +22090,30 @@ DLSI_FN dls_status dlsi_data_take(dls_peer *p, int32_t port, int32_t via, const 
     unsigned char *at = packet + DLS_HEAD_BYTES;
     dls_data_head h;
     dlsi_rest rest;
-    uint64_t number;
+    uint64_t number, base = 0;
+    dls_session *record;
     dlsi_ses *s;
     bool apart = false;
     dls_status st = dls_data_head_read(&h, packet, n);
     if (st != DLS_OK) return st;
     s = dlsi_ses_at(p, h.index);
     if (s == NULL || s->state < DLSI_SES_HALF || !dlsi_ses_way(s, port, via)) return DLS_E_STATE;
-    number = dls_session_counter(&s->record, h.counter, 32);
+    record = dlsi_renew_record(s, packet, &base);
+    if (record == NULL) return DLS_E_STATE;
+    number = dls_session_counter(record, h.counter, 32);
     n -= DLS_HEAD_BYTES;
     if (!dlsi_ses_clear(s)) {
         if (n < DLS_RECORD_TAG) return DLS_E_FORMAT;
         n -= DLS_RECORD_TAG;
         apart = dlsi_ses_apart(s, n);
-        st = dlsi_session_open(&s->record, number, at, at, n, at + n, packet, DLS_HEAD_BYTES,
+        st = dlsi_session_open(record, number, at, at, n, at + n, packet, DLS_HEAD_BYTES,
                                apart ? rest.state : NULL);
         if (st != DLS_OK) return st;
+    }
+    if (record != &s->record && !dlsi_renew_seen(s, now)) {
+        dlsi_ses_end(p, (int32_t)(s - p->ses), DLS_E_LIMIT);
+        if (apart) DLSI_WIPE(rest);
+        return DLS_E_LIMIT;
     }
     if (apart) {
         rest.at = at + DLSI_AEAD_NEAR;
@@ -21893,7 +22127,7 @@ DLSI_FN dls_status dlsi_data_take(dls_peer *p, int32_t port, int32_t via, const 
     if (s->state == DLSI_SES_HALF) dlsi_ses_up(p, (int32_t)(s - p->ses), now);
     if (from != NULL) p->reach[s - p->ses].addr = *from; /* authentic: it may have moved */
     s->heard = now;
-    st = dlsi_ses_take(p, (int32_t)(s - p->ses), at, n, number, now);
+    st = dlsi_ses_take(p, (int32_t)(s - p->ses), at, n, base + number, now);
     p->rest = NULL;
     if (apart) DLSI_WIPE(rest);
     return st;
@@ -22249,6 +22483,7 @@ DLSI_FN void dlsi_ses_tick(dls_peer *p, int32_t i, uint64_t slept, uint64_t now)
     if (s->state < DLSI_SES_UP) return;
     if (dlsi_ses_lossy(s)) dls_flow_tick(&s->flow, now);
     if (now - s->spoke >= hb) s->ping = true;
+    dlsi_renew_tick(p, i, now);
 }
 /* A device that may be called and is not up, nor on the way to it. */
 DLSI_FN bool dlsi_member_callable(const dls_peer *p, int32_t rank) {
@@ -22342,6 +22577,7 @@ DLSI_FN uint64_t dlsi_ses_deadline(const dls_peer *p, const dlsi_ses *s) {
     /* seen: lest a late tick takes the wait for sleep */
     soon =
         dlsi_min_u64(soon, dlsi_later(s->state < DLSI_SES_UP || s->ping ? p->seen : s->spoke, hb));
+    soon = dlsi_min_u64(soon, dlsi_renew_deadline(p, s));
     if (s->state >= DLSI_SES_UP && dlsi_ses_lossy(s) && !blocked)
         soon = dlsi_min_u64(soon, dls_flow_deadline(&s->flow));
     return soon;
