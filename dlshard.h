@@ -39,11 +39,12 @@
      DLS_ENABLE_SOCKETS    TCP, UDP, serial drivers (POSIX)              0    1     1
      DLS_ENABLE_SIMD       AVX-512, AVX2, NEON kernels beside scalar     0    1     1
      DLS_ENABLE_TRAIN      backward, losses, optimisers, data            0    1     1
-     DLS_ENABLE_PEERS      crypt, wire, chan, peer, coll, job, node      0    1     1
+     DLS_ENABLE_PEERS      crypt, codec, wire, chan, peer, coll, job ... 0    1     1
      DLS_ENABLE_SIGN       Ed25519 signatures                            0    1     1
      DLS_ENABLE_COORD      elections: may hold DLS_ROLE_COORD            0    1     1
      DLS_ENABLE_STREAMS    ports of kind DLS_PORT_STREAM: TCP            0    1     1
      DLS_ENABLE_GATEWAY    passing packets on between neighbours         0    1     1
+     DLS_ENABLE_RENEW      fresh keys within a running session           0    1     1
      DLS_ENABLE_MESSAGES   texts of errors; without: the code alone      0    1     1
      DLS_ENABLE_STB_IMAGE  dls_image_load through the user's stb_image   0    0     0
    DLS_PROFILE is DLS_PROFILE_MCU, _NODE or _SERVER; default: NODE on an OS, MCU on bare metal.
@@ -57,14 +58,15 @@
    CONTENTS, twice in this order, API then IMPLEMENTATION: search for ">>name.api", ">>name.impl"
      doc     this text                         train  losses, optimisers, data, fit
      config  version, profile, toggles         crypt  ciphers, hashes, signatures
-     base    status, errors, generator         wire   frames
-     port    clock, threads, files             chan   sessions: Noise, records, loss recovery
-     tensor  dtype, shape, views               peer   engine without I/O: sessions, views
-     kern    kernels, scalar to AVX-512        coll   all-reduce
-     par     thread pool, matrix product       job    elastic runs, staged inference
-     op      one row per operation             link   simulator, TCP, UDP, serial, key files
-     net     graph builder, memory planner     node   the facade most users meet
-     model   file format
+      base    status, errors, generator         codec  gradient codecs, robust aggregation
+      port    clock, threads, files             wire   frames
+      trace   counters, timeline                chan   sessions: Noise, records, loss recovery
+      tensor  dtype, shape, views               peer   engine without I/O: sessions, views
+      kern    kernels, scalar to AVX-512        coll   collectives
+      par     thread pool, matrix product       job    elastic runs, staged inference
+      op      one row per operation             link   simulator, TCP, UDP, serial, key files
+      net     graph builder, memory planner     node   the facade most users meet
+      model   file format
 
    TOUR
      A network is a graph of ops, built by calls that return values:
@@ -117,6 +119,16 @@
      and instead of polling it may train with all others that do; whoever dies or joins meanwhile:
 
        dls_host_fit(&host, net, &data, &together, NULL, NULL, NULL);
+
+     What happened when goes into a dls_trace, and from there into a file for Perfetto:
+
+       static unsigned char mem[DLS_TRACE_BYTES(4096)];
+       dls_trace trace; uint64_t begin;
+       dls_trace_init(&trace, mem, sizeof mem);
+       begin = dls_trace_begin(&trace);
+       dls_exec_forward(run, 1);
+       dls_trace_end(&trace, 0, "forward", begin, 0);
+       dls_trace_write_json(&trace, 1, write_to_my_file, file);
 
      A custom op is one dls_op row: a shape rule, a forward and a backward function; see
      examples/03_custom_op.c. Firmware without heap: examples/04_static_memory.c.
@@ -189,6 +201,9 @@
 #endif
 #ifndef DLS_ENABLE_GATEWAY
 #define DLS_ENABLE_GATEWAY DLSI_HOSTED
+#endif
+#ifndef DLS_ENABLE_RENEW
+#define DLS_ENABLE_RENEW DLSI_HOSTED
 #endif
 #ifndef DLS_ENABLE_MESSAGES
 #define DLS_ENABLE_MESSAGES DLSI_HOSTED
@@ -377,6 +392,102 @@ DLS_API int32_t dls_cpu_count(void);
    true noise source. DLS_E_IO: the source failed, to is zero. Any thread. */
 DLS_API dls_status dls_random(void *to, size_t bytes);
 #endif
+
+/* ------------------------------------------------------------------------------------------------
+   >>trace.api   counters, timeline, written as trace-event JSON or CSV  deps: config base port
+   What a peer did, when, for how long. Events go into a ring in memory that the caller gives: when
+   it is full the oldest go, and are counted. Every call takes NULL for "off" and then costs one
+   comparison. Nothing allocates, locks or reads a clock by itself but dls_trace_begin and _end.
+   Thread: owner; threads that record at once have a trace each, which one file then holds.
+   Names must outlive the trace: literals, or a peer's name. Any bytes in them are safe to write. */
+
+typedef enum dls_trace_kind {
+    DLS_TRACE_SPAN = 1, /* something took duration_us from at_us on */
+    DLS_TRACE_MARK,     /* something happened at at_us */
+    DLS_TRACE_LEVEL     /* a counter stood at value at at_us */
+} dls_trace_kind;
+
+typedef struct dls_trace_event {
+    uint64_t at_us;
+    int64_t value; /* the caller's: bytes, samples, a step's number; 0: none, but for a counter */
+    const char *name;
+    uint32_t duration_us; /* at most UINT32_MAX, 71 minutes */
+    uint16_t track;
+    uint8_t kind;
+} dls_trace_event;
+
+#define DLS_TRACE_TRACKS 8
+#define DLS_TRACE_COUNTERS 16
+/* Fields up to clock_us may be set after init; the rest is private. */
+typedef struct dls_trace {
+    int32_t peer;                        /* its rank: a group of tracks in the timeline */
+    const char *name;                    /* of the peer; NULL: "peer" and its rank */
+    const char *track[DLS_TRACE_TRACKS]; /* names of the first tracks, for instance of phases or
+                                            threads; NULL: the number alone */
+    int64_t clock_us; /* added to the times when they are written: this device's clock to the one
+                         all traces of a file share */
+    const char *counter[DLS_TRACE_COUNTERS];
+    int64_t total[DLS_TRACE_COUNTERS];
+    dls_trace_event *event;
+    size_t room, next, held; /* events: most, where the next goes, there are */
+    uint64_t dropped;
+} dls_trace;
+
+/* Memory for that many events. */
+#define DLS_TRACE_BYTES(events) ((size_t)(events) * sizeof(dls_trace_event) + sizeof(uint64_t) - 1)
+/* Errors: DLS_E_MEMORY (not one event fits). */
+DLS_API dls_status dls_trace_init(dls_trace *trace, void *mem, size_t bytes);
+/* Forgets events and totals; names and clock stay. */
+DLS_API void dls_trace_clear(dls_trace *trace);
+
+/* dls_now_us(), to be given to dls_trace_end; 0 when off. */
+DLS_API uint64_t dls_trace_begin(const dls_trace *trace);
+/* Records what went on from then until now. */
+DLS_API void dls_trace_end(dls_trace *trace, int32_t track, const char *name, uint64_t begin_us,
+                           int64_t value);
+/* The same with both times given, for engines, whose time is the caller's. An end before its begin
+   is taken as no time at all. track: 0..65535. */
+DLS_API void dls_trace_span(dls_trace *trace, int32_t track, const char *name, uint64_t begin_us,
+                            uint64_t end_us, int64_t value);
+/* A moment: a peer was lost, a view changed. */
+DLS_API void dls_trace_mark(dls_trace *trace, int32_t track, const char *name, uint64_t at_us,
+                            int64_t value);
+
+/* Adds to a counter, found by name. Totals survive when the ring overflows; they enter the timeline
+   by dls_trace_sample. With DLS_TRACE_COUNTERS names taken, more are counted as dropped. */
+DLS_API void dls_trace_count(dls_trace *trace, const char *name, int64_t amount);
+/* 0: never counted. */
+DLS_API int64_t dls_trace_total(const dls_trace *trace, const char *name);
+/* Records all counters as they stand: now and then, say once a step. */
+DLS_API void dls_trace_sample(dls_trace *trace, uint64_t at_us);
+
+/* Events there are, event i of them (0: the oldest; NULL: none), and how many are not there: pushed
+   out of the ring, or counters without a place. */
+DLS_API size_t dls_trace_events(const dls_trace *trace);
+DLS_API const dls_trace_event *dls_trace_at(const dls_trace *trace, size_t i);
+DLS_API uint64_t dls_trace_dropped(const dls_trace *trace);
+
+/* Takes the next bytes of a text, not terminated; false: they cannot be taken, give up. */
+typedef bool (*dls_trace_write_fn)(void *user, const char *text, size_t bytes);
+/* A writer into memory: text grows by what is given, and stays NUL terminated; false when full. */
+typedef struct dls_trace_buffer {
+    char *text;
+    size_t used, size;
+} dls_trace_buffer;
+/* For dls_trace_write_x, with a dls_trace_buffer as user. */
+DLS_API bool dls_trace_to_buffer(void *user, const char *text, size_t bytes);
+
+/* Writes `count` traces as one file of trace events in JSON (Google's Trace Event Format, which
+   ui.perfetto.dev and chrome://tracing open): a process per peer, a thread per track, times from
+   the earliest event on. What is not UTF-8 in names becomes U+FFFD. Errors: DLS_E_IO (write
+   returned false), DLS_E_ARG (no writer). */
+DLS_API dls_status dls_trace_write_json(const dls_trace *traces, int32_t count,
+                                        dls_trace_write_fn write, void *user);
+/* The same as comma-separated values (RFC 4180, but lines end in LF) with the columns peer,
+   peer_name, track, track_name, kind (span, mark, level), name, at_us, duration_us, value. Times
+   are on the shared clock. */
+DLS_API dls_status dls_trace_write_csv(const dls_trace *traces, int32_t count,
+                                       dls_trace_write_fn write, void *user);
 
 /* ------------------------------------------------------------------------------------------------
    >>tensor.api   dtype, shape, views; never owns memory  deps: config base  */
@@ -969,6 +1080,12 @@ DLS_API const dls_real *dls_exec_input_grad(const dls_exec *exec, int32_t i);
 DLS_API dls_real *dls_exec_grads(dls_exec *exec);
 /* From the output's gradient to the weights' (added to them when add) and the inputs'. */
 DLS_API dls_status dls_exec_backward(dls_exec *exec, bool add);
+/* From now on backward tells fn of every part of the weights' gradients as it becomes final, while
+   the rest of backward goes on, so that sending can overlap it: x points into dls_exec_grads();
+   each trained element is told of once, last layers first. fn runs on any worker, on several at a time.
+   fn NULL: nobody is told. Not for the executor of a dls_train, which has this use itself. Thread:
+   owner. */
+DLS_API void dls_exec_on_ready(dls_exec *exec, dls_ready_fn fn, void *user);
 /* What the last failed call ran into; status DLS_OK if none failed. */
 DLS_API const dls_error *dls_exec_error(const dls_exec *exec);
 /* Bytes of the planned parts, for reports: activations, gradients, scratch, packed weights. */
@@ -1397,6 +1514,249 @@ DLS_API void dls_ed25519_sign(unsigned char *sig64, const void *msg, size_t byte
 #endif
 
 /* ------------------------------------------------------------------------------------------------
+   >>codec.api   gradient codecs, robust aggregation: pure functions over arrays
+  deps: config base
+
+   A MESSAGE, version 1, is 8 bytes of header and a body; all little-endian, the same bits made on
+   every device. `half` is an IEEE binary16; times 2^x, x from the header, it is the number meant:
+   neither tiny nor huge gradients leave its range.
+      0  u8 dls_codec_kind   1  u8 bits of a value   2  u8 log2 of a block   3  i8 x
+      4  u32 n elements      8  body
+   F32, F16, BF16   n numbers; of block 0, x 0 but for F16
+   Q8, Q4     blocks of 64: half scale, then 64 i8, or 32 bytes of two 4-bit numbers + 8, the first
+              in the low half. Element = number * scale
+   SIGN       blocks of 256: half scale, 32 bytes of bits, lowest first, 1: negative
+   TOPK       u32 k, u8 r, k gaps in Rice's code, filled up to a byte with zeros, k values. A gap g
+              is how many elements are left out since the last one sent: g >> r bits 0, a bit 1, the
+              low r bits of g, lowest first; bytes fill from their lowest bit. Values of 16 bits: k
+              halfs. Of 8: blocks of 64: half scale, 64 i8. Of 2: blocks of 128: two half
+              magnitudes, then 2 bits each, lowest first: 1 negative + 2 the second magnitude
+   The last block is cut to the elements there are, and to whole bytes.
+   Stochastic rounding: element i of a message is rounded up in size when dls_rand_at(s, i) >> 8 is
+   below its fraction * 2^24, s = dls_codec_seed(seed, step, bucket).  */
+
+typedef enum dls_codec_kind {
+    DLS_CODEC_F32 = 0, /* 32 bits an element */
+    DLS_CODEC_F16,     /* 16: half, to nearest even, one power of two for all */
+    DLS_CODEC_BF16,    /* 16: the upper half of a float, to nearest even */
+    DLS_CODEC_Q8,      /* 8.25 */
+    DLS_CODEC_Q4,      /* 4.25 */
+    DLS_CODEC_SIGN,    /* 1.0625. Seide et al. 2014, Karimireddy et al. 2019 */
+    DLS_CODEC_TOPK,    /* density * 16 or so. Lin et al. 2018 (DGC) */
+    DLS_CODEC_POWER,   /* PowerSGD: no message, but two small matrices. Vogels et al. 2019 */
+    DLS_CODEC_COUNT
+} dls_codec_kind;
+
+typedef struct dls_codec_desc {
+    dls_codec_kind kind;
+    bool no_feedback;   /* Q8, Q4: stochastic rounding, and nothing kept of what was not sent */
+    float decay;        /* what was not sent, times this, joins the next message; 0: 1. Local steps
+                           with sparse exchange take 0.95 (SparseLoCo) */
+    int32_t value_bits; /* TOPK: 16, 8 or 2; 0: 8 */
+    float density;      /* TOPK: share of elements sent; 0: 0.01 */
+    int32_t warmup;     /* TOPK: epochs of 25 %, 6.25 %, 1.56 %, 0.4 % before that; at most 4 */
+    float momentum;     /* TOPK: momentum of what is sent, corrected as DGC has it; 0: none. The
+                           optimiser that takes the result must then have none */
+    int32_t rows, cols; /* POWER: the gradient as a matrix, rows * cols = n */
+    int32_t rank;       /* POWER: 0: 1 */
+    uint64_t seed;      /* of stochastic rounding; POWER: of the first Q, alike on all devices */
+} dls_codec_desc;
+
+/* A sender's state for one bucket and one receiver: what it still owes. Fields beyond density are
+   private. */
+typedef struct dls_codec {
+    dls_codec_desc d; /* with defaults filled in */
+    size_t n;
+    float density;   /* TOPK: of the next message; set it from dls_codec_density at each epoch */
+    float *error;    /* n: not sent yet; NULL without feedback */
+    float *velocity; /* n: DGC's u; or NULL */
+    float *p, *q;    /* POWER */
+    float *state;    /* what is saved: error, velocity, q */
+    uint32_t *work;  /* TOPK */
+    size_t state_count;
+    uint32_t stage, round;
+} dls_codec;
+
+/* Bytes dls_codec_init needs for n elements; 0: desc is wrong. F32, F16, BF16 and no_feedback keep
+   nothing per element, the others 4 n (8 n with momentum), TOPK 8 KiB more (1 KiB on bare metal).
+   Pure. */
+DLS_API size_t dls_codec_size(const dls_codec_desc *desc, size_t n);
+/* Starts owing nothing. Errors: DLS_E_ARG (a field out of range, n out of 1..2^31 - 1, no_feedback
+   with SIGN or TOPK, which would lose for good what they do not send), DLS_E_MEMORY. Thread: owner.
+   */
+DLS_API dls_status dls_codec_init(dls_codec *codec, const dls_codec_desc *desc, size_t n, void *mem,
+                                  size_t bytes);
+/* Most bytes of a message of n elements, exact but for TOPK; 0: desc is wrong, or POWER. Pure. */
+DLS_API size_t dls_codec_bytes_max(const dls_codec_desc *desc, size_t n);
+/* Share of elements sent in an epoch, counted from 0: warm-up, then density. Pure. */
+DLS_API float dls_codec_density(const dls_codec_desc *desc, int32_t epoch);
+/* "top-k", ... Pure. */
+DLS_API const char *dls_codec_name(dls_codec_kind kind);
+
+/* Writes the message of a step's gradient, n elements; what it does not tell exactly is kept for
+   the next. TOPK sends the elements greatest in size, of equals those of lowest index, no zeros.
+   Errors: DLS_E_NUMBER (NaN or infinity in grad, or 2^127 and more together with what is owed),
+   DLS_E_MEMORY (max is less than the message may need, see dls_codec_bytes_max), DLS_E_ARG
+   (density), DLS_E_UNSUPPORTED (POWER); nothing has changed then. O(n). Thread: owner. */
+DLS_API dls_status dls_codec_encode(dls_codec *codec, uint64_t step, uint32_t bucket,
+                                    const float *grad, void *out, size_t max, size_t *bytes);
+/* The seed of a message's rounding, see above. Pure. */
+DLS_API uint64_t dls_codec_seed(uint64_t seed, uint64_t step, uint32_t bucket);
+
+typedef struct dls_codec_info {
+    dls_codec_kind kind;
+    int32_t bits; /* of a value */
+    size_t n;     /* elements */
+    size_t sent;  /* of them in the message: n but for TOPK */
+} dls_codec_info;
+/* Whether these bytes are a message, wholly: lengths, counts, every index and number. Errors:
+   DLS_E_FORMAT, DLS_E_NUMBER (a number in it is none, or is too large for a float). Pure. */
+DLS_API dls_status dls_codec_check(const void *in, size_t bytes, dls_codec_info *info);
+/* to = weight * message, or to += weight * message, for n elements. Checks all before it writes
+   any. Errors: as dls_codec_check; DLS_E_SHAPE (a message of another n). Pure but for to. */
+DLS_API dls_status dls_codec_decode(const void *in, size_t bytes, size_t n, float *to, float weight,
+                                    bool add);
+
+/* One of the messages that dls_codec_merge adds up. */
+#define DLS_CODEC_CURSOR 18
+typedef struct dls_codec_part {
+    const void *in;
+    size_t bytes;
+    float weight;
+    size_t next;                       /* private, as is what follows */
+    uint64_t cursor[DLS_CODEC_CURSOR]; /* where it stands */
+} dls_codec_part;
+/* Sums count messages of n elements in one pass each to measure and to write, without n floats of
+   memory: the owner of a shard does that. Out is TOPK with 16-bit values; or Q4 when more than 12 %
+   of the elements are in it, or when a part is not TOPK. What its rounding loses is lost: decode
+   into an array and encode that, with feedback, where this matters. max: as dls_codec_merge_max.
+   Errors: as decode; DLS_E_ARG (no parts), DLS_E_NUMBER (the sum), DLS_E_MEMORY. Pure. */
+DLS_API dls_status dls_codec_merge(dls_codec_part *part, int32_t count, size_t n, void *out,
+                                   size_t max, size_t *bytes);
+/* Most bytes of a merged message. Pure. */
+DLS_API size_t dls_codec_merge_max(size_t n);
+
+/* ---- What is owed, over checkpoints and changes of plan ---- */
+
+/* grad += what is owed, which is nothing from then on: once, into the next dense message, when
+   shards move to other devices. grad may be NULL to forget. Thread: owner. */
+DLS_API void dls_codec_flush(dls_codec *codec, float *grad);
+/* Bytes of a saved state. Pure. */
+DLS_API size_t dls_codec_saved_bytes(const dls_codec *codec);
+/* Errors: DLS_E_MEMORY (max), DLS_E_STATE (between the calls of one POWER step). Thread: owner. */
+DLS_API dls_status dls_codec_save(const dls_codec *codec, void *out, size_t max);
+/* Into a codec of the same desc and n. Errors: DLS_E_FORMAT, DLS_E_CHECKSUM, DLS_E_NUMBER,
+   DLS_E_MISMATCH (of another kind or size); nothing has changed then. Thread: owner. */
+DLS_API dls_status dls_codec_load(dls_codec *codec, const void *in, size_t bytes);
+
+/* ---- PowerSGD: M = gradient + owed, rows x cols, becomes P Q^T of a low rank ----
+   begin makes P = M Q (rank rows of `rows` floats), which all devices replace by their mean; middle
+   makes P orthonormal and Q = M^T P (rank rows of `cols` floats), again to be replaced by the mean;
+   end gives to = P Q^T, alike on all devices, and keeps M - P Q^T. Both means must have the same
+   bits everywhere. Errors: DLS_E_STATE (out of order), DLS_E_ARG (not a POWER codec), DLS_E_NUMBER
+   (NaN or infinity in grad: nothing has changed; in a mean: the step is off, its gradient is owed,
+   begin the next). O(n rank). Thread: owner. */
+DLS_API dls_status dls_codec_power_begin(dls_codec *codec, const float *grad, float **p,
+                                         size_t *count);
+DLS_API dls_status dls_codec_power_middle(dls_codec *codec, float **q, size_t *count);
+DLS_API dls_status dls_codec_power_end(dls_codec *codec, float *to);
+
+/* ---- Beside the codecs ---- */
+
+/* L2 norm, summed in double in an order fixed by n; NaN or infinity when x has one. Pure. */
+DLS_API double dls_codec_norm(const float *x, size_t n);
+/* Scales grad so that its norm is at most most / sqrt(workers): a worker's own share of what clips
+   the sum (DGC). *norm (may be NULL): before. Errors: DLS_E_NUMBER, grad is untouched. */
+DLS_API dls_status dls_codec_clip(float *grad, size_t n, float most, int32_t workers, double *norm);
+
+/* Whether a codec pays on a link: all figures measured, none assumed. */
+typedef struct dls_codec_case {
+    size_t n;           /* elements of a step's gradient */
+    double bytes_per_s; /* of the link, in the direction that matters */
+    double latency_us;  /* of an exchange */
+    double hidden_us;   /* of the wire's time, behind computation that goes on anyway */
+} dls_codec_case;
+typedef struct dls_codec_option {
+    const char *name;
+    double message_bytes;        /* measured mean */
+    double encode_us, decode_us; /* of a step's gradient, on the slowest device that does it */
+} dls_codec_option;
+typedef struct dls_codec_choice {
+    int32_t option;           /* -1: dense float32 */
+    double dense_us, best_us; /* exposed time of a step's exchange: dense, and as chosen */
+    char why[200];
+} dls_codec_choice;
+/* The option with the least encode + exposed wire + decode, if that is at least 5 % less than dense
+   takes. Errors: DLS_E_ARG (a figure is negative or none, bytes_per_s is 0). Pure. */
+DLS_API dls_status dls_codec_choose(const dls_codec_case *at, const dls_codec_option *option,
+                                    int32_t count, dls_codec_choice *choice);
+
+/* ---- Robust aggregation: `count` vectors become one, some of them hostile ---- */
+
+typedef enum dls_robust_kind {
+    DLS_ROBUST_MEAN = 0, /* weighted; one hostile vector can make it anything */
+    DLS_ROBUST_MEDIAN,   /* of each coordinate. Yin et al. 2018 */
+    DLS_ROBUST_TRIMMED,  /* mean of each coordinate without its `hostile` ends. Yin et al. 2018 */
+    DLS_ROBUST_KRUM,     /* the vector nearest to its count - hostile - 2 nearest. Blanchard 2017 */
+    DLS_ROBUST_MULTI_KRUM, /* mean of the count - hostile vectors that Krum likes best */
+    DLS_ROBUST_CLIP,       /* centred clipping around `centre`. Karimireddy et al. 2021 */
+    DLS_ROBUST_COUNT
+} dls_robust_kind;
+
+typedef struct dls_robust_desc {
+    dls_robust_kind kind;
+    int32_t count;       /* vectors, 1..DLS_ROBUST_MAX */
+    int32_t hostile;     /* how many of them may be; TRIMMED: 2 hostile < count; KRUM: 2 hostile + 3
+                            <= count */
+    const float *weight; /* MEAN: one each, >= 0; NULL: equal */
+    const float *centre; /* CLIP: n, the last aggregate; NULL: zero */
+    float radius;        /* CLIP: 0: the median distance from the centre */
+    int32_t rounds;      /* CLIP: 0: 3 */
+} dls_robust_desc;
+#define DLS_ROBUST_MAX 256
+
+/* Bytes of scratch: a tile of 64 coordinates of all vectors, for KRUM also all pairs' distances; 0:
+   desc is wrong. Pure. */
+DLS_API size_t dls_robust_size(const dls_robust_desc *desc);
+/* to = what the vectors x[0..count), n floats each, agree on; used[count] (may be NULL): the share
+   of each vector in it, 0: left out, for kinds that judge whole vectors, else 1 / count. to must
+   not be one of x. The kinds of coordinates work on slices too. Errors: DLS_E_ARG, DLS_E_MEMORY,
+   DLS_E_NUMBER (NaN or infinity in x: let dls_robust_guard remove it first). Pure. */
+DLS_API dls_status dls_robust_run(const dls_robust_desc *desc, const float *const *x, size_t n,
+                                  float *to, float *used, void *mem, size_t bytes);
+
+typedef enum dls_guard_verdict {
+    DLS_GUARD_OK = 0,
+    DLS_GUARD_NUMBER, /* NaN or infinity */
+    DLS_GUARD_NORM,   /* too long */
+    DLS_GUARD_COUNT
+} dls_guard_verdict;
+typedef struct dls_guard_report {
+    dls_guard_verdict verdict;
+    double norm, limit;
+} dls_guard_report;
+/* Judges each vector: finite, and of a norm at most norm_max (0: none) and at most ratio_max (0:
+   none) times the median norm of the finite ones. Returns how many passed. Pure. */
+DLS_API int32_t dls_robust_guard(const float *const *x, int32_t count, size_t n, double norm_max,
+                                 double ratio_max, dls_guard_report *report);
+/* "norm too large", ... Pure. */
+DLS_API const char *dls_guard_name(dls_guard_verdict verdict);
+
+/* A worker's record. Zero: nothing known against it. Each rejection counts 4, each contribution
+   taken -1; at 12 it is out for 16 steps, twice as many each further time (at most 65,536), then on
+   probation: one rejection more and it is out again. */
+typedef struct dls_quarantine {
+    uint32_t rejected, taken; /* in all */
+    int32_t score;
+    int32_t times;  /* put out so often */
+    uint64_t until; /* first step it may contribute to again */
+} dls_quarantine;
+/* Whether it may contribute to a step. Pure. */
+DLS_API bool dls_quarantine_may(const dls_quarantine *q, uint64_t step);
+/* Notes the verdict on a contribution to a step. True: it is out from now on. */
+DLS_API bool dls_quarantine_note(dls_quarantine *q, uint64_t step, bool rejected);
+
+/* ------------------------------------------------------------------------------------------------
    >>wire.api   packets, frames, control messages: pure functions over bytes  deps: config base
 
    THE WIRE, version 1. Everything little-endian, at fixed offsets; `tag` is a Poly1305 tag.
@@ -1416,25 +1776,27 @@ DLS_API void dls_ed25519_sign(unsigned char *sig64, const void *msg, size_t byte
    zeros, or by a cookie over all before.
    COOKIE answers an INIT without a valid mac2 under load: u8 type 3, 3 zeros, u32 index of the
    receiver, 56 bytes of sealed cookie = 64.
-   DATA: u8 type 4, u8 zero, u16 index of the receiver, u32 low half of the record counter; then the
-   frames, encrypted, and the tag. The 8 bytes of head are authenticated too. Sessions of pattern 0
-   on a byte stream send the frames plain, without a tag; elsewhere their keys are all zero.
+   DATA: u8 type 4, u8 phase, u16 index of the receiver, u32 low half of the record counter; then
+   the frames, encrypted, and the tag. The 8 bytes of head are authenticated too. Sessions of
+   pattern 0 on a byte stream send the frames plain, without a tag; elsewhere a direction's key is
+   the u32 boot counts of its sender and receiver, then the u32 indexes that these two gave, then
+   zeros. phase: 0, and the other of 0 and 1 each time that RENEW below has brought fresh keys.
    ANNOUNCE tells a network where a device is, in a datagram to many: u8 type 5, u8 version 1, 2
    zeros, u32 group, u32 device id, u32 boot count, u32 sequence, u32 random number of this run, u32
    epoch of its roster, u16 UDP port that takes its packets, u16 zero, mac, 16 = 48 bytes. The
    number boot << 32 | sequence must rise; a run number that changes while the boot count does not
    is a second device with the same key. mac: keyed BLAKE2s-128 of the 32 bytes before it, key:
    first output of HKDF (PSK, "dls-announce"); PSK: the group's, of a SMALL device its own.
-   ENROL: a newcomer (1, 3) and whoever holds the root key (2, 4) say once, over a stream: u8 type 6,
-   u8 version 1, u8 pattern 2 (XXpsk3), u8 step; then
+   ENROL: a newcomer (1, 3) and whoever holds the root key (2, 4) say once, over a stream: u8 type
+   6, u8 version 1, u8 pattern 2 (XXpsk3), u8 step; then
      1  Noise message of 48 bytes, zeros up to 84, mac1: 100 in all    2  Noise message of 96 bytes
      3  Noise message of 64 bytes
      4  a record, counter 0, whose head are these 4 bytes: root's Ed25519 public key 32, the group's
         PSK 32, u32 id of the newcomer, the roster; tag 16
    psk: BLAKE2s of the invite's 16 bytes keyed "dls-invite"; mac1: keyed with it, wrong ones get no
-   answer. Prologue: bytes 0..2 of the packets and a zero. The newcomer's Noise key is the identity it
-   keeps, the other side's is of this conversation alone. The code of an invite: its 16 bytes and the
-   low 2 of their CRC-32C, in hexadecimal, a dash after every 4 digits.
+   answer. Prologue: bytes 0..2 of the packets and a zero. The newcomer's Noise key is the identity
+   it keeps, the other side's is of this conversation alone. The code of an invite: its 16 bytes and
+   the low 2 of their CRC-32C, in hexadecimal, a dash after every 4 digits.
 
    Frames, one after the other, u8 kind first:
      0 PADDING  the rest of the packet means nothing
@@ -1455,7 +1817,8 @@ DLS_API void dls_ed25519_sign(unsigned char *sig64, const void *msg, size_t byte
      3 REFUSE  u32 want, u8 status: it will not come (lengths differ, or it was withdrawn)
      4 DROP    u32 want: no longer wanted
      5 LEAVE   goodbye
-     6 ROUTES  n times u32 device, u8 hops, u16 bytes: whom I can pass packets on to, how long ones
+     6 ROUTES  n times u32 device, u8 hops, u16 bytes: whom I can pass packets on to, how long ones;
+               all others no more. Flag 2: the list goes on in the next ROUTES
      7 ROSTER  u32 epoch, u32 bytes: I have this roster; want it by tag FFFFFFFE
      8 VOTE    u32 term, u32 term and u32 number of my view, u8 1: asking, 2: granting, 3: refusing;
                u8 1: only whether it would be granted
@@ -1463,7 +1826,15 @@ DLS_API void dls_ed25519_sign(unsigned char *sig64, const void *msg, size_t byte
                u32 coordinator, u16 first, then members from `first` on, as many as there are: u32
                device, u32 boot count. One that is long comes in several messages
     10 AGAIN   u32 number: what was done together in that view failed though it stands; decide
-               another, so that all begin anew at one point */
+               another, so that all begin anew at one point
+    11 RENEW   u8 1: asking, 2: answering; a Noise message of 48 bytes and 8 of payload: a handshake
+               like that of INIT and RESP, prologue too, within the session. Payload: u64 counter
+               from which on the sender's records will have the new keys; it lies beyond all that
+               go before, at a multiple of 2^20, where the new key then becomes REKEY() of itself
+               once. Who asked changes keys and phase when it has the answer, the other when the
+               first record of the new phase comes; old keys are kept for late records as long as a
+               silence may last. Counters go on, but for bits 32 and up, which begin at 0. When both
+               ask, the lower id's counts. Who does not know it skips it and is not asked again */
 
 #define DLS_WIRE_VERSION 1
 #define DLS_HEAD_BYTES 8   /* of DATA */
@@ -1504,6 +1875,7 @@ typedef enum dls_control_type {
     DLS_CONTROL_VOTE,
     DLS_CONTROL_VIEW,
     DLS_CONTROL_AGAIN,
+    DLS_CONTROL_RENEW,
     DLS_CONTROL_TYPES
 } dls_control_type;
 
@@ -1776,7 +2148,13 @@ DLS_API dls_status dls_cookie_open(unsigned char *cookie16, const unsigned char 
      24 u64 version   32 u64 bytes   40 root 32   72 base 32   104 signature 64
      prefix "dlshard/manifest/v1"
    Names: printable ASCII, padded with at least one zero. Time is counted in epochs of rosters, for
-   want of clocks: whoever keeps a roster refuses one of a lower epoch. */
+   want of clocks: whoever keeps a roster refuses one of a lower epoch.
+
+   What a revoked device still can: it knows the group's PSK, which does not change. It gets no
+   session, since INITs of its id are refused before any costly work and KKPSK0 needs the secret of
+   the id that calls; it reads no traffic, of before or after. It can forge ANNOUNCEs, which make
+   others call wrong addresses, and, if it was a full member, pose as a SMALL device: where that
+   matters, revoke the SMALL ones too, or make a new group. */
 
 #define DLS_CERT_BYTES 132
 #define DLS_ROSTER_DEVICES 1024 /* most devices of a roster */
@@ -1917,7 +2295,7 @@ typedef struct dls_flow {
     dls_sent *ring;
     dls_path *path;
     uint32_t clock, head, oldest, newest, in_flight; /* packets are numbered by place in the ring */
-    uint32_t srtt, rttvar, latest, min_rtt, last_sent, loss_at;
+    uint32_t srtt, rttvar, latest, min_rtt, waiting, loss_at;
     uint32_t max_ack_delay, ack_at, got_at;
     uint64_t seen, pn_sent;             /* last time given; greatest counter */
     uint64_t got;                       /* 1 + the greatest counter received; 0: none yet */
@@ -2010,6 +2388,7 @@ typedef struct dls_peer_desc {
     int32_t relay_bytes;         /* packets a gateway holds; 0: 65536 with gateway */
     uint64_t heartbeat_us;       /* 0: 200 ms */
     uint64_t timeout_us;         /* silence after which a peer is lost; 0: 2 s */
+    uint64_t renew_us;           /* fresh keys for sessions that old, DLS_ENABLE_RENEW; 0: 1 h */
     dls_store_fn store;          /* needed with DLS_ROLE_COORD */
     void *store_user;
     const void *stored; /* what store kept last, NULL: a device that never ran */
@@ -2575,6 +2954,8 @@ typedef struct dls_links dls_links;
 typedef struct dls_links_desc {
     dls_peer *peer;
     int32_t fds_max; /* of all links together; 0: 64 */
+    int32_t spin_us; /* look again and again for that long before sleeping: answers come sooner, and
+                        a processor is busy meanwhile; 0: sleep at once */
 } dls_links_desc;
 /* 0 when the desc is out of range. Pure. */
 DLS_API size_t dls_links_size(const dls_links_desc *desc);
@@ -3035,9 +3416,11 @@ DLS_API dls_status dls_host_fit(dls_host *host, dls_net *net, const dls_data *da
 #if defined(__GNUC__) && !DLSI_SMALL
 #define DLSI_PREFETCH(p) __builtin_prefetch(p) /* where the processor's own guess comes too late */
 #define DLSI_PREFETCH_L2(p) __builtin_prefetch(p, 0, 2)
+#define DLSI_PREFETCH_W(p) __builtin_prefetch(p, 1)
 #else
 #define DLSI_PREFETCH(p) ((void)0)
 #define DLSI_PREFETCH_L2(p) ((void)(p))
+#define DLSI_PREFETCH_W(p) ((void)0)
 #endif
 #if defined(__GNUC__)
 #define DLSI_OPAQUE(p) __asm__("" : "+r"(p)) /* the compiler forgets how p was made */
@@ -3731,6 +4114,314 @@ DLSI_FN dls_status dlsi_port_write_file(const char *path, const void *bytes, siz
 }
 #endif
 #endif
+
+/* ------------------------------------------------------------------------------------------------
+   >>trace.impl  deps: config base port trace.api */
+
+DLS_API dls_status dls_trace_init(dls_trace *trace, void *mem, size_t bytes) {
+    const size_t align = sizeof(uint64_t), off = (align - (uintptr_t)mem % align) % align;
+    memset(trace, 0, sizeof *trace);
+    if (mem == NULL || bytes < off + sizeof(dls_trace_event)) return DLS_E_MEMORY;
+    trace->event = (dls_trace_event *)(void *)((unsigned char *)mem + off);
+    trace->room = (bytes - off) / sizeof(dls_trace_event);
+    return DLS_OK;
+}
+DLS_API void dls_trace_clear(dls_trace *trace) {
+    if (trace == NULL) return;
+    trace->next = trace->held = 0;
+    trace->dropped = 0;
+    memset(trace->counter, 0, sizeof trace->counter);
+    memset(trace->total, 0, sizeof trace->total);
+}
+
+/* ---- Recording ---- */
+
+DLSI_FN void dlsi_trace_put(dls_trace *t, dls_trace_kind kind, int32_t track, const char *name,
+                            uint64_t at, uint64_t duration, int64_t value) {
+    dls_trace_event *e = &t->event[t->next];
+    e->at_us = at;
+    e->value = value;
+    e->name = name;
+    e->duration_us = duration < 0xFFFFFFFFu ? (uint32_t)duration : 0xFFFFFFFFu;
+    e->track = (uint16_t)((uint32_t)track & 0xFFFFu);
+    e->kind = (uint8_t)kind;
+    t->next = t->next + 1 < t->room ? t->next + 1 : 0;
+    if (t->held < t->room)
+        t->held++;
+    else
+        t->dropped++;
+}
+DLS_API uint64_t dls_trace_begin(const dls_trace *trace) {
+    return trace != NULL ? dls_now_us() : 0;
+}
+DLS_API void dls_trace_span(dls_trace *trace, int32_t track, const char *name, uint64_t begin_us,
+                            uint64_t end_us, int64_t value) {
+    if (trace == NULL) return;
+    dlsi_trace_put(trace, DLS_TRACE_SPAN, track, name, begin_us,
+                   end_us > begin_us ? end_us - begin_us : 0, value);
+}
+DLS_API void dls_trace_end(dls_trace *trace, int32_t track, const char *name, uint64_t begin_us,
+                           int64_t value) {
+    if (trace != NULL) dls_trace_span(trace, track, name, begin_us, dls_now_us(), value);
+}
+DLS_API void dls_trace_mark(dls_trace *trace, int32_t track, const char *name, uint64_t at_us,
+                            int64_t value) {
+    if (trace != NULL) dlsi_trace_put(trace, DLS_TRACE_MARK, track, name, at_us, 0, value);
+}
+
+/* Place of a counter, or the first that is free; DLS_TRACE_COUNTERS: neither. */
+DLSI_FN int32_t dlsi_trace_counter(const dls_trace *t, const char *name) {
+    int32_t i = 0;
+    while (i < DLS_TRACE_COUNTERS && t->counter[i] != NULL && t->counter[i] != name &&
+           strcmp(t->counter[i], name) != 0)
+        i++;
+    return i;
+}
+DLS_API void dls_trace_count(dls_trace *trace, const char *name, int64_t amount) {
+    int32_t i;
+    if (trace == NULL || name == NULL) return;
+    i = dlsi_trace_counter(trace, name);
+    if (i == DLS_TRACE_COUNTERS) {
+        trace->dropped++;
+        return;
+    }
+    trace->counter[i] = name;
+    trace->total[i] = (int64_t)((uint64_t)trace->total[i] + (uint64_t)amount);
+}
+DLS_API int64_t dls_trace_total(const dls_trace *trace, const char *name) {
+    const bool ask = trace != NULL && name != NULL;
+    const int32_t i = ask ? dlsi_trace_counter(trace, name) : DLS_TRACE_COUNTERS;
+    return i < DLS_TRACE_COUNTERS ? trace->total[i] : 0;
+}
+DLS_API void dls_trace_sample(dls_trace *trace, uint64_t at_us) {
+    int32_t i;
+    for (i = 0; trace != NULL && i < DLS_TRACE_COUNTERS && trace->counter[i] != NULL; i++)
+        dlsi_trace_put(trace, DLS_TRACE_LEVEL, 0, trace->counter[i], at_us, 0, trace->total[i]);
+}
+
+DLS_API size_t dls_trace_events(const dls_trace *trace) { return trace != NULL ? trace->held : 0; }
+DLS_API const dls_trace_event *dls_trace_at(const dls_trace *trace, size_t i) {
+    size_t at;
+    if (trace == NULL || i >= trace->held) return NULL;
+    at = trace->held < trace->room ? i : trace->next + i;
+    return &trace->event[at < trace->room ? at : at - trace->room];
+}
+DLS_API uint64_t dls_trace_dropped(const dls_trace *trace) {
+    return trace != NULL ? trace->dropped : 0;
+}
+
+/* ---- Writing ---- */
+
+typedef struct dlsi_trace_out { /* gathers characters, so that the writer gets them by the chunk */
+    dls_trace_write_fn write;
+    void *user;
+    size_t used;
+    bool failed;
+    char chunk[160];
+} dlsi_trace_out;
+
+DLSI_FN void dlsi_trace_flush(dlsi_trace_out *o) {
+    if (o->used > 0 && !o->failed) o->failed = !o->write(o->user, o->chunk, o->used);
+    o->used = 0;
+}
+DLSI_FN void dlsi_trace_char(dlsi_trace_out *o, char c) {
+    if (o->used == sizeof o->chunk) dlsi_trace_flush(o);
+    o->chunk[o->used++] = c;
+}
+DLSI_FN void dlsi_trace_str(dlsi_trace_out *o, const char *s) {
+    while (*s != '\0') dlsi_trace_char(o, *s++);
+}
+/* A text, then a number. */
+DLSI_FN void dlsi_trace_int(dlsi_trace_out *o, const char *before, int64_t v) {
+    char digits[24];
+    dlsi_text t;
+    t.buf = digits;
+    t.used = 0;
+    t.size = sizeof digits;
+    dlsi_text_int(&t, v);
+    digits[t.used] = '\0';
+    dlsi_trace_str(o, before);
+    dlsi_trace_str(o, digits);
+}
+
+/* Bytes of the UTF-8 character at p, which ends in a NUL; 0: there is none. RFC 3629. */
+DLSI_FN size_t dlsi_trace_utf8(const unsigned char *p) {
+    const unsigned c = p[0];
+    size_t n = 0, i;
+    if (c < 0x80u) return 1;
+    if (c >= 0xC2u && c < 0xF5u) n = c < 0xE0u ? 2 : c < 0xF0u ? 3 : 4;
+    for (i = 1; i < n; i++)
+        if ((p[i] & 0xC0u) != 0x80u) return 0;
+    if ((c == 0xE0u && p[1] < 0xA0u) || (c == 0xF0u && p[1] < 0x90u)) return 0; /* too long */
+    if ((c == 0xEDu && p[1] > 0x9Fu) || (c == 0xF4u && p[1] > 0x8Fu)) return 0; /* no such */
+    return n;
+}
+DLSI_FN void dlsi_trace_json_str(dlsi_trace_out *o, const char *s) {
+    const unsigned char *p = (const unsigned char *)s;
+    dlsi_trace_char(o, '"');
+    while (*p != 0) {
+        size_t n = dlsi_trace_utf8(p);
+        if (n == 0) {
+            dlsi_trace_str(o, "\\ufffd");
+            p++;
+        } else if (*p < 0x20) {
+            dlsi_trace_str(o, *p < 0x10 ? "\\u000" : "\\u001");
+            dlsi_trace_char(o, "0123456789abcdef"[*p++ & 15]);
+        } else {
+            if (*p == '"' || *p == '\\') dlsi_trace_char(o, '\\');
+            for (; n > 0; n--) dlsi_trace_char(o, (char)*p++);
+        }
+    }
+    dlsi_trace_char(o, '"');
+}
+DLSI_FN void dlsi_trace_csv_str(dlsi_trace_out *o, const char *s) {
+    dlsi_trace_char(o, '"');
+    for (; *s != '\0'; s++) {
+        if (*s == '"') dlsi_trace_char(o, '"');
+        dlsi_trace_char(o, *s);
+    }
+    dlsi_trace_char(o, '"');
+}
+
+/* Name of a trace's peer or of a track, or made from its number in spare. */
+DLSI_FN const char *dlsi_trace_name(const char *name, const char *kind, int32_t number, char *spare,
+                                    size_t bytes) {
+    dlsi_text t;
+    if (name != NULL) return name;
+    t.buf = spare;
+    t.used = 0;
+    t.size = bytes;
+    dlsi_text_str(&t, kind);
+    dlsi_text_int(&t, number);
+    spare[t.used] = '\0';
+    return spare;
+}
+DLSI_FN const char *dlsi_trace_track(const dls_trace *t, int32_t track, char *spare, size_t bytes) {
+    return dlsi_trace_name(track < DLS_TRACE_TRACKS ? t->track[track] : NULL, "track ", track,
+                           spare, bytes);
+}
+/* Time of an event on the shared clock; zero: its begin. In unsigned, where any number may come. */
+DLSI_FN int64_t dlsi_trace_time(const dls_trace *t, const dls_trace_event *e, int64_t zero) {
+    return (int64_t)(e->at_us + (uint64_t)t->clock_us - (uint64_t)zero);
+}
+
+/* An entry that names a process or one of its threads. */
+DLSI_FN void dlsi_trace_json_meta(dlsi_trace_out *o, const char *what, int32_t peer, int32_t track,
+                                  const char *name) {
+    dlsi_trace_str(o, ",\n{\"ph\":\"M\",\"name\":\"");
+    dlsi_trace_str(o, what);
+    dlsi_trace_int(o, "\",\"pid\":", peer);
+    dlsi_trace_int(o, ",\"tid\":", track);
+    dlsi_trace_str(o, ",\"args\":{\"name\":");
+    dlsi_trace_json_str(o, name);
+    dlsi_trace_str(o, "}}");
+}
+DLSI_FN void dlsi_trace_json_event(dlsi_trace_out *o, const dls_trace *t, const dls_trace_event *e,
+                                   int64_t zero) {
+    const bool span = e->kind == DLS_TRACE_SPAN, level = e->kind == DLS_TRACE_LEVEL;
+    dlsi_trace_str(o, span    ? ",\n{\"ph\":\"X\",\"name\":"
+                      : level ? ",\n{\"ph\":\"C\",\"name\":"
+                              : ",\n{\"ph\":\"i\",\"s\":\"p\",\"name\":");
+    dlsi_trace_json_str(o, e->name != NULL ? e->name : "");
+    dlsi_trace_int(o, ",\"pid\":", t->peer);
+    dlsi_trace_int(o, ",\"tid\":", e->track);
+    dlsi_trace_int(o, ",\"ts\":", dlsi_trace_time(t, e, zero));
+    if (span) dlsi_trace_int(o, ",\"dur\":", e->duration_us);
+    if (level || e->value != 0) {
+        dlsi_trace_int(o, ",\"args\":{\"value\":", e->value);
+        dlsi_trace_char(o, '}');
+    }
+    dlsi_trace_char(o, '}');
+}
+/* Names of a trace's peer and of the tracks that have one. */
+DLSI_FN void dlsi_trace_json_names(dlsi_trace_out *o, const dls_trace *t) {
+    char spare[24];
+    int32_t i;
+    dlsi_trace_json_meta(o, "process_name", t->peer, 0,
+                         dlsi_trace_name(t->name, "peer ", t->peer, spare, sizeof spare));
+    for (i = 0; i < DLS_TRACE_TRACKS; i++)
+        if (t->track[i] != NULL) dlsi_trace_json_meta(o, "thread_name", t->peer, i, t->track[i]);
+}
+DLSI_FN int64_t dlsi_trace_earliest(const dls_trace *traces, int32_t count) {
+    int64_t least = 0;
+    bool any = false;
+    int32_t k;
+    size_t i;
+    for (k = 0; k < count; k++)
+        for (i = 0; i < dls_trace_events(&traces[k]); i++) {
+            const int64_t at = dlsi_trace_time(&traces[k], dls_trace_at(&traces[k], i), 0);
+            if (!any || at < least) least = at;
+            any = true;
+        }
+    return least;
+}
+DLS_API dls_status dls_trace_write_json(const dls_trace *traces, int32_t count,
+                                        dls_trace_write_fn write, void *user) {
+    const int64_t zero = dlsi_trace_earliest(traces, count);
+    uint64_t dropped = 0;
+    dlsi_trace_out o;
+    int32_t k;
+    size_t i;
+    DLSI_ZERO(o);
+    o.write = write;
+    o.user = user;
+    if (write == NULL) return DLS_E_ARG;
+    for (k = 0; k < count; k++) dropped += traces[k].dropped;
+    dlsi_trace_int(&o, "{\"displayTimeUnit\":\"ms\",\"otherData\":{\"dropped\":",
+                   (int64_t)(dropped & 0x7FFFFFFFFFFFFFFFu));
+    /* an entry without meaning, so that each of the others can begin with a comma */
+    dlsi_trace_str(&o, "},\n\"traceEvents\":[{\"ph\":\"M\",\"name\":\"trace\",\"pid\":0}");
+    for (k = 0; k < count && !o.failed; k++) {
+        dlsi_trace_json_names(&o, &traces[k]);
+        for (i = 0; i < traces[k].held && !o.failed; i++)
+            dlsi_trace_json_event(&o, &traces[k], dls_trace_at(&traces[k], i), zero);
+    }
+    dlsi_trace_str(&o, "]}\n");
+    dlsi_trace_flush(&o);
+    return o.failed ? DLS_E_IO : DLS_OK;
+}
+
+DLSI_FN void dlsi_trace_csv_event(dlsi_trace_out *o, const dls_trace *t, const dls_trace_event *e) {
+    char spare[24];
+    dlsi_trace_int(o, "", t->peer);
+    dlsi_trace_char(o, ',');
+    dlsi_trace_csv_str(o, dlsi_trace_name(t->name, "peer ", t->peer, spare, sizeof spare));
+    dlsi_trace_int(o, ",", e->track);
+    dlsi_trace_char(o, ',');
+    dlsi_trace_csv_str(o, dlsi_trace_track(t, e->track, spare, sizeof spare));
+    dlsi_trace_str(o, e->kind == DLS_TRACE_SPAN   ? ",span,"
+                      : e->kind == DLS_TRACE_MARK ? ",mark,"
+                                                  : ",level,");
+    dlsi_trace_csv_str(o, e->name != NULL ? e->name : "");
+    dlsi_trace_int(o, ",", dlsi_trace_time(t, e, 0));
+    dlsi_trace_int(o, ",", e->duration_us);
+    dlsi_trace_int(o, ",", e->value);
+    dlsi_trace_char(o, '\n');
+}
+DLS_API dls_status dls_trace_write_csv(const dls_trace *traces, int32_t count,
+                                       dls_trace_write_fn write, void *user) {
+    dlsi_trace_out o;
+    int32_t k;
+    size_t i;
+    DLSI_ZERO(o);
+    o.write = write;
+    o.user = user;
+    if (write == NULL) return DLS_E_ARG;
+    dlsi_trace_str(&o, "peer,peer_name,track,track_name,kind,name,at_us,duration_us,value\n");
+    for (k = 0; k < count; k++)
+        for (i = 0; i < dls_trace_events(&traces[k]) && !o.failed; i++)
+            dlsi_trace_csv_event(&o, &traces[k], dls_trace_at(&traces[k], i));
+    dlsi_trace_flush(&o);
+    return o.failed ? DLS_E_IO : DLS_OK;
+}
+DLS_API bool dls_trace_to_buffer(void *user, const char *text, size_t bytes) {
+    dls_trace_buffer *b = (dls_trace_buffer *)user;
+    if (b->size - b->used <= bytes) return false;
+    memcpy(b->text + b->used, text, bytes);
+    b->used += bytes;
+    b->text[b->used] = '\0';
+    return true;
+}
 
 /* ------------------------------------------------------------------------------------------------
    >>tensor.impl  deps: config base tensor.api  */
@@ -11542,6 +12233,10 @@ DLS_API const dls_real *dls_exec_input_grad(const dls_exec *exec, int32_t i) {
     return v < 0 || !DLSI_TRAINS(exec) ? NULL : dlsi_exec_dx(exec, v);
 }
 DLS_API dls_real *dls_exec_grads(dls_exec *exec) { return exec->grads; }
+DLS_API void dls_exec_on_ready(dls_exec *exec, dls_ready_fn fn, void *user) {
+    exec->ready = fn;
+    exec->ready_user = user;
+}
 DLS_API void dls_exec_memory_of(const dls_exec *exec, dls_exec_memory *memory) {
     *memory = exec->memory;
 }
@@ -14704,16 +15399,20 @@ DLS_API void dls_x25519_public(unsigned char *public32, const unsigned char *sec
     x[c] += x[d];                                                                                  \
     x[b] ^= x[c];                                                                                  \
     x[b] = ROT##7(x[b])
-#define DLSI_CHACHA_TEN(x, ROT)                                                                    \
+/* The same on two, x[0] and x[1]. */
+#define DLSI_CHACHA_QUARTERS(x, a, b, c, d, ROT)                                                   \
+    DLSI_CHACHA_QUARTER(x[0], a, b, c, d, ROT);                                                    \
+    DLSI_CHACHA_QUARTER(x[1], a, b, c, d, ROT)
+#define DLSI_CHACHA_TEN(QUARTER, x, ROT)                                                           \
     for (i = 0; i < 10; i++) {                                                                     \
-        DLSI_CHACHA_QUARTER(x, 0, 4, 8, 12, ROT);                                                  \
-        DLSI_CHACHA_QUARTER(x, 1, 5, 9, 13, ROT);                                                  \
-        DLSI_CHACHA_QUARTER(x, 2, 6, 10, 14, ROT);                                                 \
-        DLSI_CHACHA_QUARTER(x, 3, 7, 11, 15, ROT);                                                 \
-        DLSI_CHACHA_QUARTER(x, 0, 5, 10, 15, ROT);                                                 \
-        DLSI_CHACHA_QUARTER(x, 1, 6, 11, 12, ROT);                                                 \
-        DLSI_CHACHA_QUARTER(x, 2, 7, 8, 13, ROT);                                                  \
-        DLSI_CHACHA_QUARTER(x, 3, 4, 9, 14, ROT);                                                  \
+        QUARTER(x, 0, 4, 8, 12, ROT);                                                              \
+        QUARTER(x, 1, 5, 9, 13, ROT);                                                              \
+        QUARTER(x, 2, 6, 10, 14, ROT);                                                             \
+        QUARTER(x, 3, 7, 11, 15, ROT);                                                             \
+        QUARTER(x, 0, 5, 10, 15, ROT);                                                             \
+        QUARTER(x, 1, 6, 11, 12, ROT);                                                             \
+        QUARTER(x, 2, 7, 8, 13, ROT);                                                              \
+        QUARTER(x, 3, 4, 9, 14, ROT);                                                              \
     }
 #define DLSI_ROL_16(v) ((v) << 16 | (v) >> 16)
 #define DLSI_ROL_12(v) ((v) << 12 | (v) >> 20)
@@ -14905,7 +15604,7 @@ DLSI_AVX2_FN DLSI_FN void dlsi_chacha_avx2(const uint32_t *state, unsigned char 
     DLSI_UNROLL
     for (i = 0; i < 16; i++) x[i] = (dlsi_u32x8)_mm256_set1_epi32((int)state[i]);
     x[12] += lane;
-    DLSI_CHACHA_TEN(x, DLSI_ROL8_)
+    DLSI_CHACHA_TEN(DLSI_CHACHA_QUARTER, x, DLSI_ROL8_)
     DLSI_UNROLL
     for (i = 0; i < 16; i++) y[i] = (__m256i)(x[i] + state[i]);
     y[12] = _mm256_add_epi32(y[12], (__m256i)lane);
@@ -14936,17 +15635,12 @@ DLSI_INLINE DLSI_AVX512_FN void dlsi_xor_avx512(unsigned char *to, const unsigne
     const __m512i key = odd ? _mm512_shuffle_i32x4(a, b, 0xDD) : _mm512_shuffle_i32x4(a, b, 0x88);
     _mm512_storeu_si512(to, _mm512_xor_si512(_mm512_loadu_si512(from), key));
 }
-/* 1024 bytes of key stream. */
-DLSI_AVX512_FN DLSI_FN void dlsi_chacha_avx512(const uint32_t *state, unsigned char *to,
-                                               const unsigned char *from) {
-    const dlsi_u32x16 lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-    dlsi_u32x16 x[16];
+/* A batch that has been through its rounds, as key stream over 1024 bytes. */
+DLSI_INLINE DLSI_AVX512_FN void dlsi_chacha_avx512_end(const dlsi_u32x16 *x, const uint32_t *state,
+                                                       dlsi_u32x16 lane, unsigned char *to,
+                                                       const unsigned char *from) {
     __m512i y[16];
     int i;
-    DLSI_UNROLL
-    for (i = 0; i < 16; i++) x[i] = (dlsi_u32x16)_mm512_set1_epi32((int)state[i]);
-    x[12] += lane;
-    DLSI_CHACHA_TEN(x, DLSI_ROL16_)
     DLSI_UNROLL
     for (i = 0; i < 16; i++) y[i] = (__m512i)(x[i] + state[i]);
     y[12] = _mm512_add_epi32(y[12], (__m512i)lane);
@@ -14963,6 +15657,32 @@ DLSI_AVX512_FN DLSI_FN void dlsi_chacha_avx512(const uint32_t *state, unsigned c
         dlsi_xor_avx512(to + 64 * i + 512, from + 64 * i + 512, c, d, false);
         dlsi_xor_avx512(to + 64 * i + 768, from + 64 * i + 768, c, d, true);
     }
+}
+/* 1024 bytes of key stream. */
+DLSI_AVX512_FN DLSI_FN void dlsi_chacha_avx512(const uint32_t *state, unsigned char *to,
+                                               const unsigned char *from) {
+    const dlsi_u32x16 lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    dlsi_u32x16 x[16];
+    int i;
+    DLSI_UNROLL
+    for (i = 0; i < 16; i++) x[i] = (dlsi_u32x16)_mm512_set1_epi32((int)state[i]);
+    x[12] += lane;
+    DLSI_CHACHA_TEN(DLSI_CHACHA_QUARTER, x, DLSI_ROL16_)
+    dlsi_chacha_avx512_end(x, state, lane, to, from);
+}
+/* 2048 bytes: two batches in all 32 registers; alone, a batch waits for each step of its own. */
+DLSI_AVX512_FN DLSI_FN void dlsi_chacha_avx512_two(const uint32_t *state, unsigned char *to,
+                                                   const unsigned char *from) {
+    const dlsi_u32x16 lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    dlsi_u32x16 x[2][16];
+    int i;
+    DLSI_UNROLL
+    for (i = 0; i < 16; i++) x[0][i] = x[1][i] = (dlsi_u32x16)_mm512_set1_epi32((int)state[i]);
+    x[0][12] += lane;
+    x[1][12] += lane + 16;
+    DLSI_CHACHA_TEN(DLSI_CHACHA_QUARTERS, x, DLSI_ROL16_)
+    dlsi_chacha_avx512_end(x[0], state, lane, to, from);
+    dlsi_chacha_avx512_end(x[1], state, lane + 16, to + 1024, from + 1024);
 }
 
 /* Poly1305 in limbs of 26 bits, four lanes. r5 is 5 r: what passes 2^130 comes back times 5. */
@@ -15238,7 +15958,7 @@ DLSI_FN void dlsi_chacha_neon(const uint32_t *state, unsigned char *to, const un
     DLSI_UNROLL
     for (i = 0; i < 16; i++) x[i] = vdupq_n_u32(state[i]);
     x[12] = vaddq_u32(x[12], vld1q_u32(lane));
-    DLSI_CHACHA_TEN(x, DLSI_ROL4_)
+    DLSI_CHACHA_TEN(DLSI_CHACHA_QUARTER, x, DLSI_ROL4_)
     DLSI_UNROLL
     for (i = 0; i < 16; i++) x[i] = vaddq_u32(x[i], vdupq_n_u32(state[i]));
     x[12] = vaddq_u32(x[12], vld1q_u32(lane));
@@ -15256,12 +15976,27 @@ DLSI_FN dlsi_cipher dlsi_cipher_best(void) { return DLSI_CIPHER_SCALAR; }
 DLSI_FN size_t dlsi_chacha_batch(dlsi_cipher cipher) {
     return cipher >= DLSI_CIPHER_AVX512 ? 1024 : cipher == DLSI_CIPHER_AVX2 ? 512 : 64;
 }
-DLSI_FN void dlsi_chacha_wide(dlsi_cipher cipher, const uint32_t *state, unsigned char *to,
-                              const unsigned char *from) {
-    if (cipher >= DLSI_CIPHER_AVX512)
-        dlsi_chacha_avx512(state, to, from);
-    else
-        dlsi_chacha_avx2(state, to, from);
+/* The next two batches: the processor's own guess ends with the page, and comes too late. */
+DLSI_INLINE void dlsi_chacha_ahead(const unsigned char *to, const unsigned char *from) {
+    int i;
+    for (i = 0; i < 2048; i += 64) DLSI_PREFETCH(from + i);
+    for (i = 0; i < 2048 && to != from; i += 64) DLSI_PREFETCH_W(to + i);
+}
+/* The next bytes of key stream, xored; whole batches. */
+DLSI_FN void dlsi_chacha_wide(dlsi_cipher cipher, uint32_t *state, unsigned char *to,
+                              const unsigned char *from, size_t bytes) {
+    size_t n;
+    for (; bytes > 0; bytes -= n, to += n, from += n) {
+        n = dlsi_min_size(bytes, cipher >= DLSI_CIPHER_AVX512 ? 2048 : 512);
+        if (n == 2048) dlsi_chacha_ahead(to + n, from + n);
+        if (n == 2048)
+            dlsi_chacha_avx512_two(state, to, from);
+        else if (n == 1024)
+            dlsi_chacha_avx512(state, to, from);
+        else
+            dlsi_chacha_avx2(state, to, from);
+        state[12] += (uint32_t)(n / 64);
+    }
 }
 DLSI_FN void dlsi_poly_any(dlsi_cipher cipher, dlsi_poly *p, const unsigned char *from,
                            size_t blocks) {
@@ -15282,18 +16017,20 @@ DLSI_FN void dlsi_poly_any(dlsi_cipher cipher, dlsi_poly *p, const unsigned char
     dlsi_poly_blocks(p, from, blocks);
 }
 #if DLSI_NEON
-DLSI_FN void dlsi_chacha_wide(dlsi_cipher cipher, const uint32_t *state, unsigned char *to,
-                              const unsigned char *from) {
+DLSI_FN void dlsi_chacha_wide(dlsi_cipher cipher, uint32_t *state, unsigned char *to,
+                              const unsigned char *from, size_t bytes) {
     (void)cipher;
-    dlsi_chacha_neon(state, to, from);
+    for (; bytes > 0; bytes -= 256, to += 256, from += 256, state[12] += 4)
+        dlsi_chacha_neon(state, to, from);
 }
 #else
-DLSI_FN void dlsi_chacha_wide(dlsi_cipher cipher, const uint32_t *state, unsigned char *to,
-                              const unsigned char *from) {
+DLSI_FN void dlsi_chacha_wide(dlsi_cipher cipher, uint32_t *state, unsigned char *to,
+                              const unsigned char *from, size_t bytes) {
     (void)cipher;
     (void)state;
     (void)to;
     (void)from;
+    (void)bytes;
 }
 #endif
 #endif
@@ -15301,25 +16038,23 @@ DLSI_FN void dlsi_chacha_wide(dlsi_cipher cipher, const uint32_t *state, unsigne
 /* The next bytes of key stream, xored. Only the last call may end inside a block. */
 DLSI_FN void dlsi_chacha_xor(dlsi_cipher cipher, uint32_t *state, unsigned char *to,
                              const unsigned char *from, size_t bytes) {
-    const size_t batch = dlsi_chacha_batch(cipher);
+    const size_t batch = dlsi_chacha_batch(cipher), few = cipher >= DLSI_CIPHER_AVX512 ? 65 : 192;
     unsigned char key[DLSI_CIPHER_HEAD];
     size_t n;
     for (; bytes > 0; bytes -= n, to += n, from += n) {
         n = dlsi_min_size(bytes, batch);
-        if (n < 192) { /* three blocks are faster one by one */
+        if (n < few) { /* so few blocks are faster one by one */
             n = dlsi_min_size(n, 64);
             dlsi_chacha_block(state, key);
             dlsi_xor(to, from, key, n);
-            continue;
-        }
-        if (n == batch) {
-            dlsi_chacha_wide(cipher, state, to, from);
+        } else if (n == batch) {
+            n = bytes - bytes % batch;
+            dlsi_chacha_wide(cipher, state, to, from, n);
         } else {
             memset(key, 0, batch);
-            dlsi_chacha_wide(cipher, state, key, key);
+            dlsi_chacha_wide(cipher, state, key, key, batch);
             dlsi_xor(to, from, key, n);
         }
-        state[12] += (uint32_t)(batch / 64);
     }
     DLSI_WIPE(key);
 }
@@ -15350,6 +16085,7 @@ DLSI_FN void dlsi_poly_final(dlsi_poly *p, size_t ad_bytes, size_t bytes, unsign
     DLSI_WIPE(*p);
 }
 
+#define DLSI_AEAD_NEAR ((size_t)960) /* whole blocks and whole batches after the first block */
 #if !defined(DLS_AEAD_SEAL) || !defined(DLS_AEAD_OPEN)
 /* Under way: the first block of key stream keys Poly1305, the rest of head is for the message. */
 typedef struct dlsi_aead {
@@ -15376,28 +16112,40 @@ DLSI_FN size_t dlsi_aead_head(dlsi_aead *a, unsigned char *to, const unsigned ch
     dlsi_xor(to, from, a->head + 64, n);
     return n;
 }
-DLSI_FN void dlsi_aead_seal_by(dlsi_cipher cipher, void *to, unsigned char *tag16, const void *from,
-                               size_t bytes, const void *ad, size_t ad_bytes,
-                               const unsigned char *nonce12, const unsigned char *key32) {
-    const unsigned char *p = (const unsigned char *)from;
-    unsigned char *q = (unsigned char *)to;
-    size_t left = bytes, n, done;
+/* The first DLSI_AEAD_NEAR bytes of the message from `from`, those after them from `far`. */
+DLSI_FN void dlsi_aead_seal_two(dlsi_cipher cipher, unsigned char *to, unsigned char *tag16,
+                                const unsigned char *from, const unsigned char *far, size_t bytes,
+                                const void *ad, size_t ad_bytes, const unsigned char *nonce12,
+                                const unsigned char *key32) {
+    size_t at = dlsi_min_size(bytes, DLSI_AEAD_NEAR), sealed, n;
     dlsi_aead a;
     a.cipher = cipher;
     dlsi_aead_start(&a, bytes, ad, ad_bytes, nonce12, key32);
-    done = dlsi_aead_head(&a, q, p, bytes);
-    for (; left > 0; left -= n, p += n, q += n, done = 0) {
-        n = dlsi_min_size(left, DLSI_AEAD_CHUNK);
-        dlsi_chacha_xor(cipher, a.state, q + done, p + done, n - done);
-        dlsi_poly_padded(cipher, &a.poly, q, n);
+    n = dlsi_aead_head(&a, to, from, at);
+    dlsi_chacha_xor(cipher, a.state, to + n, from + n, at - n);
+    for (sealed = 0; sealed < bytes; sealed = at, far += n) {
+        n = dlsi_min_size(bytes - at, DLSI_AEAD_CHUNK);
+        dlsi_chacha_xor(cipher, a.state, to + at, far, n);
+        at += n;
+        dlsi_poly_padded(cipher, &a.poly, to + sealed, at - sealed);
     }
     dlsi_poly_final(&a.poly, ad_bytes, bytes, tag16);
     DLSI_WIPE(a);
 }
-/* Decrypts only what is authentic. */
-DLSI_FN int dlsi_aead_open_by(dlsi_cipher cipher, void *to, const void *from, size_t bytes,
-                              const unsigned char *tag16, const void *ad, size_t ad_bytes,
-                              const unsigned char *nonce12, const unsigned char *key32) {
+DLSI_FN void dlsi_aead_seal_by(dlsi_cipher cipher, void *to, unsigned char *tag16, const void *from,
+                               size_t bytes, const void *ad, size_t ad_bytes,
+                               const unsigned char *nonce12, const unsigned char *key32) {
+    const unsigned char *p = (const unsigned char *)from;
+    dlsi_aead_seal_two(cipher, (unsigned char *)to, tag16, p,
+                       p + dlsi_min_size(bytes, DLSI_AEAD_NEAR), bytes, ad, ad_bytes, nonce12,
+                       key32);
+}
+/* Decrypts only what is authentic. rest, unless NULL: only the first DLSI_AEAD_NEAR bytes, and 16
+   words from which dlsi_chacha_xor() goes on; they are a secret. */
+DLSI_FN int dlsi_aead_open_near(dlsi_cipher cipher, void *to, const void *from, size_t bytes,
+                                const unsigned char *tag16, const void *ad, size_t ad_bytes,
+                                const unsigned char *nonce12, const unsigned char *key32,
+                                uint32_t *rest) {
     const unsigned char *p = (const unsigned char *)from;
     unsigned char *q = (unsigned char *)to, tag[16];
     dlsi_aead a;
@@ -15408,12 +16156,53 @@ DLSI_FN int dlsi_aead_open_by(dlsi_cipher cipher, void *to, const void *from, si
     dlsi_poly_final(&a.poly, ad_bytes, bytes, tag);
     good = DLSI_PUBLIC(dls_equal(tag, tag16, 16));
     if (good) {
-        const size_t done = dlsi_aead_head(&a, q, p, bytes);
-        dlsi_chacha_xor(cipher, a.state, q + done, p + done, bytes - done);
+        const size_t most = rest != NULL ? dlsi_min_size(bytes, DLSI_AEAD_NEAR) : bytes;
+        const size_t done = dlsi_aead_head(&a, q, p, most);
+        dlsi_chacha_xor(cipher, a.state, q + done, p + done, most - done);
+        if (rest != NULL) memcpy(rest, a.state, sizeof a.state);
     }
     DLSI_WIPE(a);
     DLSI_WIPE(tag); /* the right tag of a forged message is a secret */
     return good ? 0 : -1;
+}
+DLSI_FN int dlsi_aead_open_by(dlsi_cipher cipher, void *to, const void *from, size_t bytes,
+                              const unsigned char *tag16, const void *ad, size_t ad_bytes,
+                              const unsigned char *nonce12, const unsigned char *key32) {
+    return dlsi_aead_open_near(cipher, to, from, bytes, tag16, ad, ad_bytes, nonce12, key32, NULL);
+}
+#endif
+/* Long messages of which a part stands elsewhere, see dlsi_aead_seal_two() and
+   dlsi_aead_open_near(); hooks have no such calls, nor does a build without streams need them. */
+#if DLS_ENABLE_STREAMS && !defined(DLS_AEAD_SEAL) && !defined(DLS_AEAD_OPEN)
+#define DLSI_APART 1
+DLSI_FN void dlsi_aead_seal_apart(void *to, unsigned char *tag16, const unsigned char *far,
+                                  size_t bytes, const void *ad, size_t ad_bytes,
+                                  const unsigned char *nonce12, const unsigned char *key32) {
+    unsigned char *q = (unsigned char *)to;
+    dlsi_aead_seal_two(dlsi_cipher_best(), q, tag16, q, far, bytes, ad, ad_bytes, nonce12, key32);
+}
+DLSI_FN dls_status dlsi_aead_open_apart(void *to, const void *from, size_t bytes,
+                                        const unsigned char *tag16, const void *ad, size_t ad_bytes,
+                                        const unsigned char *nonce12, const unsigned char *key32,
+                                        uint32_t *rest) {
+    const int bad = dlsi_aead_open_near(dlsi_cipher_best(), to, from, bytes, tag16, ad, ad_bytes,
+                                        nonce12, key32, rest);
+    return bad == 0 ? DLS_OK : DLS_E_AUTH;
+}
+#else
+#define DLSI_APART 0
+DLSI_FN void dlsi_aead_seal_apart(void *to, unsigned char *tag16, const unsigned char *far,
+                                  size_t bytes, const void *ad, size_t ad_bytes,
+                                  const unsigned char *nonce12, const unsigned char *key32) {
+    (void)far;
+    dls_aead_seal(to, tag16, to, bytes, ad, ad_bytes, nonce12, key32);
+}
+DLSI_FN dls_status dlsi_aead_open_apart(void *to, const void *from, size_t bytes,
+                                        const unsigned char *tag16, const void *ad, size_t ad_bytes,
+                                        const unsigned char *nonce12, const unsigned char *key32,
+                                        uint32_t *rest) {
+    (void)rest;
+    return dls_aead_open(to, from, bytes, tag16, ad, ad_bytes, nonce12, key32);
 }
 #endif
 #ifndef DLS_AEAD_SEAL
@@ -15922,6 +16711,1517 @@ DLS_API void dls_ed25519_sign(unsigned char *sig64, const void *msg, size_t byte
 #endif /* DLS_ENABLE_SIGN */
 
 /* ------------------------------------------------------------------------------------------------
+   >>codec.impl                                                    deps: config base codec.api
+   Everything runs over blocks of 64 floats in local arrays, filled up with zeros: loops of a fixed
+   count, which compilers turn into vector code, and sums in 16 lanes, an order of their own. */
+
+#define DLSI_BLOCK 64
+#define DLSI_SIGN_BLOCK 256
+#define DLSI_PAIR_BLOCK 128 /* TOPK with values of 2 bits */
+#define DLSI_CODEC_HEADER 8
+#define DLSI_TOPK_HEADER 5
+#ifndef DLSI_BIN_BITS /* of an element's size sorted out in one pass over all */
+#if DLS_PROFILE == DLS_PROFILE_MCU
+#define DLSI_BIN_BITS 8
+#else
+#define DLSI_BIN_BITS 11
+#endif
+#endif
+#define DLSI_INFINITE 0x7F800000u  /* bits of a float from which on it is no number */
+#define DLSI_TOO_LARGE 0x7F000000u /* of one that rounding might make infinite: 2^127 */
+
+/* ---- Numbers of 16 bits ---- */
+
+/* To nearest even; what is too large becomes 65504. x: finite. */
+DLSI_INLINE uint32_t dlsi_half(float x) {
+    const uint32_t u = dlsi_float_bits(x), a = u & 0x7FFFFFFFu;
+    const uint32_t normal = (a + 0xC8000FFFu + (a >> 13 & 1u)) >> 13;
+    /* below 2^-14 a sum with 1/2 rounds to multiples of 2^-24 */
+    const uint32_t tiny = dlsi_float_bits(dlsi_bits_float(a) + 0.5f) - 0x3F000000u;
+    const uint32_t most = a < 0x477FE000u ? normal : 0x7BFFu;
+    return (u >> 16 & 0x8000u) | (a < 0x38800000u ? tiny : most);
+}
+/* Neither way makes a denormal float, which some devices take for zero. h: finite. */
+DLSI_INLINE float dlsi_half_float(uint32_t h) {
+    const uint32_t a = (h & 0x7FFFu) << 13;
+    const float tiny = dlsi_bits_float(a | 0x38800000u) - 6.103515625e-5f;
+    const float x = a < 0x800000u ? tiny : dlsi_bits_float(a + 0x38000000u);
+    return dlsi_bits_float(dlsi_float_bits(x) | (h & 0x8000u) << 16);
+}
+DLSI_INLINE uint32_t dlsi_brain(float x) { /* bfloat16; x: finite */
+    const uint32_t u = dlsi_float_bits(x), r = (u + 0x7FFFu + (u >> 16 & 1u)) >> 16;
+    return (r & 0x7FFFu) < 0x7F80u ? r : r - 1u;
+}
+/* 2^e, e in -126..127. */
+DLSI_FN float dlsi_two_to(int32_t e) { return dlsi_bits_float((uint32_t)(e + 127) << 23); }
+
+/* count 16-bit numbers to and from bytes. */
+DLSI_FN void dlsi_put_halves(unsigned char *to, const uint16_t *h, size_t count) {
+    size_t i;
+    if (dlsi_little_endian())
+        memcpy(to, h, 2 * count);
+    else
+        for (i = 0; i < count; i++) dlsi_store16(to + 2 * i, h[i]);
+}
+DLSI_FN void dlsi_get_halves(const unsigned char *from, uint16_t *h, size_t count) {
+    size_t i;
+    if (dlsi_little_endian())
+        memcpy(h, from, 2 * count);
+    else
+        for (i = 0; i < count; i++) h[i] = (uint16_t)dlsi_load16(from + 2 * i);
+}
+DLSI_FN void dlsi_put_floats(unsigned char *to, const float *x, size_t count) {
+    size_t i;
+    if (dlsi_little_endian())
+        memcpy(to, x, 4 * count);
+    else
+        for (i = 0; i < count; i++) dlsi_store32(to + 4 * i, dlsi_float_bits(x[i]));
+}
+DLSI_FN void dlsi_get_floats(const unsigned char *from, float *x, size_t count) {
+    size_t i;
+    if (dlsi_little_endian())
+        memcpy(x, from, 4 * count);
+    else
+        for (i = 0; i < count; i++) x[i] = dlsi_bits_float(dlsi_load32(from + 4 * i));
+}
+
+/* ---- Blocks ---- */
+
+/* x[0..count) as 64 floats, zeros behind. */
+DLSI_INLINE void dlsi_block_load(float *to, const float *x, size_t count) {
+    if (count < DLSI_BLOCK) memset(to, 0, DLSI_BLOCK * sizeof *to);
+    memcpy(to, x, (count < DLSI_BLOCK ? count : DLSI_BLOCK) * sizeof *to);
+}
+DLSI_INLINE uint32_t dlsi_block_most(const float *x) { /* bits of the greatest size */
+    int32_t most = 0;
+    int i;
+    for (i = 0; i < DLSI_BLOCK; i++) {
+        const int32_t a = (int32_t)(dlsi_float_bits(x[i]) & 0x7FFFFFFFu);
+        most = a > most ? a : most;
+    }
+    return (uint32_t)most;
+}
+DLSI_INLINE float dlsi_block_dot(const float *x, const float *y) {
+    float lane[16];
+    int i, k, half;
+    for (k = 0; k < 16; k++) lane[k] = x[k] * y[k];
+    for (i = 16; i < DLSI_BLOCK; i += 16)
+        for (k = 0; k < 16; k++) lane[k] += x[i + k] * y[i + k];
+    for (half = 8; half > 0; half /= 2)
+        for (k = 0; k < half; k++) lane[k] += lane[k + half];
+    return lane[0];
+}
+/* y += a x */
+DLSI_INLINE void dlsi_block_axpy(float a, const float *x, float *y) {
+    int i;
+    for (i = 0; i < DLSI_BLOCK; i++) y[i] += a * x[i];
+}
+DLSI_FN double dlsi_squares(const float *x, const float *from, size_t n) { /* |x - from|^2 */
+    double lane[8] = {0, 0, 0, 0, 0, 0, 0, 0};
+    float a[DLSI_BLOCK], b[DLSI_BLOCK];
+    size_t at;
+    int i, k;
+    memset(b, 0, sizeof b);
+    for (at = 0; at < n; at += DLSI_BLOCK) {
+        dlsi_block_load(a, x + at, n - at);
+        if (from != NULL) dlsi_block_load(b, from + at, n - at);
+        for (i = 0; i < DLSI_BLOCK; i += 8)
+            for (k = 0; k < 8; k++) {
+                const double d = (double)a[i + k] - (double)b[i + k];
+                lane[k] += d * d;
+            }
+    }
+    for (k = 0; k < 4; k++) lane[k] += lane[k + 4];
+    return (lane[0] + lane[2]) + (lane[1] + lane[3]);
+}
+DLS_API double dls_codec_norm(const float *x, size_t n) {
+    const double squares = dlsi_squares(x, NULL, n);
+    return dlsi_finite(squares) ? dlsi_sqrt(squares) : squares;
+}
+DLS_API dls_status dls_codec_clip(float *grad, size_t n, float most, int32_t workers,
+                                  double *norm) {
+    const double is = dls_codec_norm(grad, n);
+    const double may = (double)most / dlsi_sqrt((double)dlsi_max_i32(workers, 1));
+    size_t i;
+    if (norm != NULL) *norm = is;
+    if (!dlsi_finite(is)) return DLS_E_NUMBER;
+    if (is > may) {
+        const float scale = (float)(may / is);
+        for (i = 0; i < n; i++) grad[i] *= scale;
+    }
+    return DLS_OK;
+}
+
+/* ---- Descriptions and sizes ---- */
+
+static const uint8_t dlsi_codec_log[DLS_CODEC_COUNT] = {0, 0, 0, 6, 6, 8, 6, 0};
+
+DLS_API const char *dls_codec_name(dls_codec_kind kind) {
+    static const char *const name[DLS_CODEC_COUNT] = {"f32", "f16",  "bf16",  "q8",
+                                                      "q4",  "sign", "top-k", "powersgd"};
+    return (unsigned)kind < DLS_CODEC_COUNT ? name[kind] : "?";
+}
+DLSI_FN int32_t dlsi_codec_bits(dls_codec_kind kind, int32_t value_bits) {
+    static const uint8_t bits[DLS_CODEC_COUNT] = {32, 16, 16, 8, 4, 1, 0, 0};
+    return kind == DLS_CODEC_TOPK ? value_bits : bits[kind];
+}
+/* Defaults filled in; false: a field is out of range. */
+DLSI_FN bool dlsi_codec_resolve(const dls_codec_desc *desc, size_t n, dls_codec_desc *d) {
+    *d = *desc;
+    if ((unsigned)d->kind >= DLS_CODEC_COUNT || n < 1 || n > 0x7FFFFFFFu) return false;
+    if (d->decay == 0.0f) d->decay = 1.0f;
+    if (d->density == 0.0f) d->density = 0.01f;
+    d->value_bits = dlsi_or(d->value_bits, 8);
+    d->rank = dlsi_or(d->rank, 1);
+    if (!(d->decay > 0.0f && d->decay <= 1.0f)) return false;
+    if (d->no_feedback && d->kind >= DLS_CODEC_SIGN) return false;
+    if (d->kind == DLS_CODEC_TOPK)
+        return d->density > 0.0f && d->density <= 1.0f && d->warmup >= 0 && d->warmup <= 4 &&
+               d->momentum >= 0.0f && d->momentum < 1.0f &&
+               (d->value_bits == 16 || d->value_bits == 8 || d->value_bits == 2);
+    if (d->kind == DLS_CODEC_POWER)
+        return d->rows > 0 && d->cols > 0 && (size_t)d->rows == n / (size_t)d->cols &&
+               n % (size_t)d->cols == 0 && d->rank > 0 && d->rank <= 64 && d->rank <= d->rows &&
+               d->rank <= d->cols;
+    return true;
+}
+DLSI_FN bool dlsi_codec_owes(const dls_codec_desc *d) {
+    return d->kind > DLS_CODEC_BF16 && !d->no_feedback;
+}
+/* Floats of state: what is owed, DGC's u, PowerSGD's Q. */
+DLSI_FN size_t dlsi_codec_floats(const dls_codec_desc *d, size_t n) {
+    size_t floats = dlsi_codec_owes(d) ? n : 0;
+    if (d->kind == DLS_CODEC_TOPK && d->momentum > 0.0f) floats = dlsi_add(floats, n);
+    if (d->kind == DLS_CODEC_POWER) floats = dlsi_add(floats, (size_t)d->cols * (size_t)d->rank);
+    return floats;
+}
+DLSI_FN void dlsi_codec_layout(dlsi_layout *l, const dls_codec_desc *d, size_t n, dls_codec *c) {
+    const size_t matrix = d->kind == DLS_CODEC_POWER ? (size_t)d->rows * (size_t)d->rank : 0;
+    const size_t bins = d->kind == DLS_CODEC_TOPK ? (size_t)1 << DLSI_BIN_BITS : 0;
+    c->state_count = dlsi_codec_floats(d, n);
+    c->state = (float *)dlsi_layout_take(l, dlsi_mul(c->state_count, sizeof(float)));
+    c->p = (float *)dlsi_layout_take(l, dlsi_mul(matrix, sizeof(float)));
+    c->work = (uint32_t *)dlsi_layout_take(l, bins * sizeof(uint32_t));
+}
+DLS_API size_t dls_codec_size(const dls_codec_desc *desc, size_t n) {
+    dlsi_layout l = dlsi_layout_at(NULL);
+    dls_codec_desc d;
+    dls_codec c;
+    if (!dlsi_codec_resolve(desc, n, &d)) return 0;
+    dlsi_codec_layout(&l, &d, n, &c);
+    return dlsi_layout_total(&l) < SIZE_MAX / 2 ? dlsi_layout_total(&l) : 0;
+}
+DLSI_FN void dlsi_power_draw(dls_codec *c, int32_t k) { /* a row of Q, the same on all devices */
+    dls_rng rng;
+    int32_t i;
+    rng.seed = dlsi_seed(c->d.seed, c->round);
+    rng.next = (uint64_t)k * (uint64_t)c->d.cols * 2u;
+    for (i = 0; i < c->d.cols; i++) c->q[k * c->d.cols + i] = dls_rng_normal(&rng);
+}
+DLS_API dls_status dls_codec_init(dls_codec *codec, const dls_codec_desc *desc, size_t n, void *mem,
+                                  size_t bytes) {
+    dlsi_layout l = dlsi_layout_at(mem);
+    int32_t k;
+    DLSI_ZERO(*codec);
+    if (!dlsi_codec_resolve(desc, n, &codec->d)) return DLS_E_ARG;
+    if (mem == NULL || bytes < dls_codec_size(desc, n) || dls_codec_size(desc, n) == 0)
+        return DLS_E_MEMORY;
+    dlsi_codec_layout(&l, &codec->d, n, codec);
+    codec->n = n;
+    codec->density = dls_codec_density(&codec->d, 0);
+    if (dlsi_codec_owes(&codec->d)) codec->error = codec->state;
+    if (codec->state_count > n && codec->d.kind == DLS_CODEC_TOPK)
+        codec->velocity = codec->state + n;
+    memset(codec->state, 0, codec->state_count * sizeof(float));
+    if (codec->d.kind != DLS_CODEC_POWER) return DLS_OK;
+    codec->q = codec->state + n;
+    for (k = 0; k < codec->d.rank; k++) dlsi_power_draw(codec, k);
+    return DLS_OK;
+}
+DLS_API float dls_codec_density(const dls_codec_desc *desc, int32_t epoch) {
+    static const float warm[4] = {0.25f, 0.0625f, 0.015625f, 0.004f};
+    const float last = desc->density == 0.0f ? 0.01f : desc->density;
+    if (epoch < 0 || epoch >= desc->warmup || epoch >= 4) return last;
+    return warm[epoch] > last ? warm[epoch] : last;
+}
+
+/* Elements a density stands for, of n. */
+DLSI_FN size_t dlsi_topk_count(float density, size_t n) {
+    const size_t k = (size_t)((double)density * (double)n + 0.5);
+    return k < 1 ? 1 : dlsi_min_size(k, n);
+}
+/* r of the Rice code of k gaps that together leave n - k out: 2^r is at most the mean gap. */
+DLSI_FN uint32_t dlsi_topk_rice(size_t k, size_t n) {
+    uint32_t r = 0;
+    while (r < 31 && (uint64_t)k << (r + 1) <= (uint64_t)(n - k)) r++;
+    return r;
+}
+DLSI_FN size_t dlsi_topk_gap_bytes(size_t k, size_t n) { /* at most */
+    const uint32_t r = dlsi_topk_rice(k, n);
+    const uint64_t bits = (uint64_t)k * (r + 1) + ((uint64_t)(n - k) >> r);
+    return (size_t)dlsi_min_u64(bits / 8 + 1, SIZE_MAX / 2);
+}
+DLSI_FN size_t dlsi_topk_value_bytes(size_t k, int32_t bits) {
+    if (bits == 16) return 2 * k;
+    if (bits == 8) return k + 2 * ((k + DLSI_BLOCK - 1) / DLSI_BLOCK);
+    return (k + 3) / 4 + 4 * ((k + DLSI_PAIR_BLOCK - 1) / DLSI_PAIR_BLOCK);
+}
+DLSI_FN size_t dlsi_topk_bytes(size_t k, size_t n, int32_t bits) {
+    return dlsi_add(DLSI_CODEC_HEADER + DLSI_TOPK_HEADER,
+                    dlsi_add(dlsi_topk_gap_bytes(k, n), dlsi_topk_value_bytes(k, bits)));
+}
+/* Bytes of a body other than TOPK's. */
+DLSI_FN size_t dlsi_dense_bytes(dls_codec_kind kind, size_t n) {
+    const size_t blocks = (n + DLSI_BLOCK - 1) / DLSI_BLOCK;
+    switch (kind) {
+    case DLS_CODEC_F32: return dlsi_mul(n, 4);
+    case DLS_CODEC_F16:
+    case DLS_CODEC_BF16: return dlsi_mul(n, 2);
+    case DLS_CODEC_Q8: return dlsi_add(n, 2 * blocks);
+    case DLS_CODEC_Q4: return n / 2 + n % 2 + 2 * blocks;
+    default:
+        return n / 8 + (n % 8 != 0 ? 1u : 0u) + 2 * ((n + DLSI_SIGN_BLOCK - 1) / DLSI_SIGN_BLOCK);
+    }
+}
+DLS_API size_t dls_codec_bytes_max(const dls_codec_desc *desc, size_t n) {
+    dls_codec_desc d;
+    size_t k;
+    if (!dlsi_codec_resolve(desc, n, &d) || d.kind == DLS_CODEC_POWER) return 0;
+    if (d.kind != DLS_CODEC_TOPK) return dlsi_add(DLSI_CODEC_HEADER, dlsi_dense_bytes(d.kind, n));
+    k = dlsi_topk_count(dls_codec_density(&d, 0), n);
+    return dlsi_topk_bytes(k, n, d.value_bits);
+}
+DLS_API uint64_t dls_codec_seed(uint64_t seed, uint64_t step, uint32_t bucket) {
+    return dlsi_seed(dlsi_seed(seed, step), bucket);
+}
+
+/* ---- A message, taken apart ---- */
+
+typedef struct dlsi_message {
+    dls_codec_kind kind;
+    int32_t bits;
+    size_t n, k;
+    float up, down;            /* 2^x and 2^-x */
+    const unsigned char *body; /* TOPK: gaps */
+    const unsigned char *values, *end;
+    uint32_t rice;
+} dlsi_message;
+
+/* x of a message whose greatest element has these bits: that one becomes 2^14 to 2^15. */
+DLSI_FN int32_t dlsi_codec_exponent(uint32_t most) {
+    const int32_t e = (int32_t)(most >> 23) - 127 - 14;
+    return most == 0 ? 0 : dlsi_max_i32(e, -126);
+}
+DLSI_FN void dlsi_message_begin(dlsi_message *m, dls_codec_kind kind, int32_t bits, size_t n,
+                                uint32_t most, unsigned char *out) {
+    const bool scaled = kind != DLS_CODEC_F32 && kind != DLS_CODEC_BF16;
+    const int32_t e = scaled ? dlsi_codec_exponent(most) : 0;
+    const uint32_t block = kind != DLS_CODEC_TOPK ? dlsi_codec_log[kind]
+                           : bits == 16           ? 0u
+                           : bits == 8            ? 6u
+                                                  : 7u;
+    DLSI_ZERO(*m);
+    m->kind = kind;
+    m->bits = bits;
+    m->n = n;
+    m->up = dlsi_two_to(e);
+    m->down = dlsi_two_to(-e);
+    out[0] = (unsigned char)kind;
+    out[1] = (unsigned char)bits;
+    out[2] = (unsigned char)block;
+    out[3] = (unsigned char)(e & 255);
+    dlsi_store32(out + 4, (uint32_t)n);
+}
+/* Bytes of a whole block in a body, and of the elements behind one scale. */
+DLSI_FN size_t dlsi_block_bytes(dls_codec_kind kind) {
+    static const uint16_t bytes[DLS_CODEC_COUNT] = {256, 128, 128, 66, 34, 34, 0, 0};
+    return bytes[kind];
+}
+/* The 64 elements from `at` on, zeros past the last. */
+DLSI_FN void dlsi_block_read(const dlsi_message *m, size_t at, float *x) {
+    const size_t whole = m->kind == DLS_CODEC_SIGN ? DLSI_SIGN_BLOCK : DLSI_BLOCK;
+    const size_t count = dlsi_min_size(m->n - at, DLSI_BLOCK);
+    const unsigned char *from = m->body + at / whole * dlsi_block_bytes(m->kind);
+    const float scale = dlsi_half_float(dlsi_load16(from));
+    unsigned char b[DLSI_BLOCK];
+    uint16_t h[DLSI_BLOCK];
+    int i;
+    if (count < DLSI_BLOCK) memset(x, 0, DLSI_BLOCK * sizeof *x);
+    memset(h, 0, sizeof h);
+    memset(b, 0, sizeof b);
+    switch (m->kind) {
+    case DLS_CODEC_F32: dlsi_get_floats(from, x, count); break;
+    case DLS_CODEC_F16:
+        dlsi_get_halves(from, h, count);
+        for (i = 0; i < DLSI_BLOCK; i++) x[i] = dlsi_half_float(h[i]) * m->up;
+        break;
+    case DLS_CODEC_BF16:
+        dlsi_get_halves(from, h, count);
+        for (i = 0; i < DLSI_BLOCK; i++) x[i] = dlsi_bits_float((uint32_t)h[i] << 16);
+        break;
+    case DLS_CODEC_Q8:
+        memcpy(b, from + 2, count);
+        for (i = 0; i < DLSI_BLOCK; i++)
+            x[i] = (float)((int32_t)(b[i] ^ 128u) - 128) * scale * m->up;
+        break;
+    case DLS_CODEC_Q4:
+        memset(b, 0x88, sizeof b / 2);
+        memcpy(b, from + 2, (count + 1) / 2);
+        for (i = 0; i < DLSI_BLOCK / 2; i++) {
+            x[2 * i] = (float)((int32_t)(b[i] & 15u) - 8) * scale * m->up;
+            x[2 * i + 1] = (float)((int32_t)(b[i] >> 4) - 8) * scale * m->up;
+        }
+        break;
+    default:
+        memcpy(b, from + 2 + at % DLSI_SIGN_BLOCK / 8, (count + 7) / 8);
+        for (i = 0; i < DLSI_BLOCK; i++) /* no branch: signs are as good as random */
+            x[i] = dlsi_bits_float(dlsi_float_bits(scale * m->up) |
+                                   (uint32_t)(b[i / 8] >> i % 8 & 1) << 31);
+    }
+    for (i = (int)count; i < DLSI_BLOCK; i++) x[i] = 0.0f;
+}
+
+/* The elements of a TOPK message, one by one. */
+typedef struct dlsi_topk {
+    const unsigned char *next; /* of the gaps */
+    uint64_t bits;
+    uint32_t have;
+    bool past; /* the gaps ended too early */
+    size_t index, done;
+    float scale[2];
+} dlsi_topk;
+DLSI_FN void dlsi_topk_open(dlsi_topk *t, const dlsi_message *m) {
+    DLSI_ZERO(*t);
+    t->next = m->body;
+    t->index = SIZE_MAX; /* one before the first */
+}
+DLSI_FN void dlsi_topk_fill(dlsi_topk *t, const unsigned char *end) {
+    while (t->have <= 56 && t->next < end) {
+        t->bits |= (uint64_t)*t->next++ << t->have;
+        t->have += 8;
+    }
+}
+/* Goes to the next of m->k: its index, which may be past n in a message not checked. False: the
+   gaps ended. */
+DLSI_FN bool dlsi_topk_index(dlsi_topk *t, const dlsi_message *m, const unsigned char *end) {
+    uint64_t gap = 0;
+    dlsi_topk_fill(t, end);
+    while ((t->bits & 1u) == 0) {
+        if (t->have == 0) return false;
+        t->bits >>= 1;
+        t->have--;
+        gap++;
+        if (t->have == 0) dlsi_topk_fill(t, end);
+    }
+    t->bits >>= 1;
+    t->have--;
+    dlsi_topk_fill(t, end);
+    if (t->have < m->rice || gap > 0x7FFFFFFFu) return false;
+    gap = gap << m->rice | (t->bits & (((uint64_t)1 << m->rice) - 1));
+    t->bits >>= m->rice;
+    t->have -= m->rice;
+    if (gap > 0x7FFFFFFFu) return false;
+    t->index += (size_t)gap + 1; /* from SIZE_MAX to the gap itself */
+    t->done++;
+    return true;
+}
+/* The value of the element that dlsi_topk_index found. */
+DLSI_FN float dlsi_topk_value(dlsi_topk *t, const dlsi_message *m) {
+    const size_t i = t->done - 1;
+    const unsigned char *p = m->values;
+    if (m->bits == 16) return dlsi_half_float(dlsi_load16(p + 2 * i)) * m->up;
+    if (m->bits == 8) {
+        p += i / DLSI_BLOCK * (DLSI_BLOCK + 2);
+        if (i % DLSI_BLOCK == 0) t->scale[0] = dlsi_half_float(dlsi_load16(p));
+        return (float)((int32_t)(p[2 + i % DLSI_BLOCK] ^ 128u) - 128) * t->scale[0] * m->up;
+    }
+    p += i / DLSI_PAIR_BLOCK * (DLSI_PAIR_BLOCK / 4 + 4);
+    if (i % DLSI_PAIR_BLOCK == 0) {
+        t->scale[0] = dlsi_half_float(dlsi_load16(p));
+        t->scale[1] = dlsi_half_float(dlsi_load16(p + 2));
+    }
+    p += 4 + i % DLSI_PAIR_BLOCK / 4;
+    {
+        const uint32_t v = (uint32_t)*p >> 2 * (i % 4) & 3u;
+        const float size = t->scale[v >> 1] * m->up;
+        return (v & 1u) != 0 ? -size : size;
+    }
+}
+
+/* ---- Checking what came ---- */
+
+/* count halfs, every stride bytes, of sizes at most 2^15 * 2 (finite): the greatest of them. */
+DLSI_FN uint32_t dlsi_halves_most(const unsigned char *p, size_t count, size_t stride) {
+    uint32_t most = 0;
+    for (; count > 0; count--, p += stride) {
+        const uint32_t a = dlsi_load16(p) & 0x7FFFu;
+        most = a > most ? a : most;
+    }
+    return most;
+}
+/* Whether factor * the greatest half is a float. */
+DLSI_FN bool dlsi_halves_good(const dlsi_message *m, uint32_t most, float factor) {
+    return most < 0x7C00u && dlsi_finite((double)(dlsi_half_float(most) * factor * m->up));
+}
+DLSI_FN dls_status dlsi_check_dense(const dlsi_message *m) {
+    const size_t n = m->n, blocks = (n + DLSI_BLOCK - 1) / DLSI_BLOCK;
+    bool good = true;
+    size_t at;
+    if (m->end - m->body < 0 || (size_t)(m->end - m->body) != dlsi_dense_bytes(m->kind, n))
+        return DLS_E_FORMAT;
+    if (m->kind == DLS_CODEC_F32 || m->kind == DLS_CODEC_BF16) {
+        float x[DLSI_BLOCK];
+        uint32_t most = 0;
+        for (at = 0; at < n; at += DLSI_BLOCK) {
+            uint32_t own;
+            dlsi_block_read(m, at, x);
+            own = dlsi_block_most(x);
+            most = own > most ? own : most;
+        }
+        good = most < DLSI_INFINITE;
+    } else if (m->kind == DLS_CODEC_F16) {
+        good = dlsi_halves_good(m, dlsi_halves_most(m->body, n, 2), 1.0f);
+    } else if (m->kind == DLS_CODEC_SIGN) {
+        const size_t groups = (n + DLSI_SIGN_BLOCK - 1) / DLSI_SIGN_BLOCK;
+        good = dlsi_halves_good(m, dlsi_halves_most(m->body, groups, 34), 1.0f);
+    } else {
+        const size_t stride = dlsi_block_bytes(m->kind);
+        const float most = m->kind == DLS_CODEC_Q8 ? 128.0f : 8.0f;
+        good = dlsi_halves_good(m, dlsi_halves_most(m->body, blocks, stride), most);
+    }
+    return good ? DLS_OK : DLS_E_NUMBER;
+}
+/* Finds where the values begin, too. */
+DLSI_FN dls_status dlsi_check_topk(dlsi_message *m) {
+    const unsigned char *p = m->body;
+    size_t bytes;
+    dlsi_topk t;
+    bool good;
+    if (m->end - p < DLSI_TOPK_HEADER) return DLS_E_FORMAT;
+    m->k = dlsi_load32(p);
+    m->rice = p[4];
+    m->body = p + DLSI_TOPK_HEADER;
+    if (m->k > m->n || m->rice > 31) return DLS_E_FORMAT;
+    bytes = dlsi_topk_value_bytes(m->k, m->bits);
+    if ((size_t)(m->end - m->body) < bytes) return DLS_E_FORMAT;
+    m->values = m->end - bytes;
+    dlsi_topk_open(&t, m);
+    while (t.done < m->k)
+        if (!dlsi_topk_index(&t, m, m->values) || t.index >= m->n) return DLS_E_FORMAT;
+    /* nothing may stand between gaps and values but the bits that fill the last byte: zeros */
+    if (t.next != m->values || t.have >= 8 || t.bits != 0) return DLS_E_FORMAT;
+    if (m->bits == 16)
+        good = dlsi_halves_good(m, dlsi_halves_most(m->values, m->k, 2), 1.0f);
+    else if (m->bits == 8)
+        good = dlsi_halves_good(
+            m, dlsi_halves_most(m->values, (m->k + DLSI_BLOCK - 1) / DLSI_BLOCK, DLSI_BLOCK + 2),
+            128.0f);
+    else {
+        const size_t groups = (m->k + DLSI_PAIR_BLOCK - 1) / DLSI_PAIR_BLOCK;
+        const size_t stride = DLSI_PAIR_BLOCK / 4 + 4;
+        good = dlsi_halves_good(m, dlsi_halves_most(m->values, groups, stride), 1.0f) &&
+               (groups == 0 ||
+                dlsi_halves_good(m, dlsi_halves_most(m->values + 2, groups, stride), 1.0f));
+    }
+    return good ? DLS_OK : DLS_E_NUMBER;
+}
+DLSI_FN dls_status dlsi_message_open(dlsi_message *m, const void *in, size_t bytes) {
+    const unsigned char *p = (const unsigned char *)in;
+    int32_t e;
+    uint32_t block;
+    DLSI_ZERO(*m);
+    if (bytes < DLSI_CODEC_HEADER || p[0] >= DLS_CODEC_POWER) return DLS_E_FORMAT;
+    m->kind = (dls_codec_kind)p[0];
+    m->bits = p[1];
+    block = p[2];
+    e = (int32_t)(p[3] ^ 128u) - 128;
+    m->n = dlsi_load32(p + 4);
+    m->body = p + DLSI_CODEC_HEADER;
+    m->end = p + bytes;
+    if (m->n < 1 || m->n > 0x7FFFFFFFu || e < -126 || e > 113) return DLS_E_FORMAT;
+    if (e != 0 && (m->kind == DLS_CODEC_F32 || m->kind == DLS_CODEC_BF16)) return DLS_E_FORMAT;
+    m->up = dlsi_two_to(e);
+    m->down = dlsi_two_to(-e);
+    if (m->kind == DLS_CODEC_TOPK) {
+        if (!((m->bits == 16 && block == 0) || (m->bits == 8 && block == 6) ||
+              (m->bits == 2 && block == 7)))
+            return DLS_E_FORMAT;
+        return dlsi_check_topk(m);
+    }
+    if (m->bits != dlsi_codec_bits(m->kind, 0) || block != dlsi_codec_log[m->kind])
+        return DLS_E_FORMAT;
+    return dlsi_check_dense(m);
+}
+DLS_API dls_status dls_codec_check(const void *in, size_t bytes, dls_codec_info *info) {
+    dlsi_message m;
+    const dls_status st = dlsi_message_open(&m, in, bytes);
+    if (info == NULL) return st;
+    DLSI_ZERO(*info);
+    if (st != DLS_OK) return st;
+    info->kind = m.kind;
+    info->bits = m.bits;
+    info->n = m.n;
+    info->sent = m.kind == DLS_CODEC_TOPK ? m.k : m.n;
+    return st;
+}
+DLS_API dls_status dls_codec_decode(const void *in, size_t bytes, size_t n, float *to, float weight,
+                                    bool add) {
+    dlsi_message m;
+    dls_status st = dlsi_message_open(&m, in, bytes);
+    size_t at, i;
+    if (st == DLS_OK && m.n != n) st = DLS_E_SHAPE;
+    if (st != DLS_OK) return st;
+    if (m.kind == DLS_CODEC_TOPK) {
+        dlsi_topk t;
+        dlsi_topk_open(&t, &m);
+        if (!add) memset(to, 0, n * sizeof *to);
+        while (t.done < m.k && dlsi_topk_index(&t, &m, m.values))
+            to[t.index] += weight * dlsi_topk_value(&t, &m);
+        return DLS_OK;
+    }
+    for (at = 0; at < n; at += DLSI_BLOCK) {
+        const size_t count = dlsi_min_size(n - at, DLSI_BLOCK);
+        float x[DLSI_BLOCK], sum[DLSI_BLOCK];
+        dlsi_block_read(&m, at, x);
+        for (i = 0; i < DLSI_BLOCK; i++) sum[i] = weight * x[i];
+        if (add) {
+            dlsi_block_load(x, to + at, count);
+            for (i = 0; i < DLSI_BLOCK; i++) sum[i] = x[i] + sum[i];
+        }
+        memcpy(to + at, sum, count * sizeof *to);
+    }
+    return DLS_OK;
+}
+
+/* ---- Encoding ---- */
+
+/* What a step has to tell of 64 elements: p, and DGC's u. */
+DLSI_INLINE void dlsi_gather(const dls_codec *c, const float *grad, size_t at, float *p, float *u) {
+    const size_t left = c->n - at;
+    const float decay = c->d.decay, momentum = c->d.momentum;
+    float e[DLSI_BLOCK];
+    int i;
+    dlsi_block_load(p, grad + at, left);
+    if (c->velocity != NULL) {
+        dlsi_block_load(u, c->velocity + at, left);
+        for (i = 0; i < DLSI_BLOCK; i++) p[i] = u[i] = momentum * u[i] + p[i];
+    }
+    if (c->error == NULL) return;
+    dlsi_block_load(e, c->error + at, left);
+    for (i = 0; i < DLSI_BLOCK; i++) p[i] = decay * e[i] + p[i];
+}
+/* Bits of the greatest size to be sent. Errors: DLS_E_NUMBER. */
+DLSI_FN dls_status dlsi_codec_measure(const dls_codec *c, const float *grad, uint32_t *most) {
+    float p[DLSI_BLOCK], u[DLSI_BLOCK];
+    uint32_t most_u = 0;
+    size_t at;
+    memset(u, 0, sizeof u);
+    *most = 0;
+    for (at = 0; at < c->n; at += DLSI_BLOCK) {
+        uint32_t own;
+        dlsi_gather(c, grad, at, p, u);
+        own = dlsi_block_most(p);
+        *most = own > *most ? own : *most;
+        if (c->velocity == NULL) continue;
+        own = dlsi_block_most(u);
+        most_u = own > most_u ? own : most_u;
+    }
+    return *most < DLSI_TOO_LARGE && most_u < DLSI_TOO_LARGE ? DLS_OK : DLS_E_NUMBER;
+}
+
+/* Half scale of a block whose greatest element is `most` times as large; never rounded down, so
+   that no quotient exceeds `most`. */
+DLSI_FN uint32_t dlsi_scale_up(float largest, float most) {
+    const float want = largest / most;
+    const uint32_t h = dlsi_half(want);
+    return dlsi_half_float(h) < want ? h + 1 : h;
+}
+/* y[] rounded to whole numbers: to nearest even; or up or down by chance, to at most `most`. */
+DLSI_INLINE void dlsi_round_block(const float *y, float *q) {
+    const float magic = 12582912.0f; /* 1.5 * 2^23 */
+    int i;
+    for (i = 0; i < DLSI_BLOCK; i++) q[i] = (y[i] + magic) - magic;
+}
+DLSI_INLINE void dlsi_chance_block(const float *y, float *q, float most, uint64_t seed,
+                                   uint32_t at) {
+    const uint32_t first = (uint32_t)(seed & 0xFFFFFFFFu), second = (uint32_t)(seed >> 32);
+    int i;
+    for (i = 0; i < DLSI_BLOCK; i++) {
+        /* dls_rand_at, in a form that becomes vector code */
+        const uint32_t r = dlsi_mix32(dlsi_mix32((at + (uint32_t)i) ^ first) + second) >> 8;
+        const uint32_t u = dlsi_float_bits(y[i]), sign = u & 0x80000000u;
+        const float a = dlsi_bits_float(u ^ sign);
+        const int32_t whole = (int32_t)a;
+        const float part = (a - (float)whole) * 16777216.0f;
+        float up = (float)(whole + ((float)(int32_t)r < part ? 1 : 0));
+        up = up > most ? most : up;
+        q[i] = dlsi_bits_float(dlsi_float_bits(up) | sign);
+    }
+}
+/* Writes 64 elements of p and makes them what the receiver will have. */
+DLSI_INLINE void dlsi_write_q(const dlsi_message *m, float *p, size_t count, bool chance,
+                              uint64_t seed, size_t at, unsigned char *out) {
+    const float most = m->bits == 8 ? 127.0f : 7.0f;
+    const float largest = dlsi_bits_float(dlsi_block_most(p)) * m->down;
+    const uint32_t h = dlsi_scale_up(largest, most);
+    const float scale = dlsi_half_float(h), per = h != 0 ? 1.0f / scale : 0.0f;
+    float y[DLSI_BLOCK];
+    unsigned char b[DLSI_BLOCK];
+    int i;
+    for (i = 0; i < DLSI_BLOCK; i++) y[i] = p[i] * m->down * per;
+    if (chance)
+        dlsi_chance_block(y, y, most, seed, (uint32_t)at);
+    else
+        dlsi_round_block(y, y);
+    dlsi_store16(out, h);
+    if (m->bits == 8) {
+        for (i = 0; i < DLSI_BLOCK; i++) b[i] = (unsigned char)((int32_t)y[i] & 255);
+        memcpy(out + 2, b, count);
+    } else {
+        if (count % 2 != 0) y[count] = -8.0f; /* the half byte left over is 0 */
+        for (i = 0; i < DLSI_BLOCK / 2; i++)
+            b[i] = (unsigned char)(((int32_t)y[2 * i] + 8) | ((int32_t)y[2 * i + 1] + 8) << 4);
+        memcpy(out + 2, b, (count + 1) / 2);
+    }
+    for (i = 0; i < DLSI_BLOCK; i++) p[i] = y[i] * scale * m->up;
+}
+DLSI_FN void dlsi_write_sign(const dlsi_message *m, float *p, size_t count, unsigned char *out) {
+    unsigned char b[DLSI_SIGN_BLOCK / 8];
+    float sum = 0.0f, size, one[DLSI_BLOCK], part[DLSI_BLOCK];
+    uint32_t h;
+    size_t i, k;
+    for (i = 0; i < DLSI_BLOCK; i++) one[i] = 1.0f;
+    for (k = 0; k < DLSI_SIGN_BLOCK; k += DLSI_BLOCK) {
+        for (i = 0; i < DLSI_BLOCK; i++)
+            part[i] = dlsi_bits_float(dlsi_float_bits(p[k + i]) & 0x7FFFFFFFu) * m->down;
+        sum += dlsi_block_dot(part, one);
+    }
+    h = dlsi_half(sum / (float)count);
+    dlsi_store16(out, h);
+    size = dlsi_half_float(h) * m->up;
+    for (k = 0; k < sizeof b; k++) {
+        uint32_t bits = 0;
+        for (i = 0; i < 8; i++) bits |= (dlsi_float_bits(p[8 * k + i]) >> 31) << i;
+        b[k] = (unsigned char)bits;
+    }
+    memcpy(out + 2, b, (count + 7) / 8);
+    for (i = 0; i < DLSI_SIGN_BLOCK; i++)
+        p[i] = dlsi_bits_float(dlsi_float_bits(size) | (dlsi_float_bits(p[i]) & 0x80000000u));
+}
+DLSI_FN void dlsi_write_plain(const dlsi_message *m, const float *p, size_t count,
+                              unsigned char *out) {
+    uint16_t h[DLSI_BLOCK];
+    int i;
+    if (m->kind == DLS_CODEC_F32) {
+        dlsi_put_floats(out, p, count);
+        return;
+    }
+    if (m->kind == DLS_CODEC_F16)
+        for (i = 0; i < DLSI_BLOCK; i++) h[i] = (uint16_t)dlsi_half(p[i] * m->down);
+    else
+        for (i = 0; i < DLSI_BLOCK; i++) h[i] = (uint16_t)dlsi_brain(p[i]);
+    dlsi_put_halves(out, h, count);
+}
+/* All kinds but TOPK. */
+DLSI_FN void dlsi_encode_dense(dls_codec *c, const dlsi_message *m, uint64_t seed,
+                               const float *grad, unsigned char *out) {
+    const size_t group = c->d.kind == DLS_CODEC_SIGN ? DLSI_SIGN_BLOCK : DLSI_BLOCK;
+    const size_t bytes = dlsi_block_bytes(c->d.kind);
+    float p[DLSI_SIGN_BLOCK], sent[DLSI_SIGN_BLOCK];
+    size_t at, i, k;
+    for (at = 0; at < c->n; at += group, out += bytes) {
+        const size_t count = dlsi_min_size(c->n - at, group);
+        for (k = 0; k < group; k += DLSI_BLOCK) {
+            if (k < count)
+                dlsi_gather(c, grad, at + k, p + k, sent + k); /* sent: no u here */
+            else
+                memset(p + k, 0, DLSI_BLOCK * sizeof *p);
+            memcpy(sent + k, p + k, DLSI_BLOCK * sizeof *p);
+        }
+        if (c->d.kind == DLS_CODEC_SIGN)
+            dlsi_write_sign(m, sent, count, out);
+        else if (c->d.kind >= DLS_CODEC_Q8)
+            dlsi_write_q(m, sent, count, c->d.no_feedback, seed, at, out);
+        else
+            dlsi_write_plain(m, p, count, out);
+        if (c->error == NULL) continue;
+        for (k = 0; k < group; k += DLSI_BLOCK)
+            for (i = 0; i < DLSI_BLOCK; i++) p[k + i] -= sent[k + i];
+        memcpy(c->error + at, p, count * sizeof *p);
+    }
+}
+
+/* ---- TOPK ---- */
+
+/* Bits of the size of the k-th greatest of x, by counting: the upper bits first, then the next ones
+   of those alike so far. *equal: how many of that size belong to the first k. */
+DLSI_FN uint32_t dlsi_topk_select(const float *x, size_t n, size_t k, uint32_t *bin,
+                                  size_t *equal) {
+    uint32_t found = 0, left = 31; /* bits of the size known and not known */
+    size_t i;
+    while (left > 0) {
+        const uint32_t bits = left < DLSI_BIN_BITS ? left : DLSI_BIN_BITS, shift = left - bits;
+        uint32_t b = ((uint32_t)1 << bits) - 1;
+        memset(bin, 0, ((size_t)b + 1) * sizeof *bin);
+        for (i = 0; i < n; i++) {
+            const uint32_t a = dlsi_float_bits(x[i]) & 0x7FFFFFFFu;
+            if (a >> left == found) bin[a >> shift & b]++;
+        }
+        while (bin[b] < k) k -= bin[b--];
+        found = found << bits | b;
+        left = shift;
+    }
+    *equal = k;
+    return found;
+}
+
+/* A TOPK message being written. */
+typedef struct dlsi_sparse {
+    dlsi_message m;
+    unsigned char *gap, *value; /* where the next ones go */
+    uint64_t bits;
+    uint32_t have;
+    size_t next;  /* index after the last one */
+    uint32_t *at; /* a block of values waits here: indices, and their floats' bits */
+    uint32_t *wait;
+    size_t waiting, block;
+} dlsi_sparse;
+
+/* buffer: 256 words. The values are written where the longest gaps would end. */
+DLSI_FN void dlsi_sparse_begin(dlsi_sparse *s, int32_t bits, size_t n, size_t k, uint32_t most,
+                               unsigned char *out, uint32_t *buffer) {
+    DLSI_ZERO(*s);
+    dlsi_message_begin(&s->m, DLS_CODEC_TOPK, bits, n, most, out);
+    s->m.k = k;
+    s->m.rice = k > 0 ? dlsi_topk_rice(k, n) : 0;
+    dlsi_store32(out + DLSI_CODEC_HEADER, (uint32_t)k);
+    out[DLSI_CODEC_HEADER + 4] = (unsigned char)s->m.rice;
+    s->gap = out + DLSI_CODEC_HEADER + DLSI_TOPK_HEADER;
+    s->m.values = s->value = s->gap + dlsi_topk_gap_bytes(dlsi_max_size(k, 1), n);
+    s->at = buffer;
+    s->wait = buffer + DLSI_PAIR_BLOCK;
+    s->block = bits == 2 ? DLSI_PAIR_BLOCK : DLSI_BLOCK;
+}
+DLSI_FN void dlsi_sparse_bits(dlsi_sparse *s, uint32_t v, uint32_t count) {
+    s->bits |= (uint64_t)v << s->have;
+    for (s->have += count; s->have >= 8; s->have -= 8, s->bits >>= 8)
+        *s->gap++ = (unsigned char)(s->bits & 255u);
+}
+DLSI_FN void dlsi_sparse_gap(dlsi_sparse *s, size_t gap) {
+    const uint32_t r = s->m.rice;
+    size_t q;
+    for (q = gap >> r; q >= 31; q -= 31) dlsi_sparse_bits(s, 0, 31);
+    dlsi_sparse_bits(s, (uint32_t)1 << q, (uint32_t)q + 1);
+    dlsi_sparse_bits(s, (uint32_t)(gap & (((size_t)1 << r) - 1)), r);
+}
+/* Two magnitudes for what lies at or below the mean size, and above it. Sets v to what is sent. */
+DLSI_FN void dlsi_sparse_pairs(dlsi_sparse *s, float *v, size_t count) {
+    float sum = 0.0f, mean, part[2] = {0.0f, 0.0f}, size[2] = {0.0f, 0.0f};
+    size_t many[2] = {0, 0}, i;
+    uint32_t h;
+    for (i = 0; i < count; i++) {
+        v[i] *= s->m.down;
+        sum += v[i] < 0.0f ? -v[i] : v[i];
+    }
+    mean = sum / (float)count;
+    for (i = 0; i < count; i++) {
+        const float a = v[i] < 0.0f ? -v[i] : v[i];
+        const int high = a > mean ? 1 : 0;
+        part[high] += a;
+        many[high]++;
+    }
+    for (i = 0; i < 2; i++) {
+        h = many[i] > 0 ? dlsi_half(part[i] / (float)many[i]) : 0;
+        size[i] = dlsi_half_float(h) * s->m.up;
+        dlsi_store16(s->value + 2 * i, h);
+    }
+    s->value += 4;
+    memset(s->value, 0, (count + 3) / 4);
+    for (i = 0; i < count; i++) {
+        const float a = v[i] < 0.0f ? -v[i] : v[i];
+        const uint32_t sign = v[i] < 0.0f ? 1u : 0u, high = a > mean ? 2u : 0u;
+        s->value[i / 4] = (unsigned char)(s->value[i / 4] | (sign | high) << 2 * (i % 4));
+        v[i] = sign != 0 ? -size[high / 2] : size[high / 2];
+    }
+    s->value += (count + 3) / 4;
+}
+/* Writes the values that wait; v becomes what the receiver will have. */
+DLSI_FN void dlsi_sparse_values(dlsi_sparse *s, float *v) {
+    size_t i;
+    if (s->m.bits == 2) {
+        dlsi_sparse_pairs(s, v, s->waiting);
+    } else if (s->m.bits == 8) {
+        dlsi_message q = s->m;
+        memset(v + s->waiting, 0, (DLSI_BLOCK - s->waiting) * sizeof *v);
+        dlsi_write_q(&q, v, s->waiting, false, 0, 0, s->value);
+        s->value += s->waiting + 2;
+    } else {
+        for (i = 0; i < s->waiting; i++, s->value += 2) {
+            const uint32_t h = dlsi_half(v[i] * s->m.down);
+            dlsi_store16(s->value, h);
+            v[i] = dlsi_half_float(h) * s->m.up;
+        }
+    }
+}
+DLSI_FN void dlsi_sparse_flush(dlsi_sparse *s, dls_codec *c) {
+    float v[DLSI_PAIR_BLOCK];
+    size_t i;
+    if (s->waiting == 0) return;
+    memcpy(v, s->wait, s->waiting * sizeof *v);
+    dlsi_sparse_values(s, v);
+    for (i = 0; c != NULL && i < s->waiting; i++) {
+        c->error[s->at[i]] -= v[i];
+        if (c->velocity != NULL) c->velocity[s->at[i]] = 0.0f;
+    }
+    s->waiting = 0;
+}
+DLSI_FN void dlsi_sparse_add(dlsi_sparse *s, size_t index, float x, dls_codec *c) {
+    dlsi_sparse_gap(s, index - s->next);
+    s->next = index + 1;
+    s->at[s->waiting] = (uint32_t)index;
+    s->wait[s->waiting] = dlsi_float_bits(x);
+    if (++s->waiting == s->block) dlsi_sparse_flush(s, c);
+}
+/* Ends the gaps and moves the values behind them. Bytes of the message. */
+DLSI_FN size_t dlsi_sparse_end(dlsi_sparse *s, dls_codec *c, const unsigned char *out) {
+    const size_t bytes = dlsi_topk_value_bytes(s->m.k, s->m.bits);
+    dlsi_sparse_flush(s, c);
+    if (s->have > 0) dlsi_sparse_bits(s, 0, 8 - s->have);
+    memmove(s->gap, s->m.values, bytes);
+    return (size_t)(s->gap - out) + bytes;
+}
+
+DLSI_FN size_t dlsi_encode_topk(dls_codec *c, size_t k, uint32_t most, const float *grad,
+                                unsigned char *out) {
+    float p[DLSI_BLOCK], u[DLSI_BLOCK];
+    uint32_t threshold;
+    size_t at, i, equal;
+    dlsi_sparse s;
+    for (at = 0; at < c->n; at += DLSI_BLOCK) {
+        const size_t bytes = dlsi_min_size(c->n - at, DLSI_BLOCK) * sizeof *p;
+        dlsi_gather(c, grad, at, p, u);
+        memcpy(c->error + at, p, bytes);
+        if (c->velocity != NULL) memcpy(c->velocity + at, u, bytes);
+    }
+    threshold = dlsi_topk_select(c->error, c->n, k, c->work, &equal);
+    if (threshold == 0) { /* fewer than k are not zero */
+        k -= equal;
+        equal = 0;
+    }
+    dlsi_sparse_begin(&s, c->d.value_bits, c->n, k, most, out, c->work);
+    for (at = 0; at < c->n; at += DLSI_BLOCK) {
+        const size_t count = dlsi_min_size(c->n - at, DLSI_BLOCK);
+        dlsi_block_load(p, c->error + at, count);
+        if (dlsi_block_most(p) < threshold) continue;
+        for (i = 0; i < count; i++) {
+            const uint32_t a = dlsi_float_bits(p[i]) & 0x7FFFFFFFu;
+            if (a < threshold || (a == threshold && equal == 0)) continue;
+            equal -= a == threshold ? 1 : 0;
+            dlsi_sparse_add(&s, at + i, p[i], c);
+        }
+    }
+    return dlsi_sparse_end(&s, c, out);
+}
+DLS_API dls_status dls_codec_encode(dls_codec *codec, uint64_t step, uint32_t bucket,
+                                    const float *grad, void *out, size_t max, size_t *bytes) {
+    unsigned char *to = (unsigned char *)out;
+    const dls_codec_kind kind = codec->d.kind;
+    dlsi_message m;
+    size_t need, k = 0;
+    uint32_t most;
+    dls_status st;
+    *bytes = 0;
+    if (kind == DLS_CODEC_POWER) return DLS_E_UNSUPPORTED;
+    if (kind == DLS_CODEC_TOPK) {
+        if (!(codec->density > 0.0f && codec->density <= 1.0f)) return DLS_E_ARG;
+        k = dlsi_topk_count(codec->density, codec->n);
+        need = dlsi_topk_bytes(k, codec->n, codec->d.value_bits);
+    } else {
+        need = dlsi_add(DLSI_CODEC_HEADER, dlsi_dense_bytes(kind, codec->n));
+    }
+    if (max < need) return DLS_E_MEMORY;
+    st = dlsi_codec_measure(codec, grad, &most);
+    if (st != DLS_OK) return st;
+    if (kind == DLS_CODEC_TOPK) {
+        *bytes = dlsi_encode_topk(codec, k, most, grad, to);
+        return DLS_OK;
+    }
+    dlsi_message_begin(&m, kind, dlsi_codec_bits(kind, 0), codec->n, most, to);
+    dlsi_encode_dense(codec, &m, dls_codec_seed(codec->d.seed, step, bucket), grad,
+                      to + DLSI_CODEC_HEADER);
+    *bytes = need;
+    return DLS_OK;
+}
+
+/* ---- Merging ---- */
+
+/* What a part keeps between two calls, as plain words, so that callers need not know of it. */
+typedef struct dlsi_cursor {
+    dlsi_message m;
+    dlsi_topk t;
+} dlsi_cursor;
+typedef char dlsi_cursor_fits[sizeof(dlsi_cursor) <= DLS_CODEC_CURSOR * 8 ? 1 : -1];
+
+DLSI_FN void dlsi_merge_next(dls_codec_part *part, dlsi_cursor *c) {
+    const bool more = c->t.done < c->m.k && dlsi_topk_index(&c->t, &c->m, c->m.values);
+    part->next = more ? c->t.index : SIZE_MAX;
+}
+DLSI_FN void dlsi_merge_rewind(dls_codec_part *part, int32_t count) {
+    dlsi_cursor c;
+    for (; count > 0; count--, part++) {
+        memcpy(&c, part->cursor, sizeof c);
+        dlsi_topk_open(&c.t, &c.m);
+        dlsi_merge_next(part, &c);
+        memcpy(part->cursor, &c, sizeof c);
+    }
+}
+/* The sum of the 64 elements from `at` on. */
+DLSI_FN void dlsi_merge_block(dls_codec_part *part, int32_t count, size_t at, float *sum) {
+    float x[DLSI_BLOCK];
+    dlsi_cursor c;
+    memset(sum, 0, DLSI_BLOCK * sizeof *sum);
+    for (; count > 0; count--, part++) {
+        memcpy(&c, part->cursor, sizeof c);
+        if (c.m.kind != DLS_CODEC_TOPK) {
+            dlsi_block_read(&c.m, at, x);
+            dlsi_block_axpy(part->weight, x, sum);
+            continue;
+        }
+        if (part->next >= at + DLSI_BLOCK) continue;
+        while (part->next < at + DLSI_BLOCK) {
+            sum[part->next - at] += part->weight * dlsi_topk_value(&c.t, &c.m);
+            dlsi_merge_next(part, &c);
+        }
+        memcpy(part->cursor, &c, sizeof c);
+    }
+}
+DLSI_FN dls_status dlsi_merge_open(dls_codec_part *part, int32_t count, size_t n, bool *sparse) {
+    dlsi_cursor c;
+    for (*sparse = true; count > 0; count--, part++) {
+        dls_status st;
+        DLSI_ZERO(c);
+        st = dlsi_message_open(&c.m, part->in, part->bytes);
+        if (st == DLS_OK && c.m.n != n) st = DLS_E_SHAPE;
+        if (st == DLS_OK && !dlsi_finite((double)part->weight)) st = DLS_E_NUMBER;
+        if (st != DLS_OK) return st;
+        *sparse = *sparse && c.m.kind == DLS_CODEC_TOPK;
+        memset(part->cursor, 0, sizeof part->cursor);
+        memcpy(part->cursor, &c, sizeof c);
+    }
+    return DLS_OK;
+}
+DLSI_FN size_t dlsi_merge_sparse_most(size_t n) { return n / 100 * 12 + n % 100 * 12 / 100; }
+DLS_API size_t dls_codec_merge_max(size_t n) {
+    const size_t k = dlsi_max_size(dlsi_merge_sparse_most(n), 1);
+    return dlsi_max_size(dlsi_add(DLSI_CODEC_HEADER, dlsi_dense_bytes(DLS_CODEC_Q4, n)),
+                         dlsi_topk_bytes(dlsi_min_size(k, n), n, 16));
+}
+DLS_API dls_status dls_codec_merge(dls_codec_part *part, int32_t count, size_t n, void *out,
+                                   size_t max, size_t *bytes) {
+    unsigned char *to = (unsigned char *)out;
+    uint32_t wait[2 * DLSI_PAIR_BLOCK], most = 0;
+    float sum[DLSI_BLOCK];
+    size_t at, i, union_count = 0;
+    dlsi_sparse s;
+    dls_status st;
+    bool sparse;
+    *bytes = 0;
+    if (count < 1 || n < 1 || n > 0x7FFFFFFFu) return DLS_E_ARG;
+    if (max < dls_codec_merge_max(n)) return DLS_E_MEMORY;
+    st = dlsi_merge_open(part, count, n, &sparse);
+    if (st != DLS_OK) return st;
+    dlsi_merge_rewind(part, count);
+    for (at = 0; at < n; at += DLSI_BLOCK) {
+        uint32_t own;
+        dlsi_merge_block(part, count, at, sum);
+        own = dlsi_block_most(sum);
+        most = own > most ? own : most;
+        for (i = 0; i < DLSI_BLOCK; i++) union_count += sum[i] != 0.0f ? 1 : 0;
+    }
+    if (most >= DLSI_TOO_LARGE) return DLS_E_NUMBER;
+    sparse = sparse && union_count <= dlsi_merge_sparse_most(n);
+    if (sparse)
+        dlsi_sparse_begin(&s, 16, n, union_count, most, to, wait);
+    else
+        dlsi_message_begin(&s.m, DLS_CODEC_Q4, 4, n, most, to);
+    to += DLSI_CODEC_HEADER;
+    dlsi_merge_rewind(part, count);
+    for (at = 0; at < n; at += DLSI_BLOCK) {
+        const size_t here = dlsi_min_size(n - at, DLSI_BLOCK);
+        dlsi_merge_block(part, count, at, sum);
+        for (i = 0; sparse && i < here; i++)
+            if (sum[i] != 0.0f) dlsi_sparse_add(&s, at + i, sum[i], NULL);
+        if (sparse) continue;
+        dlsi_write_q(&s.m, sum, here, false, 0, 0, to);
+        to += dlsi_block_bytes(DLS_CODEC_Q4);
+    }
+    *bytes = sparse ? dlsi_sparse_end(&s, NULL, (const unsigned char *)out)
+                    : DLSI_CODEC_HEADER + dlsi_dense_bytes(DLS_CODEC_Q4, n);
+    return DLS_OK;
+}
+
+/* ---- State ----
+   Saved: u32 "DLSE", u8 kind, u8 momentum or not, u16 rank, u32 n, u32 CRC-32C of the floats that
+   follow. */
+
+#define DLSI_SAVED_HEADER 16
+#define DLSI_SAVED_MAGIC 0x45534C44u
+
+DLS_API void dls_codec_flush(dls_codec *codec, float *grad) {
+    const size_t owed = codec->velocity != NULL ? 2 * codec->n : codec->n;
+    size_t i;
+    codec->stage = 0;
+    if (codec->error == NULL) return;
+    for (i = 0; grad != NULL && i < codec->n; i++) grad[i] += codec->error[i];
+    memset(codec->error, 0, owed * sizeof(float));
+}
+DLS_API size_t dls_codec_saved_bytes(const dls_codec *codec) {
+    return dlsi_add(DLSI_SAVED_HEADER, dlsi_mul(codec->state_count, 4));
+}
+DLSI_FN void dlsi_saved_header(const dls_codec *c, unsigned char *p) {
+    dlsi_store32(p, DLSI_SAVED_MAGIC);
+    p[4] = (unsigned char)c->d.kind;
+    p[5] = c->velocity != NULL;
+    dlsi_store16(p + 6, c->d.kind == DLS_CODEC_POWER ? (uint32_t)c->d.rank : 0);
+    dlsi_store32(p + 8, (uint32_t)c->n);
+}
+DLS_API dls_status dls_codec_save(const dls_codec *codec, void *out, size_t max) {
+    unsigned char *p = (unsigned char *)out;
+    if (codec->stage != 0) return DLS_E_STATE;
+    if (max < dls_codec_saved_bytes(codec)) return DLS_E_MEMORY;
+    dlsi_saved_header(codec, p);
+    dlsi_put_floats(p + DLSI_SAVED_HEADER, codec->state, codec->state_count);
+    dlsi_store32(p + 12, dls_crc32c(0, p + DLSI_SAVED_HEADER, 4 * codec->state_count));
+    return DLS_OK;
+}
+DLS_API dls_status dls_codec_load(dls_codec *codec, const void *in, size_t bytes) {
+    const unsigned char *p = (const unsigned char *)in;
+    unsigned char own[12];
+    size_t i;
+    if (bytes < DLSI_SAVED_HEADER || dlsi_load32(p) != DLSI_SAVED_MAGIC) return DLS_E_FORMAT;
+    dlsi_saved_header(codec, own);
+    if (memcmp(p, own, sizeof own) != 0) return DLS_E_MISMATCH;
+    if (bytes != dls_codec_saved_bytes(codec)) return DLS_E_FORMAT;
+    p += DLSI_SAVED_HEADER;
+    if (dls_crc32c(0, p, 4 * codec->state_count) != dlsi_load32(p - 4)) return DLS_E_CHECKSUM;
+    for (i = 0; i < codec->state_count; i++)
+        if ((dlsi_load32(p + 4 * i) & 0x7FFFFFFFu) >= DLSI_INFINITE) return DLS_E_NUMBER;
+    dlsi_get_floats(p, codec->state, codec->state_count);
+    codec->stage = 0;
+    return DLS_OK;
+}
+
+/* ---- PowerSGD ---- */
+
+/* Dot product in blocks, their sums in order. */
+DLSI_FN float dlsi_dot(const float *x, const float *y, size_t n) {
+    float a[DLSI_BLOCK], b[DLSI_BLOCK], sum = 0.0f;
+    size_t at;
+    for (at = 0; at < n; at += DLSI_BLOCK) {
+        dlsi_block_load(a, x + at, n - at);
+        dlsi_block_load(b, y + at, n - at);
+        sum += dlsi_block_dot(a, b);
+    }
+    return sum;
+}
+DLSI_FN void dlsi_axpy(float a, const float *x, float *y, size_t n) {
+    size_t at = 0;
+    for (; n - at >= DLSI_BLOCK; at += DLSI_BLOCK) dlsi_block_axpy(a, x + at, y + at);
+    for (; at < n; at++) y[at] += a * x[at];
+}
+DLSI_FN bool dlsi_all_finite(const float *x, size_t n) {
+    float a[DLSI_BLOCK];
+    size_t at;
+    for (at = 0; at < n; at += DLSI_BLOCK) {
+        dlsi_block_load(a, x + at, n - at);
+        if (dlsi_block_most(a) >= DLSI_INFINITE) return false;
+    }
+    return true;
+}
+DLS_API dls_status dls_codec_power_begin(dls_codec *codec, const float *grad, float **p,
+                                         size_t *count) {
+    const int32_t rows = codec->d.rows, cols = codec->d.cols, rank = codec->d.rank;
+    int32_t i, k;
+    uint32_t most;
+    dls_status st;
+    if (codec->d.kind != DLS_CODEC_POWER) return DLS_E_ARG;
+    if (codec->stage != 0) return DLS_E_STATE;
+    st = dlsi_codec_measure(codec, grad, &most);
+    if (st != DLS_OK) return st;
+    for (i = 0; i < rows; i++) {
+        float *m = codec->error + (size_t)i * (size_t)cols;
+        int32_t j;
+        for (j = 0; j < cols; j++)
+            m[j] = codec->d.decay * m[j] + grad[(size_t)i * (size_t)cols + (size_t)j];
+        for (k = 0; k < rank; k++)
+            codec->p[(size_t)k * (size_t)rows + (size_t)i] =
+                dlsi_dot(m, codec->q + (size_t)k * (size_t)cols, (size_t)cols);
+    }
+    codec->stage = 1;
+    *p = codec->p;
+    *count = (size_t)rows * (size_t)rank;
+    return DLS_OK;
+}
+/* Gives up a step: what it had to tell is owed. */
+DLSI_FN dls_status dlsi_power_off(dls_codec *codec) {
+    codec->stage = 0;
+    return DLS_E_NUMBER;
+}
+/* Rows of p to length 1 and at right angles: modified Gram-Schmidt. One that nothing is left of
+   becomes zero. */
+DLSI_FN void dlsi_orthonormal(float *p, int32_t rank, size_t n) {
+    int32_t k, j;
+    for (k = 0; k < rank; k++) {
+        float *own = p + (size_t)k * n, scale;
+        const double before = dlsi_squares(own, NULL, n);
+        double after;
+        size_t i;
+        for (j = 0; j < k; j++) {
+            const float *other = p + (size_t)j * n;
+            dlsi_axpy(-dlsi_dot(own, other, n), other, own, n);
+        }
+        after = dlsi_squares(own, NULL, n);
+        scale = after > 1e-10 * before && after > 1e-70 ? (float)(1.0 / dlsi_sqrt(after)) : 0.0f;
+        for (i = 0; i < n; i++) own[i] = scale != 0.0f ? own[i] * scale : 0.0f;
+    }
+}
+DLS_API dls_status dls_codec_power_middle(dls_codec *codec, float **q, size_t *count) {
+    const size_t rows = (size_t)codec->d.rows, cols = (size_t)codec->d.cols;
+    const size_t rank = (size_t)codec->d.rank;
+    size_t i, k;
+    if (codec->d.kind != DLS_CODEC_POWER) return DLS_E_ARG;
+    if (codec->stage != 1) return DLS_E_STATE;
+    if (!dlsi_all_finite(codec->p, rows * rank)) return dlsi_power_off(codec);
+    dlsi_orthonormal(codec->p, codec->d.rank, rows);
+    memset(codec->q, 0, cols * rank * sizeof(float));
+    for (i = 0; i < rows; i++)
+        for (k = 0; k < rank; k++)
+            dlsi_axpy(codec->p[k * rows + i], codec->error + i * cols, codec->q + k * cols, cols);
+    codec->stage = 2;
+    *q = codec->q;
+    *count = cols * rank;
+    return DLS_OK;
+}
+DLS_API dls_status dls_codec_power_end(dls_codec *codec, float *to) {
+    const size_t rows = (size_t)codec->d.rows, cols = (size_t)codec->d.cols;
+    const int32_t rank = codec->d.rank;
+    const bool good = codec->stage != 2 || dlsi_all_finite(codec->q, cols * (size_t)rank);
+    size_t i, j;
+    int32_t k;
+    if (codec->d.kind != DLS_CODEC_POWER) return DLS_E_ARG;
+    if (codec->stage != 2) return DLS_E_STATE;
+    codec->round++;
+    for (i = 0; good && i < rows; i++) {
+        float *own = to + i * cols, *m = codec->error + i * cols;
+        memset(own, 0, cols * sizeof *own);
+        for (k = 0; k < rank; k++)
+            dlsi_axpy(codec->p[(size_t)k * rows + i], codec->q + (size_t)k * cols, own, cols);
+        for (j = 0; j < cols; j++) m[j] -= own[j];
+    }
+    for (k = 0; k < rank; k++) /* a row of zeros would stay so for ever */
+        if (!good || dlsi_squares(codec->q + (size_t)k * cols, NULL, cols) < 1e-60)
+            dlsi_power_draw(codec, k);
+    codec->stage = 0;
+    return good ? DLS_OK : DLS_E_NUMBER;
+}
+
+/* ---- Choosing ---- */
+
+DLSI_FN double dlsi_exposed(const dls_codec_case *at, double bytes) {
+    const double wire = at->latency_us + bytes / at->bytes_per_s * 1e6;
+    return wire > at->hidden_us ? wire - at->hidden_us : 0.0;
+}
+DLSI_FN bool dlsi_measure(double x) { return dlsi_finite(x) && x >= 0.0; }
+DLS_API dls_status dls_codec_choose(const dls_codec_case *at, const dls_codec_option *option,
+                                    int32_t count, dls_codec_choice *choice) {
+    const char *best_name = NULL;
+    double best = 0.0, total;
+    int32_t i, found = -1;
+    dlsi_text t;
+    DLSI_ZERO(*choice);
+    choice->option = -1;
+    if (count < 0 || !dlsi_measure(at->bytes_per_s) || !(at->bytes_per_s > 0.0) ||
+        !dlsi_measure(at->latency_us) || !dlsi_measure(at->hidden_us))
+        return DLS_E_ARG;
+    for (i = 0; i < count; i++) {
+        const dls_codec_option *o = &option[i];
+        if (!dlsi_measure(o->message_bytes) || !dlsi_measure(o->encode_us) ||
+            !dlsi_measure(o->decode_us))
+            return DLS_E_ARG;
+        total = o->encode_us + dlsi_exposed(at, o->message_bytes) + o->decode_us;
+        if (found >= 0 && total >= best) continue;
+        found = i;
+        best = total;
+        best_name = o->name;
+    }
+    choice->dense_us = choice->best_us = dlsi_exposed(at, 4.0 * (double)at->n);
+    if (found >= 0 && best < 0.95 * choice->dense_us) {
+        choice->option = found;
+        choice->best_us = best;
+    }
+    t.buf = choice->why;
+    t.used = 0;
+    t.size = sizeof choice->why;
+    dlsi_text_str(&t, choice->option >= 0 ? best_name : "dense");
+    dlsi_text_str(&t, ": dense float32 takes ");
+    dlsi_text_fixed(&t, choice->dense_us / 1000.0, 2);
+    dlsi_text_str(&t, " ms a step beyond what computation hides");
+    if (found >= 0) {
+        dlsi_text_str(&t, choice->option >= 0 ? ", " : "; the best codec, ");
+        dlsi_text_str(&t, choice->option >= 0 ? "this one" : best_name);
+        dlsi_text_str(&t, choice->option >= 0 ? " " : ", would take ");
+        dlsi_text_fixed(&t, best / 1000.0, 2);
+        dlsi_text_str(&t, " ms: encode + wire + decode");
+    }
+    choice->why[t.used] = '\0';
+    return DLS_OK;
+}
+
+/* ---- Robust aggregation ---- */
+
+DLSI_FN bool dlsi_robust_good(const dls_robust_desc *d) {
+    if ((unsigned)d->kind >= DLS_ROBUST_COUNT || d->count < 1 || d->count > DLS_ROBUST_MAX ||
+        d->hostile < 0 || d->hostile > d->count || d->rounds < 0 || !(d->radius >= 0.0f))
+        return false;
+    if (d->kind == DLS_ROBUST_TRIMMED) return 2 * d->hostile < d->count;
+    if (d->kind == DLS_ROBUST_KRUM || d->kind == DLS_ROBUST_MULTI_KRUM)
+        return 2 * d->hostile + 3 <= d->count;
+    return true;
+}
+DLSI_FN bool dlsi_robust_krums(const dls_robust_desc *d) {
+    return d->kind == DLS_ROBUST_KRUM || d->kind == DLS_ROBUST_MULTI_KRUM;
+}
+typedef struct dlsi_robust {
+    const dls_robust_desc *d;
+    const float *const *x;
+    size_t n;
+    float *to;
+    float *tile;  /* count rows of 64 */
+    double *dist; /* KRUM: all pairs; a row of scratch behind */
+    double *row;
+    float *share; /* of each vector in the result */
+} dlsi_robust;
+DLSI_FN void dlsi_robust_layout(dlsi_layout *l, const dls_robust_desc *d, dlsi_robust *r) {
+    const size_t count = (size_t)d->count;
+    r->tile = (float *)dlsi_layout_take(l, count * DLSI_BLOCK * sizeof(float));
+    r->row = (double *)dlsi_layout_take(l, count * sizeof(double));
+    r->share = (float *)dlsi_layout_take(l, count * sizeof(float));
+    r->dist = NULL;
+    if (dlsi_robust_krums(d))
+        r->dist = (double *)dlsi_layout_take(l, count * count * sizeof(double));
+}
+DLS_API size_t dls_robust_size(const dls_robust_desc *desc) {
+    dlsi_layout l = dlsi_layout_at(NULL);
+    dlsi_robust r;
+    if (!dlsi_robust_good(desc)) return 0;
+    dlsi_robust_layout(&l, desc, &r);
+    return dlsi_layout_total(&l);
+}
+
+/* Sorts count numbers, ascending: few, and not often. */
+DLSI_FN void dlsi_sort_doubles(double *x, int32_t count) {
+    int32_t i, j;
+    for (i = 1; i < count; i++) {
+        const double own = x[i];
+        for (j = i; j > 0 && x[j - 1] > own; j--) x[j] = x[j - 1];
+        x[j] = own;
+    }
+}
+DLSI_FN double dlsi_median_of(double *x, int32_t count) {
+    if (count == 0) return 0.0;
+    dlsi_sort_doubles(x, count);
+    return count % 2 != 0 ? x[count / 2] : 0.5 * (x[count / 2 - 1] + x[count / 2]);
+}
+/* Sorts each of 64 columns of a tile: rows are exchanged pair by pair, all columns at once. */
+DLSI_FN void dlsi_tile_sort(float *tile, int32_t count) {
+    int32_t i, j;
+    for (i = 1; i < count; i++)
+        for (j = i; j > 0; j--) {
+            float *a = tile + (size_t)(j - 1) * DLSI_BLOCK, *b = a + DLSI_BLOCK;
+            int k;
+            for (k = 0; k < DLSI_BLOCK; k++) {
+                const float low = a[k] < b[k] ? a[k] : b[k], high = a[k] < b[k] ? b[k] : a[k];
+                a[k] = low;
+                b[k] = high;
+            }
+        }
+}
+/* A tile's 64 results of what judges coordinates by themselves. */
+DLSI_FN void dlsi_tile_middle(const dlsi_robust *r, float *out) {
+    const int32_t count = r->d->count;
+    int32_t first = r->d->hostile, last = count - r->d->hostile, i;
+    float part;
+    int k;
+    if (r->d->kind == DLS_ROBUST_MEDIAN) {
+        first = (count - 1) / 2;
+        last = count / 2 + 1;
+    }
+    dlsi_tile_sort(r->tile, count);
+    part = 1.0f / (float)(last - first);
+    for (k = 0; k < DLSI_BLOCK; k++) out[k] = 0.0f;
+    for (i = first; i < last; i++) dlsi_block_axpy(part, r->tile + (size_t)i * DLSI_BLOCK, out);
+}
+DLSI_FN void dlsi_robust_coordinates(const dlsi_robust *r) {
+    float out[DLSI_BLOCK];
+    size_t at;
+    int32_t i;
+    for (at = 0; at < r->n; at += DLSI_BLOCK) {
+        for (i = 0; i < r->d->count; i++)
+            dlsi_block_load(r->tile + (size_t)i * DLSI_BLOCK, r->x[i] + at, r->n - at);
+        dlsi_tile_middle(r, out);
+        memcpy(r->to + at, out, dlsi_min_size(r->n - at, DLSI_BLOCK) * sizeof *out);
+    }
+}
+/* to = base + sum of share (x - base); base NULL: zero. to may be base. */
+DLSI_FN void dlsi_robust_sum(const dlsi_robust *r, const float *base) {
+    float out[DLSI_BLOCK], x[DLSI_BLOCK], b[DLSI_BLOCK];
+    size_t at;
+    int32_t i;
+    int k;
+    memset(b, 0, sizeof b);
+    for (at = 0; at < r->n; at += DLSI_BLOCK) {
+        if (base != NULL) dlsi_block_load(b, base + at, r->n - at);
+        memcpy(out, b, sizeof out);
+        for (i = 0; i < r->d->count; i++) {
+            if (r->share[i] == 0.0f) continue;
+            dlsi_block_load(x, r->x[i] + at, r->n - at);
+            for (k = 0; k < DLSI_BLOCK; k++) x[k] -= b[k];
+            dlsi_block_axpy(r->share[i], x, out);
+        }
+        memcpy(r->to + at, out, dlsi_min_size(r->n - at, DLSI_BLOCK) * sizeof *out);
+    }
+}
+/* Shares of the `take` vectors whose nearest count - hostile - 2 others are nearest. */
+DLSI_FN void dlsi_krum_shares(const dlsi_robust *r, int32_t take) {
+    const int32_t count = r->d->count, near = count - r->d->hostile - 2;
+    int32_t i, j;
+    for (i = 0; i < count; i++)
+        for (j = i; j < count; j++)
+            r->dist[i * count + j] = r->dist[j * count + i] =
+                i == j ? 0.0 : dlsi_squares(r->x[i], r->x[j], r->n);
+    for (i = 0; i < count; i++) { /* the score goes where the distance to oneself, 0, stood */
+        double score = 0.0;
+        memcpy(r->row, r->dist + (size_t)i * (size_t)count, (size_t)count * sizeof *r->row);
+        r->row[i] = 0.0;
+        dlsi_sort_doubles(r->row, count);
+        for (j = 1; j <= near; j++) score += r->row[j];
+        r->share[i] = 0.0f;
+        r->dist[i * count + i] = score;
+    }
+    for (; take > 0; take--) {
+        int32_t best = -1;
+        for (i = 0; i < count; i++)
+            if (r->share[i] == 0.0f &&
+                (best < 0 || r->dist[i * count + i] < r->dist[best * count + best]))
+                best = i;
+        r->share[best] = 1.0f;
+    }
+}
+DLSI_FN void dlsi_robust_clip(const dlsi_robust *r) {
+    const int32_t count = r->d->count, rounds = dlsi_or(r->d->rounds, 3);
+    const float *centre = r->d->centre;
+    int32_t i, round;
+    for (round = 0; round < rounds; round++) {
+        double radius = (double)r->d->radius;
+        for (i = 0; i < count; i++) r->row[i] = dlsi_sqrt(dlsi_squares(r->x[i], centre, r->n));
+        for (i = 0; i < count; i++) r->share[i] = (float)r->row[i];
+        if (!(radius > 0.0)) radius = dlsi_median_of(r->row, count);
+        for (i = 0; i < count; i++) {
+            const double far = (double)r->share[i];
+            r->share[i] = (float)((far > radius ? radius / far : 1.0) / (double)count);
+        }
+        dlsi_robust_sum(r, centre);
+        centre = r->to;
+    }
+}
+DLSI_FN void dlsi_robust_mean(const dlsi_robust *r) { /* of those whose share is not 0 */
+    double sum = 0.0;
+    int32_t i;
+    for (i = 0; i < r->d->count; i++) sum += (double)r->share[i];
+    for (i = 0; i < r->d->count; i++) r->share[i] = (float)((double)r->share[i] / sum);
+    dlsi_robust_sum(r, NULL);
+}
+DLS_API dls_status dls_robust_run(const dls_robust_desc *desc, const float *const *x, size_t n,
+                                  float *to, float *used, void *mem, size_t bytes) {
+    dlsi_layout l = dlsi_layout_at(mem);
+    const int32_t count = desc->count;
+    double weights = 0.0;
+    dlsi_robust r;
+    int32_t i;
+    if (!dlsi_robust_good(desc)) return DLS_E_ARG;
+    if (mem == NULL || bytes < dls_robust_size(desc)) return DLS_E_MEMORY;
+    dlsi_robust_layout(&l, desc, &r);
+    r.d = desc;
+    r.x = x;
+    r.n = n;
+    r.to = to;
+    for (i = 0; i < count; i++) {
+        if (!dlsi_all_finite(x[i], n)) return DLS_E_NUMBER;
+        r.share[i] = desc->kind == DLS_ROBUST_MEAN && desc->weight != NULL ? desc->weight[i] : 1.0f;
+        if (!(r.share[i] >= 0.0f)) return DLS_E_ARG;
+        weights += (double)r.share[i];
+    }
+    if (!(weights > 0.0) || !dlsi_finite(weights)) return DLS_E_ARG;
+    if (dlsi_robust_krums(desc))
+        dlsi_krum_shares(&r, desc->kind == DLS_ROBUST_KRUM ? 1 : count - desc->hostile);
+    if (desc->kind == DLS_ROBUST_CLIP)
+        dlsi_robust_clip(&r);
+    else if (desc->kind == DLS_ROBUST_MEAN || dlsi_robust_krums(desc))
+        dlsi_robust_mean(&r);
+    else
+        dlsi_robust_coordinates(&r);
+    for (i = 0; used != NULL && i < count; i++)
+        used[i] = desc->kind == DLS_ROBUST_MEDIAN || desc->kind == DLS_ROBUST_TRIMMED
+                      ? 1.0f / (float)count
+                      : r.share[i];
+    return dlsi_all_finite(to, n) ? DLS_OK : DLS_E_NUMBER;
+}
+
+DLS_API const char *dls_guard_name(dls_guard_verdict verdict) {
+    static const char *const name[DLS_GUARD_COUNT] = {"ok", "NaN or infinity", "norm too large"};
+    return (unsigned)verdict < DLS_GUARD_COUNT ? name[verdict] : "?";
+}
+DLS_API int32_t dls_robust_guard(const float *const *x, int32_t count, size_t n, double norm_max,
+                                 double ratio_max, dls_guard_report *report) {
+    double row[DLS_ROBUST_MAX], limit = norm_max > 0.0 ? norm_max : 0.0;
+    int32_t i, finite = 0, good = 0;
+    for (i = 0; i < count; i++) {
+        report[i].norm = dls_codec_norm(x[i], n);
+        report[i].verdict = dlsi_finite(report[i].norm) ? DLS_GUARD_OK : DLS_GUARD_NUMBER;
+        if (report[i].verdict == DLS_GUARD_OK && finite < DLS_ROBUST_MAX)
+            row[finite++] = report[i].norm;
+    }
+    if (ratio_max > 0.0 && finite > 0) {
+        const double often = ratio_max * dlsi_median_of(row, finite);
+        limit = limit > 0.0 && limit < often ? limit : often;
+    }
+    for (i = 0; i < count; i++) {
+        report[i].limit = limit;
+        if (report[i].verdict == DLS_GUARD_OK && (norm_max > 0.0 || ratio_max > 0.0) &&
+            report[i].norm > limit)
+            report[i].verdict = DLS_GUARD_NORM;
+        good += report[i].verdict == DLS_GUARD_OK ? 1 : 0;
+    }
+    return good;
+}
+
+DLS_API bool dls_quarantine_may(const dls_quarantine *q, uint64_t step) { return step >= q->until; }
+DLS_API bool dls_quarantine_note(dls_quarantine *q, uint64_t step, bool rejected) {
+    if (!rejected) {
+        q->taken++;
+        q->score = dlsi_max_i32(q->score - 1, 0);
+        return false;
+    }
+    q->rejected++;
+    q->score += 4;
+    if (q->score < 12) return false;
+    q->until = step + 1 + ((uint64_t)16 << dlsi_min_i32(q->times, 12));
+    q->times = dlsi_min_i32(q->times + 1, 0x7FFFFFFE);
+    q->score = 8;
+    return true;
+}
+
+/* ------------------------------------------------------------------------------------------------
    >>wire.impl  deps: config base wire.api      */
 
 DLS_API void dls_init_head_write(const dls_init_head *head, void *to) {
@@ -15958,7 +18258,8 @@ DLS_API void dls_data_head_write(const dls_data_head *head, void *to) {
 }
 DLS_API dls_status dls_data_head_read(dls_data_head *head, const void *from, size_t n) {
     const unsigned char *p = (const unsigned char *)from;
-    if (n < DLS_HEAD_BYTES || p[0] != DLS_PACKET_DATA || p[1] != 0) return DLS_E_FORMAT;
+    if (n < DLS_HEAD_BYTES || p[0] != DLS_PACKET_DATA || p[1] > DLS_ENABLE_RENEW)
+        return DLS_E_FORMAT;
     head->index = dlsi_load16(p + 2);
     head->counter = dlsi_load32(p + 4);
     return DLS_OK;
@@ -16034,8 +18335,8 @@ DLS_API dls_status dls_frame_read(dls_frame *frame, const void *from, size_t n, 
 
 DLS_API dls_status dls_control_read(dls_control *control, const void *from, size_t n,
                                     size_t *used) {
-    static const uint8_t least[DLS_CONTROL_TYPES] = {0, DLS_HELLO_BYTES, 16, 5, 4, 0, 0, 8, 14, 18,
-                                                     4};
+    static const uint8_t least[DLS_CONTROL_TYPES] = {
+        0, DLS_HELLO_BYTES, 16, 5, 4, 0, 0, 8, 14, 18, 4, 57};
     const unsigned char *p = (const unsigned char *)from;
     if (n < 4 || dlsi_load16(p + 2) > n - 4) return DLS_E_FORMAT;
     control->type = p[0];
@@ -16431,15 +18732,20 @@ DLSI_FN void dlsi_session_rekey(unsigned char *to32, const unsigned char *key32)
     dls_aead_seal(to32, tag, zeros, sizeof zeros, NULL, 0, nonce, key32);
 }
 
-DLS_API dls_status dls_session_seal(dls_session *s, void *to, const void *from, size_t bytes,
-                                    const void *ad, size_t ad_bytes, unsigned char *tag16) {
-    unsigned char nonce[12];
+/* Nonce of the next record, and its key. */
+DLSI_FN dls_status dlsi_session_next(dls_session *s, unsigned char *nonce12) {
     if (s->sent >= DLSI_RECORDS_MOST) return DLS_E_LIMIT;
     if (s->sent > 0 && s->sent % DLSI_REKEY_PERIOD == 0)
         dlsi_session_rekey(s->send_key, s->send_key);
-    dlsi_noise_nonce(nonce, s->sent++);
-    dls_aead_seal(to, tag16, from, bytes, ad, ad_bytes, nonce, s->send_key);
+    dlsi_noise_nonce(nonce12, s->sent++);
     return DLS_OK;
+}
+DLS_API dls_status dls_session_seal(dls_session *s, void *to, const void *from, size_t bytes,
+                                    const void *ad, size_t ad_bytes, unsigned char *tag16) {
+    unsigned char nonce[12];
+    const dls_status status = dlsi_session_next(s, nonce);
+    if (status == DLS_OK) dls_aead_seal(to, tag16, from, bytes, ad, ad_bytes, nonce, s->send_key);
+    return status;
 }
 
 /* A set of counters as a ring of DLS_REPLAY_BITS bits: those below `top`, as far as it goes. */
@@ -16481,9 +18787,10 @@ DLSI_FN uint32_t dlsi_session_period(const dls_session *s) {
                                     : 0;
 }
 
-DLS_API dls_status dls_session_open(dls_session *s, uint64_t ctr, void *to, const void *from,
-                                    size_t bytes, const unsigned char *tag16, const void *ad,
-                                    size_t ad_bytes) {
+/* Whole, or as far as dlsi_aead_open_near() with `rest`. */
+DLSI_FN dls_status dlsi_session_open(dls_session *s, uint64_t ctr, void *to, const void *from,
+                                     size_t bytes, const unsigned char *tag16, const void *ad,
+                                     size_t ad_bytes, uint32_t *rest) {
     const uint32_t now = dlsi_session_period(s);
     const unsigned char *key = s->recv_key;
     unsigned char nonce[12], ahead[32];
@@ -16497,7 +18804,7 @@ DLS_API dls_status dls_session_open(dls_session *s, uint64_t ctr, void *to, cons
         key = ahead;
     }
     dlsi_noise_nonce(nonce, ctr);
-    status = dls_aead_open(to, from, bytes, tag16, ad, ad_bytes, nonce, key);
+    status = dlsi_aead_open_apart(to, from, bytes, tag16, ad, ad_bytes, nonce, key, rest);
     if (status == DLS_OK)
         s->top = dlsi_window_mark(s->window, s->top, ctr);
     else
@@ -16505,6 +18812,22 @@ DLS_API dls_status dls_session_open(dls_session *s, uint64_t ctr, void *to, cons
     /* only now can no record of the key before come any more */
     if (dlsi_session_period(s) > now) memcpy(s->recv_key, ahead, sizeof ahead);
     if (key == ahead) dls_wipe(ahead, sizeof ahead);
+    return status;
+}
+DLS_API dls_status dls_session_open(dls_session *s, uint64_t ctr, void *to, const void *from,
+                                    size_t bytes, const unsigned char *tag16, const void *ad,
+                                    size_t ad_bytes) {
+    return dlsi_session_open(s, ctr, to, from, bytes, tag16, ad, ad_bytes, NULL);
+}
+
+/* As dls_session_seal() in place; what follows the first DLSI_AEAD_NEAR bytes stands at `far`. */
+DLSI_FN dls_status dlsi_session_seal_apart(dls_session *s, unsigned char *at,
+                                           const unsigned char *far, size_t bytes, const void *ad,
+                                           size_t ad_bytes) {
+    unsigned char nonce[12];
+    const dls_status status = dlsi_session_next(s, nonce);
+    if (status == DLS_OK)
+        dlsi_aead_seal_apart(at, at + bytes, far, bytes, ad, ad_bytes, nonce, s->send_key);
     return status;
 }
 
@@ -16970,7 +19293,9 @@ DLS_API void dls_flow_sent(dls_flow *f, uint64_t pn, uint32_t bytes, bool elicit
     memcpy(e->ref, ref4, sizeof e->ref);
     e->ref_last = (uint8_t)ref4[3];
     e->pn = (uint32_t)(pn & UINT32_MAX);
-    e->time = f->last_sent = f->clock;
+    e->time = f->clock;
+    /* as RFC 6298: what is sent meanwhile, such as heartbeats, must not put the timeout off */
+    if (f->in_flight == 0) f->waiting = f->clock;
     e->bytes = (uint16_t)bytes;
     e->state = DLSI_SENT_OUT;
     f->head++;
@@ -17031,6 +19356,11 @@ DLS_API size_t dls_flow_ack_write(dls_flow *f, void *to, size_t max, uint64_t no
 
 /* ---- Loss recovery: round-trip times ---- */
 
+/* What it may be, before the first ack: less than RFC 9002's 333 ms where a handshake says so. */
+DLSI_FN void dlsi_flow_guess(dls_flow *f, uint64_t rtt) {
+    f->srtt = (uint32_t)dlsi_min_u64(f->srtt, rtt);
+    f->rttvar = f->srtt / 2;
+}
 DLSI_FN uint32_t dlsi_path_recent(const dls_path *c) {
     return c->samples >= 8 ? c->recent : dlsi_min_u32(c->recent, c->recent_before);
 }
@@ -17073,13 +19403,13 @@ DLSI_FN void dlsi_flow_rtt(dls_flow *f, uint32_t rtt, uint32_t delay) {
 DLSI_FN uint32_t dlsi_flow_pto(const dls_flow *f) {
     return f->srtt + dlsi_max_u32(4 * f->rttvar, 1000) + f->max_ack_delay;
 }
-/* When the timeout fires. Doubled each time, but a probe a second costs little, and finds a link
-   that is back again soon. */
+/* When the timeout fires. Doubled each time, but probes five times a second cost little, and find a
+   link that is back again soon. */
 DLSI_FN uint32_t dlsi_flow_pto_at(const dls_flow *f) {
     const uint32_t base = dlsi_flow_pto(f);
-    const uint32_t most = dlsi_max_u32(base, 1000000);
+    const uint32_t most = dlsi_max_u32(base, 200000);
     const uint32_t wait = f->pto_count > 10 ? most : dlsi_min_u32(base << f->pto_count, most);
-    return f->last_sent + wait;
+    return f->waiting + wait;
 }
 
 /* ---- Loss recovery: congestion control ----
@@ -17254,7 +19584,7 @@ DLS_API void dls_flow_tick(dls_flow *f, uint64_t now) {
     }
     if (f->in_flight == 0 || !dlsi_flow_due(f, dlsi_flow_pto_at(f))) return;
     if (f->pto_count < 255) f->pto_count++;
-    f->last_sent = f->clock;
+    f->waiting = f->clock;
     f->probes = 2;
     /* RFC 9002 sends new data or old; here the two oldest are given back as lost, to be probes */
     for (seq = f->oldest; seq != f->head; seq++) {
@@ -17391,6 +19721,7 @@ DLS_API dls_status dls_flow_ack_read(dls_flow *f, const void *from, size_t bytes
     if (dlsi_flow_at(f, a.newest)->pn == (uint32_t)(pn & UINT32_MAX)) /* else its age is unknown */
         dlsi_flow_rtt(f, f->clock - dlsi_flow_at(f, a.newest)->time, dlsi_load16(p + 4));
     f->pto_count = f->probes = 0;
+    f->waiting = f->clock;
     if (c != NULL)
         dlsi_path_acked(f, c, &a);
     else
@@ -17449,13 +19780,16 @@ DLS_API void dls_flow_report(const dls_flow *f, dls_flow_stats *to) {
 #define DLSI_SPANS (DLSI_HOSTED ? 32 : 4) /* pieces a receive may have beyond its first gap */
 #define DLSI_TAG_ROSTER 0xFFFFFFFEu
 #define DLSI_HOPS 4
+#define DLSI_ROUTES_MORE 2u  /* flag of ROUTES */
 #define DLSI_RELAY_BYTES 34  /* a packet in a RELAY frame is shorter than the one around it */
 #define DLSI_RELAY_LEAST 128 /* packets to those whose way back is not known yet */
 #define DLSI_NOBODY 0xFFFFFFFFu
 #define DLSI_SES_MAX 2048u        /* an index is the session's number and how often it was used */
 #define DLSI_CALLS_MAX 10         /* unanswered INITs before a session is given up */
+#define DLSI_CALLS_TRY 3          /* the same when there is another way to try */
 #define DLSI_CLEAR_CHUNK 1048576u /* longest plain chunk on a stream */
 #define DLSI_CLEAR_LEAST 8192u    /* one that is worth writing without a copy */
+#define DLSI_APART_LEAST 4096u    /* a sealed one that is worth it */
 #define DLSI_NEVER ((uint64_t)1 << 60) /* us; sums of a few do not overflow */
 
 enum { DLSI_OP_FREE = 0, DLSI_OP_SEND, DLSI_OP_RECV };
@@ -17476,11 +19810,29 @@ typedef struct dlsi_want { /* of a peer, for which there is no send yet */
     int32_t rank; /* -1: free */
 } dlsi_want;
 
+/* Fresh keys within a session. other: those before, or those agreed that are not in use yet. */
+enum {
+    DLSI_RENEW_NONE = 0,
+    DLSI_RENEW_ASKED,
+    DLSI_RENEW_AGREED,
+    DLSI_RENEW_PAST,
+    DLSI_RENEW_NEVER
+};
+typedef struct dlsi_renew {
+    dls_session other;
+    uint64_t at;         /* of the last change of state */
+    uint64_t from;       /* counter of my first record with the new keys */
+    uint64_t base[2][2]; /* added to counters of sent, opened ones; of record, of other */
+    uint8_t state, phase;
+} dlsi_renew;
+
 enum { DLSI_SES_FREE = 0, DLSI_SES_CALLING, DLSI_SES_HALF, DLSI_SES_UP, DLSI_SES_LEAVING };
 /* Here and below, what is used most and smallest stands first: Thumb reaches it in short. */
 typedef struct dlsi_ses {
     uint8_t state, pattern, answer; /* answer: bytes of a RESP that waits in control */
     bool lossy, hello, ping, has_lost, turn;
+    uint8_t late;                    /* answers to INITs that came after the next INIT */
+    bool routes_more;                /* its list of routes goes on in the next message */
     bool shut;                       /* its flow let nothing more out */
     bool full;                       /* something that must be said did not fit: it is given up */
     bool routes;                     /* the neighbour is to hear of our routes */
@@ -17494,6 +19846,9 @@ typedef struct dlsi_ses {
     uint64_t again; /* CALLING: when to call again; LEAVING: since when */
     dls_flow flow;
     dls_session record;
+#if DLS_ENABLE_RENEW
+    dlsi_renew renew;
+#endif
 } dlsi_ses;
 typedef struct dlsi_reach { /* of a session, what only datagrams and gateways need */
     uint32_t routes_sum;    /* of the ROUTES said last */
@@ -17517,6 +19872,13 @@ typedef struct dlsi_port {
     uint32_t turn, rx_at, rx_want, tx_order;
 } dlsi_port;
 
+/* Of a record that is known to be authentic: bytes from `at` on that are not decrypted yet. */
+typedef struct dlsi_rest {
+    const unsigned char *at;
+    size_t bytes;
+    uint32_t state[16];
+} dlsi_rest;
+
 typedef struct dlsi_member {
     uint8_t hops, events, status;
     bool vote;
@@ -17524,6 +19886,7 @@ typedef struct dlsi_member {
     int32_t route;     /* session of a gateway that knows it, -1: none */
     int32_t call_port; /* -1: no address known */
     uint16_t calls, route_mtu;
+    bool untold; /* its route is not in the list of routes that is arriving, so far */
     dls_device device;
     uint32_t stamp[3]; /* when each event happened */
     uint64_t newest;   /* boot and sequence of its latest INIT */
@@ -17578,6 +19941,9 @@ struct dls_peer {
         int32_t port; /* -1: none waits */
     } reply;
     unsigned char secret[32], public_key[32], psk[32], root[32];
+    const unsigned char *far; /* of the packet being written: where the rest of its chunk stands */
+    dlsi_rest *rest;          /* of the packet being read; both NULL between calls */
+    uint32_t ended;           /* receives that were completed */
 };
 
 /* Constants in builds without streams or gateways, which lose the code for them. */
@@ -17588,6 +19954,10 @@ DLSI_FN bool dlsi_ses_lossy(const dlsi_ses *s) { return !DLS_ENABLE_STREAMS || s
 DLSI_FN bool dlsi_ses_clear(const dlsi_ses *s) {
     return DLS_ENABLE_STREAMS && !s->lossy && s->pattern == 0 && s->state >= DLSI_SES_HALF;
 }
+/* Whether so long a record of the session is sealed from and opened to the memory of its op. */
+DLSI_FN bool dlsi_ses_apart(const dlsi_ses *s, size_t bytes) {
+    return DLSI_APART && !s->lossy && !dlsi_ses_clear(s) && bytes >= DLSI_APART_LEAST;
+}
 DLSI_FN bool dlsi_peer_gateway(const dls_peer *p) { return DLS_ENABLE_GATEWAY && p->desc.gateway; }
 
 /* What is used before its place. */
@@ -17596,6 +19966,7 @@ DLSI_FN void dlsi_views_changed(dls_peer *p);
 DLSI_FN void dlsi_views_hello(dls_peer *p, int32_t rank);
 DLSI_FN size_t dlsi_relay_put(dls_peer *p, int32_t i, unsigned char *to, size_t max, uint64_t now);
 DLSI_FN void dlsi_relay_drop(dls_peer *p, int32_t i);
+DLSI_FN void dlsi_renew_begin(dlsi_ses *s, uint64_t now);
 DLSI_FN dls_status dlsi_peer_packet(dls_peer *p, int32_t port, int32_t via, const dls_addr *from,
                                     unsigned char *packet, size_t n, uint64_t now);
 
@@ -17619,6 +19990,8 @@ DLSI_FN dls_peer_desc dlsi_peer_desc(const dls_peer_desc *desc) {
     d.relay_bytes = dlsi_or(d.relay_bytes, d.gateway ? 65536 : 0);
     if (d.heartbeat_us == 0) d.heartbeat_us = 200000;
     if (d.timeout_us == 0) d.timeout_us = 2000000;
+    if (d.renew_us == 0) d.renew_us = 3600000000u;
+    d.renew_us = dlsi_min_u64(d.renew_us, DLSI_NEVER);
     d.heartbeat_us = dlsi_min_u64(d.heartbeat_us, DLSI_NEVER);
     d.timeout_us = dlsi_min_u64(d.timeout_us, DLSI_NEVER);
     return d;
@@ -17803,8 +20176,10 @@ DLSI_FN size_t dlsi_ses_mtu(const dls_peer *p, const dlsi_ses *s) {
     const size_t own = (size_t)p->port[s->port].desc.mtu;
     const dlsi_member *m = &p->member[s->rank];
     if (s->via < 0) return own;
-    return dlsi_min_size(own - DLSI_RELAY_BYTES,
-                         m->route == s->via ? m->route_mtu : DLSI_RELAY_LEAST);
+    /* without a route: what it was, or what any way can take */
+    return dlsi_min_size(own - DLSI_RELAY_BYTES, m->route >= 0     ? m->route_mtu
+                                                 : s->flow.mtu > 0 ? s->flow.mtu
+                                                                   : DLSI_RELAY_LEAST);
 }
 
 /* Its number, and where its control messages wait. */
@@ -17995,7 +20370,9 @@ DLSI_FN bool dlsi_op_place(dlsi_op *o, uint32_t at, uint32_t end) {
 }
 DLSI_FN void dlsi_op_received(dls_peer *p, dlsi_op *o) {
     dlsi_op_begun(p, o);
-    if (o->done == o->bytes) o->status = (int32_t)DLS_OK;
+    if (o->done < o->bytes) return;
+    o->status = (int32_t)DLS_OK;
+    p->ended++;
 }
 /* Bytes of a send have arrived. */
 DLSI_FN void dlsi_op_sent(dlsi_op *o, uint32_t bytes) {
@@ -18055,6 +20432,7 @@ DLSI_FN void dlsi_ses_end(dls_peer *p, int32_t i, dls_status why) {
     s->state = DLSI_SES_FREE;
     s->rank = -1;
     dls_wipe(&s->record, sizeof s->record);
+    dlsi_renew_begin(s, 0);
     dlsi_ses_drop_hand(p, s);
     if (s->via < 0 && p->port[s->port].ses == i) {
         p->port[s->port].ses = -1;
@@ -18084,19 +20462,24 @@ DLSI_FN void dlsi_ses_end(dls_peer *p, int32_t i, dls_status why) {
 DLSI_FN void dlsi_ses_up(dls_peer *p, int32_t i, uint64_t now) {
     dlsi_ses *s = &p->ses[i];
     const int32_t old = p->member[s->rank].ses;
+    uint64_t rtt;
     if (old >= 0 && old != i) dlsi_ses_end(p, old, DLS_E_PEER);
     dlsi_ses_drop_hand(p, s);
+    rtt = now - s->spoke; /* of the handshake, whatever it took to compute */
     s->state = DLSI_SES_UP;
     s->answer = 0;
     s->control_used = 0;
     s->heard = now;
     s->spoke = now;
+    dlsi_renew_begin(s, now);
     p->member[s->rank].ses = i;
     p->member[s->rank].calls = 0;
     p->member[s->rank].status = 0;
-    if (dlsi_ses_lossy(s))
+    if (dlsi_ses_lossy(s)) {
         dls_flow_init(&s->flow, p->ring + (size_t)i * (size_t)p->desc.window, p->desc.window,
                       (uint32_t)dlsi_ses_mtu(p, s), p->path != NULL ? p->path + i : NULL, now);
+        dlsi_flow_guess(&s->flow, rtt);
+    }
     dlsi_ses_say_hello(p, s);
 }
 
@@ -18183,24 +20566,33 @@ DLSI_FN size_t dlsi_init_write(dls_peer *p, const dlsi_ses *s, dls_noise *noise,
         dls_mac2(to + 92, p->hand[s->hand].cookie, to, 92);
     return DLS_INIT_BYTES;
 }
-/* Whether a session has called as often as it may; streams lose nothing. */
-DLSI_FN bool dlsi_ses_called(const dlsi_ses *s) {
-    return s->calls >= (dlsi_ses_lossy(s) ? DLSI_CALLS_MAX : 1);
+/* Whether what came by a port, or through a gateway, came the way of a session. Any gateway will
+   do: ways there and back may differ. */
+DLSI_FN bool dlsi_ses_way(const dlsi_ses *s, int32_t port, int32_t via) {
+    return via >= 0 ? s->via >= 0 : s->via < 0 && s->port == port;
 }
-/* How long to wait for the answer to an INIT: longer each time, since each makes the answers to
-   those before it worthless. */
+/* Whether a session has called as often as it may; streams lose nothing. */
+DLSI_FN bool dlsi_ses_called(const dls_peer *p, const dlsi_ses *s) {
+    const dlsi_member *m = &p->member[s->rank];
+    const bool ways = m->call_port >= 0 && m->route >= 0 && s->late == 0;
+    return s->calls >= (!dlsi_ses_lossy(s) ? 1 : ways ? DLSI_CALLS_TRY : DLSI_CALLS_MAX);
+}
+/* How long to wait for the answer to an INIT: longer when one came too late, since each INIT makes
+   the answers to those before it worthless. */
 DLSI_FN uint64_t dlsi_ses_patience(dls_peer *p, const dlsi_ses *s) {
     if (!dlsi_ses_lossy(s)) return p->desc.timeout_us;
-    return dlsi_peer_jitter(p, (p->desc.heartbeat_us + 1) / 2 << (s->calls < 4 ? s->calls / 2 : 2));
+    return dlsi_peer_jitter(p,
+                            (p->desc.heartbeat_us + 1) / 2 << (s->late + (s->calls < 2 ? 0 : 1)));
 }
 /* The INIT of a session that calls, when it is time for one. */
 DLSI_FN size_t dlsi_ses_call(dls_peer *p, int32_t i, unsigned char *to, uint64_t now) {
     dlsi_ses *s = &p->ses[i];
     size_t n = 0;
     int32_t k;
-    if (now < s->again || dlsi_ses_called(s)) return 0;
+    if (now < s->again || dlsi_ses_called(p, s)) return 0;
     s->pattern = dlsi_peer_pattern(p, s->rank);
     s->again = dlsi_later(now, dlsi_ses_patience(p, s));
+    s->spoke = now;
     s->calls++;
     if (s->pattern == 0) return dlsi_init_write(p, s, NULL, p->group, to);
     for (k = 0; s->hand < 0 && k < p->hands; k++) {
@@ -18245,7 +20637,6 @@ DLSI_FN dls_status dlsi_init_judge(dls_peer *p, const dls_init_head *h, const un
                                    int32_t port, int32_t via, int32_t *rank) {
     unsigned char mac[16];
     const dlsi_member *m;
-    int32_t calling;
     *rank = dls_peer_rank_of(p, h->id);
     if (h->group_or_index != p->group || p->leaving) return DLS_E_MISMATCH;
     if (*rank < 0 || *rank == p->me) return DLS_E_REFUSED;
@@ -18260,11 +20651,24 @@ DLSI_FN dls_status dlsi_init_judge(dls_peer *p, const dls_init_head *h, const un
         dlsi_peer_mac(p, *rank, p->me, packet, mac);
         if (!dls_equal(mac, packet + 76, 16)) return DLS_E_AUTH;
     }
-    calling = dlsi_ses_find(p, DLSI_SES_CALLING, *rank);
-    if (calling >= 0 && p->member[p->me].device.id < h->id && p->ses[calling].calls > 0 &&
-        p->ses[calling].calls < DLSI_CALLS_MAX)
-        return DLS_E_STATE; /* we call each other: the lower id's call counts */
     return DLS_OK;
+}
+/* Whether a device that calls us is being called by us, and ours is the call that counts: that of
+   the lower id. Ours goes on the way by which theirs came, since that one works now. */
+DLSI_FN bool dlsi_init_crossed(dls_peer *p, int32_t rank, int32_t port, int32_t via,
+                               const dls_addr *from, uint64_t now) {
+    const int32_t calling = dlsi_ses_find(p, DLSI_SES_CALLING, rank);
+    dlsi_ses *s = calling >= 0 ? &p->ses[calling] : NULL;
+    if (s == NULL || p->member[p->me].device.id > p->member[rank].device.id || s->calls == 0 ||
+        s->calls >= DLSI_CALLS_MAX)
+        return false;
+    if (dlsi_ses_way(s, port, via) || p->port[s->port].desc.kind != DLS_PORT_PACKET) return true;
+    s->port = (int16_t)port;
+    s->via = (int16_t)via;
+    if (from != NULL) p->reach[calling].addr = *from;
+    if (via < 0 && p->port[port].desc.kind != DLS_PORT_PACKET) p->port[port].ses = calling;
+    s->again = now;
+    return true;
 }
 /* Whether a device's boot count and sequence are newer than any before. */
 DLSI_FN bool dlsi_init_fresh(dlsi_member *m, const unsigned char *payload) {
@@ -18273,10 +20677,20 @@ DLSI_FN bool dlsi_init_fresh(dlsi_member *m, const unsigned char *payload) {
     m->newest = number;
     return true;
 }
-DLSI_FN void dlsi_ses_keys(dlsi_ses *s, dls_noise *noise) {
+/* Without noise: no secrets, but unlike for each two runs of the two, lest packets of the session
+   that had the index before a restart pass for this one's. */
+DLSI_FN void dlsi_ses_keys(const dls_peer *p, dlsi_ses *s, dls_noise *noise) {
     unsigned char mine[32], theirs[32];
     memset(mine, 0, sizeof mine);
     memset(theirs, 0, sizeof theirs);
+    dlsi_store32(mine, p->desc.boot);
+    dlsi_store32(mine + 4, s->boot);
+    dlsi_store32(mine + 8, s->index);
+    dlsi_store32(mine + 12, s->their_index);
+    dlsi_store32(theirs, s->boot);
+    dlsi_store32(theirs + 4, p->desc.boot);
+    dlsi_store32(theirs + 8, s->their_index);
+    dlsi_store32(theirs + 12, s->index);
     if (noise != NULL) (void)dls_noise_split(noise, mine, theirs);
     dls_session_init(&s->record, mine, theirs);
     dls_wipe(mine, sizeof mine);
@@ -18290,7 +20704,7 @@ DLSI_FN int32_t dlsi_init_again(const dls_peer *p, const dls_init_head *h, uint3
     for (i = 0; h->pattern == 0 && i < p->desc.sessions_max; i++) {
         const dlsi_ses *s = &p->ses[i];
         if (s->state >= DLSI_SES_HALF && p->member[s->rank].device.id == h->id &&
-            s->their_index == h->index && s->boot == boot && s->port == port && s->via == via)
+            s->their_index == h->index && s->boot == boot && dlsi_ses_way(s, port, via))
             return i;
     }
     return -1;
@@ -18316,13 +20730,15 @@ DLSI_FN dls_status dlsi_init_take(dls_peer *p, const unsigned char *packet, size
     }
     if (st == DLS_OK && !dlsi_init_fresh(&p->member[rank], payload)) st = DLS_E_STATE;
     if (st != DLS_OK) return st;
+    if (dlsi_init_crossed(p, rank, port, via, from, now)) return DLS_E_STATE;
     i = dlsi_init_again(p, &h, dlsi_load32(payload + 4), port, via);
     if (i >= 0 && p->ses[i].state != DLSI_SES_HALF) return DLS_E_STATE;
     if (i < 0) {
         while ((i = dlsi_ses_find(p, DLSI_SES_CALLING, rank)) >= 0 ||
                (i = dlsi_ses_find(p, DLSI_SES_HALF, rank)) >= 0)
             dlsi_ses_end(p, i, DLS_E_PEER);
-        i = dlsi_ses_make(p, DLSI_SES_HALF, rank, port, via, now);
+        if (via >= 0 && p->member[rank].route >= 0) via = p->member[rank].route;
+        i = dlsi_ses_make(p, DLSI_SES_HALF, rank, via < 0 ? port : p->ses[via].port, via, now);
     }
     if (i < 0) return DLS_E_LIMIT;
     s = &p->ses[i];
@@ -18333,7 +20749,7 @@ DLSI_FN dls_status dlsi_init_take(dls_peer *p, const unsigned char *packet, size
     if (from != NULL) p->reach[i].addr = *from;
     s->answer = (uint8_t)dlsi_init_write(p, s, h.pattern != 0 ? &noise : NULL, h.index,
                                          dlsi_ses_control(p, s));
-    dlsi_ses_keys(s, h.pattern != 0 ? &noise : NULL);
+    dlsi_ses_keys(p, s, h.pattern != 0 ? &noise : NULL);
     return s->answer > 0 ? DLS_OK : DLS_E_AUTH;
 }
 DLSI_FN dlsi_ses *dlsi_ses_at(dls_peer *p, uint32_t index) {
@@ -18349,7 +20765,7 @@ DLSI_FN dls_status dlsi_resp_take(dls_peer *p, const unsigned char *packet, size
     size_t got = 0;
     if (st != DLS_OK) return st;
     if (s == NULL || s->state != DLSI_SES_CALLING || s->pattern != h.pattern || s->calls == 0 ||
-        s->port != port || s->via != via || p->member[s->rank].device.id != h.id)
+        !dlsi_ses_way(s, port, via) || p->member[s->rank].device.id != h.id)
         return DLS_E_STATE;
     memcpy(payload, packet + 16, sizeof payload);
     if (h.pattern != 0) {
@@ -18359,13 +20775,14 @@ DLSI_FN dls_status dlsi_resp_take(dls_peer *p, const unsigned char *packet, size
         st =
             dls_noise_read(&p->hand[s->hand].noise, packet + 16, 60, payload, sizeof payload, &got);
         if (st == DLS_OK && got != sizeof payload) st = DLS_E_FORMAT;
+        if (st != DLS_OK && s->late < 2) s->late++;
         if (st != DLS_OK) return st;
     }
     s->their_index = h.index;
     s->boot = dlsi_load32(payload + 4);
     s->epoch = dlsi_load32(payload + 8);
     (void)dlsi_init_fresh(&p->member[s->rank], payload);
-    dlsi_ses_keys(s, h.pattern != 0 ? &p->hand[s->hand].noise : NULL);
+    dlsi_ses_keys(p, s, h.pattern != 0 ? &p->hand[s->hand].noise : NULL);
     dlsi_ses_up(p, (int32_t)(s - p->ses), now);
     return DLS_OK;
 }
@@ -18387,6 +20804,184 @@ DLSI_FN dls_status dlsi_cookie_take(dls_peer *p, const unsigned char *packet, si
     s->again = now;
     return DLS_OK;
 }
+
+/* ---- Fresh keys within a session, see RENEW in >>wire ---- */
+
+#if DLS_ENABLE_RENEW
+#define DLSI_RENEW_MESSAGE 56
+#define DLSI_LOW32 ((uint64_t)0xFFFFFFFFu)
+
+DLSI_FN void dlsi_renew_begin(dlsi_ses *s, uint64_t now) {
+    dls_wipe(&s->renew, sizeof s->renew);
+    s->renew.at = now;
+}
+/* Phase of the next record into its head; returns what its counter lacks as a packet's number. */
+DLSI_FN uint64_t dlsi_renew_mark(const dlsi_ses *s, unsigned char *head) {
+    head[1] = s->renew.phase;
+    return s->renew.base[0][0];
+}
+/* The keys of a record that came, NULL: of none that we have. */
+DLSI_FN dls_session *dlsi_renew_record(dlsi_ses *s, const unsigned char *head, uint64_t *base) {
+    const dlsi_renew *r = &s->renew;
+    const int k = head[1] != r->phase;
+    *base = r->base[k][1];
+    if (k == 0) return &s->record;
+    return r->state == DLSI_RENEW_AGREED || r->state == DLSI_RENEW_PAST ? &s->renew.other : NULL;
+}
+/* Other keys and those in use change places. False: they come too late, my counter is beyond. */
+DLSI_FN bool dlsi_renew_swap(dlsi_ses *s, uint64_t now) {
+    dlsi_renew *r = &s->renew;
+    const dls_session record = s->record;
+    int k;
+    if (record.sent > r->from) return false;
+    s->record = r->other;
+    r->other = record;
+    for (k = 0; k < 2; k++) {
+        const uint64_t base = r->base[0][k];
+        r->base[0][k] = r->base[1][k];
+        r->base[1][k] = base;
+    }
+    r->phase ^= 1u;
+    r->state = DLSI_RENEW_PAST;
+    r->at = now;
+    return true;
+}
+/* A record of the other keys was genuine: if they are the new ones, the peer has them too. */
+DLSI_FN bool dlsi_renew_seen(dlsi_ses *s, uint64_t now) {
+    return s->renew.state != DLSI_RENEW_AGREED || dlsi_renew_swap(s, now);
+}
+/* Says step 1 or 2 of the handshake, and from where on my records have its keys. */
+DLSI_FN bool dlsi_renew_say(dls_peer *p, dlsi_ses *s, dls_noise *noise, uint32_t step) {
+    unsigned char to[1 + DLSI_RENEW_MESSAGE], payload[8];
+    size_t n = 0;
+    s->renew.from = (s->record.sent / DLSI_REKEY_PERIOD + 2) * DLSI_REKEY_PERIOD;
+    dlsi_store64(payload, s->renew.from);
+    to[0] = (unsigned char)step;
+    return dls_noise_write(noise, payload, sizeof payload, to + 1, DLSI_RENEW_MESSAGE, &n) ==
+               DLS_OK &&
+           n == DLSI_RENEW_MESSAGE && dlsi_ses_say(p, s, DLS_CONTROL_RENEW, to, sizeof to);
+}
+/* Keys are agreed; they wait in `other`. */
+DLSI_FN void dlsi_renew_agreed(dlsi_ses *s, dls_noise *noise, uint64_t theirs) {
+    dlsi_renew *r = &s->renew;
+    unsigned char send[32], recv[32];
+    (void)dls_noise_split(noise, send, recv);
+    dls_session_init(&r->other, send, recv);
+    r->other.sent = r->from & DLSI_LOW32;
+    r->other.top = theirs & DLSI_LOW32;
+    r->base[1][0] = r->base[0][0] + (r->from - r->other.sent);
+    r->base[1][1] = r->base[0][1] + (theirs - r->other.top);
+    r->state = DLSI_RENEW_AGREED;
+    dls_wipe(send, sizeof send);
+    dls_wipe(recv, sizeof recv);
+}
+/* When to ask for fresh keys; the higher id a little later, so that two seldom do at once. */
+DLSI_FN uint64_t dlsi_renew_deadline(const dls_peer *p, const dlsi_ses *s) {
+    const bool late = p->member[p->me].device.id > p->member[s->rank].device.id;
+    const uint64_t us = p->desc.renew_us;
+    if (s->renew.state != DLSI_RENEW_NONE || s->state != DLSI_SES_UP || !s->hello ||
+        s->pattern == 0)
+        return UINT64_MAX;
+    if (dls_session_stale(&s->record)) return dlsi_later(s->renew.at, p->desc.heartbeat_us);
+    return dlsi_later(s->renew.at, us + (late ? us / 8 : 0));
+}
+DLSI_FN void dlsi_renew_ask(dls_peer *p, int32_t i, uint64_t now) {
+    dlsi_ses *s = &p->ses[i];
+    int32_t k;
+    s->renew.at = now; /* if it fails: later */
+    for (k = 0; k < p->hands && p->hand[k].ses >= 0; k++) {}
+    if (k == p->hands) return;
+    s->hand = (int16_t)k;
+    p->hand[k].ses = i;
+    if (dlsi_peer_noise(p, &p->hand[k].noise, s->rank, true) == DLS_OK &&
+        dlsi_renew_say(p, s, &p->hand[k].noise, 1))
+        s->renew.state = DLSI_RENEW_ASKED;
+    else
+        dlsi_ses_drop_hand(p, s);
+}
+DLSI_FN void dlsi_renew_tick(dls_peer *p, int32_t i, uint64_t now) {
+    dlsi_ses *s = &p->ses[i];
+    dlsi_renew *r = &s->renew;
+    r->at = dlsi_min_u64(r->at, now);
+    if (now >= dlsi_renew_deadline(p, s)) dlsi_renew_ask(p, i, now);
+    if (r->state == DLSI_RENEW_ASKED && (now - r->at) / 4 > p->desc.timeout_us) {
+        dlsi_ses_drop_hand(p, s);
+        r->state = DLSI_RENEW_NEVER; /* the peer does not know how */
+    }
+    if (r->state == DLSI_RENEW_PAST && now - r->at > p->desc.timeout_us) {
+        dls_wipe(&r->other, sizeof r->other);
+        r->state = DLSI_RENEW_NONE;
+    }
+}
+/* The peer asks: answers, unless my own question counts. */
+DLSI_FN void dlsi_renew_asked(dls_peer *p, dlsi_ses *s, const unsigned char *message) {
+    dls_noise noise;
+    unsigned char payload[8];
+    size_t n = 0;
+    if (s->renew.state == DLSI_RENEW_ASKED &&
+        p->member[p->me].device.id < p->member[s->rank].device.id)
+        return;
+    dlsi_ses_drop_hand(p, s);
+    s->renew.state = DLSI_RENEW_NONE;
+    if (dlsi_peer_noise(p, &noise, s->rank, false) == DLS_OK &&
+        dls_noise_read(&noise, message, DLSI_RENEW_MESSAGE, payload, sizeof payload, &n) ==
+            DLS_OK &&
+        n == sizeof payload && dlsi_renew_say(p, s, &noise, 2))
+        dlsi_renew_agreed(s, &noise, dlsi_load64(payload));
+    dls_wipe(&noise, sizeof noise);
+}
+DLSI_FN void dlsi_renew_take(dls_peer *p, int32_t i, const unsigned char *v) {
+    dlsi_ses *s = &p->ses[i];
+    unsigned char payload[8];
+    size_t n = 0;
+    if (s->pattern == 0) return;
+    if (v[0] == 1) dlsi_renew_asked(p, s, v + 1);
+    if (v[0] != 2 || s->renew.state != DLSI_RENEW_ASKED) return;
+    if (dls_noise_read(&p->hand[s->hand].noise, v + 1, DLSI_RENEW_MESSAGE, payload, sizeof payload,
+                       &n) != DLS_OK ||
+        n != sizeof payload)
+        return;
+    dlsi_renew_agreed(s, &p->hand[s->hand].noise, dlsi_load64(payload));
+    dlsi_ses_drop_hand(p, s);
+    s->ping = true; /* the peer waits for the first record of the new phase */
+    if (!dlsi_renew_swap(s, p->seen)) s->renew.state = DLSI_RENEW_NONE;
+}
+#else
+DLSI_FN void dlsi_renew_begin(dlsi_ses *s, uint64_t now) {
+    (void)s;
+    (void)now;
+}
+DLSI_FN uint64_t dlsi_renew_mark(const dlsi_ses *s, const unsigned char *head) {
+    (void)s;
+    (void)head;
+    return 0;
+}
+DLSI_FN dls_session *dlsi_renew_record(dlsi_ses *s, const unsigned char *head, uint64_t *base) {
+    (void)head;
+    (void)base;
+    return &s->record;
+}
+DLSI_FN bool dlsi_renew_seen(const dlsi_ses *s, uint64_t now) {
+    (void)s;
+    (void)now;
+    return true;
+}
+DLSI_FN void dlsi_renew_take(dls_peer *p, int32_t i, const unsigned char *v) {
+    (void)p;
+    (void)i;
+    (void)v;
+}
+DLSI_FN void dlsi_renew_tick(dls_peer *p, int32_t i, uint64_t now) {
+    (void)p;
+    (void)i;
+    (void)now;
+}
+DLSI_FN uint64_t dlsi_renew_deadline(const dls_peer *p, const dlsi_ses *s) {
+    (void)p;
+    (void)s;
+    return UINT64_MAX;
+}
+#endif
 
 /* ---- Packets out ---- */
 
@@ -18444,15 +21039,16 @@ DLSI_FN size_t dlsi_ses_put_ack(dlsi_ses *s, unsigned char *to, size_t max, uint
     dls_frame_write(&f, to);
     return 2 + f.bytes;
 }
-/* Bytes [at, at + n) of a send as a chunk. */
-DLSI_FN size_t dlsi_ses_put_chunk(const dlsi_op *o, uint32_t at, uint32_t n, unsigned char *to) {
+/* Bytes [at, at + n) of a send as a chunk; of them, the first `copied` are written. */
+DLSI_FN size_t dlsi_ses_put_chunk(const dlsi_op *o, uint32_t at, uint32_t n, uint32_t copied,
+                                  unsigned char *to) {
     dls_frame f;
     DLSI_ZERO(f);
     f.kind = DLS_FRAME_CHUNK;
     f.a = o->want;
     f.b = at;
     dls_frame_write(&f, to);
-    if (n > 0) memcpy(to + 9, o->data + at, n);
+    if (copied > 0) memcpy(to + 9, o->data + at, copied);
     return 9 + (size_t)n;
 }
 DLSI_FN size_t dlsi_ses_put_lost(dls_peer *p, dlsi_ses *s, unsigned char *to, size_t max,
@@ -18471,13 +21067,14 @@ DLSI_FN size_t dlsi_ses_put_lost(dls_peer *p, dlsi_ses *s, unsigned char *to, si
     s->lost_at += n; /* what is in front now may leave less room than there was */
     s->lost_bytes = (uint16_t)(s->lost_bytes - n);
     s->has_lost = s->lost_bytes > 0;
-    return dlsi_ses_put_chunk(o, ref[2], n, to);
+    return dlsi_ses_put_chunk(o, ref[2], n, n, to);
 }
-DLSI_FN size_t dlsi_ses_put_op(dls_peer *p, dlsi_ses *s, unsigned char *to, size_t max,
+/* alone: nothing is in front of it in the packet. */
+DLSI_FN size_t dlsi_ses_put_op(dls_peer *p, dlsi_ses *s, unsigned char *to, size_t max, bool alone,
                                uint32_t *ref) {
     const int32_t i = max > 9 ? dlsi_ses_next_op(p, s) : -1;
     dlsi_op *o = i >= 0 ? &p->op[i] : NULL;
-    uint32_t n, at;
+    uint32_t n, at, copied;
     if (o == NULL) return 0;
     at = o->next;
     n = (uint32_t)dlsi_min_size(o->bytes - at, max - 9);
@@ -18486,7 +21083,12 @@ DLSI_FN size_t dlsi_ses_put_op(dls_peer *p, dlsi_ses *s, unsigned char *to, size
     ref[2] = at;
     o->begun = true;
     o->next += n;
-    (void)dlsi_ses_put_chunk(o, at, n, to);
+    copied = n;
+    if (alone && dlsi_ses_apart(s, n)) {
+        copied = (uint32_t)DLSI_AEAD_NEAR - 9;
+        p->far = o->data + at + copied;
+    }
+    (void)dlsi_ses_put_chunk(o, at, n, copied, to);
     if (!dlsi_ses_lossy(s)) dlsi_op_sent(o, n);
     return 9 + (size_t)n;
 }
@@ -18513,13 +21115,13 @@ DLSI_FN bool dlsi_ses_packs(const dls_peer *p, const dlsi_ses *s) {
     return !dlsi_ses_clear(s) || (i >= 0 && p->op[i].bytes - p->op[i].next <= DLSI_CLEAR_LEAST);
 }
 /* What ends a packet: bytes of a send or a packet for others, in turn. */
-DLSI_FN size_t dlsi_ses_put_rest(dls_peer *p, int32_t i, unsigned char *to, size_t max,
+DLSI_FN size_t dlsi_ses_put_rest(dls_peer *p, int32_t i, unsigned char *to, size_t max, bool alone,
                                  uint32_t *ref, uint64_t now) {
     dlsi_ses *s = &p->ses[i];
     size_t n = 0;
     s->turn = !s->turn;
     if (s->turn) n = dlsi_relay_put(p, i, to, max, now);
-    if (n == 0 && dlsi_ses_packs(p, s)) n = dlsi_ses_put_op(p, s, to, max, ref);
+    if (n == 0 && dlsi_ses_packs(p, s)) n = dlsi_ses_put_op(p, s, to, max, alone, ref);
     if (n == 0 && !s->turn) n = dlsi_relay_put(p, i, to, max, now);
     return n;
 }
@@ -18541,13 +21143,23 @@ DLSI_FN size_t dlsi_ses_frames(dls_peer *p, int32_t i, unsigned char *to, size_t
     if (room) {
         n += dlsi_ses_put_control(p, s, to + n, max - n, ref);
         if (s->has_lost) n += dlsi_ses_put_lost(p, s, to + n, max - n, ref);
-        if (ref[1] == 0 && !s->has_lost) n += dlsi_ses_put_rest(p, i, to + n, max - n, ref, now);
+        if (ref[1] == 0 && !s->has_lost)
+            n += dlsi_ses_put_rest(p, i, to + n, max - n, n == 0, ref, now);
         if (n == ack && (s->ping || (dlsi_ses_lossy(s) && dls_flow_probe(&s->flow))))
             to[n++] = DLS_FRAME_PING;
     }
     *elicits = n > ack;
     if (n > ack) s->ping = false;
     return n;
+}
+/* Encrypts the frames of a packet, n bytes. */
+DLSI_FN dls_status dlsi_ses_seal(dls_peer *p, dlsi_ses *s, unsigned char *packet, size_t n) {
+    unsigned char *at = packet + DLS_HEAD_BYTES;
+    const unsigned char *far = p->far;
+    p->far = NULL;
+    if (DLSI_APART && far != NULL)
+        return dlsi_session_seal_apart(&s->record, at, far, n, packet, DLS_HEAD_BYTES);
+    return dls_session_seal(&s->record, at, at, n, packet, DLS_HEAD_BYTES, at + n);
 }
 /* A whole packet of a session, at most max bytes; 0: none now. */
 DLSI_FN size_t dlsi_ses_packet(dls_peer *p, int32_t i, unsigned char *to, size_t max,
@@ -18574,9 +21186,8 @@ DLSI_FN size_t dlsi_ses_packet(dls_peer *p, int32_t i, unsigned char *to, size_t
     h.index = s->their_index;
     h.counter = (uint32_t)(number & 0xFFFFFFFFu);
     dls_data_head_write(&h, to);
-    if (!dlsi_ses_clear(s) &&
-        dls_session_seal(&s->record, to + DLS_HEAD_BYTES, to + DLS_HEAD_BYTES, n, to,
-                         DLS_HEAD_BYTES, to + DLS_HEAD_BYTES + n) != DLS_OK) {
+    number += dlsi_renew_mark(s, to);
+    if (!dlsi_ses_clear(s) && dlsi_ses_seal(p, s, to, n) != DLS_OK) {
         dlsi_ses_end(p, i, DLS_E_LIMIT);
         return 0;
     }
@@ -18662,34 +21273,71 @@ DLSI_FN void dlsi_relay_take(dls_peer *p, int32_t i, const dls_frame *f, unsigne
     memcpy(p->relay + p->relay_used + 14, body, f->bytes);
     p->relay_used += need;
 }
-/* Tells a neighbour whom I can pass packets on to: not itself, not those it told me of. False: its
-   queue has no room now. */
-DLSI_FN bool dlsi_routes_say(dls_peer *p, int32_t i) {
-    unsigned char *to = dlsi_ses_control(p, &p->ses[i]) + p->ses[i].control_used + 4;
-    const size_t room = (size_t)p->desc.control_bytes - p->ses[i].control_used;
+/* Entries of ROUTES for a neighbour, from device *k on, as many as fit: whom I can pass packets on
+   to, which is not itself nor those it told me of. *k: the first that found no room. */
+DLSI_FN size_t dlsi_routes_write(const dls_peer *p, int32_t i, int32_t *k, unsigned char *to,
+                                 size_t max) {
     size_t n = 0;
-    int32_t k;
-    for (k = 0; k < p->count; k++) {
-        const dlsi_member *m = &p->member[k];
+    for (; *k < p->count; (*k)++) {
+        const dlsi_member *m = &p->member[*k];
         const bool direct = m->ses >= 0 && p->ses[m->ses].via < 0 && p->ses[m->ses].hello;
         const uint32_t mtu =
             direct ? (uint32_t)(p->port[p->ses[m->ses].port].desc.mtu - DLSI_RELAY_BYTES)
             : m->route >= 0 && m->route_mtu > DLSI_RELAY_BYTES
                 ? m->route_mtu - (uint32_t)DLSI_RELAY_BYTES
                 : 0;
-        if (k == p->me || k == p->ses[i].rank || mtu < DLS_MTU_LEAST) continue;
+        if (*k == p->me || *k == p->ses[i].rank || mtu < DLS_MTU_LEAST) continue;
         if (!direct && (m->route == i || m->hops + 1 >= DLSI_HOPS)) continue;
-        if (n + 7 > dlsi_ses_message_most(p, &p->ses[i])) break;
-        if (n + 7 + 4 > room) return false;
+        if (n + 7 > max) break;
         dlsi_store32(to + n, m->device.id);
         to[n + 4] = direct ? 1 : (unsigned char)(m->hops + 1);
         dlsi_store16(to + n + 5, dlsi_min_u32(mtu, 65535));
         n += 7;
     }
-    if (dls_crc32c(1, to, n) == p->reach[i].routes_sum) return true; /* as it knows */
-    if (!dlsi_ses_say(p, &p->ses[i], DLS_CONTROL_ROUTES, to, n)) return false;
-    p->reach[i].routes_sum = dls_crc32c(1, to, n);
+    return n;
+}
+/* Tells a neighbour of its routes, in messages that fit a packet. False: its queue has no room now.
+   */
+DLSI_FN bool dlsi_routes_say(dls_peer *p, int32_t i) {
+    dlsi_ses *s = &p->ses[i];
+    size_t used = s->control_used;
+    uint32_t sum = 1;
+    uint16_t count = s->control_count;
+    int32_t k = 0;
+    do {
+        unsigned char *to = dlsi_ses_control(p, s) + used;
+        size_t n = (size_t)p->desc.control_bytes - used;
+        if (n < 4 + 7) return false;
+        n = dlsi_routes_write(p, i, &k, to + 4, dlsi_min_size(n - 4, dlsi_ses_message_most(p, s)));
+        to[0] = DLS_CONTROL_ROUTES;
+        to[1] = k < p->count ? DLSI_ROUTES_MORE : 0;
+        dlsi_store16(to + 2, (uint32_t)n);
+        sum = dls_crc32c(sum, to, 4 + n);
+        used += 4 + n;
+        count++;
+    } while (k < p->count);
+    if (sum == p->reach[i].routes_sum) return true; /* as it knows */
+    p->reach[i].routes_sum = sum;
+    s->control_used = (uint16_t)used;
+    s->control_count = count;
     return true;
+}
+/* A device has another route: sessions with it through gateways take it from now on. */
+DLSI_FN void dlsi_route_follow(dls_peer *p, int32_t rank) {
+    const dlsi_member *m = &p->member[rank];
+    int32_t i;
+    for (i = 0; i < p->desc.sessions_max; i++) {
+        dlsi_ses *s = &p->ses[i];
+        if (s->state == DLSI_SES_FREE || s->rank != rank || s->via < 0) continue;
+        s->via = (int16_t)m->route;
+        s->port = p->ses[m->route].port;
+        /* messages that were cut for longer packets might not fit */
+        if (s->control_used > 0 && m->route_mtu + (uint32_t)DLS_FLOW_ACK_BYTES < s->flow.mtu)
+            s->full = true;
+        if (s->state != DLSI_SES_CALLING) continue;
+        s->again = 0;
+        s->calls = s->calls > 0 ? 1 : 0;
+    }
 }
 /* One entry of ROUTES; own: longest packet to pass on over this session. True: it changes whom we
    can reach, or how, which neighbours must hear of. */
@@ -18701,27 +21349,32 @@ DLSI_FN bool dlsi_route_take(dls_peer *p, int32_t i, const unsigned char *entry,
     if (rank < 0 || rank == p->me || hops == 0 || hops >= DLSI_HOPS || mtu < DLS_INIT_BYTES)
         return false;
     m = &p->member[rank];
+    if (m->route == i) m->untold = false;
     if (m->route == i ? m->hops == hops && m->route_mtu == mtu : m->route >= 0 && m->hops <= hops)
         return false;
     m->route = i;
+    m->untold = false;
     m->hops = hops;
     m->route_mtu = mtu;
+    dlsi_route_follow(p, rank);
     return true;
 }
-DLSI_FN void dlsi_routes_take(dls_peer *p, int32_t i, const unsigned char *list, size_t n) {
-    const uint32_t own = (uint32_t)(p->port[p->ses[i].port].desc.mtu - DLSI_RELAY_BYTES);
+DLSI_FN void dlsi_routes_take(dls_peer *p, int32_t i, const dls_control *c) {
+    dlsi_ses *s = &p->ses[i];
+    const uint32_t own = (uint32_t)(p->port[s->port].desc.mtu - DLSI_RELAY_BYTES);
     size_t at;
     int32_t k;
-    if (p->ses[i].via >= 0) return;  /* gateways tell their neighbours only */
-    for (k = 0; k < p->count; k++) { /* what it tells no more */
-        if (p->member[k].route != i) continue;
-        for (at = 0; at + 7 <= n && dlsi_load32(list + at) != p->member[k].device.id; at += 7) {}
-        if (at + 7 <= n) continue;
+    if (s->via >= 0) return; /* gateways tell their neighbours only */
+    for (k = 0; k < p->count && !s->routes_more; k++)
+        if (p->member[k].route == i) p->member[k].untold = true;
+    s->routes_more = (c->flags & DLSI_ROUTES_MORE) != 0;
+    for (at = 0; at + 7 <= c->bytes; at += 7)
+        if (dlsi_route_take(p, i, c->payload + at, own)) p->routes_due = true;
+    for (k = 0; k < p->count && !s->routes_more; k++) { /* what it tells no more */
+        if (p->member[k].route != i || !p->member[k].untold) continue;
         p->member[k].route = -1;
         p->routes_due = true;
     }
-    for (at = 0; at + 7 <= n; at += 7)
-        if (dlsi_route_take(p, i, list + at, own)) p->routes_due = true;
 }
 
 /* ---- Views ---- */
@@ -19084,6 +21737,8 @@ DLSI_FN void dlsi_view_take(dls_peer *p, int32_t rank, int32_t phase) {
 DLSI_FN void dlsi_views_changed(dls_peer *p) { p->settle_at = 0; }
 DLSI_FN void dlsi_views_hello(dls_peer *p, int32_t rank) {
     dlsi_views_changed(p);
+    if (dlsi_is_coord(p, rank) && !dlsi_has_leader(p))
+        p->elect_at = 0; /* soon: now we may be enough */
     if (p->role != DLSI_LEAD) return;
     if (p->view.number > 0) dlsi_view_say(p, rank, DLSI_VIEW_DECIDED, &p->view);
     if (p->pending && dlsi_is_coord(p, rank))
@@ -19101,7 +21756,7 @@ DLSI_FN void dlsi_views_tick(dls_peer *p, uint64_t now) {
     }
     if (p->role == DLSI_LEAD) dlsi_elect(p, true); /* no majority: tells that others may lead */
     if (p->elect_at == 0 || p->elect_at > now + 2 * wait)
-        p->elect_at = now + dlsi_peer_jitter(p, wait / 2);
+        p->elect_at = now + dlsi_peer_jitter(p, wait / 4);
     if (now < p->elect_at) return;
     p->elect_at = now + dlsi_peer_jitter(p, wait);
     if (dlsi_coords_up(p) >= dlsi_majority(p)) dlsi_elect(p, true);
@@ -19243,6 +21898,15 @@ DLSI_FN void dlsi_roster_tick(dls_peer *p) {
 
 /* ---- Packets in ---- */
 
+/* A chunk's body to its place, which decrypts what of it is not yet. */
+DLSI_FN void dlsi_chunk_copy(dls_peer *p, unsigned char *to, const unsigned char *body, size_t n) {
+    dlsi_rest *r = p->rest;
+    if (DLSI_APART && r != NULL) {
+        n -= r->bytes;
+        dlsi_chacha_xor(dlsi_cipher_best(), r->state, to + n, r->at, r->bytes);
+    }
+    if (n > 0) memcpy(to, body, n);
+}
 DLSI_FN dls_status dlsi_chunk_take(dls_peer *p, const dlsi_ses *s, const dls_frame *f,
                                    bool *accepted) {
     dlsi_op *o = dlsi_op_wanted(p, s->rank, f->a);
@@ -19252,7 +21916,7 @@ DLSI_FN dls_status dlsi_chunk_take(dls_peer *p, const dlsi_ses *s, const dls_fra
         *accepted = false;
         return DLS_OK;
     }
-    if (f->bytes > 0) memcpy(o->data + f->b, f->body, f->bytes);
+    dlsi_chunk_copy(p, o->data + f->b, f->body, f->bytes);
     dlsi_op_received(p, o);
     return DLS_OK;
 }
@@ -19343,13 +22007,14 @@ DLSI_FN dls_status dlsi_control_take(dls_peer *p, int32_t i, const dls_control *
         break;
     case DLS_CONTROL_DROP: dlsi_drop_take(p, rank, dlsi_load32(c->payload)); break;
     case DLS_CONTROL_LEAVE: dlsi_ses_end(p, i, DLS_OK); break;
-    case DLS_CONTROL_ROUTES: dlsi_routes_take(p, i, c->payload, c->bytes); break;
+    case DLS_CONTROL_ROUTES: dlsi_routes_take(p, i, c); break;
     case DLS_CONTROL_ROSTER: dlsi_roster_offered(p, rank, c->payload); break;
     case DLS_CONTROL_VOTE: dlsi_vote_take(p, rank, c->payload); break;
     case DLS_CONTROL_VIEW: return dlsi_view_message(p, rank, c->payload, c->bytes);
     case DLS_CONTROL_AGAIN:
         if (dlsi_load32(c->payload) == p->view.number) p->again = p->view.number;
         break;
+    case DLS_CONTROL_RENEW: dlsi_renew_take(p, i, c->payload); break;
     default: break; /* of a newer minor version */
     }
     return DLS_OK;
@@ -19423,27 +22088,50 @@ DLSI_FN dls_status dlsi_ses_take(dls_peer *p, int32_t i, unsigned char *at, size
 }
 DLSI_FN dls_status dlsi_data_take(dls_peer *p, int32_t port, int32_t via, const dls_addr *from,
                                   unsigned char *packet, size_t n, uint64_t now) {
+    unsigned char *at = packet + DLS_HEAD_BYTES;
     dls_data_head h;
-    uint64_t number;
+    dlsi_rest rest;
+    uint64_t number, base = 0;
+    dls_session *record;
     dlsi_ses *s;
+    bool apart = false;
     dls_status st = dls_data_head_read(&h, packet, n);
     if (st != DLS_OK) return st;
     s = dlsi_ses_at(p, h.index);
-    if (s == NULL || s->state < DLSI_SES_HALF || s->via != via || (via < 0 && s->port != port))
-        return DLS_E_STATE;
-    number = dls_session_counter(&s->record, h.counter, 32);
+    if (s == NULL || s->state < DLSI_SES_HALF || !dlsi_ses_way(s, port, via)) return DLS_E_STATE;
+    record = dlsi_renew_record(s, packet, &base);
+    if (record == NULL) return DLS_E_STATE;
+    number = dls_session_counter(record, h.counter, 32);
     n -= DLS_HEAD_BYTES;
     if (!dlsi_ses_clear(s)) {
         if (n < DLS_RECORD_TAG) return DLS_E_FORMAT;
         n -= DLS_RECORD_TAG;
-        st = dls_session_open(&s->record, number, packet + DLS_HEAD_BYTES, packet + DLS_HEAD_BYTES,
-                              n, packet + DLS_HEAD_BYTES + n, packet, DLS_HEAD_BYTES);
+        apart = dlsi_ses_apart(s, n);
+        st = dlsi_session_open(record, number, at, at, n, at + n, packet, DLS_HEAD_BYTES,
+                               apart ? rest.state : NULL);
         if (st != DLS_OK) return st;
+    }
+    if (record != &s->record && !dlsi_renew_seen(s, now)) {
+        dlsi_ses_end(p, (int32_t)(s - p->ses), DLS_E_LIMIT);
+        if (apart) DLSI_WIPE(rest);
+        return DLS_E_LIMIT;
+    }
+    if (apart) {
+        rest.at = at + DLSI_AEAD_NEAR;
+        rest.bytes = n - DLSI_AEAD_NEAR;
+        if (*at == DLS_FRAME_CHUNK) /* the only frame */
+            p->rest = &rest;
+        else
+            dlsi_chacha_xor(dlsi_cipher_best(), rest.state, at + DLSI_AEAD_NEAR, rest.at,
+                            rest.bytes);
     }
     if (s->state == DLSI_SES_HALF) dlsi_ses_up(p, (int32_t)(s - p->ses), now);
     if (from != NULL) p->reach[s - p->ses].addr = *from; /* authentic: it may have moved */
     s->heard = now;
-    return dlsi_ses_take(p, (int32_t)(s - p->ses), packet + DLS_HEAD_BYTES, n, number, now);
+    st = dlsi_ses_take(p, (int32_t)(s - p->ses), at, n, base + number, now);
+    p->rest = NULL;
+    if (apart) DLSI_WIPE(rest);
+    return st;
 }
 /* Any packet. What it returns matters to streams only: there, nothing strange may come. */
 DLSI_FN dls_status dlsi_peer_packet(dls_peer *p, int32_t port, int32_t via, const dls_addr *from,
@@ -19666,7 +22354,7 @@ DLSI_FN void dlsi_stream_chunk(dls_peer *p, dlsi_port *t, uint64_t now) {
     h.index = s->their_index;
     h.counter = (uint32_t)(s->record.sent++ & 0xFFFFFFFFu);
     dls_data_head_write(&h, t->out + 4);
-    (void)dlsi_ses_put_chunk(o, o->next, 0, t->out + 12);
+    (void)dlsi_ses_put_chunk(o, o->next, 0, 0, t->out + 12);
     t->out_used = 21;
     t->tx_op = i;
     t->tx_order = o->order;
@@ -19770,7 +22458,7 @@ DLS_API size_t dls_peer_tx_packet(dls_peer *peer, int32_t port, dls_addr *to, vo
 DLSI_FN void dlsi_ses_tick(dls_peer *p, int32_t i, uint64_t slept, uint64_t now) {
     dlsi_ses *s = &p->ses[i];
     const uint64_t hb = p->desc.heartbeat_us,
-                   patience = dlsi_ses_lossy(s) ? 4 * hb : p->desc.timeout_us;
+                   patience = dlsi_ses_lossy(s) ? 2 * hb << s->late : p->desc.timeout_us;
     if (s->state == DLSI_SES_FREE) return;
     s->heard = dlsi_min_u64(now, dlsi_later(s->heard, slept));
     s->spoke = dlsi_min_u64(now, s->spoke); /* where the clock jumped back: start over */
@@ -19786,7 +22474,7 @@ DLSI_FN void dlsi_ses_tick(dls_peer *p, int32_t i, uint64_t slept, uint64_t now)
         return;
     }
     if (s->state == DLSI_SES_CALLING) {
-        if (now >= s->again && dlsi_ses_called(s)) dlsi_ses_end(p, i, DLS_E_TIMEOUT);
+        if (now >= s->again && dlsi_ses_called(p, s)) dlsi_ses_end(p, i, DLS_E_TIMEOUT);
         return;
     }
     if (now - s->heard > p->desc.timeout_us) {
@@ -19796,6 +22484,7 @@ DLSI_FN void dlsi_ses_tick(dls_peer *p, int32_t i, uint64_t slept, uint64_t now)
     if (s->state < DLSI_SES_UP) return;
     if (dlsi_ses_lossy(s)) dls_flow_tick(&s->flow, now);
     if (now - s->spoke >= hb) s->ping = true;
+    dlsi_renew_tick(p, i, now);
 }
 /* A device that may be called and is not up, nor on the way to it. */
 DLSI_FN bool dlsi_member_callable(const dls_peer *p, int32_t rank) {
@@ -19882,13 +22571,14 @@ DLSI_FN uint64_t dlsi_ses_deadline(const dls_peer *p, const dlsi_ses *s) {
     uint64_t soon = UINT64_MAX;
     if (s->state == DLSI_SES_FREE) return soon;
     if (s->full) return 0;
-    if (s->state == DLSI_SES_CALLING) return blocked && !dlsi_ses_called(s) ? soon : s->again;
+    if (s->state == DLSI_SES_CALLING) return blocked && !dlsi_ses_called(p, s) ? soon : s->again;
     if (s->state == DLSI_SES_LEAVING)
         soon = dlsi_ses_lossy(s) && s->control_used == 0 ? 0 : dlsi_later(s->again, hb + 1);
     soon = dlsi_min_u64(soon, dlsi_later(s->heard, p->desc.timeout_us + 1));
     /* seen: lest a late tick takes the wait for sleep */
     soon =
         dlsi_min_u64(soon, dlsi_later(s->state < DLSI_SES_UP || s->ping ? p->seen : s->spoke, hb));
+    soon = dlsi_min_u64(soon, dlsi_renew_deadline(p, s));
     if (s->state >= DLSI_SES_UP && dlsi_ses_lossy(s) && !blocked)
         soon = dlsi_min_u64(soon, dls_flow_deadline(&s->flow));
     return soon;
@@ -20865,7 +23555,7 @@ DLSI_FN void dlsi_work_free(dls_coll *c, dlsi_work *w) {
 DLSI_FN void dlsi_run_turn(const dlsi_run *r) {
     const size_t blocks = r->op.kind == DLS_COLL_ALLTOALL ? (size_t)r->members : 1;
     if (!r->swapped) return;
-    if (r->data != NULL) dlsi_coll_swap(r->data, blocks * r->op.count, r->width);
+    dlsi_coll_swap(r->data, blocks * r->op.count, r->width);
     if (r->from != r->data) dlsi_coll_swap(r->from, blocks * r->op.count, r->width);
 }
 DLSI_FN void dlsi_coll_run_end(dls_coll *c, dlsi_run *r, dls_status st) {
@@ -21115,7 +23805,7 @@ DLSI_FN dls_status dlsi_run_make(dls_coll *c, const dls_coll_op *op,
 DLSI_FN void dlsi_run_arrays(const dls_coll *c, dlsi_run *r) {
     const dls_coll_op *o = &r->op;
     size_t at = 0, n = o->count;
-    r->data = r->from = (unsigned char *)o->out;
+    r->data = r->from = o->out != NULL ? (unsigned char *)o->out : c->staging; /* of nothing */
     if (o->kind == DLS_COLL_ALLTOALL || o->kind == DLS_COLL_SEND) {
         r->from = (unsigned char *)(uintptr_t)o->in;
         at = n * (size_t)c->rank;
@@ -23113,6 +25803,7 @@ DLS_API char *dls_find_explain(const dls_find *find, uint32_t id, char *buf, siz
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <sched.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <termios.h>
@@ -23281,6 +25972,7 @@ struct dls_links {
     dls_fd *fd;
     struct pollfd *polled;
     int32_t fds_max, fds; /* room; promised to links */
+    uint32_t spin_us;
     int wake[2];
 };
 
@@ -23296,6 +25988,7 @@ DLSI_FN dls_links *dlsi_links_layout(dlsi_layout *l, const dls_links_desc *d) {
     s->fd = fd;
     s->polled = polled;
     s->fds_max = max;
+    s->spin_us = (uint32_t)dlsi_max_i32(d->spin_us, 0);
     s->wake[0] = s->wake[1] = -1;
     return s;
 }
@@ -23370,6 +26063,17 @@ DLSI_FN int32_t dlsi_links_prepare(dls_links *s, uint64_t now, uint64_t *until) 
     s->polled[n].revents = 0;
     return n;
 }
+/* poll(), but others may have the processor for a while before it goes to sleep. */
+DLSI_FN int dlsi_links_sleep(dls_links *s, int32_t n, int32_t wait_ms, uint64_t now) {
+    const uint64_t end = wait_ms > 0 ? dlsi_later(now, s->spin_us) : now;
+    int ready = 0;
+    while (ready == 0 && now < end) {
+        ready = poll(s->polled, (nfds_t)(n + 1), 0);
+        if (ready == 0) (void)sched_yield();
+        now = dls_now_us();
+    }
+    return ready != 0 ? ready : poll(s->polled, (nfds_t)(n + 1), wait_ms);
+}
 DLS_API void dls_links_poll(dls_links *links, uint64_t timeout_us, void (*lock)(void *),
                             void (*unlock)(void *), void *user) {
     uint64_t now = dls_now_us(), until = dlsi_later(now, timeout_us);
@@ -23384,7 +26088,7 @@ DLS_API void dls_links_poll(dls_links *links, uint64_t timeout_us, void (*lock)(
     now = dls_now_us();
     until = until > now ? until - now : 0;
     wait_ms = until > 1000000u ? 1000 : (int32_t)((until + 999u) / 1000u);
-    if (poll(links->polled, (nfds_t)(n + 1), wait_ms) < 0) n = 0;
+    if (dlsi_links_sleep(links, n, wait_ms, now) < 0) n = 0;
     if (lock != NULL) lock(user);
     while (links->wake[0] >= 0 && (links->polled[n].revents & POLLIN) != 0 &&
            read(links->wake[0], drain, sizeof drain) > 0) {}
@@ -23884,9 +26588,12 @@ DLSI_FN int32_t dlsi_udp_wait(dls_link *link, dls_fd *fd, uint64_t now, uint64_t
     fd->want = (uint8_t)(DLS_FD_READ | (more && !paused ? DLS_FD_WRITE : 0u));
     return 1;
 }
+/* Until a receive has ended: somebody waits for that, and the call that would find nothing more
+   takes a tenth of a round trip. */
 DLSI_FN void dlsi_udp_read(dls_udp *u, uint64_t now) {
+    const uint32_t ended = u->peer->ended;
     int32_t turn;
-    for (turn = 0; turn < DLSI_UDP_BATCH; turn++) {
+    for (turn = 0; turn < DLSI_UDP_BATCH && u->peer->ended == ended; turn++) {
         dlsi_sockaddr os;
         socklen_t length = sizeof os;
         dls_addr from;

@@ -1,6 +1,6 @@
 /* cc -O2 dlshard.c -o dlshard -lpthread
-   The command line of dlshard.h: train, infer, eval, info, bench; keygen, enrol, invite, join,
-   revoke, roster. `dlshard help` tells the rest. */
+   The command line of dlshard.h: train, report, infer, eval, info, bench; keygen, enrol, invite,
+   join, revoke, roster. `dlshard help` tells the rest. */
 #define DLSHARD_IMPLEMENTATION
 #include "../dlshard.h"
 
@@ -17,7 +17,7 @@
 typedef struct options {
     const char *word[4]; /* what is not an option: command, model, data */
     int words;
-    const char *data, *test, *net, *save, *curve;
+    const char *data, *test, *net, *save, *curve, *csv;
     dls_node_desc node; /* peers or key_file: together with others */
     const char *root, *roster, *out, *role, *at;
     bool small, force;
@@ -42,13 +42,14 @@ static int help(FILE *to, int status) {
           "sgd|adam|adamw|rmsprop|lion]\n"
           "        [--momentum X] [--decay X] [--shift N] [--flip] [--seed N] [--shards N] "
           "[--strict]\n"
-          "        [--threads N] [--checkpoint FILE] [--every STEPS] [--resume FILE] [--curve "
-          "FILE.svg]\n"
+          "        [--threads N] [--checkpoint FILE] [--every STEPS] [--resume FILE]\n"
+          "        [--curve FILE.svg] [--csv RUN.csv]\n"
           "        together, the same line on each device: --key DEVICE.key [--roster lab.roster]\n"
           "          [--expect N] [--listen PORT] [--connect ID@HOST:PORT,...] [--tcp ...]\n"
           "          [--serial PATH[:BAUD][=ID],...] [--gateway] [--no-lan] [--lan-port PORT]\n"
           "          [--join-ms N] [--shares 1:2:...]\n"
           "        on loopback without keys: --rank N --peers 127.0.0.1:7000,127.0.0.1:7001,...\n"
+          "dlshard report RUN.csv [-o RUN.html]      a page with the charts of a run\n"
           "dlshard infer MODEL DATA [--batch N] [together: as train]   in stages, one a device\n"
           "dlshard eval MODEL DATA [--batch N] [--threads N]\n"
           "dlshard info MODEL\n"
@@ -83,6 +84,8 @@ static int fail(const dls_error *error) {
     fprintf(stderr, "dlshard: %s\n", dls_error_text(error, text, sizeof text));
     return 1;
 }
+
+#include "report.c"
 
 /* Whole number or real between bounds, or a message and false. */
 static bool number(const char *word, const char *text, double least, double most, double *v) {
@@ -125,6 +128,7 @@ static bool set_text(options *o, const char *w, const char *v, bool *known) {
     if (!strcmp(w, "--net")) return o->net = v, true;
     if (!strcmp(w, "--save")) return o->save = v, true;
     if (!strcmp(w, "--curve")) return o->curve = v, true;
+    if (!strcmp(w, "--csv")) return o->csv = v, true;
     if (!strcmp(w, "--peers")) return o->node.peers = v, true;
     if (!strcmp(w, "--key")) return o->node.key_file = v, true;
     if (!strcmp(w, "--connect")) return o->node.connect = v, true;
@@ -134,7 +138,7 @@ static bool set_text(options *o, const char *w, const char *v, bool *known) {
     if (!strcmp(w, "--resume")) return o->fit.resume = v, true;
     if (!strcmp(w, "--root")) return o->root = v, true;
     if (!strcmp(w, "--roster")) return o->roster = v, true;
-    if (!strcmp(w, "--out")) return o->out = v, true;
+    if (!strcmp(w, "--out") || !strcmp(w, "-o")) return o->out = v, true;
     if (!strcmp(w, "--role")) return o->role = v, true;
     if (!strcmp(w, "--at")) return o->at = v, true;
     if (!strcmp(w, "--optim")) return set_optim(o, v);
@@ -283,53 +287,44 @@ static dls_net *make_net(const char *name, const dls_data *data, long seed) {
     return net;
 }
 
-/* ---- The training curve, as SVG ---- */
+/* ---- Progress ---- */
 
 enum { POINTS = 4096 };
-typedef struct curve {
-    double step[POINTS], loss[POINTS], accuracy[POINTS];
+static struct {
+    run_step step[POINTS];
     int n;
-} curve;
-static curve points;
+    const char *csv; /* where to record the run, or NULL */
+    FILE *record;    /* open from the first point on: not on peers that see no progress */
+    bool alone;      /* on one device: its time is all spent computing */
+} points;
 
-/* Loss is drawn from 0 to its greatest value, accuracy from 0 to 1, both over steps. */
-static void polyline(FILE *f, const double *y, double most, const char *colour) {
-    int i;
-    fprintf(f, "<polyline fill='none' stroke='%s' stroke-width='2' points='", colour);
-    for (i = 0; i < points.n; i++)
-        fprintf(f, "%.1f,%.1f ", 60 + 680 * points.step[i] / points.step[points.n - 1],
-                340 - 300 * y[i] / most);
-    fputs("'/>\n", f);
+/* Opens the record; false after a message. */
+static bool open_record(void) {
+    if (points.csv == NULL || points.record != NULL) return true;
+    points.record = fopen(points.csv, "w");
+    if (points.record == NULL)
+        return fprintf(stderr, "dlshard: cannot write '%s'\n", points.csv), false;
+    run_write_head(points.record);
+    return true;
 }
-
-static int draw(const char *path) {
-    FILE *f = fopen(path, "w");
-    double most = 0;
-    int i;
-    if (f == NULL) return fprintf(stderr, "dlshard: cannot write '%s'\n", path), 1;
-    for (i = 0; i < points.n; i++) most = points.loss[i] > most ? points.loss[i] : most;
-    fputs("<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 800 400' font-family='sans-serif' "
-          "font-size='13'>\n<rect width='800' height='400' fill='white'/>\n",
-          f);
-    for (i = 0; i <= 4; i++) {
-        const int y = 340 - 75 * i;
-        fprintf(f,
-                "<path d='M60 %d H740' stroke='#ddd'/>\n<text x='52' y='%d' text-anchor='end' "
-                "fill='#b03a2e'>%.3g</text><text x='748' y='%d' fill='#1f618d'>%d %%</text>\n",
-                y, y + 4, most * i / 4, y + 4, 25 * i);
-        fprintf(f, "<text x='%d' y='360' text-anchor='middle'>%.0f</text>\n", 60 + 170 * i,
-                points.n > 0 ? points.step[points.n - 1] * i / 4 : 0);
-    }
-    fputs("<text x='60' y='25' fill='#b03a2e'>training loss</text><text x='740' y='25' "
-          "text-anchor='end' fill='#1f618d'>training accuracy</text><text x='400' y='385' "
-          "text-anchor='middle'>step</text>\n",
-          f);
-    if (points.n > 1) polyline(f, points.loss, most > 0 ? most : 1, "#b03a2e");
-    if (points.n > 1) polyline(f, points.accuracy, 1, "#1f618d");
-    fputs("</svg>\n", f);
-    if (fclose(f) != 0) return fprintf(stderr, "dlshard: writing '%s' failed\n", path), 1;
-    printf("curve in %s\n", path);
-    return 0;
+/* Keeps a point for the curve, and writes it into the record. */
+static void keep_point(const dls_progress *p) {
+    static run_step last;
+    run_peer me = {0};
+    run_step s = {0};
+    s.step = (double)p->step;
+    s.seconds = p->seconds;
+    s.loss = p->loss;
+    s.accuracy = p->accuracy;
+    s.samples_per_s = p->samples_per_s;
+    me.name = "this device";
+    me.compute = s.seconds - last.seconds;
+    me.samples = s.samples_per_s * me.compute;
+    if (points.record != NULL) run_write_step(points.record, &s, &me, points.alone ? 1 : 0);
+    if (points.n == POINTS) /* full: every other point stays */
+        for (points.n = 0; points.n < POINTS / 2; points.n++)
+            points.step[points.n] = points.step[2 * points.n];
+    points.step[points.n++] = last = s;
 }
 
 static bool show(void *user, const dls_progress *p) {
@@ -337,16 +332,8 @@ static bool show(void *user, const dls_progress *p) {
     static double shown;
     char line[160];
     (void)user;
-    if (points.n == POINTS) { /* full: keep every other point */
-        for (points.n = 0; points.n < POINTS / 2; points.n++) {
-            points.step[points.n] = points.step[2 * points.n];
-            points.loss[points.n] = points.loss[2 * points.n];
-            points.accuracy[points.n] = points.accuracy[2 * points.n];
-        }
-    }
-    points.step[points.n] = (double)p->step;
-    points.loss[points.n] = p->loss;
-    points.accuracy[points.n++] = p->accuracy;
+    if (!open_record()) stop = 1;
+    keep_point(p);
     if (p->seconds >= shown + (terminal ? 0.1 : 2.0) || p->step == p->steps) {
         shown = p->seconds;
         dls_progress_text(p, terminal ? 30 : 0, line, sizeof line);
@@ -396,17 +383,16 @@ static dls_status join(const options *o, dls_node **node) {
 }
 
 /* One device, or this peer's part among several. */
-static dls_status fit(const options *o, dls_net *net, const dls_data *data,
-                      dls_fit_report *report) {
+static dls_status fit(const options *o, dls_net *net, const dls_data *data, dls_fit_report *did) {
     dls_node *node;
     dls_status st;
     if (o->node.peers == NULL && o->node.key_file == NULL) {
-        st = dls_fit(net, data, &o->fit, report);
+        st = dls_fit(net, data, &o->fit, did);
         if (st != DLS_OK && st != DLS_E_STOPPED) fail(dls_net_error(net));
         return st;
     }
     st = join(o, &node);
-    if (st == DLS_OK) st = dls_node_fit(node, net, data, &o->fit, report, NULL);
+    if (st == DLS_OK) st = dls_node_fit(node, net, data, &o->fit, did, NULL);
     if (st != DLS_OK && st != DLS_E_STOPPED)
         fprintf(stderr, "dlshard: %s\n", node != NULL ? dls_node_explain(node) : "no memory");
     dls_node_destroy(node);
@@ -414,18 +400,26 @@ static dls_status fit(const options *o, dls_net *net, const dls_data *data,
 }
 
 static int train_net(options *o, dls_net *net, const dls_data *data) {
-    dls_fit_report report;
+    dls_fit_report did;
     dls_error error;
-    dls_status st = fit(o, net, data, &report);
+    dls_status st;
+    points.csv = o->csv;
+    points.alone = o->node.peers == NULL && o->node.key_file == NULL;
+    st = fit(o, net, data, &did);
     if (st != DLS_OK && st != DLS_E_STOPPED) return 1;
     if (st == DLS_E_STOPPED)
         printf("\nstopped%s%s\n", o->fit.checkpoint != NULL ? "; go on with --resume " : "",
                o->fit.checkpoint != NULL ? o->fit.checkpoint : "");
-    printf("trained %ld steps in %.1f s, %.0f samples/s, state %016llx\n", (long)report.steps,
-           report.seconds, report.samples_per_s, (unsigned long long)report.state_hash);
+    printf("trained %ld steps in %.1f s, %.0f samples/s, state %016llx\n", (long)did.steps,
+           did.seconds, did.samples_per_s, (unsigned long long)did.state_hash);
     if (o->save != NULL && dls_net_save(net, o->save, &error) != DLS_OK) return fail(&error);
     if (o->save != NULL) printf("saved %s\n", o->save);
-    if (o->curve != NULL && draw(o->curve) != 0) return 1;
+    if (o->curve != NULL && curve_write(o->curve, points.step, points.n) != 0) return 1;
+    if (points.record != NULL && st == DLS_E_STOPPED)
+        run_write_event(points.record, "stopped", points.n > 0 ? points.step[points.n - 1].step : 0,
+                        did.seconds, -1, NULL);
+    if (points.record != NULL && report_close(points.record, o->csv, "record") != 0) return 1;
+    if (o->csv != NULL && points.record == NULL && points.n > 0) return 1; /* could not be made */
     return st == DLS_OK ? 0 : 3;
 }
 
@@ -966,6 +960,8 @@ int main(int argc, char **argv) {
     if (!parse(&o, argc, argv)) return 2;
     if (o.words == 0) return help(stderr, 2);
     if (!strcmp(o.word[0], "train")) return command_train(&o);
+    if (!strcmp(o.word[0], "report"))
+        return o.words == 2 ? report(o.word[1], o.out) : bad("report needs", "RUN.csv");
     if (!strcmp(o.word[0], "eval")) return command_eval(&o);
     if (!strcmp(o.word[0], "infer")) return command_infer(&o);
     if (!strcmp(o.word[0], "info")) return command_info(&o);

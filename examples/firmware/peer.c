@@ -58,7 +58,8 @@ void peer_open(void) {
     }
     dls_peer_roster_space(peer, newer, sizeof newer);
     link_open(peer, board_now_us());
-    (void)sum_init(&work, peer, key_id);
+    st = sum_init(&work, peer, key_id);
+    if (st != DLS_OK) say("cannot sum, status", (uint32_t)st);
     say("device", key_id);
 }
 

@@ -6,12 +6,13 @@ rm -rf "$ex"
 mkdir -p "$ex/examples" "$ex/tools"
 cp "$root/dlshard.h" "$ex/"
 cp -r "$root/examples/"*.c "$root/examples/Makefile" "$root/examples/data" "$ex/examples/"
-cp "$root/tools/dlshard.c" "$ex/tools/"
+cp "$root/tools/dlshard.c" "$root/tools/report.c" "$ex/tools/"
 cd "$ex/examples" || exit 1
 
 line() { sed -n '1s#^/\* ##p' "$1" | sed 's/ *\*\/$//'; } # the build line of an example
 for f in *.c; do
     cmd=$(line "$f" | sed "s/^cc /$CC /")
+    case $cmd in mpicc*) continue ;; esac # below
     case $cmd in "$CC "*) check "$f: its first line builds it" sh -c "$cmd" ;; *) fail "$f: first line is no build line" ;; esac
     [ "$(wc -l <"$f")" -le 150 ] || fail "$f has over 150 lines"
 done
@@ -45,6 +46,26 @@ accuracy=$(sed -n 's/^test accuracy \([0-9]*\).*/\1/p' train.txt)
 check "train: one epoch of 10000 images gives over 94 %" test "${accuracy:-0}" -ge 94
 check "classify" ./classify digits.dls data/mnist-test 200
 check "collective refuses other machines" sh -c './collective 0 10.0.0.1:1,10.0.0.2:1,10.0.0.3:1 2>&1 | grep -q DLS_E_REFUSED'
+
+# MPI as a link and as the collective: the state of one process, for any number of ranks.
+if ! have mpicc; then
+    skip "mpi" mpicc
+elif OMPI_CC=$CC sh -c "$(line mpi.c)" >mpi.txt 2>&1; then
+    OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
+    OMPI_MCA_mpi_yield_when_idle=1 OMPI_MCA_pml=ob1 OMPI_MCA_btl=tcp,self OMPI_MCA_btl_tcp_if_include=lo
+    export OMPI_ALLOW_RUN_AS_ROOT OMPI_ALLOW_RUN_AS_ROOT_CONFIRM OMPI_MCA_rmaps_base_oversubscribe \
+        OMPI_MCA_mpi_yield_when_idle OMPI_MCA_pml OMPI_MCA_btl OMPI_MCA_btl_tcp_if_include
+    one=$(t --steps 160 --seed 3 --shards 8) # more than an epoch
+    for way in --link --collective; do
+        for ranks in 1 2 4; do
+            same "mpi $way: $ranks ranks = one process" "$one" \
+                "$(mpirun -n $ranks ./mpi $way 3 160 2>&1 | sed 's/^state-hash //; /ranks$/d')"
+        done
+    done
+    check "mpi: misuse" sh -c 'mpirun -n 2 ./mpi --links 2>&1 | grep -q "link or --collective failed"'
+else
+    fail "mpi.c: its first line builds it" mpi.txt
+fi
 
 # Interrupted, train leaves a checkpoint and says how to go on.
 ./train --data data/mnist-train --epochs 200 --save int.dls >int.txt 2>&1 &

@@ -447,7 +447,7 @@ static unsigned char lab_block[LAB_ENGINES][1 << 17];
 static unsigned char lab_line[2][DLS_PORT_BYTES(DLS_PORT_SERIAL, LAB_MTU)], lab_data[600];
 static unsigned char lab_secret[LAB_ENGINES][32], lab_psk[32], lab_small[32];
 static unsigned char lab_signed[512], lab_space[LAB_ENGINES][512];
-static size_t lab_signed_bytes;
+static size_t lab_signed_bytes, lab_bytes[LAB_ENGINES]; /* of an engine */
 static dls_device lab_device[LAB_ENGINES];
 
 static uint8_t lab_byte(lab *l) {
@@ -504,6 +504,7 @@ static void lab_open(lab *l) {
         d.ops_max = 4;
         d.relay_bytes = 2000;
         d.store = i == 1 ? lab_store : NULL;
+        lab_bytes[i] = dls_peer_size(&d);
         if (dls_peer_init(&l->peer[i], &d, lab_block[i], sizeof lab_block[i]) != DLS_OK) abort();
         dls_peer_roster_space(l->peer[i], lab_space[i], sizeof lab_space[i]);
     }
@@ -613,24 +614,48 @@ static void lab_step(lab *l) {
         (void)dls_peer_deadline(p);
     }
 }
+/* As they stand at the start, all up or none: made once, since the handshakes take most of a run. */
+typedef struct lab_image {
+    unsigned char block[LAB_ENGINES][sizeof lab_block[0]], line[sizeof lab_line],
+        space[sizeof lab_space];
+    lab l;
+    bool made;
+} lab_image;
+static void lab_make(lab_image *image, bool up) {
+    lab *l = &image->l;
+    int32_t i, k;
+    l->now = 1000000;
+    lab_open(l);
+    for (i = 0; i < LAB_ENGINES; i++) l->air[i] = l->line[i & 1] = -1;
+    for (i = 0; i < LAB_ENGINES && up; i++) lab_ports(l, i);
+    for (i = 0; i < LAB_ENGINES && up; i++)
+        for (k = 0; k < LAB_ENGINES; k++) {
+            const dls_addr to = lab_addr(k);
+            if (i == 1 || k == 1) dls_peer_call(l->peer[i], k, l->air[i], &to, l->now);
+        }
+    if (up) lab_pump(l, 20);
+    memcpy(image->block, lab_block, sizeof lab_block);
+    memcpy(image->line, lab_line, sizeof lab_line);
+    memcpy(image->space, lab_space, sizeof lab_space);
+    image->made = true;
+}
+static void lab_start(lab *l, bool up) {
+    static lab_image images[2];
+    lab_image *image = &images[up];
+    int32_t i;
+    if (!image->made) lab_make(image, up);
+    for (i = 0; i < LAB_ENGINES; i++) memcpy(lab_block[i], image->block[i], lab_bytes[i]);
+    memcpy(lab_line, image->line, sizeof lab_line);
+    memcpy(lab_space, image->space, sizeof lab_space);
+    *l = image->l;
+}
 static void fuzz_engines(const uint8_t *bytes, size_t size) {
     lab l;
-    int32_t i, k;
-    memset(&l, 0, sizeof l);
+    int32_t i;
+    lab_start(&l, size > 0 && (bytes[0] & 1) != 0);
     l.at = bytes;
     l.left = size;
-    l.now = 1000000;
-    lab_open(&l);
-    for (i = 0; i < LAB_ENGINES; i++) l.air[i] = l.line[i & 1] = -1;
-    if ((lab_byte(&l) & 1) != 0) { /* all are up already */
-        for (i = 0; i < LAB_ENGINES; i++) lab_ports(&l, i);
-        for (i = 0; i < LAB_ENGINES; i++)
-            for (k = 0; k < LAB_ENGINES; k++) {
-                const dls_addr to = lab_addr(k);
-                if (i == 1 || k == 1) dls_peer_call(l.peer[i], k, l.air[i], &to, l.now);
-            }
-        lab_pump(&l, 20);
-    }
+    (void)lab_byte(&l);
     for (i = 0; i < 400 && l.left > 0; i++) lab_step(&l);
     for (i = 0; i < LAB_ENGINES; i++) dls_peer_close(l.peer[i]);
 }
@@ -816,6 +841,43 @@ static void fuzz_addr(const uint8_t *bytes, size_t size) {
         __builtin_trap();
 }
 
+/* A message: u8 what for, then its bytes. What passes is finite, and merges with itself. */
+static void fuzz_codec(const uint8_t *bytes, size_t size) {
+    static float to[20000];
+    static unsigned char merged[100000];
+    dls_codec_info info;
+    dls_codec_part part[2];
+    dls_codec_desc d;
+    dls_codec c;
+    static unsigned char mem[20000];
+    size_t i, out;
+    if (size < 1) return;
+    if (bytes[0] == 1) { /* a saved state */
+        memset(&d, 0, sizeof d);
+        d.kind = DLS_CODEC_TOPK;
+        d.momentum = 0.5f;
+        if (dls_codec_init(&c, &d, 40, mem, sizeof mem) != DLS_OK) __builtin_trap();
+        (void)dls_codec_load(&c, bytes + 1, size - 1);
+        for (i = 0; i < c.state_count; i++)
+            if (!dlsi_finite((double)c.state[i])) __builtin_trap();
+        return;
+    }
+    if (dls_codec_check(bytes + 1, size - 1, &info) != DLS_OK) return;
+    if (info.sent > info.n) __builtin_trap();
+    if (info.n > sizeof to / sizeof *to) return;
+    if (dls_codec_decode(bytes + 1, size - 1, info.n, to, 1.0f, false) != DLS_OK) __builtin_trap();
+    for (i = 0; i < info.n; i++)
+        if (!dlsi_finite((double)to[i])) __builtin_trap();
+    memset(part, 0, sizeof part);
+    for (i = 0; i < 2; i++) {
+        part[i].in = bytes + 1;
+        part[i].bytes = size - 1;
+        part[i].weight = 0.25f;
+    }
+    if (dls_codec_merge(part, 2, info.n, merged, sizeof merged, &out) != DLS_OK) return;
+    if (dls_codec_decode(merged, out, info.n, to, 1.0f, true) != DLS_OK) __builtin_trap();
+}
+
 /* What an input's first byte says, modulo their number: new ones go to the end. */
 static void (*const targets[])(const uint8_t *bytes, size_t size) = {
     fuzz_model,             /* 0 */
@@ -839,15 +901,19 @@ static void (*const targets[])(const uint8_t *bytes, size_t size) = {
     fuzz_keys,              /* 18 */
     fuzz_addr,              /* 19 */
     fuzz_enrol,             /* 20 */
+    fuzz_codec,             /* 21 */
 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    unsigned char *copy; /* of exact length, so that reads past its end are seen */
+    static const char *only; /* FUZZ_TARGET: all inputs go to this one */
+    unsigned char *copy;     /* of exact length, so that reads past its end are seen */
     if (size < 1) return 0;
+    if (only == NULL) only = getenv("FUZZ_TARGET");
     copy = (unsigned char *)malloc(size);
     memcpy(copy, data + 1, size - 1);
-    targets[data[0] % (sizeof targets / sizeof *targets)](copy, size - 1);
+    targets[(only != NULL ? (size_t)atoi(only) : data[0]) % (sizeof targets / sizeof *targets)](
+        copy, size - 1);
     free(copy);
     return 0;
 }
@@ -933,6 +999,30 @@ static void link_seeds(const char *dir) {
         seed(dir, 20, k < 4 ? "packet" : "inside", text, k % 4 == 3 ? 200 : 101);
     }
 }
+static void codec_seeds(const char *dir) {
+    static unsigned char mem[20000], out[2000];
+    float g[300];
+    char name[] = "codec0";
+    dls_codec_desc d;
+    dls_codec c;
+    size_t bytes;
+    int i;
+    for (i = 0; i < 300; i++) g[i] = (float)(i * 37 % 101 - 50);
+    for (i = 0; i < 10; i++) {
+        memset(&d, 0, sizeof d);
+        d.kind = (dls_codec_kind)(i < 7 ? i : DLS_CODEC_TOPK);
+        d.value_bits = i == 7 ? 16 : i == 8 ? 2 : 8;
+        d.density = 0.1f;
+        d.momentum = i == 9 ? 0.5f : 0.0f;
+        out[0] = i == 9;
+        name[5] = (char)('0' + i);
+        if (dls_codec_init(&c, &d, i == 9 ? 40 : 300, mem, sizeof mem) != DLS_OK) return;
+        if (dls_codec_encode(&c, 1, 2, g, out + 1, sizeof out - 1, &bytes) != DLS_OK) return;
+        if (i == 9 && dls_codec_save(&c, out + 1, sizeof out - 1) == DLS_OK)
+            bytes = dls_codec_saved_bytes(&c);
+        seed(dir, 21, name, out, bytes + 1);
+    }
+}
 int main(int argc, char **argv) {
     static unsigned char buf[1 << 16];
     static const char csv[] = "label,a,b\n1,0.5,2e-3\n0,1,2\n";
@@ -999,6 +1089,7 @@ int main(int argc, char **argv) {
     seed(argv[1], 10, "engines", buf, 60);
     session_seeds(argv[1]);
     link_seeds(argv[1]);
+    codec_seeds(argv[1]);
     seed(argv[1], 16, "ack", ack, sizeof ack);
     seed(argv[1], 15, "cobs", buf, dls_cobs_write(buf, sizeof buf, csv, sizeof csv));
     return 0;
