@@ -1082,9 +1082,9 @@ DLS_API dls_real *dls_exec_grads(dls_exec *exec);
 DLS_API dls_status dls_exec_backward(dls_exec *exec, bool add);
 /* From now on backward tells fn of every part of the weights' gradients as it becomes final, while
    the rest of backward goes on, so that sending can overlap it: x points into dls_exec_grads();
-   each trained element is told of once, last layers first. fn runs on any worker, on several at a time.
-   fn NULL: nobody is told. Not for the executor of a dls_train, which has this use itself. Thread:
-   owner. */
+   each trained element is told of once, last layers first. fn runs on any worker, on several at a
+   time. fn NULL: nobody is told. Not for the executor of a dls_train, which has this use itself.
+   Thread: owner. */
 DLS_API void dls_exec_on_ready(dls_exec *exec, dls_ready_fn fn, void *user);
 /* What the last failed call ran into; status DLS_OK if none failed. */
 DLS_API const dls_error *dls_exec_error(const dls_exec *exec);
@@ -1791,8 +1791,8 @@ DLS_API bool dls_quarantine_note(dls_quarantine *q, uint64_t step, bool rejected
    6, u8 version 1, u8 pattern 2 (XXpsk3), u8 step; then
      1  Noise message of 48 bytes, zeros up to 84, mac1: 100 in all    2  Noise message of 96 bytes
      3  Noise message of 64 bytes
-     4  a record, counter 0, whose head are these 4 bytes: root's Ed25519 public key 32, the group's
-        PSK 32, u32 id of the newcomer, the roster; tag 16
+     4  a record, counter 0, whose head are these 4 bytes: root's Ed25519 public key 32, the
+        group's PSK 32, u32 id of the newcomer, the roster; tag 16
    psk: BLAKE2s of the invite's 16 bytes keyed "dls-invite"; mac1: keyed with it, wrong ones get no
    answer. Prologue: bytes 0..2 of the packets and a zero. The newcomer's Noise key is the identity
    it keeps, the other side's is of this conversation alone. The code of an invite: its 16 bytes and
@@ -2667,8 +2667,8 @@ typedef struct dls_coll {
     dls_status status;
 } dls_coll;
 
-/* Bytes for arrays of up to `bytes` among up to `size` members; longer ones take no more, they go in
-   pieces. Pure. */
+/* Bytes for arrays of up to `bytes` among up to `size` members; longer ones take no more, they go
+   in pieces. Pure. */
 DLS_API size_t dls_coll_size(int32_t size, size_t bytes);
 /* All devices of the engine are members: rank of size. Errors: DLS_E_ARG, DLS_E_MEMORY. */
 DLS_API dls_status dls_coll_init(dls_coll *coll, dls_peer *peer, int32_t rank, int32_t size,
@@ -3952,6 +3952,7 @@ DLSI_FN bool dlsi_number(const char **p, const char *end, double *value) {
    >>port.impl  deps: config base port.api */
 
 #if DLSI_HOSTED
+#include <sched.h>
 #include <time.h>
 #include <unistd.h>
 #ifndef CLOCK_MONOTONIC
@@ -3978,6 +3979,8 @@ DLSI_FN uint32_t dlsi_port_seconds(void) {
     if (clock_gettime(CLOCK_REALTIME, &t) != 0) return 0;
     return (uint32_t)((uint64_t)t.tv_sec & 0xFFFFFFFFu);
 }
+/* Others may have the processor. */
+DLSI_FN void dlsi_port_yield(void) { (void)sched_yield(); }
 #endif
 
 #if DLSI_HOSTED && defined(_SC_NPROCESSORS_ONLN)
@@ -6773,7 +6776,6 @@ DLS_API bool dls_isa_usable(dls_isa isa) {
 
 #if DLS_ENABLE_THREADS
 #include <pthread.h>
-#include <sched.h>
 
 typedef struct dlsi_worker {
     dls_pool *pool;
@@ -6875,7 +6877,7 @@ DLS_API void dls_parallel_for(dls_pool *pool, int32_t count, dls_task_fn fn, voi
         if (i < 4000)
             dlsi_pause();
         else
-            (void)sched_yield();
+            dlsi_port_yield();
     }
 }
 
@@ -22757,10 +22759,10 @@ DLS_API void dls_peer_op_drop(dls_peer *peer, int32_t op) {
    >>coll.impl                                            deps: config base wire peer coll.api
    An op is a list of sends and a list of receives for each member, made on the fly by its phases:
    move k says with whom, which elements, and how many of the other list must be over before. Lists
-   are worked off in order, several moves at once; so the earliest unfinished move of all members can
-   always go on, and nothing waits in a circle. Long arrays are cut in segments, each of which runs
-   through the whole list; two of them, and two ops, are at work at a time. Messages of one segment
-   between two members go in the same order on both sides, so that one tag does for all of them. */
+   are worked off in order, several moves at once; so the earliest unfinished move of all members
+   can always go on, and nothing waits in a circle. Long arrays are cut in segments, each of which
+   runs through the whole list; two of them, and two ops, are at work at a time. Messages of one
+   segment between two members go in the same order on both sides, so that one tag does for all. */
 
 #define DLSI_COLL_CHUNK 262144u /* most bytes of a message; all members must cut alike */
 #define DLSI_COLL_SMALL 16384u  /* ops up to here have receives posted ahead */
@@ -25803,7 +25805,6 @@ DLS_API char *dls_find_explain(const dls_find *find, uint32_t id, char *buf, siz
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
-#include <sched.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <termios.h>
@@ -26069,7 +26070,7 @@ DLSI_FN int dlsi_links_sleep(dls_links *s, int32_t n, int32_t wait_ms, uint64_t 
     int ready = 0;
     while (ready == 0 && now < end) {
         ready = poll(s->polled, (nfds_t)(n + 1), 0);
-        if (ready == 0) (void)sched_yield();
+        if (ready == 0) dlsi_port_yield();
         now = dls_now_us();
     }
     return ready != 0 ? ready : poll(s->polled, (nfds_t)(n + 1), wait_ms);

@@ -1,7 +1,7 @@
 /* coll.c - all-reduce of floats over loopback TCP; run by coll.sh.
      cc -O2 -I. tools/bench_peers/coll.c -lpthread -o coll
-     coll plain|keys N [ALGO [BYTES...]]   N processes: "BYTES median p10 p90 processor" us of each size
-   Each process is an engine and its driver in one thread, bound to a core where there are enough. */
+     coll plain|keys N [ALGO [BYTES...]]   N processes; us: "BYTES median p10 p90 processor"
+   Each process is an engine and its driver in one thread, bound to a core if there are enough. */
 #define _GNU_SOURCE
 #define DLSHARD_IMPLEMENTATION
 #include "dlshard.h"
@@ -135,7 +135,7 @@ static void measure(int rank, size_t bytes, dls_coll_algo algo) {
     }
     used = (busy() - used) / k;
     qsort(t, (size_t)k, sizeof *t, by_time);
-    if (rank == 0) 
+    if (rank == 0)
         printf("%zu %.1f %.1f %.1f %.1f\n", bytes, t[k / 2], t[k / 10], t[k * 9 / 10], used);
     fflush(stdout);
     free(x);
@@ -170,7 +170,8 @@ int main(int argc, char **argv) {
     for (i = 4; i < argc; i++) measure(rank, (size_t)atol(argv[i]), algo);
     for (i = 0; argc <= 4 && i < 6; i++) measure(rank, sizes[i], algo);
     dls_peer_leave(peer); /* one that closes with bytes unread would take away what others await */
-    for (i = 0; i < 50 && dls_peer_up(peer) > 1; i++) dls_links_poll(links, 10000, NULL, NULL, NULL);
+    for (i = 0; i < 50 && dls_peer_up(peer) > 1; i++)
+        dls_links_poll(links, 10000, NULL, NULL, NULL);
     if (rank > 0) _exit(0);
     for (i = 1; i < members; i++) (void)waitpid(child[i], NULL, 0);
     return 0;
