@@ -2634,7 +2634,8 @@ typedef struct dls_coll_model {
     double latency_us;    /* of a message; 0: 30 */
     double bytes_per_us;  /* of every member's link, each way; 0: 1000 */
     const double *rate;   /* bytes per us of each member's own link, one per member; NULL: alike */
-    bool shared;          /* one medium: all that is sent shares bytes_per_us */
+    bool shared;          /* one medium, or one machine: bytes_per_us is of all together */
+    double message_us;    /* of work per message; 0: an eighth of latency_us */
     double add_per_us;    /* bytes reduced per us; 0: 4000 */
     const int32_t *group; /* number of each member's group; NULL: no groups */
     double far_latency_us, far_bytes_per_us; /* between groups; the latter of a group as a whole */
@@ -2659,6 +2660,7 @@ typedef struct dls_coll {
     struct dlsi_run *run, *ahead;
     struct dlsi_work *work;
     int32_t *order, *near, *far;
+    uint16_t *weight;
     unsigned char *staging;
     size_t staging_bytes;
     int32_t room, width, old, guess, near_count, far_count, near_owners;
@@ -2685,6 +2687,20 @@ DLS_API dls_status dls_coll_start(dls_coll *coll, const dls_coll_op *op, int32_t
 /* Goes on with all of them after bytes moved. True: this one is finished, with *status: DLS_E_PEER
    (a member was lost), DLS_E_MISMATCH (members began unlike ops), DLS_E_ARG (no such handle). */
 DLS_API bool dls_coll_done(dls_coll *coll, int32_t handle, dls_status *status);
+/* What an op would take by an algorithm, in us; -1: it does not go by that. Pure. */
+DLS_API double dls_coll_cost(const dls_coll_model *model, int32_t size, const dls_coll_op *op,
+                             dls_coll_algo algo);
+/* The cheapest one. model NULL: even links. Pure. */
+DLS_API dls_coll_algo dls_coll_choose(const dls_coll_model *model, int32_t size,
+                                      const dls_coll_op *op);
+/* That choice in words, with what each algorithm would take. Returns buf, NUL terminated and cut to
+   fit. Pure. */
+DLS_API char *dls_coll_explain(const dls_coll_model *model, int32_t size, const dls_coll_op *op,
+                               char *buf, size_t bytes);
+/* Weights of shards for DIRECT over links of unlike rates: a member sends n (1 + (N - 2) s), so all
+   are done at once when s = (T rate / n - 1) / (N - 2). Then T = max(n / least rate, 2 (N - 1) n /
+   sum of rates), which nothing beats. AUTO uses them for all-reduces without shares. Pure. */
+DLS_API void dls_coll_shares(const dls_coll_model *model, int32_t size, uint16_t *shares);
 /* A ring all-reduce in place, that devices of every size know. Errors: DLS_E_ARG, DLS_E_STATE (one
    is under way), DLS_E_MEMORY (array longer than staging allows), DLS_E_PEER. */
 DLS_API dls_status dls_coll_allreduce(dls_coll *coll, void *data, size_t count, dls_reduce reduce);
@@ -23272,13 +23288,15 @@ DLSI_FN size_t dlsi_run_bytes(const dlsi_run *r, size_t n) {
     return r->op.codec != NULL ? r->op.codec->bytes(r->op.codec->user, n) : n * r->width;
 }
 /* Counts moves; cuts the array in segments and sees how much staging one of them needs. */
-DLSI_FN void dlsi_run_measure(dlsi_run *r) {
+DLSI_FN void dlsi_run_measure(dlsi_run *r, size_t staging) {
     size_t most = 1;
     int32_t i, side;
     dlsi_move m;
     r->segs = 1;
     for (i = 0; i < r->phases; i++) most = dlsi_max_size(most, dlsi_run_longest(r, i));
     r->segs = (int32_t)dlsi_min_size((most - 1) / (DLSI_COLL_CHUNK / r->width) + 1, 0x7FFFFFFF);
+    if (r->phase[0].solo >= 0 && dlsi_mul(most, r->width) > DLSI_COLL_SMALL)
+        r->segs = dlsi_max_i32(r->segs, (r->members + 1) / 3); /* root has all parts at once */
     most = dlsi_round_up(dlsi_run_bytes(r, most / (size_t)r->segs + 1), DLS_ALIGN);
     r->total[0] = r->total[1] = 0;
     r->need[0] = r->need[1] = 0;
@@ -23291,9 +23309,9 @@ DLSI_FN void dlsi_run_measure(dlsi_run *r) {
             r->need[1] = dlsi_max_size(r->need[1], dlsi_mul(group, most));
     }
     if (r->op.codec != NULL) r->need[0] = dlsi_mul((size_t)r->members, most);
-    r->small = DLSI_HOSTED && r->members <= 32 && r->op.codec == NULL &&
+    r->small = DLSI_HOSTED && r->op.codec == NULL && r->op.kind != DLS_COLL_ALLTOALL &&
                dlsi_mul(r->op.count, r->width) <= DLSI_COLL_SMALL &&
-               r->op.kind != DLS_COLL_ALLTOALL;
+               dlsi_mul((size_t)r->total[1], most) <= staging / 4;
     if (r->small) r->need[1] = (size_t)r->total[1] * most;
 }
 
@@ -23498,6 +23516,7 @@ DLSI_FN size_t dlsi_coll_layout(dls_coll *c, dlsi_layout *l, int32_t size) {
     c->order = list + n;
     c->near = list + 2 * n;
     c->far = list + 3 * n;
+    c->weight = (uint16_t *)(void *)(list + 4 * n);
     c->run = run;
     c->work = work;
     memset(run, 0, DLSI_COLL_RUNS * sizeof *run);
@@ -23514,6 +23533,8 @@ DLS_API size_t dls_coll_size(int32_t size, size_t bytes) {
     size_t lane = dlsi_add(dlsi_min_size(bytes, n * DLSI_COLL_CHUNK), n * DLS_ALIGN);
     (void)dlsi_coll_layout(NULL, &l, (int32_t)n);
     if (size > 1) l.used = dlsi_add(l.used, dlsi_mul(DLSI_HOSTED ? 4 : 1, lane));
+    if (DLSI_HOSTED && size > 1) /* a root has all parts of a small array at once */
+        l.used = dlsi_add(l.used, dlsi_mul(n, dlsi_min_size(bytes, DLSI_COLL_SMALL) + DLS_ALIGN));
     return dlsi_layout_total(&l);
 }
 DLS_API dls_status dls_coll_init(dls_coll *coll, dls_peer *peer, int32_t rank, int32_t size,
@@ -23777,9 +23798,245 @@ DLSI_FN void dlsi_coll_groups(dls_coll *c) {
         if (before == mine || (mine >= c->near_owners && before == 0)) c->far[c->far_count++] = i;
     }
 }
-DLSI_FN dls_coll_algo dlsi_coll_algo(const dls_coll *c, const dls_coll_op *op) {
-    (void)c;
-    return op->algo != DLS_COLL_AUTO ? op->algo : DLS_COLL_DIRECT;
+/* What an algorithm takes: the steps one after the other; of the busiest member messages, bytes sent
+   over its rate, and bytes it adds; of all together messages and bytes. */
+typedef struct dlsi_coll_bill {
+    double steps, mine, time, added, all, bytes;
+} dlsi_coll_bill;
+
+DLSI_FN double dlsi_model_rate(const dls_coll_model *m, int32_t i) {
+    const double all = m->bytes_per_us > 0 ? m->bytes_per_us : 1000;
+    return m->rate != NULL && m->rate[i] > 0 ? m->rate[i] : all;
+}
+DLSI_FN double dlsi_model_slowest(const dls_coll_model *m, int32_t size) {
+    double least = dlsi_model_rate(m, 0);
+    int32_t i;
+    for (i = 1; i < size; i++)
+        if (dlsi_model_rate(m, i) < least) least = dlsi_model_rate(m, i);
+    return least;
+}
+/* All members send `bytes` in `messages` each. */
+DLSI_FN void dlsi_bill_all(dlsi_coll_bill *b, const dls_coll_model *m, int32_t size, double steps,
+                           double messages, double bytes) {
+    b->steps += steps;
+    b->mine += messages;
+    b->time += bytes / dlsi_model_slowest(m, size);
+    b->all += messages * size;
+    b->bytes += bytes * size;
+}
+/* One half of an all-reduce to or from a root: by a star or a tree of `steps`. */
+DLSI_FN void dlsi_bill_root(dlsi_coll_bill *b, const dls_coll_model *m, int32_t size, double n,
+                            int32_t root, bool star, double steps) {
+    const double rate = star ? dlsi_model_rate(m, root) : dlsi_model_slowest(m, size);
+    b->steps += steps;
+    b->mine += star ? size - 1 : steps;
+    b->time += (star ? size - 1 : steps) * n / rate;
+    b->all += size - 1;
+    b->bytes += (size - 1) * n;
+}
+/* Shards to their owners, or back; weights NULL: equal ones. */
+DLSI_FN void dlsi_bill_shards(dlsi_coll_bill *b, const dls_coll_model *m, int32_t size, double n,
+                              const uint16_t *weight, bool back) {
+    double all = 0, worst = 0;
+    int32_t i;
+    for (i = 0; i < size; i++) all += weight != NULL ? weight[i] : 1;
+    for (i = 0; i < size; i++) {
+        const double share = weight != NULL && all > 0 ? weight[i] / all : 1.0 / size;
+        const double time = n * (back ? (size - 1) * share : 1 - share) / dlsi_model_rate(m, i);
+        if (time > worst) worst = time;
+    }
+    b->steps += 1;
+    b->mine += size - 1;
+    b->time += worst;
+    b->all += (double)(size - 1) * size;
+    b->bytes += (size - 1) * n;
+}
+/* Both halves: what a member sends in all counts, since one overlaps the other. */
+DLSI_FN void dlsi_bill_direct(dlsi_coll_bill *b, const dls_coll_model *m, int32_t size, double n,
+                              const uint16_t *weight) {
+    double all = 0;
+    int32_t i;
+    dlsi_bill_shards(b, m, size, n, weight, false);
+    dlsi_bill_shards(b, m, size, n, weight, true);
+    for (i = 0; i < size; i++) all += weight != NULL ? weight[i] : 1;
+    for (i = 0, b->time = 0; i < size; i++) {
+        const double share = weight != NULL && all > 0 ? weight[i] / all : 1.0 / size;
+        const double time = n * (1 + (size - 2) * share) / dlsi_model_rate(m, i);
+        if (time > b->time) b->time = time;
+    }
+    b->added = n * (size - 1) / size;
+}
+/* Members are in groups: their number of groups, and how many the smallest has. */
+DLSI_FN int32_t dlsi_model_groups(const dls_coll_model *m, int32_t size, int32_t *least) {
+    int32_t i, k, groups = 0;
+    *least = size;
+    for (i = 0; m->group != NULL && i < size; i++) {
+        int32_t n = 0, before = 0;
+        for (k = 0; k < size; k++) {
+            n += m->group[k] == m->group[i];
+            before += k < i && m->group[k] == m->group[i];
+        }
+        groups += before == 0;
+        *least = dlsi_min_i32(*least, n);
+    }
+    return groups;
+}
+DLSI_FN bool dlsi_bill_allreduce(dlsi_coll_bill *b, const dls_coll_model *m, int32_t size, double n,
+                                 const dls_coll_op *op, dls_coll_algo algo) {
+    const int32_t log = dlsi_coll_log2(size), up = dlsi_coll_log2(2 * size - 1);
+    const double most = (double)(1 << log), fold = 1 << log < size ? 1 : 0;
+    const double even = n * (size - 1) / size;
+    int32_t least;
+    const int32_t groups = dlsi_model_groups(m, size, &least);
+    switch (algo) {
+    case DLS_COLL_DIRECT: dlsi_bill_direct(b, m, size, n, op->shares); return true;
+    case DLS_COLL_RING:
+        dlsi_bill_all(b, m, size, 2 * (size - 1), 2 * (size - 1), 2 * even);
+        b->added = even;
+        return true;
+    case DLS_COLL_DOUBLING:
+        dlsi_bill_all(b, m, size, log + 2 * fold, log + fold, (log + 2 * fold) * n);
+        b->added = (log + fold) * n;
+        return true;
+    case DLS_COLL_HALVING:
+        dlsi_bill_all(b, m, size, 2 * log + 2 * fold, 2 * log + fold,
+                      2 * n * (most - 1) / most + 2 * fold * n);
+        b->added = n * (most - 1) / most + fold * n;
+        return true;
+    case DLS_COLL_STAR:
+        dlsi_bill_root(b, m, size, n, op->root, true, 1);
+        dlsi_bill_root(b, m, size, n, op->root, true, 1);
+        b->added = n * (size - 1);
+        return true;
+    case DLS_COLL_TREE:
+        dlsi_bill_root(b, m, size, n, op->root, false, up);
+        dlsi_bill_root(b, m, size, n, op->root, false, up);
+        b->added = n * up;
+        return true;
+    case DLS_COLL_GROUPS: /* what is far costs as much more as it is slower than near ones */
+        if (groups == 0 || m->far_bytes_per_us <= 0) return false;
+        dlsi_bill_all(b, m, size, 2, 2.0 * size / groups, 2 * n);
+        b->steps += 2 * m->far_latency_us / (m->latency_us > 0 ? m->latency_us : 30);
+        b->time += 2 * n * (groups - 1) / groups / m->far_bytes_per_us;
+        b->added = n;
+        return true;
+    default: return false;
+    }
+}
+DLSI_FN bool dlsi_bill_half(dlsi_coll_bill *b, const dls_coll_model *m, int32_t size, double n,
+                            const dls_coll_op *op, dls_coll_algo algo) {
+    const int32_t up = dlsi_coll_log2(2 * size - 1);
+    const bool star = algo == DLS_COLL_STAR, direct = algo == DLS_COLL_DIRECT;
+    const bool reduces = op->kind == DLS_COLL_REDUCE || op->kind == DLS_COLL_REDUCE_SCATTER;
+    if (op->kind == DLS_COLL_BROADCAST || op->kind == DLS_COLL_REDUCE) {
+        if (!star && !direct && algo != DLS_COLL_TREE) return false;
+        if (direct) dlsi_bill_shards(b, m, size, n, op->shares, !reduces);
+        if (direct) dlsi_bill_root(b, m, size, n / size, op->root, true, 1);
+        if (!direct) dlsi_bill_root(b, m, size, n, op->root, star, star ? 1 : up);
+    } else if (op->kind == DLS_COLL_REDUCE_SCATTER || op->kind == DLS_COLL_ALLGATHER) {
+        if (!direct && algo != DLS_COLL_RING) return false;
+        if (direct) dlsi_bill_shards(b, m, size, n, op->shares, !reduces);
+        if (!direct) dlsi_bill_all(b, m, size, size - 1, size - 1, n * (size - 1) / size);
+    } else { /* one way only */
+        if (!direct) return false;
+        dlsi_bill_shards(b, m, size, n, op->shares, false);
+    }
+    b->added = reduces ? n * (star ? size - 1 : direct ? 1 : up) : 0;
+    return true;
+}
+DLS_API double dls_coll_cost(const dls_coll_model *model, int32_t size, const dls_coll_op *op,
+                             dls_coll_algo algo) {
+    dls_coll_model even;
+    const dls_coll_model *m = model != NULL ? model : &even;
+    const double n = (double)op->count * (double)dlsi_reduce_bytes(op->type);
+    double latency, message, add, time;
+    dlsi_coll_bill b;
+    DLSI_ZERO(even);
+    DLSI_ZERO(b);
+    if (size < 2) return algo == DLS_COLL_DIRECT ? 0 : -1;
+    if (op->kind == DLS_COLL_ALLREDUCE ? !dlsi_bill_allreduce(&b, m, size, n, op, algo)
+                                       : !dlsi_bill_half(&b, m, size, n, op, algo))
+        return -1;
+    latency = m->latency_us > 0 ? m->latency_us : 30;
+    message = m->message_us > 0 ? m->message_us : latency / 8;
+    add = m->add_per_us > 0 ? m->add_per_us : 4000;
+    time = m->shared ? b.bytes / dlsi_model_slowest(m, size) : b.time;
+    /* of two that are alike, the one that is less work for all */
+    message *= m->shared ? b.all : b.mine + b.all / 64;
+    return b.steps * latency + message + time + b.added / add;
+}
+DLS_API dls_coll_algo dls_coll_choose(const dls_coll_model *model, int32_t size,
+                                      const dls_coll_op *op) {
+    dls_coll_algo best = DLS_COLL_DIRECT;
+    double least = dls_coll_cost(model, size, op, best);
+    int32_t i;
+    for (i = DLS_COLL_DIRECT + 1; i < DLS_COLL_ALGOS; i++) {
+        const double cost = dls_coll_cost(model, size, op, (dls_coll_algo)i);
+        if (cost < 0 || cost >= least || (op->codec != NULL && i != DLS_COLL_DIRECT)) continue;
+        least = cost;
+        best = (dls_coll_algo)i;
+    }
+    return best;
+}
+DLS_API void dls_coll_shares(const dls_coll_model *model, int32_t size, uint16_t *shares) {
+    double low = 0, high = 1, sum;
+    int32_t i, turn;
+    for (i = 0; i < size; i++) shares[i] = 1;
+    if (size < 3 || model == NULL || model->rate == NULL) return;
+    high = 2.0 * size / dlsi_model_slowest(model, size);
+    for (turn = 0; turn < 60; turn++) { /* us per byte of the array */
+        const double time = (low + high) / 2;
+        for (i = 0, sum = 0; i < size; i++) {
+            const double s = (time * dlsi_model_rate(model, i) - 1) / (size - 2);
+            sum += s > 0 ? s : 0;
+        }
+        low = sum < 1 ? time : low;
+        high = sum < 1 ? high : time;
+    }
+    for (i = 0; i < size; i++) {
+        const double s = (high * dlsi_model_rate(model, i) - 1) / (size - 2);
+        shares[i] = (uint16_t)(s > 0 ? s < 1 ? s * 65535 + 0.5 : 65535 : 0);
+    }
+}
+DLS_API char *dls_coll_explain(const dls_coll_model *model, int32_t size, const dls_coll_op *op,
+                               char *buf, size_t bytes) {
+    static const char *const name[DLS_COLL_ALGOS] = {"auto",    "direct", "ring", "doubling",
+                                                     "halving", "star",   "tree", "groups"};
+    const dls_coll_algo best = dls_coll_choose(model, size, op);
+    dlsi_text t;
+    int32_t i;
+    t.buf = buf;
+    t.used = 0;
+    t.size = bytes;
+    dlsi_text_str(&t, name[best]);
+    dlsi_text_str(&t, " for ");
+    dlsi_text_int(&t, (int32_t)dlsi_min_size(op->count * dlsi_reduce_bytes(op->type), 0x7FFFFFFF));
+    dlsi_text_str(&t, " bytes among ");
+    dlsi_text_int(&t, size);
+    dlsi_text_str(&t, model != NULL && model->shared ? " on one medium; us:" : "; us:");
+    for (i = DLS_COLL_DIRECT; i < DLS_COLL_ALGOS; i++) {
+        const double cost = dls_coll_cost(model, size, op, (dls_coll_algo)i);
+        if (cost < 0) continue;
+        dlsi_text_str(&t, " ");
+        dlsi_text_str(&t, name[i]);
+        dlsi_text_str(&t, " ");
+        dlsi_text_int(&t, cost < 2e9 ? (int32_t)(cost + 0.5) : 0x7FFFFFFF);
+    }
+    if (bytes > 0) buf[t.used] = '\0';
+    return buf;
+}
+/* AUTO becomes an algorithm; of uneven links, with shards to match. */
+DLSI_FN void dlsi_coll_settle(dls_coll *c, dls_coll_op *op) {
+    if (op->kind == DLS_COLL_BARRIER) op->algo = DLS_COLL_DIRECT;
+    if (op->algo != DLS_COLL_AUTO) return;
+    op->algo = dls_coll_choose(c->model, c->size, op);
+    if (op->kind != DLS_COLL_ALLREDUCE || op->shares != NULL || c->model == NULL ||
+        c->model->rate == NULL || c->model->shared)
+        return;
+    dls_coll_shares(c->model, c->size, c->weight);
+    op->shares = c->weight;
+    if (dls_coll_choose(c->model, c->size, op) == DLS_COLL_DIRECT) op->algo = DLS_COLL_DIRECT;
+    if (op->algo != DLS_COLL_DIRECT) op->shares = NULL;
 }
 
 /* ---- Beginning ---- */
@@ -23800,7 +24057,7 @@ DLSI_FN dls_status dlsi_run_make(dls_coll *c, const dls_coll_op *op,
     r->swapped = r->width > 1 && op->codec == NULL && !dlsi_little_endian();
     st = plan(c, r);
     if (st != DLS_OK) return st;
-    dlsi_run_measure(r);
+    dlsi_run_measure(r, c->staging_bytes);
     return dlsi_add(r->need[0], r->need[1]) > c->staging_bytes ? DLS_E_MEMORY : DLS_OK;
 }
 /* The arrays of an op, in place from now on. */
@@ -23927,7 +24184,7 @@ DLS_API dls_status dls_coll_start(dls_coll *coll, const dls_coll_op *op, int32_t
         return DLS_OK;
     }
     if (o.kind >= DLS_COLL_SEND) return dlsi_coll_pair(coll, op, handle);
-    o.algo = dlsi_coll_algo(coll, op);
+    dlsi_coll_settle(coll, &o);
     if (o.algo == DLS_COLL_GROUPS) dlsi_coll_groups(coll);
     if (dlsi_coll_up(coll) < coll->size) return DLS_E_PEER;
     foreseen = coll->guess >= 0 && dlsi_past_same(&coll->past[coll->guess], &o);
