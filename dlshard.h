@@ -2877,6 +2877,9 @@ DLS_API int32_t dls_sim_boots(const dls_sim *sim, int32_t i);
 /* The rates of a desc, changed: for all links, from now on. */
 DLS_API void dls_sim_rates(dls_sim *sim, int32_t drop, int32_t duplicate, int32_t reorder,
                            int32_t corrupt, int32_t noise);
+/* Somebody listens and says again, up to us later, what was sent: rate of a million handshake
+   packets, a sixteenth of that of others; neither loss nor cuts touch those. */
+DLS_API void dls_sim_replay(dls_sim *sim, int32_t rate, uint64_t us);
 /* What a sends to b is lost from now on, or no more. One way. */
 DLS_API void dls_sim_cut(dls_sim *sim, int32_t a, int32_t b, bool cut);
 /* Power off: memory is gone, what the engine stored stays. Power on: false without memory. */
@@ -25413,7 +25416,8 @@ struct dls_sim {
     dlsi_sim_peer *peer;
     dlsi_sim_event *heap;
     int32_t events, room;
-    uint64_t now, order, trace, carried;
+    uint64_t now, order, trace, carried, replay_us;
+    int32_t replay;
     dls_rng rng;
     bool cut[64][64];
 };
@@ -25488,6 +25492,9 @@ DLSI_FN void dlsi_sim_event_at(dls_sim *s, uint64_t at, int32_t kind, int32_t fr
 /* What the air does to a datagram. */
 DLSI_FN void dlsi_sim_carry(dls_sim *s, int32_t from, int32_t to, unsigned char *data, size_t n) {
     int32_t copies = dlsi_sim_chance(s, s->desc.duplicate) ? 2 : 1;
+    if (dlsi_sim_chance(s, data[0] == DLS_PACKET_DATA ? s->replay / 16 : s->replay))
+        dlsi_sim_event_at(s, s->now + 1 + dlsi_sim_below(s, (uint32_t)s->replay_us),
+                          DLSI_SIM_PACKET, from, to, data, n);
     for (; copies > 0; copies--) {
         uint64_t at = s->now + s->desc.delay_us + s->peer[to].slow;
         if (s->desc.jitter_us > 0) at += dlsi_sim_below(s, (uint32_t)s->desc.jitter_us + 1);
@@ -25719,6 +25726,10 @@ DLS_API void dls_sim_rates(dls_sim *sim, int32_t drop, int32_t duplicate, int32_
     sim->desc.reorder = reorder;
     sim->desc.corrupt = corrupt;
     sim->desc.noise = noise;
+}
+DLS_API void dls_sim_replay(dls_sim *sim, int32_t rate, uint64_t us) {
+    sim->replay = rate;
+    sim->replay_us = us;
 }
 DLS_API void dls_sim_cut(dls_sim *sim, int32_t a, int32_t b, bool cut) { sim->cut[a][b] = cut; }
 DLS_API void dls_sim_slow(dls_sim *sim, int32_t i, uint64_t us) { sim->peer[i].slow = us; }
