@@ -1834,7 +1834,10 @@ DLS_API bool dls_quarantine_note(dls_quarantine *q, uint64_t step, bool rejected
                once. Who asked changes keys and phase when it has the answer, the other when the
                first record of the new phase comes; old keys are kept for late records as long as a
                silence may last. Counters go on, but for bits 32 and up, which begin at 0. When both
-               ask, the lower id's counts. Who does not know it skips it and is not asked again */
+               ask, the lower id's counts. Who does not know it skips it and is not asked again
+    12 GATHER  u32 number: I begin what members do together with those of that view. To all, said
+               again to whom a session opens. Who waits in an older view for its sender does so in
+               vain */
 
 #define DLS_WIRE_VERSION 1
 #define DLS_HEAD_BYTES 8   /* of DATA */
@@ -1876,6 +1879,7 @@ typedef enum dls_control_type {
     DLS_CONTROL_VIEW,
     DLS_CONTROL_AGAIN,
     DLS_CONTROL_RENEW,
+    DLS_CONTROL_GATHER,
     DLS_CONTROL_TYPES
 } dls_control_type;
 
@@ -18357,7 +18361,7 @@ DLS_API dls_status dls_frame_read(dls_frame *frame, const void *from, size_t n, 
 DLS_API dls_status dls_control_read(dls_control *control, const void *from, size_t n,
                                     size_t *used) {
     static const uint8_t least[DLS_CONTROL_TYPES] = {
-        0, DLS_HELLO_BYTES, 16, 5, 4, 0, 0, 8, 14, 18, 4, 57};
+        0, DLS_HELLO_BYTES, 16, 5, 4, 0, 0, 8, 14, 18, 4, 57, 4};
     const unsigned char *p = (const unsigned char *)from;
     if (n < 4 || dlsi_load16(p + 2) > n - 4) return DLS_E_FORMAT;
     control->type = p[0];
@@ -19908,6 +19912,7 @@ typedef struct dlsi_member {
     int32_t call_port; /* -1: no address known */
     uint16_t calls, route_mtu;
     bool untold; /* its route is not in the list of routes that is arriving, so far */
+    uint32_t gathers; /* number of the view it gathers in, see GATHER in >>wire; mine: I do */
     dls_device device;
     uint32_t stamp[3]; /* when each event happened */
     uint64_t newest;   /* boot and sequence of its latest INIT */
@@ -21471,6 +21476,34 @@ DLS_API void dls_peer_view_again(dls_peer *peer) {
     peer->again = peer->view.number;
     dlsi_again_say(peer);
 }
+#if DLS_ENABLE_HEAP /* for >>node, which needs one */
+DLSI_FN void dlsi_gather_say(dls_peer *p, int32_t rank) {
+    dlsi_ses *s = dlsi_peer_ses(p, rank);
+    unsigned char to[4];
+    dlsi_store32(to, p->member[p->me].gathers);
+    if (s != NULL && s->hello && p->member[p->me].gathers > 0)
+        dlsi_ses_tell(p, s, DLS_CONTROL_GATHER, to, sizeof to);
+}
+DLSI_FN void dlsi_gather_begin(dls_peer *p, uint32_t number) {
+    int32_t i;
+    if (p->member[p->me].gathers == number) return;
+    p->member[p->me].gathers = number;
+    for (i = 0; i < p->count; i++) dlsi_gather_say(p, i);
+}
+DLSI_FN void dlsi_gather_take(dls_peer *p, int32_t rank, const unsigned char *v) {
+    p->member[rank].gathers = dlsi_load32(v);
+}
+#else
+DLSI_FN void dlsi_gather_say(dls_peer *p, int32_t rank) {
+    (void)p;
+    (void)rank;
+}
+DLSI_FN void dlsi_gather_take(dls_peer *p, int32_t rank, const unsigned char *v) {
+    (void)p;
+    (void)rank;
+    (void)v;
+}
+#endif
 
 #if DLS_ENABLE_COORD
 /* Elections and decisions among devices with DLS_ROLE_COORD. What a voter has promised or accepted
@@ -21995,6 +22028,7 @@ DLSI_FN dls_status dlsi_hello_take(dls_peer *p, int32_t i, const dls_control *c)
     dlsi_roster_offer(p, s->rank);
     dlsi_views_hello(p, s->rank);
     if (p->member[s->rank].device.id == p->view.coordinator) dlsi_again_say(p);
+    dlsi_gather_say(p, s->rank);
     p->routes_due = true;
     return DLS_OK;
 }
@@ -22036,6 +22070,7 @@ DLSI_FN dls_status dlsi_control_take(dls_peer *p, int32_t i, const dls_control *
         if (dlsi_load32(c->payload) == p->view.number) p->again = p->view.number;
         break;
     case DLS_CONTROL_RENEW: dlsi_renew_take(p, i, c->payload); break;
+    case DLS_CONTROL_GATHER: dlsi_gather_take(p, rank, c->payload); break;
     default: break; /* of a newer minor version */
     }
     return DLS_OK;
@@ -23689,6 +23724,10 @@ DLSI_FN bool dlsi_run_open(dls_coll *c, dlsi_run *r, bool roomy) {
     r->state = DLSI_RUN_WORKS;
     return true;
 }
+/* Asks for another view, unless the one in which it failed is replaced already. */
+DLSI_FN void dlsi_coll_again(dls_coll *c) {
+    if (c->view > 0 && c->view == c->peer->view.number) dls_peer_view_again(c->peer);
+}
 /* Goes on with a run. spare: older ones may need the engine's ops. */
 DLSI_FN void dlsi_coll_run_go(dls_coll *c, dlsi_run *r, bool spare) {
     dlsi_work *w = r->work;
@@ -23702,7 +23741,7 @@ DLSI_FN void dlsi_coll_run_go(dls_coll *c, dlsi_run *r, bool spare) {
         }
         if (r->status != DLS_OK) { /* what is left is no use to anybody */
             dlsi_coll_run_end(c, r, r->status);
-            if (c->view > 0) dls_peer_view_again(c->peer);
+            dlsi_coll_again(c);
             return;
         }
     }
@@ -23748,7 +23787,7 @@ DLSI_FN void dlsi_coll_go(dls_coll *c) {
         if (r->op.kind >= DLS_COLL_SEND) {
             dlsi_run_pair(c, r);
         } else if (lost) { /* a loss stops those beside the lost one; others would wait for them */
-            if (c->view > 0 && !r->ahead) dls_peer_view_again(c->peer);
+            if (!r->ahead) dlsi_coll_again(c);
             dlsi_coll_run_end(c, r, DLS_E_PEER);
         }
     }
@@ -28937,8 +28976,28 @@ DLSI_FN dls_status dlsi_node_stage(dls_node *n, size_t bytes) {
     n->coll.view = view;
     return st == DLS_OK ? dlsi_node_seat(n) : st;
 }
-/* With keys: the members of this call are those of the newest view, once all of them make it. A
-   view that changes before that counts instead. */
+/* Whether a member is gone, or has begun anew in a later view. */
+DLSI_FN bool dlsi_node_deserted(const dls_node *n) {
+    int32_t i;
+    for (i = 0; n->view > 0 && i < n->count; i++)
+        if (!dls_peer_is_up(n->peer, n->member[i]) ||
+            n->peer->member[n->member[i]].gathers > n->view)
+            return true;
+    return false;
+}
+/* The same during a call, for as long as a silence may last: a member that is done with the call
+   may begin the next while what it said last is on its way through others. since: 0 at first. */
+DLSI_FN bool dlsi_node_stuck(const dls_node *n, uint64_t *since) {
+    if (!dlsi_node_deserted(n))
+        *since = 0;
+    else if (*since == 0)
+        *since = dls_now_us();
+    return *since > 0 && dls_now_us() - *since > n->peer->desc.timeout_us;
+}
+/* With keys: the members of this call are those of the newest view, once all of them make it. Who
+   told the others so stays when the view changes, since one of them may have heard all by then and
+   be at work. It leaves only when a member was lost, or begins in a later view: that one made its
+   call after the change, so nobody has heard all. */
 DLSI_FN dls_status dlsi_node_gather(dls_node *n) {
     unsigned char byte = 0;
     uint64_t start = dls_now_us();
@@ -28948,10 +29007,11 @@ DLSI_FN dls_status dlsi_node_gather(dls_node *n) {
     if (n->peer == NULL) return DLS_E_STATE;
     dlsi_node_lock(n);
     while (st == DLS_E_PEER && !n->revoked && !dlsi_node_late(n, start)) {
-        if (!dlsi_node_view(n)) {
+        if (!dlsi_node_view(n) || dlsi_node_deserted(n)) {
             dlsi_node_wait(n);
             continue;
         }
+        dlsi_gather_begin(n->peer, n->view);
         dlsi_node_events(n); /* of before */
         n->lost = -1;
         n->settled = false;
@@ -28959,8 +29019,9 @@ DLSI_FN dls_status dlsi_node_gather(dls_node *n) {
         if (st == DLS_OK) st = dlsi_node_seat(n);
         if (st == DLS_OK) st = dls_coll_allreduce(&n->coll, &byte, 1, DLS_REDUCE_MAX_U8);
         over = st != DLS_OK;
-        while (!over && !n->revoked && n->peer->view.number == n->view) {
+        while (!over && !n->revoked) {
             over = dls_coll_poll(&n->coll, &st);
+            if (!over && dlsi_node_deserted(n)) break;
             if (!over) dlsi_node_wait(n);
         }
         if (!over) st = DLS_E_PEER;
@@ -28975,11 +29036,19 @@ DLSI_FN dls_status dlsi_node_gather(dls_node *n) {
                      dlsi_or(n->desc.join_ms, 10000), 0, 0);
 }
 DLSI_FN dls_status dlsi_node_reduce(dls_node *n, void *data, size_t count, dls_reduce reduce) {
+    uint64_t since = 0;
     dls_status st;
     dlsi_node_lock(n);
     (void)dlsi_node_settle(n);
     st = dls_coll_allreduce(&n->coll, data, count, reduce);
-    while (st == DLS_OK && dlsi_node_settle(n) && !dls_coll_poll(&n->coll, &st)) dlsi_node_wait(n);
+    while (st == DLS_OK && dlsi_node_settle(n) && !dls_coll_poll(&n->coll, &st)) {
+        if (dlsi_node_stuck(n, &since)) {
+            (void)dlsi_node_seat(n); /* data is dropped */
+            st = DLS_E_PEER;
+        } else {
+            dlsi_node_wait(n);
+        }
+    }
     dlsi_node_unlock(n);
     return dlsi_node_fail(n, st);
 }
@@ -29012,6 +29081,7 @@ typedef struct dlsi_node_fit {
 DLSI_FN dls_status dlsi_node_step(void *user, dlsi_fit *f, int32_t n, dls_step_stats *stats) {
     dlsi_node_fit *nf = (dlsi_node_fit *)user;
     const uint64_t start = dls_now_us();
+    uint64_t since = 0;
     dls_status st;
     bool over = false;
     dlsi_error_clear(&f->train->exec->error);
@@ -29022,6 +29092,11 @@ DLSI_FN dls_status dlsi_node_step(void *user, dlsi_fit *f, int32_t n, dls_step_s
     dlsi_node_lock(nf->node);
     while (!over) {
         over = dlsi_node_settle(nf->node) && dls_job_poll(&nf->job, &st, stats);
+        if (!over && dlsi_node_stuck(nf->node, &since)) {
+            (void)dlsi_node_seat(nf->node);
+            st = DLS_E_PEER;
+            over = true;
+        }
         if (!over) dlsi_node_wait(nf->node);
     }
     dlsi_node_unlock(nf->node);
