@@ -2469,8 +2469,8 @@ typedef struct dls_links dls_links;
 typedef struct dls_links_desc {
     dls_peer *peer;
     int32_t fds_max; /* of all links together; 0: 64 */
-    int32_t spin_us; /* look again and again for that long before sleeping: answers come sooner, and
-                        a processor is busy meanwhile; 0: sleep at once */
+    int32_t spin_us; /* while a short collective is under way, look again and again for that long
+                        before sleeping; 0: sleep at once */
 } dls_links_desc;
 /* 0 when the desc is out of range. Pure. */
 DLS_API size_t dls_links_size(const dls_links_desc *desc);
@@ -17330,6 +17330,7 @@ struct dls_peer {
     uint32_t arrived, term, voted, leader, again; /* again: a view that must be replaced */
     uint8_t role, events, my_role;
     bool leaving, pending, routes_due, store_failed;
+    bool hurry; /* something short is awaited: links look again before they sleep */
 };
 
 /* Constants in builds without streams or gateways, which lose the code for them. */
@@ -20770,6 +20771,7 @@ DLSI_FN void dlsi_coll_go(dls_coll *c) {
             dlsi_run_end(c, r, DLS_E_PEER);
         }
     }
+    c->peer->hurry = false;
     if (lost) c->ahead = NULL;
     if (lost) return;
     for (;;) {
@@ -20792,7 +20794,9 @@ DLSI_FN void dlsi_coll_go(dls_coll *c) {
             if (oldest->work == NULL && !dlsi_run_open(c, oldest, roomy)) break;
         }
         dlsi_run_go(c, oldest, active > 0);
-        if (oldest->state == DLSI_RUN_WORKS) active++;
+        if (oldest->state != DLSI_RUN_WORKS) continue;
+        active++;
+        if (dlsi_mul(oldest->op.count, oldest->width) <= DLSI_COLL_CHUNK / 4) c->peer->hurry = true;
     }
     c->turn++;
 }
@@ -21227,8 +21231,10 @@ DLS_API dls_status dls_coll_start(dls_coll *coll, const dls_coll_op *op, int32_t
 }
 DLS_API bool dls_coll_done(dls_coll *coll, int32_t handle, dls_status *status) {
     dlsi_run *r = coll->run != NULL && handle >= 0 ? &coll->run[handle % DLSI_COLL_RUNS] : NULL;
-    *status = coll->size == 1 && handle == 0 ? DLS_OK : DLS_E_ARG;
-    if (r == NULL || r->state == DLSI_RUN_FREE || r->handle != handle) return true;
+    if (r == NULL || r->state == DLSI_RUN_FREE || r->handle != handle) {
+        *status = coll->size == 1 && handle == 0 ? DLS_OK : DLS_E_ARG;
+        return true;
+    }
     dlsi_coll_go(coll);
     if (r->state != DLSI_RUN_OVER) return false;
     r->state = DLSI_RUN_FREE;
@@ -22336,7 +22342,7 @@ DLSI_FN int32_t dlsi_links_prepare(dls_links *s, uint64_t now, uint64_t *until) 
 }
 /* poll(), but others may have the processor for a while before it goes to sleep. */
 DLSI_FN int dlsi_links_sleep(dls_links *s, int32_t n, int32_t wait_ms, uint64_t now) {
-    const uint64_t end = wait_ms > 0 ? dlsi_later(now, s->spin_us) : now;
+    const uint64_t end = wait_ms > 0 && s->peer->hurry ? dlsi_later(now, s->spin_us) : now;
     int ready = 0;
     while (ready == 0 && now < end) {
         ready = poll(s->polled, (nfds_t)(n + 1), 0);

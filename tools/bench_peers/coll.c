@@ -166,7 +166,7 @@ int main(int argc, char **argv) {
         child[i] = fork();
         if (child[i] == 0) rank = i;
     }
-    if (members <= (int)sysconf(_SC_NPROCESSORS_ONLN)) {
+    if (getenv("PIN") && members <= (int)sysconf(_SC_NPROCESSORS_ONLN)) {
         cpu_set_t set;
         CPU_ZERO(&set);
         CPU_SET(rank, &set);
