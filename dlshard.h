@@ -20611,6 +20611,10 @@ DLSI_FN void dlsi_run_end(dls_coll *c, dlsi_run *r, dls_status st) {
     r->state = (uint8_t)(r->ahead ? DLSI_RUN_FREE : DLSI_RUN_OVER);
     if (!r->ahead) dlsi_run_turn(r);
 }
+DLSI_FN void dlsi_run_fail(dls_coll *c, dlsi_run *r, dls_status st) {
+    if (c->view > 0 && !r->ahead) dls_peer_view_again(c->peer);
+    dlsi_run_end(c, r, st);
+}
 DLS_API dls_status dls_coll_view(dls_coll *coll, const dls_view *view) {
     int32_t i;
     if (view->mine < 0) return DLS_E_STATE;
@@ -20720,8 +20724,7 @@ DLSI_FN void dlsi_run_go(dls_coll *c, dlsi_run *r, bool spare) {
             dlsi_lane_open(l, r->next_seg < r->segs ? r->next_seg++ : -1);
         }
         if (r->status != DLS_OK) { /* what is left is no use to anybody */
-            dlsi_run_end(c, r, r->status);
-            if (c->view > 0) dls_peer_view_again(c->peer);
+            dlsi_run_fail(c, r, r->status);
             return;
         }
     }
@@ -20767,8 +20770,7 @@ DLSI_FN void dlsi_coll_go(dls_coll *c) {
         if (r->op.kind >= DLS_COLL_SEND) {
             dlsi_run_pair(c, r);
         } else if (lost) { /* a loss stops those beside the lost one; others would wait for them */
-            if (c->view > 0 && !r->ahead) dls_peer_view_again(c->peer);
-            dlsi_run_end(c, r, DLS_E_PEER);
+            dlsi_run_fail(c, r, DLS_E_PEER);
         }
     }
     c->peer->hurry = false;

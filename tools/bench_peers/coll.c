@@ -57,6 +57,7 @@ static void join(int rank, bool keyed) {
     d.size = members;
     d.boot = 1;
     d.timeout_us = 20000000;
+    d.ops_max = 32 * members;
     if (keyed) {
         d.roster = &roster;
         d.id = (uint32_t)rank;
