@@ -2977,8 +2977,8 @@ typedef struct dls_links dls_links;
 typedef struct dls_links_desc {
     dls_peer *peer;
     int32_t fds_max; /* of all links together; 0: 64 */
-    int32_t spin_us; /* look again and again for that long before sleeping: answers come sooner, and
-                        a processor is busy meanwhile; 0: sleep at once */
+    int32_t spin_us; /* while a short collective is under way, look again and again for that long
+                        before sleeping; 0: sleep at once */
 } dls_links_desc;
 /* 0 when the desc is out of range. Pure. */
 DLS_API size_t dls_links_size(const dls_links_desc *desc);
@@ -19911,7 +19911,7 @@ typedef struct dlsi_member {
     int32_t route;     /* session of a gateway that knows it, -1: none */
     int32_t call_port; /* -1: no address known */
     uint16_t calls, route_mtu;
-    bool untold; /* its route is not in the list of routes that is arriving, so far */
+    bool untold;      /* its route is not in the list of routes that is arriving, so far */
     uint32_t gathers; /* number of the view it gathers in, see GATHER in >>wire; mine: I do */
     dls_device device;
     uint32_t stamp[3]; /* when each event happened */
@@ -19970,6 +19970,7 @@ struct dls_peer {
     const unsigned char *far; /* of the packet being written: where the rest of its chunk stands */
     dlsi_rest *rest;          /* of the packet being read; both NULL between calls */
     uint32_t ended;           /* receives that were completed */
+    bool hurry;               /* something short is awaited: links look again before they sleep */
 };
 
 /* Constants in builds without streams or gateways, which lose the code for them. */
@@ -23627,6 +23628,11 @@ DLSI_FN void dlsi_coll_run_end(dls_coll *c, dlsi_run *r, dls_status st) {
     r->state = (uint8_t)(r->ahead ? DLSI_RUN_FREE : DLSI_RUN_OVER);
     if (!r->ahead) dlsi_run_turn(r);
 }
+/* Asks for another view, unless the one in which it failed is replaced already. */
+DLSI_FN void dlsi_run_fail(dls_coll *c, dlsi_run *r, dls_status st) {
+    if (c->view > 0 && c->view == c->peer->view.number && !r->ahead) dls_peer_view_again(c->peer);
+    dlsi_coll_run_end(c, r, st);
+}
 DLS_API dls_status dls_coll_view(dls_coll *coll, const dls_view *view) {
     int32_t i;
     if (view->mine < 0) return DLS_E_STATE;
@@ -23724,10 +23730,6 @@ DLSI_FN bool dlsi_run_open(dls_coll *c, dlsi_run *r, bool roomy) {
     r->state = DLSI_RUN_WORKS;
     return true;
 }
-/* Asks for another view, unless the one in which it failed is replaced already. */
-DLSI_FN void dlsi_coll_again(dls_coll *c) {
-    if (c->view > 0 && c->view == c->peer->view.number) dls_peer_view_again(c->peer);
-}
 /* Goes on with a run. spare: older ones may need the engine's ops. */
 DLSI_FN void dlsi_coll_run_go(dls_coll *c, dlsi_run *r, bool spare) {
     dlsi_work *w = r->work;
@@ -23740,8 +23742,7 @@ DLSI_FN void dlsi_coll_run_go(dls_coll *c, dlsi_run *r, bool spare) {
             dlsi_lane_open(l, r->next_seg < r->segs ? r->next_seg++ : -1);
         }
         if (r->status != DLS_OK) { /* what is left is no use to anybody */
-            dlsi_coll_run_end(c, r, r->status);
-            dlsi_coll_again(c);
+            dlsi_run_fail(c, r, r->status);
             return;
         }
     }
@@ -23787,10 +23788,10 @@ DLSI_FN void dlsi_coll_go(dls_coll *c) {
         if (r->op.kind >= DLS_COLL_SEND) {
             dlsi_run_pair(c, r);
         } else if (lost) { /* a loss stops those beside the lost one; others would wait for them */
-            if (!r->ahead) dlsi_coll_again(c);
-            dlsi_coll_run_end(c, r, DLS_E_PEER);
+            dlsi_run_fail(c, r, DLS_E_PEER);
         }
     }
+    c->peer->hurry = false;
     if (lost) c->ahead = NULL;
     if (lost) return;
     for (;;) {
@@ -23813,7 +23814,9 @@ DLSI_FN void dlsi_coll_go(dls_coll *c) {
             if (oldest->work == NULL && !dlsi_run_open(c, oldest, roomy)) break;
         }
         dlsi_coll_run_go(c, oldest, active > 0);
-        if (oldest->state == DLSI_RUN_WORKS) active++;
+        if (oldest->state != DLSI_RUN_WORKS) continue;
+        active++;
+        if (dlsi_mul(oldest->op.count, oldest->width) <= DLSI_COLL_CHUNK / 4) c->peer->hurry = true;
     }
     c->turn++;
 }
@@ -24248,8 +24251,10 @@ DLS_API dls_status dls_coll_start(dls_coll *coll, const dls_coll_op *op, int32_t
 }
 DLS_API bool dls_coll_done(dls_coll *coll, int32_t handle, dls_status *status) {
     dlsi_run *r = coll->run != NULL && handle >= 0 ? &coll->run[handle % DLSI_COLL_RUNS] : NULL;
-    *status = coll->size == 1 && handle == 0 ? DLS_OK : DLS_E_ARG;
-    if (r == NULL || r->state == DLSI_RUN_FREE || r->handle != handle) return true;
+    if (r == NULL || r->state == DLSI_RUN_FREE || r->handle != handle) {
+        *status = coll->size == 1 && handle == 0 ? DLS_OK : DLS_E_ARG;
+        return true;
+    }
     dlsi_coll_go(coll);
     if (r->state != DLSI_RUN_OVER) return false;
     r->state = DLSI_RUN_FREE;
@@ -26373,7 +26378,7 @@ DLSI_FN int32_t dlsi_links_prepare(dls_links *s, uint64_t now, uint64_t *until) 
 }
 /* poll(), but others may have the processor for a while before it goes to sleep. */
 DLSI_FN int dlsi_links_sleep(dls_links *s, int32_t n, int32_t wait_ms, uint64_t now) {
-    const uint64_t end = wait_ms > 0 ? dlsi_later(now, s->spin_us) : now;
+    const uint64_t end = wait_ms > 0 && s->peer->hurry ? dlsi_later(now, s->spin_us) : now;
     int ready = 0;
     while (ready == 0 && now < end) {
         ready = poll(s->polled, (nfds_t)(n + 1), 0);

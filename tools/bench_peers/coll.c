@@ -57,6 +57,7 @@ static void join(int rank, bool keyed) {
     d.size = members;
     d.boot = 1;
     d.timeout_us = 20000000;
+    d.ops_max = 32 * members;
     if (keyed) {
         d.roster = &roster;
         d.id = (uint32_t)rank;
@@ -166,7 +167,7 @@ int main(int argc, char **argv) {
         child[i] = fork();
         if (child[i] == 0) rank = i;
     }
-    if (members <= (int)sysconf(_SC_NPROCESSORS_ONLN)) {
+    if (getenv("PIN") && members <= (int)sysconf(_SC_NPROCESSORS_ONLN)) {
         cpu_set_t set;
         CPU_ZERO(&set);
         CPU_SET(rank, &set);
