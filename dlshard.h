@@ -21156,7 +21156,7 @@ DLSI_FN size_t dlsi_ses_put_rest(dls_peer *p, int32_t i, unsigned char *to, size
 DLSI_FN size_t dlsi_ses_frames(dls_peer *p, int32_t i, unsigned char *to, size_t max, bool *elicits,
                                uint32_t *ref, uint64_t now) {
     dlsi_ses *s = &p->ses[i];
-    size_t n = 0, ack = 0;
+    size_t n = 0, ack = 0, lost = 0;
     bool room = true;
     memset(ref, 0, 4 * sizeof *ref);
     if (dlsi_ses_lossy(s)) {
@@ -21165,10 +21165,14 @@ DLSI_FN size_t dlsi_ses_frames(dls_peer *p, int32_t i, unsigned char *to, size_t
         s->shut = !room;
         if (dls_flow_ack_due(&s->flow, now) || (room && dlsi_ses_may_ack(p, s)))
             ack = dlsi_ses_put_ack(s, to, max / 4, now);
+        /* A lost chunk goes out whole: a rest of it would be in the way of the next lost one, and
+           the ring may be full by then. So the ack goes alone when they don't fit together. */
+        if (s->has_lost) lost = 9u + s->lost_bytes;
+        if (ack > 0 && max - ack < lost) room = false;
     }
     n = ack;
     if (room) {
-        n += dlsi_ses_put_control(p, s, to + n, max - n, ref);
+        n += dlsi_ses_put_control(p, s, to + n, max > n + lost ? max - n - lost : 0, ref);
         if (s->has_lost) n += dlsi_ses_put_lost(p, s, to + n, max - n, ref);
         if (ref[1] == 0 && !s->has_lost)
             n += dlsi_ses_put_rest(p, i, to + n, max - n, n == 0, ref, now);
