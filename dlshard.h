@@ -19857,9 +19857,9 @@ typedef struct dlsi_ses {
     uint8_t state, pattern, answer; /* answer: bytes of a RESP that waits in control */
     bool lossy, hello, ping, has_lost, turn;
     uint8_t late;                    /* answers to INITs that came after the next INIT */
-    bool routes_more;                /* its list of routes goes on in the next message */
-    bool shut;                       /* its flow let nothing more out */
-    bool full;                       /* something that must be said did not fit: it is given up */
+    bool routes_more : 1;            /* its list of routes goes on in the next message */
+    bool shut : 1;                   /* its flow let nothing more out */
+    bool full : 1;                   /* something that must be said did not fit: it is given up */
     bool routes;                     /* the neighbour is to hear of our routes */
     uint8_t wants, wants_max, calls; /* receives asked for and not begun; most that they keep */
     int16_t rank, port, via, hand;
