@@ -17,6 +17,7 @@
    been silent for TIMEOUT, before which nobody can know. Most seeds need 3 heartbeats, and none
    more than LATE; the distribution is printed.
      sim FIRST COUNT     seeds FIRST..FIRST+COUNT-1; prints what failed
+     sim --hunt FIRST COUNT  the same, up to the first that failed
      sim --kept FILE     lines "seed trace", the trace in hex; all must pass with that trace
      sim --print SEED    one seed, told in words */
 #define _DEFAULT_SOURCE
@@ -543,10 +544,10 @@ static void fault(void) {
     case 9:
         clock = dls_sim_clock(c.sim, i);
         jump = (int64_t)below(20000000) - 10000000;
+        for (j = 0; j < c.peers; j++) c.app[i].with[j].jumps++;
         dls_sim_jump(c.sim, i, jump);
         if (dls_sim_clock(c.sim, i) != clock + (uint64_t)jump)
             wrong("the clock did not jump", i, clock, dls_sim_clock(c.sim, i));
-        for (j = 0; j < c.peers; j++) c.app[i].with[j].jumps++;
         tell("clock jumps", i, 0, 0);
         break;
     case 10: stumble(below(2) == 0 ? (int32_t)below((uint32_t)c.coords) : i); break;
@@ -679,8 +680,9 @@ static int by_size(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 int main(int argc, char **argv) {
-    const uint64_t first = argc > 1 ? strtoull(argv[1], NULL, 10) : 1;
-    const uint64_t count = argc > 2 ? strtoull(argv[2], NULL, 10) : 100;
+    const int hunt = argc > 3 && strcmp(argv[1], "--hunt") == 0;
+    const uint64_t first = argc > 1 ? strtoull(argv[1 + hunt], NULL, 10) : 1;
+    uint64_t count = argc > 2 ? strtoull(argv[2 + hunt], NULL, 10) : 100;
     uint64_t waited, lasted, i, bad = 0, in_time = 0;
     double sum = 0, all = 0;
     uint32_t *each;
@@ -708,6 +710,7 @@ int main(int argc, char **argv) {
         bad++;
         printf("  seed %llu (%d peers, %d coordinators, %s): %s\n", (unsigned long long)(first + i),
                (int)c.peers, (int)c.coords, c.keyed ? "keys" : "no keys", c.why);
+        if (hunt) count = i + 1;
     }
     qsort(each, count, sizeof *each, by_size);
     printf(
