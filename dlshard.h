@@ -22313,18 +22313,22 @@ DLSI_FN void dlsi_member_call(dls_peer *p, int32_t rank, uint64_t now) {
                       direct ? -1 : via, now);
     if (i >= 0 && direct) p->reach[i].addr = m->call_addr;
 }
-/* A serial line has no connection that could break: its caller tries for ever. */
+/* A serial line has no connection that could break: its caller tries for ever, and beside a session
+   that has been silent for two heartbeats too. The other end may have restarted, and can't call. */
 DLSI_FN bool dlsi_port_calls(const dls_peer *p, const dlsi_port *t) {
-    return t->open && t->ses < 0 && t->desc.kind == DLS_PORT_SERIAL && t->desc.call &&
-           dlsi_member_callable(p, t->desc.rank);
+    const dlsi_ses *s = t->ses >= 0 ? &p->ses[t->ses] : NULL;
+    if (!t->open || t->desc.kind != DLS_PORT_SERIAL || !t->desc.call) return false;
+    if (s == NULL) return dlsi_member_callable(p, t->desc.rank);
+    return s->state == DLSI_SES_UP && p->seen > dlsi_later(s->heard, 2 * p->desc.heartbeat_us) &&
+           dlsi_ses_find(p, DLSI_SES_CALLING, t->desc.rank) < 0;
 }
 DLSI_FN void dlsi_ports_tick(dls_peer *p, uint64_t now) {
     int32_t i;
     for (i = 0; i < p->desc.ports_max; i++) {
         dlsi_port *t = &p->port[i];
-        if (!t->open || t->ses >= 0) continue;
+        if (!t->open) continue;
         t->since = dlsi_min_u64(t->since, now);
-        if (dlsi_port_streams(t) && now - t->since > p->desc.timeout_us)
+        if (t->ses < 0 && dlsi_port_streams(t) && now - t->since > p->desc.timeout_us)
             t->done = true; /* a stranger who says nothing */
         if (dlsi_port_calls(p, t) && dlsi_member_due(p, t->desc.rank, now))
             (void)dlsi_ses_make(p, DLSI_SES_CALLING, t->desc.rank, i, -1, now);

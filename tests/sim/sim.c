@@ -132,7 +132,7 @@ static void crash(int32_t i) {
 /* Crashes, and is back before anybody can have noticed. */
 static void stumble(int32_t i) {
     crash(i);
-    c.back_at[i] = dls_sim_now(c.sim) + 1 + below(below(2) == 0 ? 10000 : 120000);
+    c.back_at[i] = dls_sim_now(c.sim) + 1 + below(below(3) != 0 ? 4000 : 120000);
 }
 static void start(int32_t i) {
     c.back_at[i] = 0;
@@ -407,7 +407,7 @@ static bool app_betrays(app *a, const dls_peer *p, int32_t i) {
         stumble(i);
         return true;
     }
-    c.dies_at[i] = dls_sim_now(c.sim) + 1 + below(below(2) == 0 ? 3000 : 50000);
+    c.dies_at[i] = dls_sim_now(c.sim) + 1 + below(below(3) != 0 ? 5000 : 50000);
     return false;
 }
 static void app_start(app *a, dls_peer *p, int32_t i) {
@@ -455,7 +455,7 @@ static void step(void *user, dls_sim *sim, int32_t i) {
 static void draw_cluster(dls_sim_desc *d) {
     static const int32_t sizes[] = {3, 3, 4, 4, 5, 5, 6, 7, 8, 9, 12, 16, 24, 32};
     static dls_roster roster;
-    static const int32_t coords[] = {1, 3, 3, 3, 5};
+    static const int32_t coords[] = {1, 3, 3, 5, 5};
     int32_t i;
     c.peers = sizes[below(c.seed % 16 == 0 ? 14 : 10)];
     c.coords = coords[below(5)];
@@ -510,7 +510,7 @@ static void fault(void) {
     int32_t j, rate[5];
     int64_t jump;
     uint64_t clock;
-    switch (below(16)) {
+    switch (below(17)) {
     case 0:
     case 1: crash(i); break;
     case 2:
@@ -557,8 +557,14 @@ static void fault(void) {
         dls_sim_cut(c.sim, (j + 1) % c.coords, j, true);
         tell("is cut from", j, (j + 1) % c.coords, 0);
         break;
-    case 12: c.treason = below(2) == 0 ? 0 : (int32_t)below(40); break;
-    case 13: dls_sim_replay(c.sim, (int32_t)below(2) * (int32_t)below(500000), REPLAY); break;
+    case 12: /* a power cut: they all elect at once */
+        for (j = 0; j < c.coords; j++) {
+            crash(j);
+            c.back_at[j] = dls_sim_now(c.sim) + 1 + below(20000);
+        }
+        break;
+    case 13: c.treason = below(2) == 0 ? 0 : (int32_t)below(40); break;
+    case 14: dls_sim_replay(c.sim, (int32_t)below(2) * (int32_t)below(500000), REPLAY); break;
     default:
         for (j = 0; j < 5; j++) rate[j] = (int32_t)below(most[j]);
         dls_sim_rates(c.sim, rate[0], rate[1], rate[2], rate[3], below(2) == 0 ? 0 : rate[4]);
@@ -623,7 +629,6 @@ static uint64_t run_seed(uint64_t seed, uint64_t *waited, uint64_t *lasted) {
     memset(c.died, 0, sizeof c.died);
     memset(c.dies_at, 0, sizeof c.dies_at);
     memset(c.back_at, 0, sizeof c.back_at);
-    c.treason = 0;
     draw_cluster(&d);
     c.sim = dls_sim_create(&d);
     if (c.sim == NULL) {
@@ -631,6 +636,8 @@ static uint64_t run_seed(uint64_t seed, uint64_t *waited, uint64_t *lasted) {
         return 0;
     }
     end = 1000000u * (2 + below(6));
+    c.treason = below(2) == 0 ? (int32_t)below(80) : 0;
+    for (i = (int32_t)below(4) - 1; i > 0; i--) fault(); /* before anybody has met */
     if (below(3) == 0) run_until(500000); /* a quiet start, or none */
     while (dls_sim_now(c.sim) < end && c.why[0] == '\0') {
         run_until(dls_sim_now(c.sim) + 10000 + below(400000));
