@@ -22391,7 +22391,8 @@ DLS_API uint64_t dls_peer_deadline(const dls_peer *peer) {
     if (peer->leaving) return soon;
     for (i = 0; i < peer->desc.ports_max; i++) {
         const dlsi_port *t = &peer->port[i];
-        if (dlsi_port_calls(peer, t)) soon = dlsi_min_u64(soon, dlsi_member_again(peer, t->desc.rank));
+        if (dlsi_port_calls(peer, t))
+            soon = dlsi_min_u64(soon, dlsi_member_again(peer, t->desc.rank));
         if (t->open && t->ses < 0 && dlsi_port_streams(t) && !t->done)
             soon = dlsi_min_u64(soon, dlsi_later(t->since, peer->desc.timeout_us + 1));
     }

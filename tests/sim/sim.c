@@ -38,9 +38,9 @@ int sim_random(void *to, size_t bytes);
 #define HEARTBEAT 200000u
 #define TIMEOUT 1000000u
 #define LATE 4000000u
-#define LANES 3    /* messages under way each way between two */
-#define NUMBERS 10 /* messages of a session each way */
-#define LONG 2400  /* bytes of the longest */
+#define LANES 3         /* messages under way each way between two */
+#define NUMBERS 10      /* messages of a session each way */
+#define LONG 2400       /* bytes of the longest */
 #define REPLAY 4000000u /* us after which old packets come again, at most */
 
 static dls_rng random_state; /* keys and ephemerals are drawn by seed too */
@@ -55,8 +55,8 @@ typedef struct app { /* what runs on one peer */
     unsigned char staging[32768];
     int32_t data[WORDS];
     uint32_t view, round;
-    uint32_t term, voted, number; /* what a coordinator has promised */
-    int32_t boots;                /* of the engine it runs on */
+    uint32_t term, voted, number;  /* what a coordinator has promised */
+    int32_t boots;                 /* of the engine it runs on */
     uint16_t index[PEERS_MAX + 4]; /* of each session that was looked at */
     bool in_view, reducing;
     uint64_t reduced_at;
@@ -193,9 +193,9 @@ static void app_reduced(app *a, const dls_peer *p, int32_t i) {
     memset(want, 0, sizeof want);
     for (k = 0; k < (int32_t)p->view.count; k++)
         for (w = 0; w < WORDS; w++)
-            want[w] = (int32_t)((uint32_t)want[w] +
-                                (uint32_t)given(a->view, a->round, p->view.member[k].id,
-                                                p->view.member[k].boot, w));
+            want[w] = (int32_t)((uint32_t)want[w] + (uint32_t)given(a->view, a->round,
+                                                                    p->view.member[k].id,
+                                                                    p->view.member[k].boot, w));
     if (memcmp(want, a->data, sizeof want) != 0) wrong("a wrong sum", i, a->view, a->round);
     c.reductions++;
     a->reduced_at = dls_sim_now(c.sim);
@@ -582,8 +582,7 @@ static void peace(void) {
     for (i = 0; i < c.peers; i++) {
         for (k = 0; k < c.peers; k++) dls_sim_cut(c.sim, i, k, false);
         dls_sim_slow(c.sim, i, 0);
-        if (dls_sim_peer(c.sim, i) == NULL && (i < c.coords || below(2) == 0))
-            start(i);
+        if (dls_sim_peer(c.sim, i) == NULL && (i < c.coords || below(2) == 0)) start(i);
         c.live += dls_sim_peer(c.sim, i) != NULL ? 1 : 0;
     }
     tell("peace; alive:", -1, c.live, 0);
@@ -638,7 +637,7 @@ static uint64_t run_seed(uint64_t seed, uint64_t *waited, uint64_t *lasted) {
     end = 1000000u * (2 + below(6));
     c.treason = below(2) == 0 ? (int32_t)below(80) : 0;
     for (i = (int32_t)below(4) - 1; i > 0; i--) fault(); /* before anybody has met */
-    if (below(3) == 0) run_until(500000); /* a quiet start, or none */
+    if (below(3) == 0) run_until(500000);                /* a quiet start, or none */
     while (dls_sim_now(c.sim) < end && c.why[0] == '\0') {
         run_until(dls_sim_now(c.sim) + 10000 + below(400000));
         fault();
