@@ -20753,6 +20753,8 @@ DLSI_FN dls_status dlsi_resp_take(dls_peer *p, const unsigned char *packet, size
         if (st != DLS_OK && s->late < 2) s->late++;
         if (st != DLS_OK) return st;
     }
+    if (dlsi_load32(payload + 4) < p->member[s->rank].newest >> 32)
+        return DLS_E_STATE; /* an earlier life of it answered an earlier one of ours */
     s->their_index = h.index;
     s->boot = dlsi_load32(payload + 4);
     s->epoch = dlsi_load32(payload + 8);
