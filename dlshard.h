@@ -20485,12 +20485,25 @@ DLSI_FN void dlsi_ses_end(dls_peer *p, int32_t i, dls_status why) {
     dlsi_peer_fail_ops(p, rank);
     dlsi_views_changed(p);
 }
+/* Ends other tries for the same device, which would replace the session in turn; but a direct one
+   may replace one through a gateway. */
+DLSI_FN void dlsi_ses_rivals(dls_peer *p, int32_t i) {
+    int32_t k;
+    for (k = 0; k < p->desc.sessions_max; k++) {
+        const dlsi_ses *s = &p->ses[k];
+        if (k == i || s->rank != p->ses[i].rank || s->state == DLSI_SES_FREE) continue;
+        if (s->state == DLSI_SES_HALF ||
+            (s->state == DLSI_SES_CALLING && (s->via >= 0 || p->ses[i].via < 0)))
+            dlsi_ses_end(p, k, DLS_E_PEER);
+    }
+}
 /* Keys are agreed: the session replaces an older one. */
 DLSI_FN void dlsi_ses_up(dls_peer *p, int32_t i, uint64_t now) {
     dlsi_ses *s = &p->ses[i];
     const int32_t old = p->member[s->rank].ses;
     uint64_t rtt;
     if (old >= 0 && old != i) dlsi_ses_end(p, old, DLS_E_PEER);
+    dlsi_ses_rivals(p, i);
     dlsi_ses_drop_hand(p, s);
     rtt = now - s->spoke; /* of the handshake, whatever it took to compute */
     s->state = DLSI_SES_UP;
@@ -20681,14 +20694,17 @@ DLSI_FN dls_status dlsi_init_judge(dls_peer *p, const dls_init_head *h, const un
     return DLS_OK;
 }
 /* Whether a device that calls us is being called by us, and ours is the call that counts: that of
-   the lower id. Ours goes on the way by which theirs came, since that one works now. */
-DLSI_FN bool dlsi_init_crossed(dls_peer *p, int32_t rank, int32_t port, int32_t via,
+   the lower id. Ours goes on the way by which theirs came, since that one works now. reborn: it
+   has restarted since it was heard of, and knows nothing of what we sent before. */
+DLSI_FN bool dlsi_init_crossed(dls_peer *p, int32_t rank, int32_t port, int32_t via, bool reborn,
                                const dls_addr *from, uint64_t now) {
     const int32_t calling = dlsi_ses_find(p, DLSI_SES_CALLING, rank);
     dlsi_ses *s = calling >= 0 ? &p->ses[calling] : NULL;
     if (s == NULL || p->member[p->me].device.id > p->member[rank].device.id || s->calls == 0 ||
         s->calls >= DLSI_CALLS_MAX)
         return false;
+    if (reborn) s->late = 0;
+    if (reborn || now - s->spoke >= (p->desc.heartbeat_us + 1) / 2 << s->late) s->again = now;
     if (dlsi_ses_way(s, port, via) || p->port[s->port].desc.kind != DLS_PORT_PACKET) return true;
     s->port = (int16_t)port;
     s->via = (int16_t)via;
@@ -20743,6 +20759,7 @@ DLSI_FN dls_status dlsi_init_take(dls_peer *p, const unsigned char *packet, size
     dls_noise noise;
     dlsi_ses *s;
     size_t got = 0;
+    uint64_t before = 0;
     int32_t rank, i;
     dls_status st = dls_init_head_read(&h, packet, n);
     if (st == DLS_OK) st = dlsi_init_judge(p, &h, packet, port, via, &rank);
@@ -20755,9 +20772,11 @@ DLSI_FN dls_status dlsi_init_take(dls_peer *p, const unsigned char *packet, size
             st = dls_noise_read(&noise, packet + 16, 60, payload, sizeof payload, &got);
         if (st == DLS_OK && got != sizeof payload) st = DLS_E_FORMAT;
     }
+    if (st == DLS_OK) before = p->member[rank].newest;
     if (st == DLS_OK && !dlsi_init_fresh(&p->member[rank], payload)) st = DLS_E_STATE;
     if (st != DLS_OK) return st;
-    if (dlsi_init_crossed(p, rank, port, via, from, now)) return DLS_E_STATE;
+    if (dlsi_init_crossed(p, rank, port, via, before >> 32 < dlsi_load32(payload + 4), from, now))
+        return DLS_E_STATE;
     i = dlsi_init_again(p, &h, dlsi_load32(payload + 4), port, via);
     if (i >= 0 && p->ses[i].state != DLSI_SES_HALF) return DLS_E_STATE;
     if (i < 0) {
@@ -20805,6 +20824,8 @@ DLSI_FN dls_status dlsi_resp_take(dls_peer *p, const unsigned char *packet, size
         if (st != DLS_OK && s->late < 2) s->late++;
         if (st != DLS_OK) return st;
     }
+    if (dlsi_load32(payload + 4) < p->member[s->rank].newest >> 32)
+        return DLS_E_STATE; /* an earlier life of it answered an earlier one of ours */
     s->their_index = h.index;
     s->boot = dlsi_load32(payload + 4);
     s->epoch = dlsi_load32(payload + 8);
@@ -22547,23 +22568,33 @@ DLSI_FN void dlsi_ses_tick(dls_peer *p, int32_t i, uint64_t slept, uint64_t now)
     if (now - s->spoke >= hb) s->ping = true;
     dlsi_renew_tick(p, i, now);
 }
-/* A device that may be called and is not up, nor on the way to it. */
+/* When a call of theirs, which was answered, keeps us from calling no more: the answer is lost.
+   0: there is none. */
+DLSI_FN uint64_t dlsi_member_half(const dls_peer *p, int32_t rank) {
+    const int32_t half = dlsi_ses_find(p, DLSI_SES_HALF, rank);
+    return half < 0 ? 0 : dlsi_later(p->ses[half].heard, 2 * p->desc.heartbeat_us);
+}
+/* A device that may be called and is not up, nor being called. */
 DLSI_FN bool dlsi_member_callable(const dls_peer *p, int32_t rank) {
     const dlsi_member *m = &p->member[rank];
     if (rank == p->me || (m->device.flags & DLS_DEVICE_REVOKED) != 0) return false;
     /* a way through a gateway is good until there is a direct one */
     if (m->ses >= 0 && (m->call_port < 0 || p->ses[m->ses].via < 0)) return false;
     if (dlsi_peer_small(p, rank) && dlsi_peer_small(p, p->me)) return false; /* no common key */
-    return dlsi_ses_find(p, DLSI_SES_CALLING, rank) < 0 &&
-           dlsi_ses_find(p, DLSI_SES_HALF, rank) < 0;
+    return dlsi_ses_find(p, DLSI_SES_CALLING, rank) < 0;
 }
 /* Whether it is time to call; then sets when next. */
-DLSI_FN bool dlsi_member_due(dls_peer *p, dlsi_member *m, uint64_t now) {
+DLSI_FN bool dlsi_member_due(dls_peer *p, int32_t rank, uint64_t now) {
     const uint64_t hb = p->desc.heartbeat_us;
+    dlsi_member *m = &p->member[rank];
     if (m->again > now && m->again - now > 4 * hb) m->again = now; /* the clock jumped back */
-    if (now < m->again) return false;
+    if (now < m->again || now < dlsi_member_half(p, rank)) return false;
     m->again = dlsi_later(now, dlsi_peer_jitter(p, hb) + 1);
     return true;
+}
+DLSI_FN uint64_t dlsi_member_again(const dls_peer *p, int32_t rank) {
+    const uint64_t again = p->member[rank].again, half = dlsi_member_half(p, rank);
+    return again > half ? again : half;
 }
 /* Calls a device: where it was said to be, or else through a gateway. */
 DLSI_FN void dlsi_member_call(dls_peer *p, int32_t rank, uint64_t now) {
@@ -22571,27 +22602,31 @@ DLSI_FN void dlsi_member_call(dls_peer *p, int32_t rank, uint64_t now) {
     const bool direct = m->call_port >= 0 && (m->route < 0 || m->calls % 2 == 0 || m->ses >= 0);
     const int32_t via = m->route;
     int32_t i;
-    if ((!direct && via < 0) || !dlsi_member_callable(p, rank) || !dlsi_member_due(p, m, now))
+    if ((!direct && via < 0) || !dlsi_member_callable(p, rank) || !dlsi_member_due(p, rank, now))
         return;
     m->calls++;
     i = dlsi_ses_make(p, DLSI_SES_CALLING, rank, direct ? m->call_port : p->ses[via].port,
                       direct ? -1 : via, now);
     if (i >= 0 && direct) p->reach[i].addr = m->call_addr;
 }
-/* A serial line has no connection that could break: its caller tries for ever. */
+/* A serial line has no connection that could break: its caller tries for ever, and beside a session
+   that has been silent for two heartbeats too. The other end may have restarted, and can't call. */
 DLSI_FN bool dlsi_port_calls(const dls_peer *p, const dlsi_port *t) {
-    return t->open && t->ses < 0 && t->desc.kind == DLS_PORT_SERIAL && t->desc.call &&
-           dlsi_member_callable(p, t->desc.rank);
+    const dlsi_ses *s = t->ses >= 0 ? &p->ses[t->ses] : NULL;
+    if (!t->open || t->desc.kind != DLS_PORT_SERIAL || !t->desc.call) return false;
+    if (s == NULL) return dlsi_member_callable(p, t->desc.rank);
+    return s->state == DLSI_SES_UP && p->seen > dlsi_later(s->heard, 2 * p->desc.heartbeat_us) &&
+           dlsi_ses_find(p, DLSI_SES_CALLING, t->desc.rank) < 0;
 }
 DLSI_FN void dlsi_ports_tick(dls_peer *p, uint64_t now) {
     int32_t i;
     for (i = 0; i < p->desc.ports_max; i++) {
         dlsi_port *t = &p->port[i];
-        if (!t->open || t->ses >= 0) continue;
+        if (!t->open) continue;
         t->since = dlsi_min_u64(t->since, now);
-        if (dlsi_port_streams(t) && now - t->since > p->desc.timeout_us)
+        if (t->ses < 0 && dlsi_port_streams(t) && now - t->since > p->desc.timeout_us)
             t->done = true; /* a stranger who says nothing */
-        if (dlsi_port_calls(p, t) && dlsi_member_due(p, &p->member[t->desc.rank], now))
+        if (dlsi_port_calls(p, t) && dlsi_member_due(p, t->desc.rank, now))
             (void)dlsi_ses_make(p, DLSI_SES_CALLING, t->desc.rank, i, -1, now);
     }
 }
@@ -22653,14 +22688,15 @@ DLS_API uint64_t dls_peer_deadline(const dls_peer *peer) {
     if (peer->leaving) return soon;
     for (i = 0; i < peer->desc.ports_max; i++) {
         const dlsi_port *t = &peer->port[i];
-        if (dlsi_port_calls(peer, t)) soon = dlsi_min_u64(soon, peer->member[t->desc.rank].again);
+        if (dlsi_port_calls(peer, t))
+            soon = dlsi_min_u64(soon, dlsi_member_again(peer, t->desc.rank));
         if (t->open && t->ses < 0 && dlsi_port_streams(t) && !t->done)
             soon = dlsi_min_u64(soon, dlsi_later(t->since, peer->desc.timeout_us + 1));
     }
     for (i = 0; i < peer->count; i++) {
         const dlsi_member *m = &peer->member[i];
         if ((m->call_port >= 0 || m->route >= 0) && dlsi_member_callable(peer, i))
-            soon = dlsi_min_u64(soon, m->again);
+            soon = dlsi_min_u64(soon, dlsi_member_again(peer, i));
     }
     if (dlsi_peer_gateway(peer) && peer->routes_due) return 0;
     return dlsi_min_u64(soon, dlsi_views_deadline(peer));
