@@ -1082,9 +1082,9 @@ DLS_API dls_real *dls_exec_grads(dls_exec *exec);
 DLS_API dls_status dls_exec_backward(dls_exec *exec, bool add);
 /* From now on backward tells fn of every part of the weights' gradients as it becomes final, while
    the rest of backward goes on, so that sending can overlap it: x points into dls_exec_grads();
-   each trained element is told of once, last layers first. fn runs on any worker, on several at a time.
-   fn NULL: nobody is told. Not for the executor of a dls_train, which has this use itself. Thread:
-   owner. */
+   each trained element is told of once, last layers first. fn runs on any worker, on several at a
+   time. fn NULL: nobody is told. Not for the executor of a dls_train, which has this use itself.
+   Thread: owner. */
 DLS_API void dls_exec_on_ready(dls_exec *exec, dls_ready_fn fn, void *user);
 /* What the last failed call ran into; status DLS_OK if none failed. */
 DLS_API const dls_error *dls_exec_error(const dls_exec *exec);
@@ -1791,8 +1791,8 @@ DLS_API bool dls_quarantine_note(dls_quarantine *q, uint64_t step, bool rejected
    6, u8 version 1, u8 pattern 2 (XXpsk3), u8 step; then
      1  Noise message of 48 bytes, zeros up to 84, mac1: 100 in all    2  Noise message of 96 bytes
      3  Noise message of 64 bytes
-     4  a record, counter 0, whose head are these 4 bytes: root's Ed25519 public key 32, the group's
-        PSK 32, u32 id of the newcomer, the roster; tag 16
+     4  a record, counter 0, whose head are these 4 bytes: root's Ed25519 public key 32, the
+        group's PSK 32, u32 id of the newcomer, the roster; tag 16
    psk: BLAKE2s of the invite's 16 bytes keyed "dls-invite"; mac1: keyed with it, wrong ones get no
    answer. Prologue: bytes 0..2 of the packets and a zero. The newcomer's Noise key is the identity
    it keeps, the other side's is of this conversation alone. The code of an invite: its 16 bytes and
@@ -2638,7 +2638,8 @@ typedef struct dls_coll_model {
     double latency_us;    /* of a message; 0: 30 */
     double bytes_per_us;  /* of every member's link, each way; 0: 1000 */
     const double *rate;   /* bytes per us of each member's own link, one per member; NULL: alike */
-    bool shared;          /* one medium: all that is sent shares bytes_per_us */
+    bool shared;          /* one medium, or one machine: bytes_per_us is of all together */
+    double message_us;    /* of work per message; 0: an eighth of latency_us */
     double add_per_us;    /* bytes reduced per us; 0: 4000 */
     const int32_t *group; /* number of each member's group; NULL: no groups */
     double far_latency_us, far_bytes_per_us; /* between groups; the latter of a group as a whole */
@@ -2663,6 +2664,7 @@ typedef struct dls_coll {
     struct dlsi_run *run, *ahead;
     struct dlsi_work *work;
     int32_t *order, *near, *far;
+    uint16_t *weight;
     unsigned char *staging;
     size_t staging_bytes;
     int32_t room, width, old, guess, near_count, far_count, near_owners;
@@ -2671,8 +2673,8 @@ typedef struct dls_coll {
     dls_status status;
 } dls_coll;
 
-/* Bytes for arrays of up to `bytes` among up to `size` members; longer ones take no more, they go in
-   pieces. Pure. */
+/* Bytes for arrays of up to `bytes` among up to `size` members; longer ones take no more, they go
+   in pieces. Pure. */
 DLS_API size_t dls_coll_size(int32_t size, size_t bytes);
 /* All devices of the engine are members: rank of size. Errors: DLS_E_ARG, DLS_E_MEMORY. */
 DLS_API dls_status dls_coll_init(dls_coll *coll, dls_peer *peer, int32_t rank, int32_t size,
@@ -2689,6 +2691,20 @@ DLS_API dls_status dls_coll_start(dls_coll *coll, const dls_coll_op *op, int32_t
 /* Goes on with all of them after bytes moved. True: this one is finished, with *status: DLS_E_PEER
    (a member was lost), DLS_E_MISMATCH (members began unlike ops), DLS_E_ARG (no such handle). */
 DLS_API bool dls_coll_done(dls_coll *coll, int32_t handle, dls_status *status);
+/* What an op would take by an algorithm, in us; -1: it does not go by that. Pure. */
+DLS_API double dls_coll_cost(const dls_coll_model *model, int32_t size, const dls_coll_op *op,
+                             dls_coll_algo algo);
+/* The cheapest one. model NULL: even links. Pure. */
+DLS_API dls_coll_algo dls_coll_choose(const dls_coll_model *model, int32_t size,
+                                      const dls_coll_op *op);
+/* That choice in words, with what each algorithm would take. Returns buf, NUL terminated and cut to
+   fit. Pure. */
+DLS_API char *dls_coll_explain(const dls_coll_model *model, int32_t size, const dls_coll_op *op,
+                               char *buf, size_t bytes);
+/* Weights of shards for DIRECT over links of unlike rates: a member sends n (1 + (N - 2) s), so all
+   are done at once when s = (T rate / n - 1) / (N - 2). Then T = max(n / least rate, 2 (N - 1) n /
+   sum of rates), which nothing beats. AUTO uses them for all-reduces without shares. Pure. */
+DLS_API void dls_coll_shares(const dls_coll_model *model, int32_t size, uint16_t *shares);
 /* A ring all-reduce in place, that devices of every size know. Errors: DLS_E_ARG, DLS_E_STATE (one
    is under way), DLS_E_MEMORY (array longer than staging allows), DLS_E_PEER. */
 DLS_API dls_status dls_coll_allreduce(dls_coll *coll, void *data, size_t count, dls_reduce reduce);
@@ -2729,8 +2745,9 @@ DLS_API bool dls_job_poll(dls_job *job, dls_status *status, dls_step_stats *stat
    join at any time, and the state after each step is bit for bit that of one device. On entering a
    view all tell what they have; whoever is behind is sent the state by those who are not; then
    steps go on. A step is cut in the trainer's shards, spread by measured speed, and commits on all
-   or is done again: sums, scales, and hashes of the sums are agreed on first. No I/O, no clock: the
-   owner of the engine polls, under its lock, and computes, without it, in turns:
+   or is done again: sums, scales, and hashes of the sums are agreed on first. A member that has not
+   begun its run yet, or is over with it, is waited for until it leaves. No I/O, no clock: the owner
+   of the engine polls, under its lock, and computes, without it, in turns:
 
        for (;;) {
            lock; what = dls_run_poll(run, now); unlock;
@@ -2864,6 +2881,9 @@ DLS_API int32_t dls_sim_boots(const dls_sim *sim, int32_t i);
 /* The rates of a desc, changed: for all links, from now on. */
 DLS_API void dls_sim_rates(dls_sim *sim, int32_t drop, int32_t duplicate, int32_t reorder,
                            int32_t corrupt, int32_t noise);
+/* Somebody listens and says again, up to us later, what was sent: rate of a million handshake
+   packets, a sixteenth of that of others; neither loss nor cuts touch those. */
+DLS_API void dls_sim_replay(dls_sim *sim, int32_t rate, uint64_t us);
 /* What a sends to b is lost from now on, or no more. One way. */
 DLS_API void dls_sim_cut(dls_sim *sim, int32_t a, int32_t b, bool cut);
 /* Power off: memory is gone, what the engine stored stays. Power on: false without memory. */
@@ -2957,8 +2977,8 @@ typedef struct dls_links dls_links;
 typedef struct dls_links_desc {
     dls_peer *peer;
     int32_t fds_max; /* of all links together; 0: 64 */
-    int32_t spin_us; /* look again and again for that long before sleeping: answers come sooner, and
-                        a processor is busy meanwhile; 0: sleep at once */
+    int32_t spin_us; /* while a short collective is under way, look again and again for that long
+                        before sleeping; 0: sleep at once */
 } dls_links_desc;
 /* 0 when the desc is out of range. Pure. */
 DLS_API size_t dls_links_size(const dls_links_desc *desc);
@@ -3337,7 +3357,7 @@ typedef struct dls_host_fit_desc {
 } dls_host_fit_desc;
 /* dls_fit as an elastic run (dls_run) of all members that make this call with the same network,
    data and settings: members may die or join, the state is that of one device. One thread more
-   moves bytes. With a host timeout of 1 s a dead link is got over in 0.25 s, a silent device in
+   moves bytes. With a host timeout of 1 s a broken link is got over in 0.25 s, a silent device in
    2 s. report, run, error: may be NULL. Errors: those of dls_run_status, dls_run_init, dls_fit;
    DLS_E_REFUSED (this device was revoked). */
 DLS_API dls_status dls_host_fit(dls_host *host, dls_net *net, const dls_data *data,
@@ -3955,6 +3975,7 @@ DLSI_FN bool dlsi_number(const char **p, const char *end, double *value) {
    >>port.impl  deps: config base port.api */
 
 #if DLSI_HOSTED
+#include <sched.h>
 #include <time.h>
 #include <unistd.h>
 #ifndef CLOCK_MONOTONIC
@@ -3981,6 +4002,8 @@ DLSI_FN uint32_t dlsi_port_seconds(void) {
     if (clock_gettime(CLOCK_REALTIME, &t) != 0) return 0;
     return (uint32_t)((uint64_t)t.tv_sec & 0xFFFFFFFFu);
 }
+/* Others may have the processor. */
+DLSI_FN void dlsi_port_yield(void) { (void)sched_yield(); }
 #endif
 
 #if DLSI_HOSTED && defined(_SC_NPROCESSORS_ONLN)
@@ -6776,7 +6799,6 @@ DLS_API bool dls_isa_usable(dls_isa isa) {
 
 #if DLS_ENABLE_THREADS
 #include <pthread.h>
-#include <sched.h>
 
 typedef struct dlsi_worker {
     dls_pool *pool;
@@ -6878,7 +6900,7 @@ DLS_API void dls_parallel_for(dls_pool *pool, int32_t count, dls_task_fn fn, voi
         if (i < 4000)
             dlsi_pause();
         else
-            (void)sched_yield();
+            dlsi_port_yield();
     }
 }
 
@@ -19950,6 +19972,7 @@ struct dls_peer {
     const unsigned char *far; /* of the packet being written: where the rest of its chunk stands */
     dlsi_rest *rest;          /* of the packet being read; both NULL between calls */
     uint32_t ended;           /* receives that were completed */
+    bool hurry;               /* something short is awaited: links look again before they sleep */
 };
 
 /* Constants in builds without streams or gateways, which lose the code for them. */
@@ -22793,10 +22816,10 @@ DLS_API void dls_peer_op_drop(dls_peer *peer, int32_t op) {
    >>coll.impl                                            deps: config base wire peer coll.api
    An op is a list of sends and a list of receives for each member, made on the fly by its phases:
    move k says with whom, which elements, and how many of the other list must be over before. Lists
-   are worked off in order, several moves at once; so the earliest unfinished move of all members can
-   always go on, and nothing waits in a circle. Long arrays are cut in segments, each of which runs
-   through the whole list; two of them, and two ops, are at work at a time. Messages of one segment
-   between two members go in the same order on both sides, so that one tag does for all of them. */
+   are worked off in order, several moves at once; so the earliest unfinished move of all members
+   can always go on, and nothing waits in a circle. Long arrays are cut in segments, each of which
+   runs through the whole list; two of them, and two ops, are at work at a time. Messages of one
+   segment between two members go in the same order on both sides, so that one tag does for all. */
 
 #define DLSI_COLL_CHUNK 262144u /* most bytes of a message; all members must cut alike */
 #define DLSI_COLL_SMALL 16384u  /* ops up to here have receives posted ahead */
@@ -23306,13 +23329,15 @@ DLSI_FN size_t dlsi_run_bytes(const dlsi_run *r, size_t n) {
     return r->op.codec != NULL ? r->op.codec->bytes(r->op.codec->user, n) : n * r->width;
 }
 /* Counts moves; cuts the array in segments and sees how much staging one of them needs. */
-DLSI_FN void dlsi_run_measure(dlsi_run *r) {
+DLSI_FN void dlsi_run_measure(dlsi_run *r, size_t staging) {
     size_t most = 1;
     int32_t i, side;
     dlsi_move m;
     r->segs = 1;
     for (i = 0; i < r->phases; i++) most = dlsi_max_size(most, dlsi_run_longest(r, i));
     r->segs = (int32_t)dlsi_min_size((most - 1) / (DLSI_COLL_CHUNK / r->width) + 1, 0x7FFFFFFF);
+    if (r->phase[0].solo >= 0 && dlsi_mul(most, r->width) > DLSI_COLL_SMALL)
+        r->segs = dlsi_max_i32(r->segs, (r->members + 1) / 3); /* root has all parts at once */
     most = dlsi_round_up(dlsi_run_bytes(r, most / (size_t)r->segs + 1), DLS_ALIGN);
     r->total[0] = r->total[1] = 0;
     r->need[0] = r->need[1] = 0;
@@ -23325,9 +23350,9 @@ DLSI_FN void dlsi_run_measure(dlsi_run *r) {
             r->need[1] = dlsi_max_size(r->need[1], dlsi_mul(group, most));
     }
     if (r->op.codec != NULL) r->need[0] = dlsi_mul((size_t)r->members, most);
-    r->small = DLSI_HOSTED && r->members <= 32 && r->op.codec == NULL &&
+    r->small = DLSI_HOSTED && r->op.codec == NULL && r->op.kind != DLS_COLL_ALLTOALL &&
                dlsi_mul(r->op.count, r->width) <= DLSI_COLL_SMALL &&
-               r->op.kind != DLS_COLL_ALLTOALL;
+               dlsi_mul((size_t)r->total[1], most) <= staging / 4;
     if (r->small) r->need[1] = (size_t)r->total[1] * most;
 }
 
@@ -23532,6 +23557,7 @@ DLSI_FN size_t dlsi_coll_layout(dls_coll *c, dlsi_layout *l, int32_t size) {
     c->order = list + n;
     c->near = list + 2 * n;
     c->far = list + 3 * n;
+    c->weight = (uint16_t *)(void *)(list + 4 * n);
     c->run = run;
     c->work = work;
     memset(run, 0, DLSI_COLL_RUNS * sizeof *run);
@@ -23548,6 +23574,8 @@ DLS_API size_t dls_coll_size(int32_t size, size_t bytes) {
     size_t lane = dlsi_add(dlsi_min_size(bytes, n * DLSI_COLL_CHUNK), n * DLS_ALIGN);
     (void)dlsi_coll_layout(NULL, &l, (int32_t)n);
     if (size > 1) l.used = dlsi_add(l.used, dlsi_mul(DLSI_HOSTED ? 4 : 1, lane));
+    if (DLSI_HOSTED && size > 1) /* a root has all parts of a small array at once */
+        l.used = dlsi_add(l.used, dlsi_mul(n, dlsi_min_size(bytes, DLSI_COLL_SMALL) + DLS_ALIGN));
     return dlsi_layout_total(&l);
 }
 DLS_API dls_status dls_coll_init(dls_coll *coll, dls_peer *peer, int32_t rank, int32_t size,
@@ -23601,6 +23629,11 @@ DLSI_FN void dlsi_coll_run_end(dls_coll *c, dlsi_run *r, dls_status st) {
     r->status = st;
     r->state = (uint8_t)(r->ahead ? DLSI_RUN_FREE : DLSI_RUN_OVER);
     if (!r->ahead) dlsi_run_turn(r);
+}
+/* Asks for another view, unless the one in which it failed is replaced already. */
+DLSI_FN void dlsi_run_fail(dls_coll *c, dlsi_run *r, dls_status st) {
+    if (c->view > 0 && c->view == c->peer->view.number && !r->ahead) dls_peer_view_again(c->peer);
+    dlsi_coll_run_end(c, r, st);
 }
 DLS_API dls_status dls_coll_view(dls_coll *coll, const dls_view *view) {
     int32_t i;
@@ -23699,10 +23732,6 @@ DLSI_FN bool dlsi_run_open(dls_coll *c, dlsi_run *r, bool roomy) {
     r->state = DLSI_RUN_WORKS;
     return true;
 }
-/* Asks for another view, unless the one in which it failed is replaced already. */
-DLSI_FN void dlsi_coll_again(dls_coll *c) {
-    if (c->view > 0 && c->view == c->peer->view.number) dls_peer_view_again(c->peer);
-}
 /* Goes on with a run. spare: older ones may need the engine's ops. */
 DLSI_FN void dlsi_coll_run_go(dls_coll *c, dlsi_run *r, bool spare) {
     dlsi_work *w = r->work;
@@ -23715,8 +23744,7 @@ DLSI_FN void dlsi_coll_run_go(dls_coll *c, dlsi_run *r, bool spare) {
             dlsi_lane_open(l, r->next_seg < r->segs ? r->next_seg++ : -1);
         }
         if (r->status != DLS_OK) { /* what is left is no use to anybody */
-            dlsi_coll_run_end(c, r, r->status);
-            dlsi_coll_again(c);
+            dlsi_run_fail(c, r, r->status);
             return;
         }
     }
@@ -23762,10 +23790,10 @@ DLSI_FN void dlsi_coll_go(dls_coll *c) {
         if (r->op.kind >= DLS_COLL_SEND) {
             dlsi_run_pair(c, r);
         } else if (lost) { /* a loss stops those beside the lost one; others would wait for them */
-            if (!r->ahead) dlsi_coll_again(c);
-            dlsi_coll_run_end(c, r, DLS_E_PEER);
+            dlsi_run_fail(c, r, DLS_E_PEER);
         }
     }
+    c->peer->hurry = false;
     if (lost) c->ahead = NULL;
     if (lost) return;
     for (;;) {
@@ -23788,7 +23816,9 @@ DLSI_FN void dlsi_coll_go(dls_coll *c) {
             if (oldest->work == NULL && !dlsi_run_open(c, oldest, roomy)) break;
         }
         dlsi_coll_run_go(c, oldest, active > 0);
-        if (oldest->state == DLSI_RUN_WORKS) active++;
+        if (oldest->state != DLSI_RUN_WORKS) continue;
+        active++;
+        if (dlsi_mul(oldest->op.count, oldest->width) <= DLSI_COLL_CHUNK / 4) c->peer->hurry = true;
     }
     c->turn++;
 }
@@ -23815,9 +23845,245 @@ DLSI_FN void dlsi_coll_groups(dls_coll *c) {
         if (before == mine || (mine >= c->near_owners && before == 0)) c->far[c->far_count++] = i;
     }
 }
-DLSI_FN dls_coll_algo dlsi_coll_algo(const dls_coll *c, const dls_coll_op *op) {
-    (void)c;
-    return op->algo != DLS_COLL_AUTO ? op->algo : DLS_COLL_DIRECT;
+/* What an algorithm takes: the steps one after the other; of the busiest member messages, bytes sent
+   over its rate, and bytes it adds; of all together messages and bytes. */
+typedef struct dlsi_coll_bill {
+    double steps, mine, time, added, all, bytes;
+} dlsi_coll_bill;
+
+DLSI_FN double dlsi_model_rate(const dls_coll_model *m, int32_t i) {
+    const double all = m->bytes_per_us > 0 ? m->bytes_per_us : 1000;
+    return m->rate != NULL && m->rate[i] > 0 ? m->rate[i] : all;
+}
+DLSI_FN double dlsi_model_slowest(const dls_coll_model *m, int32_t size) {
+    double least = dlsi_model_rate(m, 0);
+    int32_t i;
+    for (i = 1; i < size; i++)
+        if (dlsi_model_rate(m, i) < least) least = dlsi_model_rate(m, i);
+    return least;
+}
+/* All members send `bytes` in `messages` each. */
+DLSI_FN void dlsi_bill_all(dlsi_coll_bill *b, const dls_coll_model *m, int32_t size, double steps,
+                           double messages, double bytes) {
+    b->steps += steps;
+    b->mine += messages;
+    b->time += bytes / dlsi_model_slowest(m, size);
+    b->all += messages * size;
+    b->bytes += bytes * size;
+}
+/* One half of an all-reduce to or from a root: by a star or a tree of `steps`. */
+DLSI_FN void dlsi_bill_root(dlsi_coll_bill *b, const dls_coll_model *m, int32_t size, double n,
+                            int32_t root, bool star, double steps) {
+    const double rate = star ? dlsi_model_rate(m, root) : dlsi_model_slowest(m, size);
+    b->steps += steps;
+    b->mine += star ? size - 1 : steps;
+    b->time += (star ? size - 1 : steps) * n / rate;
+    b->all += size - 1;
+    b->bytes += (size - 1) * n;
+}
+/* Shards to their owners, or back; weights NULL: equal ones. */
+DLSI_FN void dlsi_bill_shards(dlsi_coll_bill *b, const dls_coll_model *m, int32_t size, double n,
+                              const uint16_t *weight, bool back) {
+    double all = 0, worst = 0;
+    int32_t i;
+    for (i = 0; i < size; i++) all += weight != NULL ? weight[i] : 1;
+    for (i = 0; i < size; i++) {
+        const double share = weight != NULL && all > 0 ? weight[i] / all : 1.0 / size;
+        const double time = n * (back ? (size - 1) * share : 1 - share) / dlsi_model_rate(m, i);
+        if (time > worst) worst = time;
+    }
+    b->steps += 1;
+    b->mine += size - 1;
+    b->time += worst;
+    b->all += (double)(size - 1) * size;
+    b->bytes += (size - 1) * n;
+}
+/* Both halves: what a member sends in all counts, since one overlaps the other. */
+DLSI_FN void dlsi_bill_direct(dlsi_coll_bill *b, const dls_coll_model *m, int32_t size, double n,
+                              const uint16_t *weight) {
+    double all = 0;
+    int32_t i;
+    dlsi_bill_shards(b, m, size, n, weight, false);
+    dlsi_bill_shards(b, m, size, n, weight, true);
+    for (i = 0; i < size; i++) all += weight != NULL ? weight[i] : 1;
+    for (i = 0, b->time = 0; i < size; i++) {
+        const double share = weight != NULL && all > 0 ? weight[i] / all : 1.0 / size;
+        const double time = n * (1 + (size - 2) * share) / dlsi_model_rate(m, i);
+        if (time > b->time) b->time = time;
+    }
+    b->added = n * (size - 1) / size;
+}
+/* Members are in groups: their number of groups, and how many the smallest has. */
+DLSI_FN int32_t dlsi_model_groups(const dls_coll_model *m, int32_t size, int32_t *least) {
+    int32_t i, k, groups = 0;
+    *least = size;
+    for (i = 0; m->group != NULL && i < size; i++) {
+        int32_t n = 0, before = 0;
+        for (k = 0; k < size; k++) {
+            n += m->group[k] == m->group[i];
+            before += k < i && m->group[k] == m->group[i];
+        }
+        groups += before == 0;
+        *least = dlsi_min_i32(*least, n);
+    }
+    return groups;
+}
+DLSI_FN bool dlsi_bill_allreduce(dlsi_coll_bill *b, const dls_coll_model *m, int32_t size, double n,
+                                 const dls_coll_op *op, dls_coll_algo algo) {
+    const int32_t log = dlsi_coll_log2(size), up = dlsi_coll_log2(2 * size - 1);
+    const double most = (double)(1 << log), fold = 1 << log < size ? 1 : 0;
+    const double even = n * (size - 1) / size;
+    int32_t least;
+    const int32_t groups = dlsi_model_groups(m, size, &least);
+    switch (algo) {
+    case DLS_COLL_DIRECT: dlsi_bill_direct(b, m, size, n, op->shares); return true;
+    case DLS_COLL_RING:
+        dlsi_bill_all(b, m, size, 2 * (size - 1), 2 * (size - 1), 2 * even);
+        b->added = even;
+        return true;
+    case DLS_COLL_DOUBLING:
+        dlsi_bill_all(b, m, size, log + 2 * fold, log + fold, (log + 2 * fold) * n);
+        b->added = (log + fold) * n;
+        return true;
+    case DLS_COLL_HALVING:
+        dlsi_bill_all(b, m, size, 2 * log + 2 * fold, 2 * log + fold,
+                      2 * n * (most - 1) / most + 2 * fold * n);
+        b->added = n * (most - 1) / most + fold * n;
+        return true;
+    case DLS_COLL_STAR:
+        dlsi_bill_root(b, m, size, n, op->root, true, 1);
+        dlsi_bill_root(b, m, size, n, op->root, true, 1);
+        b->added = n * (size - 1);
+        return true;
+    case DLS_COLL_TREE:
+        dlsi_bill_root(b, m, size, n, op->root, false, up);
+        dlsi_bill_root(b, m, size, n, op->root, false, up);
+        b->added = n * up;
+        return true;
+    case DLS_COLL_GROUPS: /* what is far costs as much more as it is slower than near ones */
+        if (groups == 0 || m->far_bytes_per_us <= 0) return false;
+        dlsi_bill_all(b, m, size, 2, 2.0 * size / groups, 2 * n);
+        b->steps += 2 * m->far_latency_us / (m->latency_us > 0 ? m->latency_us : 30);
+        b->time += 2 * n * (groups - 1) / groups / m->far_bytes_per_us;
+        b->added = n;
+        return true;
+    default: return false;
+    }
+}
+DLSI_FN bool dlsi_bill_half(dlsi_coll_bill *b, const dls_coll_model *m, int32_t size, double n,
+                            const dls_coll_op *op, dls_coll_algo algo) {
+    const int32_t up = dlsi_coll_log2(2 * size - 1);
+    const bool star = algo == DLS_COLL_STAR, direct = algo == DLS_COLL_DIRECT;
+    const bool reduces = op->kind == DLS_COLL_REDUCE || op->kind == DLS_COLL_REDUCE_SCATTER;
+    if (op->kind == DLS_COLL_BROADCAST || op->kind == DLS_COLL_REDUCE) {
+        if (!star && !direct && algo != DLS_COLL_TREE) return false;
+        if (direct) dlsi_bill_shards(b, m, size, n, op->shares, !reduces);
+        if (direct) dlsi_bill_root(b, m, size, n / size, op->root, true, 1);
+        if (!direct) dlsi_bill_root(b, m, size, n, op->root, star, star ? 1 : up);
+    } else if (op->kind == DLS_COLL_REDUCE_SCATTER || op->kind == DLS_COLL_ALLGATHER) {
+        if (!direct && algo != DLS_COLL_RING) return false;
+        if (direct) dlsi_bill_shards(b, m, size, n, op->shares, !reduces);
+        if (!direct) dlsi_bill_all(b, m, size, size - 1, size - 1, n * (size - 1) / size);
+    } else { /* one way only */
+        if (!direct) return false;
+        dlsi_bill_shards(b, m, size, n, op->shares, false);
+    }
+    b->added = reduces ? n * (star ? size - 1 : direct ? 1 : up) : 0;
+    return true;
+}
+DLS_API double dls_coll_cost(const dls_coll_model *model, int32_t size, const dls_coll_op *op,
+                             dls_coll_algo algo) {
+    dls_coll_model even;
+    const dls_coll_model *m = model != NULL ? model : &even;
+    const double n = (double)op->count * (double)dlsi_reduce_bytes(op->type);
+    double latency, message, add, time;
+    dlsi_coll_bill b;
+    DLSI_ZERO(even);
+    DLSI_ZERO(b);
+    if (size < 2) return algo == DLS_COLL_DIRECT ? 0 : -1;
+    if (op->kind == DLS_COLL_ALLREDUCE ? !dlsi_bill_allreduce(&b, m, size, n, op, algo)
+                                       : !dlsi_bill_half(&b, m, size, n, op, algo))
+        return -1;
+    latency = m->latency_us > 0 ? m->latency_us : 30;
+    message = m->message_us > 0 ? m->message_us : latency / 8;
+    add = m->add_per_us > 0 ? m->add_per_us : 4000;
+    time = m->shared ? b.bytes / dlsi_model_slowest(m, size) : b.time;
+    /* of two that are alike, the one that is less work for all */
+    message *= m->shared ? b.all : b.mine + b.all / 64;
+    return b.steps * latency + message + time + b.added / add;
+}
+DLS_API dls_coll_algo dls_coll_choose(const dls_coll_model *model, int32_t size,
+                                      const dls_coll_op *op) {
+    dls_coll_algo best = DLS_COLL_DIRECT;
+    double least = dls_coll_cost(model, size, op, best);
+    int32_t i;
+    for (i = DLS_COLL_DIRECT + 1; i < DLS_COLL_ALGOS; i++) {
+        const double cost = dls_coll_cost(model, size, op, (dls_coll_algo)i);
+        if (cost < 0 || cost >= least || (op->codec != NULL && i != DLS_COLL_DIRECT)) continue;
+        least = cost;
+        best = (dls_coll_algo)i;
+    }
+    return best;
+}
+DLS_API void dls_coll_shares(const dls_coll_model *model, int32_t size, uint16_t *shares) {
+    double low = 0, high = 1, sum;
+    int32_t i, turn;
+    for (i = 0; i < size; i++) shares[i] = 1;
+    if (size < 3 || model == NULL || model->rate == NULL) return;
+    high = 2.0 * size / dlsi_model_slowest(model, size);
+    for (turn = 0; turn < 60; turn++) { /* us per byte of the array */
+        const double time = (low + high) / 2;
+        for (i = 0, sum = 0; i < size; i++) {
+            const double s = (time * dlsi_model_rate(model, i) - 1) / (size - 2);
+            sum += s > 0 ? s : 0;
+        }
+        low = sum < 1 ? time : low;
+        high = sum < 1 ? high : time;
+    }
+    for (i = 0; i < size; i++) {
+        const double s = (high * dlsi_model_rate(model, i) - 1) / (size - 2);
+        shares[i] = (uint16_t)(s > 0 ? s < 1 ? s * 65535 + 0.5 : 65535 : 0);
+    }
+}
+DLS_API char *dls_coll_explain(const dls_coll_model *model, int32_t size, const dls_coll_op *op,
+                               char *buf, size_t bytes) {
+    static const char *const name[DLS_COLL_ALGOS] = {"auto",    "direct", "ring", "doubling",
+                                                     "halving", "star",   "tree", "groups"};
+    const dls_coll_algo best = dls_coll_choose(model, size, op);
+    dlsi_text t;
+    int32_t i;
+    t.buf = buf;
+    t.used = 0;
+    t.size = bytes;
+    dlsi_text_str(&t, name[best]);
+    dlsi_text_str(&t, " for ");
+    dlsi_text_int(&t, (int32_t)dlsi_min_size(op->count * dlsi_reduce_bytes(op->type), 0x7FFFFFFF));
+    dlsi_text_str(&t, " bytes among ");
+    dlsi_text_int(&t, size);
+    dlsi_text_str(&t, model != NULL && model->shared ? " on one medium; us:" : "; us:");
+    for (i = DLS_COLL_DIRECT; i < DLS_COLL_ALGOS; i++) {
+        const double cost = dls_coll_cost(model, size, op, (dls_coll_algo)i);
+        if (cost < 0) continue;
+        dlsi_text_str(&t, " ");
+        dlsi_text_str(&t, name[i]);
+        dlsi_text_str(&t, " ");
+        dlsi_text_int(&t, cost < 2e9 ? (int32_t)(cost + 0.5) : 0x7FFFFFFF);
+    }
+    if (bytes > 0) buf[t.used] = '\0';
+    return buf;
+}
+/* AUTO becomes an algorithm; of uneven links, with shards to match. */
+DLSI_FN void dlsi_coll_settle(dls_coll *c, dls_coll_op *op) {
+    if (op->kind == DLS_COLL_BARRIER) op->algo = DLS_COLL_DIRECT;
+    if (op->algo != DLS_COLL_AUTO) return;
+    op->algo = dls_coll_choose(c->model, c->size, op);
+    if (op->kind != DLS_COLL_ALLREDUCE || op->shares != NULL || c->model == NULL ||
+        c->model->rate == NULL || c->model->shared)
+        return;
+    dls_coll_shares(c->model, c->size, c->weight);
+    op->shares = c->weight;
+    if (dls_coll_choose(c->model, c->size, op) == DLS_COLL_DIRECT) op->algo = DLS_COLL_DIRECT;
+    if (op->algo != DLS_COLL_DIRECT) op->shares = NULL;
 }
 
 /* ---- Beginning ---- */
@@ -23838,7 +24104,7 @@ DLSI_FN dls_status dlsi_run_make(dls_coll *c, const dls_coll_op *op,
     r->swapped = r->width > 1 && op->codec == NULL && !dlsi_little_endian();
     st = plan(c, r);
     if (st != DLS_OK) return st;
-    dlsi_run_measure(r);
+    dlsi_run_measure(r, c->staging_bytes);
     return dlsi_add(r->need[0], r->need[1]) > c->staging_bytes ? DLS_E_MEMORY : DLS_OK;
 }
 /* The arrays of an op, in place from now on. */
@@ -23965,7 +24231,7 @@ DLS_API dls_status dls_coll_start(dls_coll *coll, const dls_coll_op *op, int32_t
         return DLS_OK;
     }
     if (o.kind >= DLS_COLL_SEND) return dlsi_coll_pair(coll, op, handle);
-    o.algo = dlsi_coll_algo(coll, op);
+    dlsi_coll_settle(coll, &o);
     if (o.algo == DLS_COLL_GROUPS) dlsi_coll_groups(coll);
     if (dlsi_coll_up(coll) < coll->size) return DLS_E_PEER;
     foreseen = coll->guess >= 0 && dlsi_past_same(&coll->past[coll->guess], &o);
@@ -23987,8 +24253,10 @@ DLS_API dls_status dls_coll_start(dls_coll *coll, const dls_coll_op *op, int32_t
 }
 DLS_API bool dls_coll_done(dls_coll *coll, int32_t handle, dls_status *status) {
     dlsi_run *r = coll->run != NULL && handle >= 0 ? &coll->run[handle % DLSI_COLL_RUNS] : NULL;
-    *status = coll->size == 1 && handle == 0 ? DLS_OK : DLS_E_ARG;
-    if (r == NULL || r->state == DLSI_RUN_FREE || r->handle != handle) return true;
+    if (r == NULL || r->state == DLSI_RUN_FREE || r->handle != handle) {
+        *status = coll->size == 1 && handle == 0 ? DLS_OK : DLS_E_ARG;
+        return true;
+    }
     dlsi_coll_go(coll);
     if (r->state != DLSI_RUN_OVER) return false;
     r->state = DLSI_RUN_FREE;
@@ -24817,17 +25085,18 @@ DLSI_FN void dlsi_run_shard(dls_run *r) {
     r->shard++;
     if (r->shard >= count || r->step_status != DLS_OK) r->phase = DLSI_RUN_SUM;
 }
-/* Of integers as numbers: the same on every device. Four chains, for speed. */
+/* Of integers as numbers: the same on every device. Each chain is a bijection of what it was, so no
+   single change is missed; eight, because a multiplication takes a while. */
 DLSI_FN uint64_t dlsi_run_sums_hash(const int32_t *x, size_t n) {
-    uint64_t h[4] = {1, 2, 3, 4};
-    size_t i;
-    int32_t k;
-    for (i = 0; i + 8 <= n; i += 8)
-        for (k = 0; k < 4; k++)
-            h[k] = dlsi_hash_word(h[k], (uint64_t)(uint32_t)x[i + 2 * (size_t)k] << 32 |
-                                            (uint32_t)x[i + 2 * (size_t)k + 1]);
-    for (; i < n; i++) h[0] = dlsi_hash_word(h[0], (uint32_t)x[i]);
-    return dlsi_hash_word(dlsi_hash_word(dlsi_hash_word(h[0], h[1]), h[2]), h[3]);
+    uint64_t h[8] = {1, 2, 3, 4, 5, 6, 7, 8}, all = n;
+    size_t i, k;
+    for (i = 0; i + 16 <= n; i += 16)
+        for (k = 0; k < 8; k++)
+            h[k] = (h[k] ^ ((uint64_t)(uint32_t)x[i + 2 * k] << 32 | (uint32_t)x[i + 2 * k + 1])) *
+                   0x9E3779B97F4A7C15u;
+    for (; i < n; i++) all = dlsi_hash_word(all, (uint32_t)x[i]);
+    for (k = 0; k < 8; k++) all = dlsi_hash_word(all, h[k]);
+    return all;
 }
 DLSI_FN unsigned char *dlsi_run_agreed(const dls_run *r, int32_t place) {
     return r->table + (size_t)place * DLSI_RUN_AGREED;
@@ -25193,7 +25462,8 @@ struct dls_sim {
     dlsi_sim_peer *peer;
     dlsi_sim_event *heap;
     int32_t events, room;
-    uint64_t now, order, trace, carried;
+    uint64_t now, order, trace, carried, replay_us;
+    int32_t replay;
     dls_rng rng;
     bool cut[64][64];
 };
@@ -25268,6 +25538,9 @@ DLSI_FN void dlsi_sim_event_at(dls_sim *s, uint64_t at, int32_t kind, int32_t fr
 /* What the air does to a datagram. */
 DLSI_FN void dlsi_sim_carry(dls_sim *s, int32_t from, int32_t to, unsigned char *data, size_t n) {
     int32_t copies = dlsi_sim_chance(s, s->desc.duplicate) ? 2 : 1;
+    if (dlsi_sim_chance(s, data[0] == DLS_PACKET_DATA ? s->replay / 16 : s->replay))
+        dlsi_sim_event_at(s, s->now + 1 + dlsi_sim_below(s, (uint32_t)s->replay_us),
+                          DLSI_SIM_PACKET, from, to, data, n);
     for (; copies > 0; copies--) {
         uint64_t at = s->now + s->desc.delay_us + s->peer[to].slow;
         if (s->desc.jitter_us > 0) at += dlsi_sim_below(s, (uint32_t)s->desc.jitter_us + 1);
@@ -25499,6 +25772,10 @@ DLS_API void dls_sim_rates(dls_sim *sim, int32_t drop, int32_t duplicate, int32_
     sim->desc.reorder = reorder;
     sim->desc.corrupt = corrupt;
     sim->desc.noise = noise;
+}
+DLS_API void dls_sim_replay(dls_sim *sim, int32_t rate, uint64_t us) {
+    sim->replay = rate;
+    sim->replay_us = us;
 }
 DLS_API void dls_sim_cut(dls_sim *sim, int32_t a, int32_t b, bool cut) { sim->cut[a][b] = cut; }
 DLS_API void dls_sim_slow(dls_sim *sim, int32_t i, uint64_t us) { sim->peer[i].slow = us; }
@@ -25842,7 +26119,6 @@ DLS_API char *dls_find_explain(const dls_find *find, uint32_t id, char *buf, siz
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
-#include <sched.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <termios.h>
@@ -26104,11 +26380,11 @@ DLSI_FN int32_t dlsi_links_prepare(dls_links *s, uint64_t now, uint64_t *until) 
 }
 /* poll(), but others may have the processor for a while before it goes to sleep. */
 DLSI_FN int dlsi_links_sleep(dls_links *s, int32_t n, int32_t wait_ms, uint64_t now) {
-    const uint64_t end = wait_ms > 0 ? dlsi_later(now, s->spin_us) : now;
+    const uint64_t end = wait_ms > 0 && s->peer->hurry ? dlsi_later(now, s->spin_us) : now;
     int ready = 0;
     while (ready == 0 && now < end) {
         ready = poll(s->polled, (nfds_t)(n + 1), 0);
-        if (ready == 0) (void)sched_yield();
+        if (ready == 0) dlsi_port_yield();
         now = dls_now_us();
     }
     return ready != 0 ? ready : poll(s->polled, (nfds_t)(n + 1), wait_ms);
