@@ -19911,13 +19911,15 @@ typedef struct dlsi_member {
     int32_t route;     /* session of a gateway that knows it, -1: none */
     int32_t call_port; /* -1: no address known */
     uint16_t calls, route_mtu;
-    bool untold;      /* its route is not in the list of routes that is arriving, so far */
-    uint32_t gathers; /* number of the view it gathers in, see GATHER in >>wire; mine: I do */
+    bool untold; /* its route is not in the list of routes that is arriving, so far */
     dls_device device;
     uint32_t stamp[3]; /* when each event happened */
     uint64_t newest;   /* boot and sequence of its latest INIT */
     uint64_t again;    /* when to call it again */
     dls_addr call_addr;
+#if DLS_ENABLE_HEAP
+    uint32_t gathers; /* number of the view it gathers in, see GATHER in >>wire; mine: I do */
+#endif
 } dlsi_member;
 
 typedef struct dlsi_seat {
