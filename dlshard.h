@@ -39,11 +39,12 @@
      DLS_ENABLE_SOCKETS    TCP, UDP, serial drivers (POSIX)              0    1     1
      DLS_ENABLE_SIMD       AVX-512, AVX2, NEON kernels beside scalar     0    1     1
      DLS_ENABLE_TRAIN      backward, losses, optimisers, data            0    1     1
-     DLS_ENABLE_PEERS      crypt, wire, chan, peer, coll, job, node      0    1     1
+     DLS_ENABLE_PEERS      crypt, codec, wire, chan, peer, coll, job ... 0    1     1
      DLS_ENABLE_SIGN       Ed25519 signatures                            0    1     1
      DLS_ENABLE_COORD      elections: may hold DLS_ROLE_COORD            0    1     1
      DLS_ENABLE_STREAMS    ports of kind DLS_PORT_STREAM: TCP            0    1     1
      DLS_ENABLE_GATEWAY    passing packets on between neighbours         0    1     1
+     DLS_ENABLE_RENEW      fresh keys within a running session           0    1     1
      DLS_ENABLE_MESSAGES   texts of errors; without: the code alone      0    1     1
      DLS_ENABLE_STB_IMAGE  dls_image_load through the user's stb_image   0    0     0
    DLS_PROFILE is DLS_PROFILE_MCU, _NODE or _SERVER; default: NODE on an OS, MCU on bare metal.
@@ -57,14 +58,15 @@
    CONTENTS, twice in this order, API then IMPLEMENTATION: search for ">>name.api", ">>name.impl"
      doc     this text                         train  losses, optimisers, data, fit
      config  version, profile, toggles         crypt  ciphers, hashes, signatures
-     base    status, errors, generator         wire   frames
-     port    clock, threads, files             chan   sessions: Noise, records, loss recovery
-     tensor  dtype, shape, views               peer   engine without I/O: sessions, views
-     kern    kernels, scalar to AVX-512        coll   all-reduce
-     par     thread pool, matrix product       job    data-parallel step, staged inference
-     op      one row per operation             link   simulator, TCP, UDP, serial, key files
-     net     graph builder, memory planner     node   the facade most users meet
-     model   file format
+      base    status, errors, generator         codec  gradient codecs, robust aggregation
+      port    clock, threads, files             wire   frames
+      trace   counters, timeline                chan   sessions: Noise, records, loss recovery
+      tensor  dtype, shape, views               peer   engine without I/O: sessions, views
+      kern    kernels, scalar to AVX-512        coll   collectives
+      par     thread pool, matrix product       job    elastic runs, staged inference
+      op      one row per operation             link   simulator, TCP, UDP, serial, key files
+      net     graph builder, memory planner     node   the facade most users meet
+      model   file format
 
    TOUR
      A network is a graph of ops, built by calls that return values:
@@ -95,24 +97,38 @@
        dls_fit(net, &data, &fit, &report);
        dls_net_save(net, "digits.dls", NULL);
 
-     Training on several is the same call on a node, made by every peer:
+     Training on several is the same call on a node, made by every device, each with its own key:
 
        dls_node_desc me = {0};
-       me.rank = 1; me.peers = "127.0.0.1:7000,127.0.0.1:7001,127.0.0.1:7002";
+       me.key_file = "tablet.key";                       (of `dlshard enrol`, the roster beside it)
        dls_node *node;
-       dls_node_create(&node, &me);
-       dls_node_fit(node, net, &data, &fit, &report);
+       dls_node_create(&node, &me);                      (finds the others on the LAN)
+       dls_node_fit(node, net, &data, &fit, &report, NULL);
 
      Each batch is cut in logical shards with fixed ids; gradients are summed exactly; so the
      weights are the same bits for one peer or three, whatever the shares.
 
-     Devices that trust each other by key, on any network and over serial lines, are dls_host (an
-     OS) or dls_peer alone (bare metal); examples/peer.c and examples/firmware are programs:
+     Below it, devices that exchange what they like, on any network and over serial lines, are
+     dls_host (an OS) or dls_peer alone (bare metal), see examples/peer.c and examples/firmware:
 
        dls_host host; dls_host_desc lab = {0};
-       lab.key = "pc.key"; lab.roster = "lab.roster";
-       dls_host_open(&host, &lab, NULL);                 (finds the others on the LAN)
+       lab.key = "pc.key";
+       dls_host_open(&host, &lab, NULL);
        for (;;) dls_host_poll(&host, 100000, NULL, NULL, NULL, NULL);
+
+     and instead of polling it may train with all others that do; whoever dies or joins meanwhile:
+
+       dls_host_fit(&host, net, &data, &together, NULL, NULL, NULL);
+
+     What happened when goes into a dls_trace, and from there into a file for Perfetto:
+
+       static unsigned char mem[DLS_TRACE_BYTES(4096)];
+       dls_trace trace; uint64_t begin;
+       dls_trace_init(&trace, mem, sizeof mem);
+       begin = dls_trace_begin(&trace);
+       dls_exec_forward(run, 1);
+       dls_trace_end(&trace, 0, "forward", begin, 0);
+       dls_trace_write_json(&trace, 1, write_to_my_file, file);
 
      A custom op is one dls_op row: a shape rule, a forward and a backward function; see
      examples/03_custom_op.c. Firmware without heap: examples/04_static_memory.c.
@@ -186,6 +202,9 @@
 #ifndef DLS_ENABLE_GATEWAY
 #define DLS_ENABLE_GATEWAY DLSI_HOSTED
 #endif
+#ifndef DLS_ENABLE_RENEW
+#define DLS_ENABLE_RENEW DLSI_HOSTED
+#endif
 #ifndef DLS_ENABLE_MESSAGES
 #define DLS_ENABLE_MESSAGES DLSI_HOSTED
 #endif
@@ -204,7 +223,7 @@ typedef float dls_real;
 #endif
 
 /* Limits. Change them alike in every file of a program; none of them shapes a public struct, but
-   DLS_REPLAY_BITS dls_session. */
+   DLS_REPLAY_BITS dls_session and dls_flow. */
 #ifndef DLS_NODES_DEFAULT /* nodes of a network when dls_net_desc.nodes_max is 0 */
 #define DLS_NODES_DEFAULT (DLSI_HOSTED ? 512 : 16)
 #endif
@@ -223,6 +242,9 @@ typedef float dls_real;
 #else
 #define DLS_REPLAY_BITS 1024
 #endif
+#endif
+#ifndef DLS_WINDOW_MAX /* packets in flight; to 16 the code for congestion control is not needed */
+#define DLS_WINDOW_MAX (DLSI_HOSTED ? 32768 : 16)
 #endif
 #define DLS_OP_INPUTS 4 /* most inputs of an op */
 #define DLS_OP_PARAMS 4 /* most parameter tensors of an op */
@@ -244,6 +266,9 @@ typedef float dls_real;
 #endif
 #if DLS_REPLAY_BITS < 64 || DLS_REPLAY_BITS > 8128 || DLS_REPLAY_BITS % 64 != 0
 #error "dlshard: DLS_REPLAY_BITS must be a multiple of 64, 64 to 8128"
+#endif
+#if DLS_WINDOW_MAX < 4 || DLS_WINDOW_MAX > 32768
+#error "dlshard: DLS_WINDOW_MAX must be 4 to 32768"
 #endif
 #if defined(__FAST_MATH__)
 #error "dlshard: compile this file without -ffast-math: NaN checks and equal bits depend on it"
@@ -367,6 +392,102 @@ DLS_API int32_t dls_cpu_count(void);
    true noise source. DLS_E_IO: the source failed, to is zero. Any thread. */
 DLS_API dls_status dls_random(void *to, size_t bytes);
 #endif
+
+/* ------------------------------------------------------------------------------------------------
+   >>trace.api   counters, timeline, written as trace-event JSON or CSV  deps: config base port
+   What a peer did, when, for how long. Events go into a ring in memory that the caller gives: when
+   it is full the oldest go, and are counted. Every call takes NULL for "off" and then costs one
+   comparison. Nothing allocates, locks or reads a clock by itself but dls_trace_begin and _end.
+   Thread: owner; threads that record at once have a trace each, which one file then holds.
+   Names must outlive the trace: literals, or a peer's name. Any bytes in them are safe to write. */
+
+typedef enum dls_trace_kind {
+    DLS_TRACE_SPAN = 1, /* something took duration_us from at_us on */
+    DLS_TRACE_MARK,     /* something happened at at_us */
+    DLS_TRACE_LEVEL     /* a counter stood at value at at_us */
+} dls_trace_kind;
+
+typedef struct dls_trace_event {
+    uint64_t at_us;
+    int64_t value; /* the caller's: bytes, samples, a step's number; 0: none, but for a counter */
+    const char *name;
+    uint32_t duration_us; /* at most UINT32_MAX, 71 minutes */
+    uint16_t track;
+    uint8_t kind;
+} dls_trace_event;
+
+#define DLS_TRACE_TRACKS 8
+#define DLS_TRACE_COUNTERS 16
+/* Fields up to clock_us may be set after init; the rest is private. */
+typedef struct dls_trace {
+    int32_t peer;                        /* its rank: a group of tracks in the timeline */
+    const char *name;                    /* of the peer; NULL: "peer" and its rank */
+    const char *track[DLS_TRACE_TRACKS]; /* names of the first tracks, for instance of phases or
+                                            threads; NULL: the number alone */
+    int64_t clock_us; /* added to the times when they are written: this device's clock to the one
+                         all traces of a file share */
+    const char *counter[DLS_TRACE_COUNTERS];
+    int64_t total[DLS_TRACE_COUNTERS];
+    dls_trace_event *event;
+    size_t room, next, held; /* events: most, where the next goes, there are */
+    uint64_t dropped;
+} dls_trace;
+
+/* Memory for that many events. */
+#define DLS_TRACE_BYTES(events) ((size_t)(events) * sizeof(dls_trace_event) + sizeof(uint64_t) - 1)
+/* Errors: DLS_E_MEMORY (not one event fits). */
+DLS_API dls_status dls_trace_init(dls_trace *trace, void *mem, size_t bytes);
+/* Forgets events and totals; names and clock stay. */
+DLS_API void dls_trace_clear(dls_trace *trace);
+
+/* dls_now_us(), to be given to dls_trace_end; 0 when off. */
+DLS_API uint64_t dls_trace_begin(const dls_trace *trace);
+/* Records what went on from then until now. */
+DLS_API void dls_trace_end(dls_trace *trace, int32_t track, const char *name, uint64_t begin_us,
+                           int64_t value);
+/* The same with both times given, for engines, whose time is the caller's. An end before its begin
+   is taken as no time at all. track: 0..65535. */
+DLS_API void dls_trace_span(dls_trace *trace, int32_t track, const char *name, uint64_t begin_us,
+                            uint64_t end_us, int64_t value);
+/* A moment: a peer was lost, a view changed. */
+DLS_API void dls_trace_mark(dls_trace *trace, int32_t track, const char *name, uint64_t at_us,
+                            int64_t value);
+
+/* Adds to a counter, found by name. Totals survive when the ring overflows; they enter the timeline
+   by dls_trace_sample. With DLS_TRACE_COUNTERS names taken, more are counted as dropped. */
+DLS_API void dls_trace_count(dls_trace *trace, const char *name, int64_t amount);
+/* 0: never counted. */
+DLS_API int64_t dls_trace_total(const dls_trace *trace, const char *name);
+/* Records all counters as they stand: now and then, say once a step. */
+DLS_API void dls_trace_sample(dls_trace *trace, uint64_t at_us);
+
+/* Events there are, event i of them (0: the oldest; NULL: none), and how many are not there: pushed
+   out of the ring, or counters without a place. */
+DLS_API size_t dls_trace_events(const dls_trace *trace);
+DLS_API const dls_trace_event *dls_trace_at(const dls_trace *trace, size_t i);
+DLS_API uint64_t dls_trace_dropped(const dls_trace *trace);
+
+/* Takes the next bytes of a text, not terminated; false: they cannot be taken, give up. */
+typedef bool (*dls_trace_write_fn)(void *user, const char *text, size_t bytes);
+/* A writer into memory: text grows by what is given, and stays NUL terminated; false when full. */
+typedef struct dls_trace_buffer {
+    char *text;
+    size_t used, size;
+} dls_trace_buffer;
+/* For dls_trace_write_x, with a dls_trace_buffer as user. */
+DLS_API bool dls_trace_to_buffer(void *user, const char *text, size_t bytes);
+
+/* Writes `count` traces as one file of trace events in JSON (Google's Trace Event Format, which
+   ui.perfetto.dev and chrome://tracing open): a process per peer, a thread per track, times from
+   the earliest event on. What is not UTF-8 in names becomes U+FFFD. Errors: DLS_E_IO (write
+   returned false), DLS_E_ARG (no writer). */
+DLS_API dls_status dls_trace_write_json(const dls_trace *traces, int32_t count,
+                                        dls_trace_write_fn write, void *user);
+/* The same as comma-separated values (RFC 4180, but lines end in LF) with the columns peer,
+   peer_name, track, track_name, kind (span, mark, level), name, at_us, duration_us, value. Times
+   are on the shared clock. */
+DLS_API dls_status dls_trace_write_csv(const dls_trace *traces, int32_t count,
+                                       dls_trace_write_fn write, void *user);
 
 /* ------------------------------------------------------------------------------------------------
    >>tensor.api   dtype, shape, views; never owns memory  deps: config base  */
@@ -959,6 +1080,12 @@ DLS_API const dls_real *dls_exec_input_grad(const dls_exec *exec, int32_t i);
 DLS_API dls_real *dls_exec_grads(dls_exec *exec);
 /* From the output's gradient to the weights' (added to them when add) and the inputs'. */
 DLS_API dls_status dls_exec_backward(dls_exec *exec, bool add);
+/* From now on backward tells fn of every part of the weights' gradients as it becomes final, while
+   the rest of backward goes on, so that sending can overlap it: x points into dls_exec_grads();
+   each trained element is told of once, last layers first. fn runs on any worker, on several at a
+   time. fn NULL: nobody is told. Not for the executor of a dls_train, which has this use itself.
+   Thread: owner. */
+DLS_API void dls_exec_on_ready(dls_exec *exec, dls_ready_fn fn, void *user);
 /* What the last failed call ran into; status DLS_OK if none failed. */
 DLS_API const dls_error *dls_exec_error(const dls_exec *exec);
 /* Bytes of the planned parts, for reports: activations, gradients, scratch, packed weights. */
@@ -1387,6 +1514,249 @@ DLS_API void dls_ed25519_sign(unsigned char *sig64, const void *msg, size_t byte
 #endif
 
 /* ------------------------------------------------------------------------------------------------
+   >>codec.api   gradient codecs, robust aggregation: pure functions over arrays
+  deps: config base
+
+   A MESSAGE, version 1, is 8 bytes of header and a body; all little-endian, the same bits made on
+   every device. `half` is an IEEE binary16; times 2^x, x from the header, it is the number meant:
+   neither tiny nor huge gradients leave its range.
+      0  u8 dls_codec_kind   1  u8 bits of a value   2  u8 log2 of a block   3  i8 x
+      4  u32 n elements      8  body
+   F32, F16, BF16   n numbers; of block 0, x 0 but for F16
+   Q8, Q4     blocks of 64: half scale, then 64 i8, or 32 bytes of two 4-bit numbers + 8, the first
+              in the low half. Element = number * scale
+   SIGN       blocks of 256: half scale, 32 bytes of bits, lowest first, 1: negative
+   TOPK       u32 k, u8 r, k gaps in Rice's code, filled up to a byte with zeros, k values. A gap g
+              is how many elements are left out since the last one sent: g >> r bits 0, a bit 1, the
+              low r bits of g, lowest first; bytes fill from their lowest bit. Values of 16 bits: k
+              halfs. Of 8: blocks of 64: half scale, 64 i8. Of 2: blocks of 128: two half
+              magnitudes, then 2 bits each, lowest first: 1 negative + 2 the second magnitude
+   The last block is cut to the elements there are, and to whole bytes.
+   Stochastic rounding: element i of a message is rounded up in size when dls_rand_at(s, i) >> 8 is
+   below its fraction * 2^24, s = dls_codec_seed(seed, step, bucket).  */
+
+typedef enum dls_codec_kind {
+    DLS_CODEC_F32 = 0, /* 32 bits an element */
+    DLS_CODEC_F16,     /* 16: half, to nearest even, one power of two for all */
+    DLS_CODEC_BF16,    /* 16: the upper half of a float, to nearest even */
+    DLS_CODEC_Q8,      /* 8.25 */
+    DLS_CODEC_Q4,      /* 4.25 */
+    DLS_CODEC_SIGN,    /* 1.0625. Seide et al. 2014, Karimireddy et al. 2019 */
+    DLS_CODEC_TOPK,    /* density * 16 or so. Lin et al. 2018 (DGC) */
+    DLS_CODEC_POWER,   /* PowerSGD: no message, but two small matrices. Vogels et al. 2019 */
+    DLS_CODEC_COUNT
+} dls_codec_kind;
+
+typedef struct dls_codec_desc {
+    dls_codec_kind kind;
+    bool no_feedback;   /* Q8, Q4: stochastic rounding, and nothing kept of what was not sent */
+    float decay;        /* what was not sent, times this, joins the next message; 0: 1. Local steps
+                           with sparse exchange take 0.95 (SparseLoCo) */
+    int32_t value_bits; /* TOPK: 16, 8 or 2; 0: 8 */
+    float density;      /* TOPK: share of elements sent; 0: 0.01 */
+    int32_t warmup;     /* TOPK: epochs of 25 %, 6.25 %, 1.56 %, 0.4 % before that; at most 4 */
+    float momentum;     /* TOPK: momentum of what is sent, corrected as DGC has it; 0: none. The
+                           optimiser that takes the result must then have none */
+    int32_t rows, cols; /* POWER: the gradient as a matrix, rows * cols = n */
+    int32_t rank;       /* POWER: 0: 1 */
+    uint64_t seed;      /* of stochastic rounding; POWER: of the first Q, alike on all devices */
+} dls_codec_desc;
+
+/* A sender's state for one bucket and one receiver: what it still owes. Fields beyond density are
+   private. */
+typedef struct dls_codec {
+    dls_codec_desc d; /* with defaults filled in */
+    size_t n;
+    float density;   /* TOPK: of the next message; set it from dls_codec_density at each epoch */
+    float *error;    /* n: not sent yet; NULL without feedback */
+    float *velocity; /* n: DGC's u; or NULL */
+    float *p, *q;    /* POWER */
+    float *state;    /* what is saved: error, velocity, q */
+    uint32_t *work;  /* TOPK */
+    size_t state_count;
+    uint32_t stage, round;
+} dls_codec;
+
+/* Bytes dls_codec_init needs for n elements; 0: desc is wrong. F32, F16, BF16 and no_feedback keep
+   nothing per element, the others 4 n (8 n with momentum), TOPK 8 KiB more (1 KiB on bare metal).
+   Pure. */
+DLS_API size_t dls_codec_size(const dls_codec_desc *desc, size_t n);
+/* Starts owing nothing. Errors: DLS_E_ARG (a field out of range, n out of 1..2^31 - 1, no_feedback
+   with SIGN or TOPK, which would lose for good what they do not send), DLS_E_MEMORY. Thread: owner.
+   */
+DLS_API dls_status dls_codec_init(dls_codec *codec, const dls_codec_desc *desc, size_t n, void *mem,
+                                  size_t bytes);
+/* Most bytes of a message of n elements, exact but for TOPK; 0: desc is wrong, or POWER. Pure. */
+DLS_API size_t dls_codec_bytes_max(const dls_codec_desc *desc, size_t n);
+/* Share of elements sent in an epoch, counted from 0: warm-up, then density. Pure. */
+DLS_API float dls_codec_density(const dls_codec_desc *desc, int32_t epoch);
+/* "top-k", ... Pure. */
+DLS_API const char *dls_codec_name(dls_codec_kind kind);
+
+/* Writes the message of a step's gradient, n elements; what it does not tell exactly is kept for
+   the next. TOPK sends the elements greatest in size, of equals those of lowest index, no zeros.
+   Errors: DLS_E_NUMBER (NaN or infinity in grad, or 2^127 and more together with what is owed),
+   DLS_E_MEMORY (max is less than the message may need, see dls_codec_bytes_max), DLS_E_ARG
+   (density), DLS_E_UNSUPPORTED (POWER); nothing has changed then. O(n). Thread: owner. */
+DLS_API dls_status dls_codec_encode(dls_codec *codec, uint64_t step, uint32_t bucket,
+                                    const float *grad, void *out, size_t max, size_t *bytes);
+/* The seed of a message's rounding, see above. Pure. */
+DLS_API uint64_t dls_codec_seed(uint64_t seed, uint64_t step, uint32_t bucket);
+
+typedef struct dls_codec_info {
+    dls_codec_kind kind;
+    int32_t bits; /* of a value */
+    size_t n;     /* elements */
+    size_t sent;  /* of them in the message: n but for TOPK */
+} dls_codec_info;
+/* Whether these bytes are a message, wholly: lengths, counts, every index and number. Errors:
+   DLS_E_FORMAT, DLS_E_NUMBER (a number in it is none, or is too large for a float). Pure. */
+DLS_API dls_status dls_codec_check(const void *in, size_t bytes, dls_codec_info *info);
+/* to = weight * message, or to += weight * message, for n elements. Checks all before it writes
+   any. Errors: as dls_codec_check; DLS_E_SHAPE (a message of another n). Pure but for to. */
+DLS_API dls_status dls_codec_decode(const void *in, size_t bytes, size_t n, float *to, float weight,
+                                    bool add);
+
+/* One of the messages that dls_codec_merge adds up. */
+#define DLS_CODEC_CURSOR 18
+typedef struct dls_codec_part {
+    const void *in;
+    size_t bytes;
+    float weight;
+    size_t next;                       /* private, as is what follows */
+    uint64_t cursor[DLS_CODEC_CURSOR]; /* where it stands */
+} dls_codec_part;
+/* Sums count messages of n elements in one pass each to measure and to write, without n floats of
+   memory: the owner of a shard does that. Out is TOPK with 16-bit values; or Q4 when more than 12 %
+   of the elements are in it, or when a part is not TOPK. What its rounding loses is lost: decode
+   into an array and encode that, with feedback, where this matters. max: as dls_codec_merge_max.
+   Errors: as decode; DLS_E_ARG (no parts), DLS_E_NUMBER (the sum), DLS_E_MEMORY. Pure. */
+DLS_API dls_status dls_codec_merge(dls_codec_part *part, int32_t count, size_t n, void *out,
+                                   size_t max, size_t *bytes);
+/* Most bytes of a merged message. Pure. */
+DLS_API size_t dls_codec_merge_max(size_t n);
+
+/* ---- What is owed, over checkpoints and changes of plan ---- */
+
+/* grad += what is owed, which is nothing from then on: once, into the next dense message, when
+   shards move to other devices. grad may be NULL to forget. Thread: owner. */
+DLS_API void dls_codec_flush(dls_codec *codec, float *grad);
+/* Bytes of a saved state. Pure. */
+DLS_API size_t dls_codec_saved_bytes(const dls_codec *codec);
+/* Errors: DLS_E_MEMORY (max), DLS_E_STATE (between the calls of one POWER step). Thread: owner. */
+DLS_API dls_status dls_codec_save(const dls_codec *codec, void *out, size_t max);
+/* Into a codec of the same desc and n. Errors: DLS_E_FORMAT, DLS_E_CHECKSUM, DLS_E_NUMBER,
+   DLS_E_MISMATCH (of another kind or size); nothing has changed then. Thread: owner. */
+DLS_API dls_status dls_codec_load(dls_codec *codec, const void *in, size_t bytes);
+
+/* ---- PowerSGD: M = gradient + owed, rows x cols, becomes P Q^T of a low rank ----
+   begin makes P = M Q (rank rows of `rows` floats), which all devices replace by their mean; middle
+   makes P orthonormal and Q = M^T P (rank rows of `cols` floats), again to be replaced by the mean;
+   end gives to = P Q^T, alike on all devices, and keeps M - P Q^T. Both means must have the same
+   bits everywhere. Errors: DLS_E_STATE (out of order), DLS_E_ARG (not a POWER codec), DLS_E_NUMBER
+   (NaN or infinity in grad: nothing has changed; in a mean: the step is off, its gradient is owed,
+   begin the next). O(n rank). Thread: owner. */
+DLS_API dls_status dls_codec_power_begin(dls_codec *codec, const float *grad, float **p,
+                                         size_t *count);
+DLS_API dls_status dls_codec_power_middle(dls_codec *codec, float **q, size_t *count);
+DLS_API dls_status dls_codec_power_end(dls_codec *codec, float *to);
+
+/* ---- Beside the codecs ---- */
+
+/* L2 norm, summed in double in an order fixed by n; NaN or infinity when x has one. Pure. */
+DLS_API double dls_codec_norm(const float *x, size_t n);
+/* Scales grad so that its norm is at most most / sqrt(workers): a worker's own share of what clips
+   the sum (DGC). *norm (may be NULL): before. Errors: DLS_E_NUMBER, grad is untouched. */
+DLS_API dls_status dls_codec_clip(float *grad, size_t n, float most, int32_t workers, double *norm);
+
+/* Whether a codec pays on a link: all figures measured, none assumed. */
+typedef struct dls_codec_case {
+    size_t n;           /* elements of a step's gradient */
+    double bytes_per_s; /* of the link, in the direction that matters */
+    double latency_us;  /* of an exchange */
+    double hidden_us;   /* of the wire's time, behind computation that goes on anyway */
+} dls_codec_case;
+typedef struct dls_codec_option {
+    const char *name;
+    double message_bytes;        /* measured mean */
+    double encode_us, decode_us; /* of a step's gradient, on the slowest device that does it */
+} dls_codec_option;
+typedef struct dls_codec_choice {
+    int32_t option;           /* -1: dense float32 */
+    double dense_us, best_us; /* exposed time of a step's exchange: dense, and as chosen */
+    char why[200];
+} dls_codec_choice;
+/* The option with the least encode + exposed wire + decode, if that is at least 5 % less than dense
+   takes. Errors: DLS_E_ARG (a figure is negative or none, bytes_per_s is 0). Pure. */
+DLS_API dls_status dls_codec_choose(const dls_codec_case *at, const dls_codec_option *option,
+                                    int32_t count, dls_codec_choice *choice);
+
+/* ---- Robust aggregation: `count` vectors become one, some of them hostile ---- */
+
+typedef enum dls_robust_kind {
+    DLS_ROBUST_MEAN = 0, /* weighted; one hostile vector can make it anything */
+    DLS_ROBUST_MEDIAN,   /* of each coordinate. Yin et al. 2018 */
+    DLS_ROBUST_TRIMMED,  /* mean of each coordinate without its `hostile` ends. Yin et al. 2018 */
+    DLS_ROBUST_KRUM,     /* the vector nearest to its count - hostile - 2 nearest. Blanchard 2017 */
+    DLS_ROBUST_MULTI_KRUM, /* mean of the count - hostile vectors that Krum likes best */
+    DLS_ROBUST_CLIP,       /* centred clipping around `centre`. Karimireddy et al. 2021 */
+    DLS_ROBUST_COUNT
+} dls_robust_kind;
+
+typedef struct dls_robust_desc {
+    dls_robust_kind kind;
+    int32_t count;       /* vectors, 1..DLS_ROBUST_MAX */
+    int32_t hostile;     /* how many of them may be; TRIMMED: 2 hostile < count; KRUM: 2 hostile + 3
+                            <= count */
+    const float *weight; /* MEAN: one each, >= 0; NULL: equal */
+    const float *centre; /* CLIP: n, the last aggregate; NULL: zero */
+    float radius;        /* CLIP: 0: the median distance from the centre */
+    int32_t rounds;      /* CLIP: 0: 3 */
+} dls_robust_desc;
+#define DLS_ROBUST_MAX 256
+
+/* Bytes of scratch: a tile of 64 coordinates of all vectors, for KRUM also all pairs' distances; 0:
+   desc is wrong. Pure. */
+DLS_API size_t dls_robust_size(const dls_robust_desc *desc);
+/* to = what the vectors x[0..count), n floats each, agree on; used[count] (may be NULL): the share
+   of each vector in it, 0: left out, for kinds that judge whole vectors, else 1 / count. to must
+   not be one of x. The kinds of coordinates work on slices too. Errors: DLS_E_ARG, DLS_E_MEMORY,
+   DLS_E_NUMBER (NaN or infinity in x: let dls_robust_guard remove it first). Pure. */
+DLS_API dls_status dls_robust_run(const dls_robust_desc *desc, const float *const *x, size_t n,
+                                  float *to, float *used, void *mem, size_t bytes);
+
+typedef enum dls_guard_verdict {
+    DLS_GUARD_OK = 0,
+    DLS_GUARD_NUMBER, /* NaN or infinity */
+    DLS_GUARD_NORM,   /* too long */
+    DLS_GUARD_COUNT
+} dls_guard_verdict;
+typedef struct dls_guard_report {
+    dls_guard_verdict verdict;
+    double norm, limit;
+} dls_guard_report;
+/* Judges each vector: finite, and of a norm at most norm_max (0: none) and at most ratio_max (0:
+   none) times the median norm of the finite ones. Returns how many passed. Pure. */
+DLS_API int32_t dls_robust_guard(const float *const *x, int32_t count, size_t n, double norm_max,
+                                 double ratio_max, dls_guard_report *report);
+/* "norm too large", ... Pure. */
+DLS_API const char *dls_guard_name(dls_guard_verdict verdict);
+
+/* A worker's record. Zero: nothing known against it. Each rejection counts 4, each contribution
+   taken -1; at 12 it is out for 16 steps, twice as many each further time (at most 65,536), then on
+   probation: one rejection more and it is out again. */
+typedef struct dls_quarantine {
+    uint32_t rejected, taken; /* in all */
+    int32_t score;
+    int32_t times;  /* put out so often */
+    uint64_t until; /* first step it may contribute to again */
+} dls_quarantine;
+/* Whether it may contribute to a step. Pure. */
+DLS_API bool dls_quarantine_may(const dls_quarantine *q, uint64_t step);
+/* Notes the verdict on a contribution to a step. True: it is out from now on. */
+DLS_API bool dls_quarantine_note(dls_quarantine *q, uint64_t step, bool rejected);
+
+/* ------------------------------------------------------------------------------------------------
    >>wire.api   packets, frames, control messages: pure functions over bytes  deps: config base
 
    THE WIRE, version 1. Everything little-endian, at fixed offsets; `tag` is a Poly1305 tag.
@@ -1406,15 +1776,27 @@ DLS_API void dls_ed25519_sign(unsigned char *sig64, const void *msg, size_t byte
    zeros, or by a cookie over all before.
    COOKIE answers an INIT without a valid mac2 under load: u8 type 3, 3 zeros, u32 index of the
    receiver, 56 bytes of sealed cookie = 64.
-   DATA: u8 type 4, u8 zero, u16 index of the receiver, u32 low half of the record counter; then the
-   frames, encrypted, and the tag. The 8 bytes of head are authenticated too. Sessions of pattern 0
-   on a byte stream send the frames plain, without a tag; elsewhere their keys are all zero.
+   DATA: u8 type 4, u8 phase, u16 index of the receiver, u32 low half of the record counter; then
+   the frames, encrypted, and the tag. The 8 bytes of head are authenticated too. Sessions of
+   pattern 0 on a byte stream send the frames plain, without a tag; elsewhere a direction's key is
+   the u32 boot counts of its sender and receiver, then the u32 indexes that these two gave, then
+   zeros. phase: 0, and the other of 0 and 1 each time that RENEW below has brought fresh keys.
    ANNOUNCE tells a network where a device is, in a datagram to many: u8 type 5, u8 version 1, 2
    zeros, u32 group, u32 device id, u32 boot count, u32 sequence, u32 random number of this run, u32
    epoch of its roster, u16 UDP port that takes its packets, u16 zero, mac, 16 = 48 bytes. The
    number boot << 32 | sequence must rise; a run number that changes while the boot count does not
    is a second device with the same key. mac: keyed BLAKE2s-128 of the 32 bytes before it, key:
    first output of HKDF (PSK, "dls-announce"); PSK: the group's, of a SMALL device its own.
+   ENROL: a newcomer (1, 3) and whoever holds the root key (2, 4) say once, over a stream: u8 type
+   6, u8 version 1, u8 pattern 2 (XXpsk3), u8 step; then
+     1  Noise message of 48 bytes, zeros up to 84, mac1: 100 in all    2  Noise message of 96 bytes
+     3  Noise message of 64 bytes
+     4  a record, counter 0, whose head are these 4 bytes: root's Ed25519 public key 32, the
+        group's PSK 32, u32 id of the newcomer, the roster; tag 16
+   psk: BLAKE2s of the invite's 16 bytes keyed "dls-invite"; mac1: keyed with it, wrong ones get no
+   answer. Prologue: bytes 0..2 of the packets and a zero. The newcomer's Noise key is the identity
+   it keeps, the other side's is of this conversation alone. The code of an invite: its 16 bytes and
+   the low 2 of their CRC-32C, in hexadecimal, a dash after every 4 digits.
 
    Frames, one after the other, u8 kind first:
      0 PADDING  the rest of the packet means nothing
@@ -1435,7 +1817,8 @@ DLS_API void dls_ed25519_sign(unsigned char *sig64, const void *msg, size_t byte
      3 REFUSE  u32 want, u8 status: it will not come (lengths differ, or it was withdrawn)
      4 DROP    u32 want: no longer wanted
      5 LEAVE   goodbye
-     6 ROUTES  n times u32 device, u8 hops, u16 bytes: whom I can pass packets on to, how long ones
+     6 ROUTES  n times u32 device, u8 hops, u16 bytes: whom I can pass packets on to, how long ones;
+               all others no more. Flag 2: the list goes on in the next ROUTES
      7 ROSTER  u32 epoch, u32 bytes: I have this roster; want it by tag FFFFFFFE
      8 VOTE    u32 term, u32 term and u32 number of my view, u8 1: asking, 2: granting, 3: refusing;
                u8 1: only whether it would be granted
@@ -1443,7 +1826,18 @@ DLS_API void dls_ed25519_sign(unsigned char *sig64, const void *msg, size_t byte
                u32 coordinator, u16 first, then members from `first` on, as many as there are: u32
                device, u32 boot count. One that is long comes in several messages
     10 AGAIN   u32 number: what was done together in that view failed though it stands; decide
-               another, so that all begin anew at one point */
+               another, so that all begin anew at one point
+    11 RENEW   u8 1: asking, 2: answering; a Noise message of 48 bytes and 8 of payload: a handshake
+               like that of INIT and RESP, prologue too, within the session. Payload: u64 counter
+               from which on the sender's records will have the new keys; it lies beyond all that
+               go before, at a multiple of 2^20, where the new key then becomes REKEY() of itself
+               once. Who asked changes keys and phase when it has the answer, the other when the
+               first record of the new phase comes; old keys are kept for late records as long as a
+               silence may last. Counters go on, but for bits 32 and up, which begin at 0. When both
+               ask, the lower id's counts. Who does not know it skips it and is not asked again
+    12 GATHER  u32 number: I begin what members do together with those of that view. To all, said
+               again to whom a session opens. Who waits in an older view for its sender does so in
+               vain */
 
 #define DLS_WIRE_VERSION 1
 #define DLS_HEAD_BYTES 8   /* of DATA */
@@ -1459,6 +1853,7 @@ typedef enum dls_packet_type {
     DLS_PACKET_COOKIE,
     DLS_PACKET_DATA,
     DLS_PACKET_ANNOUNCE,
+    DLS_PACKET_ENROL,
     DLS_PACKET_TYPES
 } dls_packet_type;
 
@@ -1483,6 +1878,8 @@ typedef enum dls_control_type {
     DLS_CONTROL_VOTE,
     DLS_CONTROL_VIEW,
     DLS_CONTROL_AGAIN,
+    DLS_CONTROL_RENEW,
+    DLS_CONTROL_GATHER,
     DLS_CONTROL_TYPES
 } dls_control_type;
 
@@ -1669,11 +2066,10 @@ DLS_API dls_status dls_noise_split(dls_noise *n, unsigned char *send_key32,
 #define DLS_RECORD_TAG 16
 
 typedef struct dls_session {
-    uint64_t sent;   /* counter of the next record sealed */
-    uint64_t top;    /* 1 + the highest counter opened; 0: none yet */
-    uint64_t forged; /* records whose tag was wrong */
-    unsigned char send_key[32], recv_key[32];
-    unsigned char recv_past[32];           /* the key before recv_key, for late records */
+    uint64_t sent;                            /* counter of the next record sealed */
+    uint64_t top;                             /* 1 + the highest counter opened; 0: none yet */
+    uint64_t forged;                          /* records whose tag was wrong */
+    unsigned char send_key[32], recv_key[32]; /* recv_key: of the oldest record that may come */
     uint32_t window[DLS_REPLAY_BITS / 32]; /* counters below top that were opened, a ring of bits */
 } dls_session;
 
@@ -1688,8 +2084,8 @@ DLS_API dls_status dls_session_seal(dls_session *s, void *to, const void *from, 
 
 /* Opens record ctr, see dls_session_counter(); to may be from. The window moves only after the tag
    was found right. Errors, to being wiped or untouched: DLS_E_AUTH (forged; counted), DLS_E_STATE
-   (replayed, older than DLS_REPLAY_BITS, or more than a rekeying ahead), DLS_E_LIMIT (no record can
-   have this counter, or 2^36 forgeries: the session is dead). */
+   (replayed, older than DLS_REPLAY_BITS, or over a rekeying ahead of that), DLS_E_LIMIT (no record
+   can have this counter, or 2^36 forgeries: the session is dead). */
 DLS_API dls_status dls_session_open(dls_session *s, uint64_t ctr, void *to, const void *from,
                                     size_t bytes, const unsigned char *tag16, const void *ad,
                                     size_t ad_bytes);
@@ -1756,7 +2152,13 @@ DLS_API dls_status dls_cookie_open(unsigned char *cookie16, const unsigned char 
      24 u64 version   32 u64 bytes   40 root 32   72 base 32   104 signature 64
      prefix "dlshard/manifest/v1"
    Names: printable ASCII, padded with at least one zero. Time is counted in epochs of rosters, for
-   want of clocks: whoever keeps a roster refuses one of a lower epoch. */
+   want of clocks: whoever keeps a roster refuses one of a lower epoch.
+
+   What a revoked device still can: it knows the group's PSK, which does not change. It gets no
+   session, since INITs of its id are refused before any costly work and KKPSK0 needs the secret of
+   the id that calls; it reads no traffic, of before or after. It can forge ANNOUNCEs, which make
+   others call wrong addresses, and, if it was a full member, pose as a SMALL device: where that
+   matters, revoke the SMALL ones too, or make a new group. */
 
 #define DLS_CERT_BYTES 132
 #define DLS_ROSTER_DEVICES 1024 /* most devices of a roster */
@@ -1853,9 +2255,10 @@ DLS_API dls_status dls_merkle_check(const dls_manifest *m, uint32_t index, const
    Sans I/O, one per session of a lossy link: which packets arrived, which must be sent again, when
    the next may go. It has no memory, clock or randomness of its own. Packets are named by the
    counters of their records: rising, gaps allowed. The caller owns the content: each packet that
-   carries more than an ack has a 16-byte ref, given back exactly once as acked or lost. A lost one
-   may have arrived all the same: receivers drop what they had. Times are microseconds of any clock;
-   one that jumps back stands still, one that jumps ahead does so by at most 9 minutes a call.
+   carries more than an ack has a ref of 13 bytes, given back exactly once as acked or lost. A lost
+   one may have arrived all the same: receivers drop what they had. Times are microseconds of any
+   clock; one that jumps back stands still, one that jumps ahead does so by at most 9 minutes at a
+   time.
    Use, whenever bytes or time come in: dls_flow_received for each new packet, dls_flow_ack_read for
    each ack in it, dls_flow_tick; take out acked and lost; send what dls_flow_room allows, with
    dls_flow_ack_write's body in front; when dls_flow_probe is still true, send an empty packet that
@@ -1872,45 +2275,57 @@ DLS_API dls_status dls_merkle_check(const dls_manifest *m, uint32_t index, const
 
 /* A packet under way: the caller gives the memory, the flow does the rest. */
 typedef struct dls_sent {
-    uint32_t ref[4], pn, time;
+    uint32_t ref[3], pn, time;
     uint16_t bytes;
-    uint8_t state, spare;
+    uint8_t state, ref_last;
 } dls_sent;
+
+/* Congestion control, of flows with more than a few packets in flight; the caller's memory. */
+typedef struct dls_path {
+    uint32_t window, threshold, peak, peak_before;
+    uint32_t min_next, min_at, recent, recent_before;
+    uint32_t round, recovery, w_max, epoch, epoch_k, reno;
+    uint32_t undo_window, undo_seq, run_first, run_last, pace;
+    uint16_t round_lost, round_acked, spurious;
+    uint8_t samples;
+    bool in_epoch, in_run;
+} dls_path;
 
 /* Read-only for callers but for max_ack_delay and ack_every, which both ends should hold alike. */
 typedef struct dls_flow {
+    uint8_t reorder, ack_every, ack_wait, pto_count, probes, wait_eighths;
+    bool loss_timer;
+    uint16_t mask, mtu, acked, lost;
     dls_sent *ring;
-    uint64_t seen, pn_sent,
-        pn_got; /* last time given; greatest counters, valid if head, runs > 0 */
-    uint32_t clock, mask, mtu, head, oldest, newest; /* packets are numbered by place in the ring */
-    uint32_t in_flight, window, threshold, peak, peak_before;
-    uint32_t srtt, rttvar, latest, min_rtt, min_next, min_at, recent, recent_before;
-    uint32_t round, recovery, w_max, epoch, epoch_k, reno;
-    uint32_t undo_window, undo_seq, run_first, run_last;
-    uint32_t pace, last_sent, loss_at;
+    dls_path *path;
+    uint32_t clock, head, oldest, newest, in_flight; /* packets are numbered by place in the ring */
+    uint32_t srtt, rttvar, latest, min_rtt, waiting, loss_at;
     uint32_t max_ack_delay, ack_at, got_at;
-    uint16_t round_lost, round_acked, acked, lost, spurious, reorder;
-    uint16_t run[DLS_FLOW_RUNS], gap[DLS_FLOW_RUNS]; /* received: packets, missing before them */
-    uint8_t told[DLS_FLOW_RUNS], runs;
-    uint8_t ack_every, ack_wait, pto_count, probes, samples, wait_eighths, flags;
+    uint64_t seen, pn_sent;             /* last time given; greatest counter */
+    uint64_t got;                       /* 1 + the greatest counter received; 0: none yet */
+    uint32_t had[DLS_REPLAY_BITS / 32]; /* counters below got that were received, a ring of bits */
 } dls_flow;
 
 typedef struct dls_flow_stats {
     uint32_t srtt_us, min_rtt_us; /* 0: not measured yet */
     uint32_t window_bytes, in_flight_bytes;
-    uint32_t rate_bytes; /* per second, roughly: most in flight in a round trip, by its time */
-    uint32_t pto_count, spurious; /* timeouts since the last ack; losses that were none */
+    uint32_t rate_bytes; /* per second, roughly: most in flight in a round trip, by its time; 0
+                            without a path */
+    uint32_t pto_count, spurious; /* timeouts since the last ack; losses that were none, 0
+                                     without a path */
 } dls_flow_stats;
 
-/* ring: ring_max entries, a power of two from 4 to 32768. mtu_bytes: of one packet, 1..65535.
-   Errors: DLS_E_ARG. Owner. */
+/* ring: ring_max entries, a power of two from 4 to DLS_WINDOW_MAX. mtu_bytes: of one packet,
+   1..65535. path may be NULL when ring_max is at most 16: the window is the ring then, nothing is
+   paced, and after a timeout only probes go out. Errors: DLS_E_ARG. Owner. */
 DLS_API dls_status dls_flow_init(dls_flow *f, dls_sent *ring, int32_t ring_max, uint32_t mtu_bytes,
-                                 uint64_t now);
+                                 dls_path *path, uint64_t now);
 /* Bytes of packets that may go out now: 0 or at least mtu_bytes. Congestion window, pacing, ring
    and probes have their say. Owner. */
 DLS_API uint32_t dls_flow_room(dls_flow *f, uint64_t now);
 /* A packet went out. eliciting: it carries more than an ack, so it must be acked; only when
-   dls_flow_room allowed it, bytes 1..65535. ref4: 4 words, NULL when not eliciting. Owner. */
+   dls_flow_room allowed it, bytes 1..65535. ref4: 4 words, of which the last is at most 255; NULL
+   when not eliciting. Owner. */
 DLS_API void dls_flow_sent(dls_flow *f, uint64_t pn, uint32_t bytes, bool eliciting,
                            const uint32_t *ref4, uint64_t now);
 /* A packet came in that had not come before. Owner. */
@@ -1970,12 +2385,14 @@ typedef struct dls_peer_desc {
     int32_t sessions_max;        /* 0: devices + 4 */
     int32_t ports_max;           /* 0: sessions_max + 4 */
     int32_t ops_max;             /* sends and receives under way at once; 0: 32, MCU 8 */
-    int32_t window;              /* packets in flight on a lossy link, power of 2; 0: 512, MCU 8 */
+    int32_t window;              /* packets in flight on a lossy link, power of 2; 0: 512, MCU 4 */
     int32_t control_bytes;       /* control messages waiting per session; 0: 2048 (MCU 256) and 8
-                                    per device */
+                                    per device; MCU without coordinator and gateway: 128 */
+    bool no_packets;             /* no port is a DLS_PORT_PACKET one: 24 bytes less per session */
     int32_t relay_bytes;         /* packets a gateway holds; 0: 65536 with gateway */
     uint64_t heartbeat_us;       /* 0: 200 ms */
     uint64_t timeout_us;         /* silence after which a peer is lost; 0: 2 s */
+    uint64_t renew_us;           /* fresh keys for sessions that old, DLS_ENABLE_RENEW; 0: 1 h */
     dls_store_fn store;          /* needed with DLS_ROLE_COORD */
     void *store_user;
     const void *stored; /* what store kept last, NULL: a device that never ran */
@@ -2020,7 +2437,7 @@ typedef struct dls_port_desc {
     ((kind) == DLS_PORT_PACKET ? (size_t)0 : 2 * DLS_COBS_BYTES((size_t)(mtu)) + 8)
 
 /* Returns the port's number, -1 when ports_max are open, no session is free for the call, or the
-   desc is out of range (a STREAM without DLS_ENABLE_STREAMS is). */
+   desc is out of range (a STREAM without DLS_ENABLE_STREAMS is, a PACKET one with no_packets). */
 DLS_API int32_t dls_peer_port_open(dls_peer *peer, const dls_port_desc *desc, uint64_t now);
 /* The link broke or was closed: sessions over it are lost. */
 DLS_API void dls_peer_port_close(dls_peer *peer, int32_t port, uint64_t now);
@@ -2256,8 +2673,8 @@ typedef struct dls_coll {
     dls_status status;
 } dls_coll;
 
-/* Bytes for arrays of up to `bytes` among up to `size` members; longer ones take no more, they go in
-   pieces. Pure. */
+/* Bytes for arrays of up to `bytes` among up to `size` members; longer ones take no more, they go
+   in pieces. Pure. */
 DLS_API size_t dls_coll_size(int32_t size, size_t bytes);
 /* All devices of the engine are members: rank of size. Errors: DLS_E_ARG, DLS_E_MEMORY. */
 DLS_API dls_status dls_coll_init(dls_coll *coll, dls_peer *peer, int32_t rank, int32_t size,
@@ -2295,8 +2712,8 @@ DLS_API dls_status dls_coll_allreduce(dls_coll *coll, void *data, size_t count, 
 DLS_API bool dls_coll_poll(dls_coll *coll, dls_status *status);
 
 /* ------------------------------------------------------------------------------------------------
-   >>job.api   data-parallel step, staged inference  deps: config base tensor par net train wire
-   peer coll */
+   >>job.api   data-parallel step, elastic runs, staged inference
+   deps: config base tensor par net train wire peer coll */
 
 /* Shards of a step that rank works on: [*first, *first + *count), from integer shares of all ranks
    (NULL: equal). Largest remainders get the rest. Pure. */
@@ -2322,6 +2739,94 @@ DLS_API dls_status dls_job_begin(dls_job *job, const dls_data *data, const dls_a
                                  const int32_t *index, int32_t n);
 /* True: the step is over, with *status. */
 DLS_API bool dls_job_poll(dls_job *job, dls_status *status, dls_step_stats *stats);
+
+/* ---- Elastic runs: exact training by whoever is there ----
+   The same run on every member of a view that has DLS_ROLE_TRAIN; devices may be killed, stopped or
+   join at any time, and the state after each step is bit for bit that of one device. On entering a
+   view all tell what they have; whoever is behind is sent the state by those who are not; then
+   steps go on. A step is cut in the trainer's shards, spread by measured speed, and commits on all
+   or is done again: sums, scales, and hashes of the sums are agreed on first. A member that has not
+   begun its run yet, or is over with it, is waited for until it leaves. No I/O, no clock: the owner
+   of the engine polls, under its lock, and computes, without it, in turns:
+
+       for (;;) {
+           lock; what = dls_run_poll(run, now); unlock;
+           if (what == DLS_RUN_OVER) break;
+           if (what == DLS_RUN_WORK) dls_run_work(run); else move bytes, then poll again;
+       }
+   dls_host_fit is that. tests/train/sim.c does it in virtual time. */
+typedef struct dls_run dls_run;
+typedef struct dls_run_desc {
+    dls_train *train;     /* in exact mode (desc.shards > 0); more shards than members, for
+                                 shares of 1:2:5:8 at least 16 */
+    dls_peer *peer;       /* NULL: alone. Without roster: a fixed group, whose loss ends it */
+    const dls_data *data; /* alike on all */
+    const dls_augment *augment;
+    int64_t steps;         /* in all; samples in the order of dls_fit_index */
+    int32_t share;         /* relative speed of this device; 0: measured */
+    int32_t members_max;   /* 0: as many as the engine may have devices */
+    int32_t members_least; /* fewer than that wait; 0: 1 */
+    int32_t chunk_bytes;   /* the state travels in pieces of that many, alike on all; 0: 256 KiB */
+} dls_run_desc;
+/* Bytes a run needs: the state once more, and what an all-reduce takes. 0 when the desc is out of
+   range. Pure. */
+DLS_API size_t dls_run_size(const dls_run_desc *desc);
+/* Errors: DLS_E_ARG, DLS_E_STATE (the trainer has no shards), DLS_E_REFUSED (my role is not to
+   train), DLS_E_UNSUPPORTED (DLS_REAL64), DLS_E_SHAPE (data and network), DLS_E_MEMORY. */
+DLS_API dls_status dls_run_init(dls_run **run, const dls_run_desc *desc, void *mem, size_t bytes);
+/* Gives up what is under way in the engine; before the memory goes. Under its lock. */
+DLS_API void dls_run_close(dls_run *run);
+
+typedef enum dls_run_do {
+    DLS_RUN_WAIT = 0, /* until bytes came or went, or 20 ms passed */
+    DLS_RUN_WORK,     /* call dls_run_work */
+    DLS_RUN_OVER      /* dls_run_status says how it ended */
+} dls_run_do;
+/* Moves; now in microseconds of the engine's clock. Also right after dls_run_work, which it times.
+   Owner, under the engine's lock. */
+DLS_API dls_run_do dls_run_poll(dls_run *run, uint64_t now);
+/* Computes a piece: a shard, a hash, an update. Does not touch the engine. Owner. */
+DLS_API void dls_run_work(dls_run *run);
+/* All members stop after the same step, soon, with DLS_E_STOPPED. Owner. */
+DLS_API void dls_run_stop(dls_run *run);
+/* DLS_OK: all steps are done, or it is not over. DLS_E_STOPPED; DLS_E_NUMBER (NaN or infinity, on
+   two devices); DLS_E_MISMATCH (this call differs from the others': leave the group, they wait for
+   that; or sums that differ again and again); of a fixed group DLS_E_PEER; errors of a step. In
+   words in *error (may be NULL). */
+DLS_API dls_status dls_run_status(const dls_run *run, dls_error *error);
+
+typedef enum dls_run_event_type {
+    DLS_RUN_TROUBLE = 1, /* something is odd, in words in note; the run goes on */
+    DLS_RUN_VIEW,        /* a new view begins */
+    DLS_RUN_STATE,       /* the state came from others */
+    DLS_RUN_STEP,        /* a step was committed */
+    DLS_RUN_SHARES       /* shards were spread anew */
+} dls_run_event_type;
+typedef struct dls_run_event {
+    dls_run_event_type type;
+    int64_t step;            /* steps done */
+    uint32_t view;           /* its number */
+    int32_t members, mine;   /* of the view; my place */
+    int32_t shards, samples; /* mine, of the next step; of the last one */
+    dls_step_stats stats;    /* STEP */
+    dls_error note;          /* TROUBLE */
+} dls_run_event;
+/* Takes the next event; false: none. Poll and work keep one of each type. Owner. */
+DLS_API bool dls_run_next(dls_run *run, dls_run_event *event);
+
+typedef struct dls_run_report {
+    int64_t steps;          /* committed here */
+    int64_t redone;         /* attempts that a change of view cut short, begun again here */
+    int64_t lost;           /* steps taken back: always 0 */
+    int64_t views, fetched; /* views entered; states taken from others */
+    int64_t samples;        /* computed here, in steps that were committed */
+    int64_t spread;         /* times that shards were spread anew while running */
+} dls_run_report;
+/* What happened so far. Owner. */
+DLS_API void dls_run_tell(const dls_run *run, dls_run_report *report);
+/* Shards of each member when one shard takes it rate[i] (0: not known, the mean of the others), so
+   that the slowest is done soonest. Pure. O(shards members). */
+DLS_API void dls_run_spread(const uint32_t *rate, int32_t members, int32_t shards, int32_t *each);
 #endif
 
 /* Cuts a network in `stages` ranges of about equal work, where inference may be cut: at[0] = 0,
@@ -2376,6 +2881,9 @@ DLS_API int32_t dls_sim_boots(const dls_sim *sim, int32_t i);
 /* The rates of a desc, changed: for all links, from now on. */
 DLS_API void dls_sim_rates(dls_sim *sim, int32_t drop, int32_t duplicate, int32_t reorder,
                            int32_t corrupt, int32_t noise);
+/* Somebody listens and says again, up to us later, what was sent: rate of a million handshake
+   packets, a sixteenth of that of others; neither loss nor cuts touch those. */
+DLS_API void dls_sim_replay(dls_sim *sim, int32_t rate, uint64_t us);
 /* What a sends to b is lost from now on, or no more. One way. */
 DLS_API void dls_sim_cut(dls_sim *sim, int32_t a, int32_t b, bool cut);
 /* Power off: memory is gone, what the engine stored stays. Power on: false without memory. */
@@ -2646,6 +3154,57 @@ DLS_API dls_status dls_roster_revoke(dls_roster_file *file, const dls_root *root
 DLS_API dls_status dls_roster_save(const dls_roster_file *file, const char *path, bool force,
                                    dls_error *error);
 
+/* ---- Enrolment over a network ----
+   Who has the root key invites a device by a code, to be read out, typed or scanned; it is good
+   once. The device makes its key itself and hands in the public half; its secret never leaves it.
+   What the two say is ENROL, see >>wire; whoever lacks the code gets no answer and learns nothing.
+   Without I/O: each call takes a packet and makes the next. `dlshard invite` and `dlshard join`
+   carry them by TCP. One dls_enrol is one side of one conversation; wipe it, however it ends. */
+#define DLS_CODE_TEXT 45
+#define DLS_ENROL_BYTES 100  /* packets 1, 2 and 3, which has 68 */
+#define DLS_ENROL_MOST 55460 /* packet 4 */
+typedef struct dls_invite {
+    char name[16]; /* of the device */
+    uint32_t role;
+    bool used;      /* it has been enrolled */
+    uint64_t again; /* when another try is answered */
+    unsigned char psk[32];
+} dls_invite;
+/* A fresh one for a device of that name, and its code, DLS_CODE_TEXT bytes. Errors: DLS_E_ARG (as
+   dls_roster_enrol), DLS_E_IO (no random numbers). Any thread. */
+DLS_API dls_status dls_invite_make(dls_invite *invite, const char *name, uint32_t role, char *code);
+/* At the newcomer, from its code. Errors: DLS_E_FORMAT (mistyped). Pure. */
+DLS_API dls_status dls_invite_read(dls_invite *invite, const char *code);
+
+typedef struct dls_enrol {
+    dls_noise noise;
+    dls_invite *invite; /* must stay */
+    unsigned char secret[32];
+    uint8_t step; /* the last packet made */
+} dls_enrol;
+/* Newcomer: packet 1 into to, DLS_ENROL_BYTES. Errors: DLS_E_IO (no random numbers). */
+DLS_API dls_status dls_enrol_call(dls_enrol *e, dls_invite *invite, void *to);
+/* Root: packet 1 to packet 2, DLS_ENROL_BYTES into to. At most one try in 100 ms is answered for
+   each invite. Errors, all meaning silence: DLS_E_FORMAT, DLS_E_VERSION, DLS_E_AUTH (no such
+   invite, or used), DLS_E_LIMIT (too soon after another), DLS_E_IO. now: microseconds. */
+DLS_API dls_status dls_enrol_answer(dls_enrol *e, dls_invite *invite, int32_t count,
+                                    const void *packet, size_t bytes, void *to, uint64_t now);
+/* Newcomer: packet 2 to packet 3, 68 bytes into to. Errors: DLS_E_FORMAT, DLS_E_VERSION,
+   DLS_E_AUTH, DLS_E_STATE (not its turn). */
+DLS_API dls_status dls_enrol_prove(dls_enrol *e, const void *packet, size_t bytes, void *to);
+/* Root: packet 3 to packet 4. Enrols the device in file, which is to be saved before the packet
+   goes, and uses up the invite. to: DLS_ENROL_MOST bytes, *to_bytes of them used. Errors as of
+   dls_enrol_prove and dls_roster_enrol, and DLS_E_STATE (the invite was used meanwhile). */
+DLS_API dls_status dls_enrol_admit(dls_enrol *e, const dls_root *root, dls_roster_file *file,
+                                   const void *packet, size_t bytes, void *to, size_t *to_bytes,
+                                   dls_error *error);
+/* Newcomer: packet 4 to keys and a roster (dls_roster_free), both to be saved. Errors:
+   DLS_E_FORMAT, DLS_E_VERSION, DLS_E_STATE, DLS_E_AUTH (forged, or a roster that its root did not
+   sign), DLS_E_MISMATCH (it has another key for me), DLS_E_MEMORY. */
+DLS_API dls_status dls_enrol_take(dls_enrol *e, const void *packet, size_t bytes, dls_keys *keys,
+                                  dls_roster_file *file, dls_error *error);
+DLS_API void dls_enrol_wipe(dls_enrol *e);
+
 /* All that a device needs to join, from its two files. Counts a start: boot is greater each time.
    Paths must stay. */
 typedef struct dls_identity {
@@ -2680,7 +3239,8 @@ DLS_API void dls_identity_free(dls_identity *me);
    examples/peer.c is one. */
 #define DLS_HOST_SERIALS 8
 typedef struct dls_host_desc {
-    const char *key, *roster; /* paths of the two files, must stay */
+    const char *key, *roster; /* paths of the two files, must stay; roster NULL: beside the key,
+                                 X.roster for X.key, or else lab.roster */
     int32_t listen;           /* UDP and TCP port; 0: any for UDP, none for TCP */
     const char *connect;      /* where discovery does not reach: "3@192.168.1.7:7000,..." */
     const char *tcp;          /* the same, by TCP */
@@ -2688,7 +3248,7 @@ typedef struct dls_host_desc {
                                  of a device to call; without it the neighbour calls */
     bool gateway, no_lan;
     int32_t lan_port;    /* 0: 7399 */
-    uint64_t timeout_us; /* silence after which a peer is lost; 0: 2 s */
+    uint64_t timeout_us; /* silence after which a peer is lost; 0: 2 s. Heartbeats: a tenth */
 } dls_host_desc;
 typedef struct dls_host {
     dls_peer *peer;
@@ -2698,7 +3258,7 @@ typedef struct dls_host {
     /* private */
     dls_udp *udp;
     dls_tcp *tcp;
-    void *mem[5 + 2 * DLS_HOST_SERIALS];
+    void *mem[6 + 2 * DLS_HOST_SERIALS];
     int32_t mems;
     uint64_t refreshed;
 } dls_host;
@@ -2722,23 +3282,37 @@ DLS_API void dls_host_close(dls_host *host);
 
 typedef struct dls_node dls_node;
 
+/* With key_file a device joins those its roster names, wherever they are found; ranks are then
+   places in the view, which each call takes anew. With peers: ranks at fixed loopback addresses,
+   without keys, for demonstrations. With neither it is alone. Strings must stay. */
 typedef struct dls_node_desc {
+    const char *key_file;    /* of `dlshard enrol` or `dlshard join` */
+    const char *roster_file; /* NULL: as dls_host_desc.roster */
+    int32_t expect;          /* devices to wait for, myself included; 0: all not revoked */
+    int32_t listen;          /* this and the next six: as in dls_host_desc */
+    const char *connect, *tcp, *serial;
+    bool gateway, no_lan;
+    int32_t lan_port;
     int32_t rank;          /* which of the addresses is mine */
-    const char *peers;     /* "127.0.0.1:7000,127.0.0.1:7001": one per rank; NULL: I am alone */
-    const char *name;      /* up to 19 bytes; NULL: "peer" */
-    const int32_t *shares; /* work of each rank, relative; NULL: equal. Alike on all peers */
+    const char *peers;     /* "127.0.0.1:7000,127.0.0.1:7001": one per rank */
+    const char *name;      /* without key_file, whose roster has the name: up to 15 bytes */
+    const int32_t *shares; /* work of each rank, relative; NULL: equal. Alike on all peers.
+                              With key_file: of each device of the roster, in its order */
     int32_t threads;       /* for computing; 0: all processors */
     int32_t join_ms;       /* how long to wait for the others; 0: 10000 */
     int32_t timeout_ms;    /* silence after which a peer is lost; 0: 10000 */
 } dls_node_desc;
 
-/* Joins the others; returns when all are there. On failure *node is still made, for
-   dls_node_explain, and must be destroyed; NULL only without memory. Errors: DLS_E_TIMEOUT,
-   DLS_E_REFUSED, DLS_E_ARG, ... */
+/* Joins the others; returns when all are there. With key_file also when join_ms passed and at least
+   one other is: dls_node_explain then names the missing, and why. On failure *node is still made,
+   for dls_node_explain, and must be destroyed; NULL only without memory. Errors: DLS_E_TIMEOUT
+   (nobody came, or too few to decide a view), DLS_E_NOT_FOUND (nobody of the roster coordinates),
+   DLS_E_REFUSED, DLS_E_ARG, those of dls_host_open, ... */
 DLS_API dls_status dls_node_create(dls_node **node, const dls_node_desc *desc);
 DLS_API void dls_node_destroy(dls_node *node);
 /* The last error in words: what was wrong, where, what to do. Valid until the next call. */
 DLS_API const char *dls_node_explain(dls_node *node);
+/* My place among those of the last call, and how many they are; at first those found. */
 DLS_API int32_t dls_node_rank(const dls_node *node);
 DLS_API int32_t dls_node_count(const dls_node *node);
 DLS_API const char *dls_node_name(dls_node *node, int32_t rank);
@@ -2751,10 +3325,11 @@ typedef struct dls_node_share {
 
 /* dls_fit by all peers together: every one makes this call with the same network, data and desc.
    Each step's shards (desc.train.shards, 0: 8) are spread by shares; afterwards all have the same
-   weights, bit for bit those of one device with as many shards. share (may be NULL): node_count
-   entries. Rank 0 writes checkpoints and reports progress; when its callback asks to stop, all
-   peers stop after the next step with DLS_E_STOPPED. Errors also: DLS_E_MISMATCH (calls differ),
-   DLS_E_PEER. */
+   weights, bit for bit those of one device with as many shards. With key_file, "all" are the
+   members of the view when the last of them calls; who comes later waits for the next call. share
+   (may be NULL): node_count entries, with key_file one for each device of the roster. Rank 0 writes
+   checkpoints and reports progress; when its callback asks to stop, all peers stop after the next
+   step with DLS_E_STOPPED. Errors also: DLS_E_MISMATCH (calls differ), DLS_E_PEER. */
 DLS_API dls_status dls_node_fit(dls_node *node, dls_net *net, const dls_data *data,
                                 const dls_fit_desc *desc, dls_fit_report *report,
                                 dls_node_share *share);
@@ -2768,6 +3343,27 @@ typedef struct dls_node_infer_report {
    may be NULL elsewhere. batch 0: 64. Every peer makes this call. Errors: as dls_node_fit. */
 DLS_API dls_status dls_node_infer(dls_node *node, dls_net *net, const dls_data *data, int32_t batch,
                                   dls_real *outputs, dls_node_infer_report *report);
+#if DLS_ENABLE_FILES && DLS_ENABLE_SIGN
+/* ---- dls_fit on a host, by whoever is there ---- */
+typedef struct dls_host_fit_desc {
+    dls_fit_desc fit;      /* train.shards 0: a quarter of the batch, 8 to 32. checkpoint: written
+                              by the view's coordinator. progress may stop all from any member; it
+                              is also called while waiting for others. resume: who has most steps
+                              sends its state to all */
+    int32_t share;         /* relative speed of this device; 0: measured */
+    int32_t members_least; /* fewer members than that wait; 0: 1 */
+    bool save;             /* this device writes its checkpoint, coordinator or not */
+    void (*event)(void *user, const dls_run_event *event); /* or NULL; user is fit.user */
+} dls_host_fit_desc;
+/* dls_fit as an elastic run (dls_run) of all members that make this call with the same network,
+   data and settings: members may die or join, the state is that of one device. One thread more
+   moves bytes. With a host timeout of 1 s a broken link is got over in 0.25 s, a silent device in
+   2 s. report, run, error: may be NULL. Errors: those of dls_run_status, dls_run_init, dls_fit;
+   DLS_E_REFUSED (this device was revoked). */
+DLS_API dls_status dls_host_fit(dls_host *host, dls_net *net, const dls_data *data,
+                                const dls_host_fit_desc *desc, dls_fit_report *report,
+                                dls_run_report *run, dls_error *error);
+#endif
 #endif
 #endif /* DLS_ENABLE_PEERS */
 #endif /* API */
@@ -2843,9 +3439,11 @@ DLS_API dls_status dls_node_infer(dls_node *node, dls_net *net, const dls_data *
 #if defined(__GNUC__) && !DLSI_SMALL
 #define DLSI_PREFETCH(p) __builtin_prefetch(p) /* where the processor's own guess comes too late */
 #define DLSI_PREFETCH_L2(p) __builtin_prefetch(p, 0, 2)
+#define DLSI_PREFETCH_W(p) __builtin_prefetch(p, 1)
 #else
 #define DLSI_PREFETCH(p) ((void)0)
 #define DLSI_PREFETCH_L2(p) ((void)(p))
+#define DLSI_PREFETCH_W(p) ((void)0)
 #endif
 #if defined(__GNUC__)
 #define DLSI_OPAQUE(p) __asm__("" : "+r"(p)) /* the compiler forgets how p was made */
@@ -3377,6 +3975,7 @@ DLSI_FN bool dlsi_number(const char **p, const char *end, double *value) {
    >>port.impl  deps: config base port.api */
 
 #if DLSI_HOSTED
+#include <sched.h>
 #include <time.h>
 #include <unistd.h>
 #ifndef CLOCK_MONOTONIC
@@ -3403,6 +4002,8 @@ DLSI_FN uint32_t dlsi_port_seconds(void) {
     if (clock_gettime(CLOCK_REALTIME, &t) != 0) return 0;
     return (uint32_t)((uint64_t)t.tv_sec & 0xFFFFFFFFu);
 }
+/* Others may have the processor. */
+DLSI_FN void dlsi_port_yield(void) { (void)sched_yield(); }
 #endif
 
 #if DLSI_HOSTED && defined(_SC_NPROCESSORS_ONLN)
@@ -3539,6 +4140,314 @@ DLSI_FN dls_status dlsi_port_write_file(const char *path, const void *bytes, siz
 }
 #endif
 #endif
+
+/* ------------------------------------------------------------------------------------------------
+   >>trace.impl  deps: config base port trace.api */
+
+DLS_API dls_status dls_trace_init(dls_trace *trace, void *mem, size_t bytes) {
+    const size_t align = sizeof(uint64_t), off = (align - (uintptr_t)mem % align) % align;
+    memset(trace, 0, sizeof *trace);
+    if (mem == NULL || bytes < off + sizeof(dls_trace_event)) return DLS_E_MEMORY;
+    trace->event = (dls_trace_event *)(void *)((unsigned char *)mem + off);
+    trace->room = (bytes - off) / sizeof(dls_trace_event);
+    return DLS_OK;
+}
+DLS_API void dls_trace_clear(dls_trace *trace) {
+    if (trace == NULL) return;
+    trace->next = trace->held = 0;
+    trace->dropped = 0;
+    memset(trace->counter, 0, sizeof trace->counter);
+    memset(trace->total, 0, sizeof trace->total);
+}
+
+/* ---- Recording ---- */
+
+DLSI_FN void dlsi_trace_put(dls_trace *t, dls_trace_kind kind, int32_t track, const char *name,
+                            uint64_t at, uint64_t duration, int64_t value) {
+    dls_trace_event *e = &t->event[t->next];
+    e->at_us = at;
+    e->value = value;
+    e->name = name;
+    e->duration_us = duration < 0xFFFFFFFFu ? (uint32_t)duration : 0xFFFFFFFFu;
+    e->track = (uint16_t)((uint32_t)track & 0xFFFFu);
+    e->kind = (uint8_t)kind;
+    t->next = t->next + 1 < t->room ? t->next + 1 : 0;
+    if (t->held < t->room)
+        t->held++;
+    else
+        t->dropped++;
+}
+DLS_API uint64_t dls_trace_begin(const dls_trace *trace) {
+    return trace != NULL ? dls_now_us() : 0;
+}
+DLS_API void dls_trace_span(dls_trace *trace, int32_t track, const char *name, uint64_t begin_us,
+                            uint64_t end_us, int64_t value) {
+    if (trace == NULL) return;
+    dlsi_trace_put(trace, DLS_TRACE_SPAN, track, name, begin_us,
+                   end_us > begin_us ? end_us - begin_us : 0, value);
+}
+DLS_API void dls_trace_end(dls_trace *trace, int32_t track, const char *name, uint64_t begin_us,
+                           int64_t value) {
+    if (trace != NULL) dls_trace_span(trace, track, name, begin_us, dls_now_us(), value);
+}
+DLS_API void dls_trace_mark(dls_trace *trace, int32_t track, const char *name, uint64_t at_us,
+                            int64_t value) {
+    if (trace != NULL) dlsi_trace_put(trace, DLS_TRACE_MARK, track, name, at_us, 0, value);
+}
+
+/* Place of a counter, or the first that is free; DLS_TRACE_COUNTERS: neither. */
+DLSI_FN int32_t dlsi_trace_counter(const dls_trace *t, const char *name) {
+    int32_t i = 0;
+    while (i < DLS_TRACE_COUNTERS && t->counter[i] != NULL && t->counter[i] != name &&
+           strcmp(t->counter[i], name) != 0)
+        i++;
+    return i;
+}
+DLS_API void dls_trace_count(dls_trace *trace, const char *name, int64_t amount) {
+    int32_t i;
+    if (trace == NULL || name == NULL) return;
+    i = dlsi_trace_counter(trace, name);
+    if (i == DLS_TRACE_COUNTERS) {
+        trace->dropped++;
+        return;
+    }
+    trace->counter[i] = name;
+    trace->total[i] = (int64_t)((uint64_t)trace->total[i] + (uint64_t)amount);
+}
+DLS_API int64_t dls_trace_total(const dls_trace *trace, const char *name) {
+    const bool ask = trace != NULL && name != NULL;
+    const int32_t i = ask ? dlsi_trace_counter(trace, name) : DLS_TRACE_COUNTERS;
+    return i < DLS_TRACE_COUNTERS ? trace->total[i] : 0;
+}
+DLS_API void dls_trace_sample(dls_trace *trace, uint64_t at_us) {
+    int32_t i;
+    for (i = 0; trace != NULL && i < DLS_TRACE_COUNTERS && trace->counter[i] != NULL; i++)
+        dlsi_trace_put(trace, DLS_TRACE_LEVEL, 0, trace->counter[i], at_us, 0, trace->total[i]);
+}
+
+DLS_API size_t dls_trace_events(const dls_trace *trace) { return trace != NULL ? trace->held : 0; }
+DLS_API const dls_trace_event *dls_trace_at(const dls_trace *trace, size_t i) {
+    size_t at;
+    if (trace == NULL || i >= trace->held) return NULL;
+    at = trace->held < trace->room ? i : trace->next + i;
+    return &trace->event[at < trace->room ? at : at - trace->room];
+}
+DLS_API uint64_t dls_trace_dropped(const dls_trace *trace) {
+    return trace != NULL ? trace->dropped : 0;
+}
+
+/* ---- Writing ---- */
+
+typedef struct dlsi_trace_out { /* gathers characters, so that the writer gets them by the chunk */
+    dls_trace_write_fn write;
+    void *user;
+    size_t used;
+    bool failed;
+    char chunk[160];
+} dlsi_trace_out;
+
+DLSI_FN void dlsi_trace_flush(dlsi_trace_out *o) {
+    if (o->used > 0 && !o->failed) o->failed = !o->write(o->user, o->chunk, o->used);
+    o->used = 0;
+}
+DLSI_FN void dlsi_trace_char(dlsi_trace_out *o, char c) {
+    if (o->used == sizeof o->chunk) dlsi_trace_flush(o);
+    o->chunk[o->used++] = c;
+}
+DLSI_FN void dlsi_trace_str(dlsi_trace_out *o, const char *s) {
+    while (*s != '\0') dlsi_trace_char(o, *s++);
+}
+/* A text, then a number. */
+DLSI_FN void dlsi_trace_int(dlsi_trace_out *o, const char *before, int64_t v) {
+    char digits[24];
+    dlsi_text t;
+    t.buf = digits;
+    t.used = 0;
+    t.size = sizeof digits;
+    dlsi_text_int(&t, v);
+    digits[t.used] = '\0';
+    dlsi_trace_str(o, before);
+    dlsi_trace_str(o, digits);
+}
+
+/* Bytes of the UTF-8 character at p, which ends in a NUL; 0: there is none. RFC 3629. */
+DLSI_FN size_t dlsi_trace_utf8(const unsigned char *p) {
+    const unsigned c = p[0];
+    size_t n = 0, i;
+    if (c < 0x80u) return 1;
+    if (c >= 0xC2u && c < 0xF5u) n = c < 0xE0u ? 2 : c < 0xF0u ? 3 : 4;
+    for (i = 1; i < n; i++)
+        if ((p[i] & 0xC0u) != 0x80u) return 0;
+    if ((c == 0xE0u && p[1] < 0xA0u) || (c == 0xF0u && p[1] < 0x90u)) return 0; /* too long */
+    if ((c == 0xEDu && p[1] > 0x9Fu) || (c == 0xF4u && p[1] > 0x8Fu)) return 0; /* no such */
+    return n;
+}
+DLSI_FN void dlsi_trace_json_str(dlsi_trace_out *o, const char *s) {
+    const unsigned char *p = (const unsigned char *)s;
+    dlsi_trace_char(o, '"');
+    while (*p != 0) {
+        size_t n = dlsi_trace_utf8(p);
+        if (n == 0) {
+            dlsi_trace_str(o, "\\ufffd");
+            p++;
+        } else if (*p < 0x20) {
+            dlsi_trace_str(o, *p < 0x10 ? "\\u000" : "\\u001");
+            dlsi_trace_char(o, "0123456789abcdef"[*p++ & 15]);
+        } else {
+            if (*p == '"' || *p == '\\') dlsi_trace_char(o, '\\');
+            for (; n > 0; n--) dlsi_trace_char(o, (char)*p++);
+        }
+    }
+    dlsi_trace_char(o, '"');
+}
+DLSI_FN void dlsi_trace_csv_str(dlsi_trace_out *o, const char *s) {
+    dlsi_trace_char(o, '"');
+    for (; *s != '\0'; s++) {
+        if (*s == '"') dlsi_trace_char(o, '"');
+        dlsi_trace_char(o, *s);
+    }
+    dlsi_trace_char(o, '"');
+}
+
+/* Name of a trace's peer or of a track, or made from its number in spare. */
+DLSI_FN const char *dlsi_trace_name(const char *name, const char *kind, int32_t number, char *spare,
+                                    size_t bytes) {
+    dlsi_text t;
+    if (name != NULL) return name;
+    t.buf = spare;
+    t.used = 0;
+    t.size = bytes;
+    dlsi_text_str(&t, kind);
+    dlsi_text_int(&t, number);
+    spare[t.used] = '\0';
+    return spare;
+}
+DLSI_FN const char *dlsi_trace_track(const dls_trace *t, int32_t track, char *spare, size_t bytes) {
+    return dlsi_trace_name(track < DLS_TRACE_TRACKS ? t->track[track] : NULL, "track ", track,
+                           spare, bytes);
+}
+/* Time of an event on the shared clock; zero: its begin. In unsigned, where any number may come. */
+DLSI_FN int64_t dlsi_trace_time(const dls_trace *t, const dls_trace_event *e, int64_t zero) {
+    return (int64_t)(e->at_us + (uint64_t)t->clock_us - (uint64_t)zero);
+}
+
+/* An entry that names a process or one of its threads. */
+DLSI_FN void dlsi_trace_json_meta(dlsi_trace_out *o, const char *what, int32_t peer, int32_t track,
+                                  const char *name) {
+    dlsi_trace_str(o, ",\n{\"ph\":\"M\",\"name\":\"");
+    dlsi_trace_str(o, what);
+    dlsi_trace_int(o, "\",\"pid\":", peer);
+    dlsi_trace_int(o, ",\"tid\":", track);
+    dlsi_trace_str(o, ",\"args\":{\"name\":");
+    dlsi_trace_json_str(o, name);
+    dlsi_trace_str(o, "}}");
+}
+DLSI_FN void dlsi_trace_json_event(dlsi_trace_out *o, const dls_trace *t, const dls_trace_event *e,
+                                   int64_t zero) {
+    const bool span = e->kind == DLS_TRACE_SPAN, level = e->kind == DLS_TRACE_LEVEL;
+    dlsi_trace_str(o, span    ? ",\n{\"ph\":\"X\",\"name\":"
+                      : level ? ",\n{\"ph\":\"C\",\"name\":"
+                              : ",\n{\"ph\":\"i\",\"s\":\"p\",\"name\":");
+    dlsi_trace_json_str(o, e->name != NULL ? e->name : "");
+    dlsi_trace_int(o, ",\"pid\":", t->peer);
+    dlsi_trace_int(o, ",\"tid\":", e->track);
+    dlsi_trace_int(o, ",\"ts\":", dlsi_trace_time(t, e, zero));
+    if (span) dlsi_trace_int(o, ",\"dur\":", e->duration_us);
+    if (level || e->value != 0) {
+        dlsi_trace_int(o, ",\"args\":{\"value\":", e->value);
+        dlsi_trace_char(o, '}');
+    }
+    dlsi_trace_char(o, '}');
+}
+/* Names of a trace's peer and of the tracks that have one. */
+DLSI_FN void dlsi_trace_json_names(dlsi_trace_out *o, const dls_trace *t) {
+    char spare[24];
+    int32_t i;
+    dlsi_trace_json_meta(o, "process_name", t->peer, 0,
+                         dlsi_trace_name(t->name, "peer ", t->peer, spare, sizeof spare));
+    for (i = 0; i < DLS_TRACE_TRACKS; i++)
+        if (t->track[i] != NULL) dlsi_trace_json_meta(o, "thread_name", t->peer, i, t->track[i]);
+}
+DLSI_FN int64_t dlsi_trace_earliest(const dls_trace *traces, int32_t count) {
+    int64_t least = 0;
+    bool any = false;
+    int32_t k;
+    size_t i;
+    for (k = 0; k < count; k++)
+        for (i = 0; i < dls_trace_events(&traces[k]); i++) {
+            const int64_t at = dlsi_trace_time(&traces[k], dls_trace_at(&traces[k], i), 0);
+            if (!any || at < least) least = at;
+            any = true;
+        }
+    return least;
+}
+DLS_API dls_status dls_trace_write_json(const dls_trace *traces, int32_t count,
+                                        dls_trace_write_fn write, void *user) {
+    const int64_t zero = dlsi_trace_earliest(traces, count);
+    uint64_t dropped = 0;
+    dlsi_trace_out o;
+    int32_t k;
+    size_t i;
+    DLSI_ZERO(o);
+    o.write = write;
+    o.user = user;
+    if (write == NULL) return DLS_E_ARG;
+    for (k = 0; k < count; k++) dropped += traces[k].dropped;
+    dlsi_trace_int(&o, "{\"displayTimeUnit\":\"ms\",\"otherData\":{\"dropped\":",
+                   (int64_t)(dropped & 0x7FFFFFFFFFFFFFFFu));
+    /* an entry without meaning, so that each of the others can begin with a comma */
+    dlsi_trace_str(&o, "},\n\"traceEvents\":[{\"ph\":\"M\",\"name\":\"trace\",\"pid\":0}");
+    for (k = 0; k < count && !o.failed; k++) {
+        dlsi_trace_json_names(&o, &traces[k]);
+        for (i = 0; i < traces[k].held && !o.failed; i++)
+            dlsi_trace_json_event(&o, &traces[k], dls_trace_at(&traces[k], i), zero);
+    }
+    dlsi_trace_str(&o, "]}\n");
+    dlsi_trace_flush(&o);
+    return o.failed ? DLS_E_IO : DLS_OK;
+}
+
+DLSI_FN void dlsi_trace_csv_event(dlsi_trace_out *o, const dls_trace *t, const dls_trace_event *e) {
+    char spare[24];
+    dlsi_trace_int(o, "", t->peer);
+    dlsi_trace_char(o, ',');
+    dlsi_trace_csv_str(o, dlsi_trace_name(t->name, "peer ", t->peer, spare, sizeof spare));
+    dlsi_trace_int(o, ",", e->track);
+    dlsi_trace_char(o, ',');
+    dlsi_trace_csv_str(o, dlsi_trace_track(t, e->track, spare, sizeof spare));
+    dlsi_trace_str(o, e->kind == DLS_TRACE_SPAN   ? ",span,"
+                      : e->kind == DLS_TRACE_MARK ? ",mark,"
+                                                  : ",level,");
+    dlsi_trace_csv_str(o, e->name != NULL ? e->name : "");
+    dlsi_trace_int(o, ",", dlsi_trace_time(t, e, 0));
+    dlsi_trace_int(o, ",", e->duration_us);
+    dlsi_trace_int(o, ",", e->value);
+    dlsi_trace_char(o, '\n');
+}
+DLS_API dls_status dls_trace_write_csv(const dls_trace *traces, int32_t count,
+                                       dls_trace_write_fn write, void *user) {
+    dlsi_trace_out o;
+    int32_t k;
+    size_t i;
+    DLSI_ZERO(o);
+    o.write = write;
+    o.user = user;
+    if (write == NULL) return DLS_E_ARG;
+    dlsi_trace_str(&o, "peer,peer_name,track,track_name,kind,name,at_us,duration_us,value\n");
+    for (k = 0; k < count; k++)
+        for (i = 0; i < dls_trace_events(&traces[k]) && !o.failed; i++)
+            dlsi_trace_csv_event(&o, &traces[k], dls_trace_at(&traces[k], i));
+    dlsi_trace_flush(&o);
+    return o.failed ? DLS_E_IO : DLS_OK;
+}
+DLS_API bool dls_trace_to_buffer(void *user, const char *text, size_t bytes) {
+    dls_trace_buffer *b = (dls_trace_buffer *)user;
+    if (b->size - b->used <= bytes) return false;
+    memcpy(b->text + b->used, text, bytes);
+    b->used += bytes;
+    b->text[b->used] = '\0';
+    return true;
+}
 
 /* ------------------------------------------------------------------------------------------------
    >>tensor.impl  deps: config base tensor.api  */
@@ -5890,7 +6799,6 @@ DLS_API bool dls_isa_usable(dls_isa isa) {
 
 #if DLS_ENABLE_THREADS
 #include <pthread.h>
-#include <sched.h>
 
 typedef struct dlsi_worker {
     dls_pool *pool;
@@ -5992,7 +6900,7 @@ DLS_API void dls_parallel_for(dls_pool *pool, int32_t count, dls_task_fn fn, voi
         if (i < 4000)
             dlsi_pause();
         else
-            (void)sched_yield();
+            dlsi_port_yield();
     }
 }
 
@@ -11350,6 +12258,10 @@ DLS_API const dls_real *dls_exec_input_grad(const dls_exec *exec, int32_t i) {
     return v < 0 || !DLSI_TRAINS(exec) ? NULL : dlsi_exec_dx(exec, v);
 }
 DLS_API dls_real *dls_exec_grads(dls_exec *exec) { return exec->grads; }
+DLS_API void dls_exec_on_ready(dls_exec *exec, dls_ready_fn fn, void *user) {
+    exec->ready = fn;
+    exec->ready_user = user;
+}
 DLS_API void dls_exec_memory_of(const dls_exec *exec, dls_exec_memory *memory) {
     *memory = exec->memory;
 }
@@ -12851,9 +13763,8 @@ DLSI_FN dls_status dlsi_train_exact_step(dls_train *t, const dlsi_source *src, i
                      NULL, 0, 0, 0);
 }
 
-#if DLS_ENABLE_FILES && DLS_ENABLE_HEAP
-/* ---- Checkpoints. The TRAIN section: u64 steps, u32 optimiser, u32 slots, u32 shards, u32 scale
-   codes, u64 seed, 32 bytes 0; then f32 of each slot, then the predicted codes. ---- */
+/* ---- State as bytes. The TRAIN section: u64 steps, u32 optimiser, u32 slots, u32 shards, u32
+   scale codes, u64 seed, 32 bytes 0; then f32 of each slot, then the predicted codes. ---- */
 
 #define DLSI_TRAIN_HEAD 64
 DLSI_FN size_t dlsi_train_codes(const dls_train *t) {
@@ -12877,6 +13788,42 @@ DLSI_FN void dlsi_train_state_fill(const void *user, unsigned char *p) {
         dlsi_store_reals(p, t->slot[i], t->net->param_count);
     memcpy(p, t->predicted, dlsi_train_codes(t));
 }
+/* Whether a TRAIN section is one of this trainer. */
+DLSI_FN bool dlsi_train_state_fits(const dls_train *t, const unsigned char *p, size_t bytes) {
+    return bytes == dlsi_train_state_bytes(t) &&
+           dlsi_load32(p + 8) == (uint32_t)t->desc.optim.kind &&
+           dlsi_load32(p + 12) == (uint32_t)dls_optim_slots(&t->desc.optim) &&
+           dlsi_load32(p + 16) == (uint32_t)t->desc.shards && dlsi_load64(p + 24) == t->desc.seed &&
+           dlsi_load64(p) <= (uint64_t)1 << 62;
+}
+DLSI_FN void dlsi_train_state_take(dls_train *t, const unsigned char *p) {
+    const int32_t slots = dls_optim_slots(&t->desc.optim);
+    int32_t i;
+    t->step = (int64_t)dlsi_load64(p);
+    for (i = 0, p += DLSI_TRAIN_HEAD; i < slots; i++, p += 4 * t->net->param_count)
+        dlsi_load_reals(p, t->slot[i], t->net->param_count);
+    memcpy(t->predicted, p, dlsi_train_codes(t));
+}
+/* All that a device needs to go on from here: the TRAIN section, then the weights as f32. */
+DLSI_FN size_t dlsi_train_image_bytes(const dls_train *t) {
+    return dlsi_train_state_bytes(t) + 4 * t->net->param_count;
+}
+DLSI_FN void dlsi_train_image_fill(const dls_train *t, unsigned char *p) {
+    memset(p, 0, DLSI_TRAIN_HEAD);
+    dlsi_train_state_fill(t, p);
+    dlsi_store_reals(p + dlsi_train_state_bytes(t), t->net->params, t->net->param_count);
+}
+DLSI_FN dls_status dlsi_train_image_take(dls_train *t, const unsigned char *p) {
+    if (!dlsi_train_state_fits(t, p, dlsi_train_state_bytes(t))) return DLS_E_MISMATCH;
+    dlsi_train_state_take(t, p);
+    dlsi_load_reals(p + dlsi_train_state_bytes(t), t->net->params, t->net->param_count);
+    dls_net_touch(t->net);
+    return DLS_OK;
+}
+
+#if DLS_ENABLE_FILES && DLS_ENABLE_HEAP
+/* ---- Checkpoints ---- */
+
 DLS_API dls_status dls_train_save(const dls_train *train, const char *path, dls_error *error) {
     dlsi_model_out o;
     const dls_status st = dlsi_model_out_open(&o, train->net);
@@ -12891,18 +13838,13 @@ DLS_API dls_status dls_train_save(const dls_train *train, const char *path, dls_
 DLSI_FN dls_status dlsi_train_restore(dls_train *t, const dls_model *m, const char *path,
                                       dls_error *error) {
     const unsigned char *p = m->bytes + m->at[DLSI_TRAIN];
-    const int32_t slots = dls_optim_slots(&t->desc.optim);
-    int32_t i;
     dls_status st;
     if (m->at[DLSI_TRAIN] == 0)
         return dlsi_fail(
             error, DLS_E_STATE,
             DLSI_MSG("'{s}' is a model without training state; load it with dls_net_load"), path, 0,
             0, 0);
-    if (m->length[DLSI_TRAIN] != dlsi_train_state_bytes(t) ||
-        dlsi_load32(p + 8) != (uint32_t)t->desc.optim.kind ||
-        dlsi_load32(p + 12) != (uint32_t)slots || dlsi_load32(p + 16) != (uint32_t)t->desc.shards ||
-        dlsi_load64(p + 24) != t->desc.seed || dlsi_load64(p) > (uint64_t)1 << 62)
+    if (!dlsi_train_state_fits(t, p, m->length[DLSI_TRAIN]))
         return dlsi_fail(
             error, DLS_E_MISMATCH,
             DLSI_MSG("'{s}' was made with another optimiser, seed or number of shards ({0})"), path,
@@ -12910,10 +13852,7 @@ DLSI_FN dls_status dlsi_train_restore(dls_train *t, const dls_model *m, const ch
     st = dls_model_params(m, t->net);
     if (st != DLS_OK)
         return dlsi_fail(error, st, DLSI_MSG("'{s}' holds another network"), path, 0, 0, 0);
-    t->step = (int64_t)dlsi_load64(p);
-    for (i = 0, p += DLSI_TRAIN_HEAD; i < slots; i++, p += 4 * t->net->param_count)
-        dlsi_load_reals(p, t->slot[i], t->net->param_count);
-    memcpy(t->predicted, p, dlsi_train_codes(t));
+    dlsi_train_state_take(t, p);
     return DLS_OK;
 }
 DLS_API dls_status dls_train_load(dls_train *train, const char *path, dls_error *error) {
@@ -13729,6 +14668,18 @@ DLS_API int32_t dls_fit_index(uint64_t seed, int32_t epoch, int32_t count, int32
                                    (uint32_t)count, (uint32_t)i);
 }
 
+/* Samples of a step counted from 0: their indices, and how many. Each epoch is cut in batches. */
+DLSI_FN int32_t dlsi_fit_order(const dls_train_desc *d, int32_t count, int64_t step,
+                               int32_t *index) {
+    const int64_t per_epoch = dlsi_ceil_div(count, d->batch);
+    const int32_t epoch = (int32_t)(step / per_epoch),
+                  first = (int32_t)(step % per_epoch) * d->batch;
+    const int32_t n = dlsi_min_i32(d->batch, count - first);
+    int32_t i;
+    for (i = 0; i < n; i++) index[i] = dls_fit_index(d->seed, epoch, count, first + i);
+    return n;
+}
+
 #if DLS_ENABLE_HEAP
 typedef struct dlsi_fit {
     const dls_data *data;
@@ -13744,16 +14695,6 @@ typedef struct dlsi_fit {
     uint64_t start, reported;
 } dlsi_fit;
 
-/* Samples of a step: their indices to f->index, their count returned. */
-DLSI_FN int32_t dlsi_fit_samples(dlsi_fit *f, int64_t step) {
-    const int32_t batch = f->train->desc.batch, epoch = (int32_t)(step / f->per_epoch);
-    const int32_t first = (int32_t)(step % f->per_epoch) * batch;
-    const int32_t n = dlsi_min_i32(batch, f->data->count - first);
-    int32_t i;
-    for (i = 0; i < n; i++)
-        f->index[i] = dls_fit_index(f->d.train.seed, epoch, f->data->count, first + i);
-    return n;
-}
 DLS_API char *dls_progress_text(const dls_progress *progress, int32_t bar, char *buf,
                                 size_t bytes) {
     const int64_t steps = progress->steps > 0 ? progress->steps : 1;
@@ -13871,12 +14812,20 @@ DLSI_FN dls_status dlsi_fit_own_step(void *user, dlsi_fit *f, int32_t n, dls_ste
     (void)user;
     return dls_train_step_data(f->train, f->data, &f->d.augment, f->index, n, stats);
 }
+DLSI_FN void dlsi_fit_sum_up(const dlsi_fit *f, dls_fit_report *report) {
+    report->seconds = (double)(dls_now_us() - f->start) * 1e-6;
+    report->samples_per_s = report->seconds > 0 ? (double)report->samples / report->seconds : 0.0;
+    report->epochs = (int32_t)(f->train->step / f->per_epoch);
+    report->loss = f->epoch_since > 0 ? f->epoch_loss / (double)f->epoch_since : 0.0;
+    report->accuracy = f->epoch_since > 0 ? f->epoch_accuracy / (double)f->epoch_since : 0.0;
+    report->state_hash = dls_train_hash(f->train);
+}
 DLSI_FN dls_status dlsi_fit_loop(dlsi_fit *f, dlsi_fit_step_fn step, void *user, bool saves,
                                  dls_fit_report *report) {
     dls_status st = DLS_OK;
     f->start = f->reported = dls_now_us();
     while (st == DLS_OK && f->train->step < f->steps) {
-        const int32_t n = dlsi_fit_samples(f, f->train->step);
+        const int32_t n = dlsi_fit_order(&f->train->desc, f->data->count, f->train->step, f->index);
         dls_step_stats stats;
         DLSI_ZERO(stats);
         st = step(user, f, n, &stats);
@@ -13891,12 +14840,7 @@ DLSI_FN dls_status dlsi_fit_loop(dlsi_fit *f, dlsi_fit_step_fn step, void *user,
         const dls_status saved = dlsi_fit_save(f->train, f->d.checkpoint);
         if (saved != DLS_OK) st = saved;
     }
-    report->seconds = (double)(dls_now_us() - f->start) * 1e-6;
-    report->samples_per_s = report->seconds > 0 ? (double)report->samples / report->seconds : 0.0;
-    report->epochs = (int32_t)(f->train->step / f->per_epoch);
-    report->loss = f->epoch_since > 0 ? f->epoch_loss / (double)f->epoch_since : 0.0;
-    report->accuracy = f->epoch_since > 0 ? f->epoch_accuracy / (double)f->epoch_since : 0.0;
-    report->state_hash = dls_train_hash(f->train);
+    dlsi_fit_sum_up(f, report);
     return st;
 }
 DLS_API dls_status dls_fit(dls_net *net, const dls_data *data, const dls_fit_desc *desc,
@@ -14480,16 +15424,20 @@ DLS_API void dls_x25519_public(unsigned char *public32, const unsigned char *sec
     x[c] += x[d];                                                                                  \
     x[b] ^= x[c];                                                                                  \
     x[b] = ROT##7(x[b])
-#define DLSI_CHACHA_TEN(x, ROT)                                                                    \
+/* The same on two, x[0] and x[1]. */
+#define DLSI_CHACHA_QUARTERS(x, a, b, c, d, ROT)                                                   \
+    DLSI_CHACHA_QUARTER(x[0], a, b, c, d, ROT);                                                    \
+    DLSI_CHACHA_QUARTER(x[1], a, b, c, d, ROT)
+#define DLSI_CHACHA_TEN(QUARTER, x, ROT)                                                           \
     for (i = 0; i < 10; i++) {                                                                     \
-        DLSI_CHACHA_QUARTER(x, 0, 4, 8, 12, ROT);                                                  \
-        DLSI_CHACHA_QUARTER(x, 1, 5, 9, 13, ROT);                                                  \
-        DLSI_CHACHA_QUARTER(x, 2, 6, 10, 14, ROT);                                                 \
-        DLSI_CHACHA_QUARTER(x, 3, 7, 11, 15, ROT);                                                 \
-        DLSI_CHACHA_QUARTER(x, 0, 5, 10, 15, ROT);                                                 \
-        DLSI_CHACHA_QUARTER(x, 1, 6, 11, 12, ROT);                                                 \
-        DLSI_CHACHA_QUARTER(x, 2, 7, 8, 13, ROT);                                                  \
-        DLSI_CHACHA_QUARTER(x, 3, 4, 9, 14, ROT);                                                  \
+        QUARTER(x, 0, 4, 8, 12, ROT);                                                              \
+        QUARTER(x, 1, 5, 9, 13, ROT);                                                              \
+        QUARTER(x, 2, 6, 10, 14, ROT);                                                             \
+        QUARTER(x, 3, 7, 11, 15, ROT);                                                             \
+        QUARTER(x, 0, 5, 10, 15, ROT);                                                             \
+        QUARTER(x, 1, 6, 11, 12, ROT);                                                             \
+        QUARTER(x, 2, 7, 8, 13, ROT);                                                              \
+        QUARTER(x, 3, 4, 9, 14, ROT);                                                              \
     }
 #define DLSI_ROL_16(v) ((v) << 16 | (v) >> 16)
 #define DLSI_ROL_12(v) ((v) << 12 | (v) >> 20)
@@ -14511,9 +15459,16 @@ DLSI_FN void dlsi_chacha_init(uint32_t *state, const unsigned char *nonce12,
 /* The next 64 bytes of key stream. */
 DLSI_FN void dlsi_chacha_block(uint32_t *state, unsigned char *to64) {
     uint32_t x[16];
-    int i;
+    int i, round;
     memcpy(x, state, sizeof x);
-    DLSI_CHACHA_TEN(x, DLSI_ROL_)
+    for (round = 0; round < 10; round++) {
+        DLSI_UNROLL
+        for (i = 0; i < 8; i++) { /* columns, then diagonals */
+            const int right = i >> 2, a = i & 3, b = 4 + ((i + right) & 3),
+                      c = 8 + ((i + 2 * right) & 3), d = 12 + ((i + 3 * right) & 3);
+            DLSI_CHACHA_QUARTER(x, a, b, c, d, DLSI_ROL_);
+        }
+    }
     for (i = 0; i < 16; i++) dlsi_store32(to64 + 4 * i, x[i] + state[i]);
     state[12]++;
 }
@@ -14674,7 +15629,7 @@ DLSI_AVX2_FN DLSI_FN void dlsi_chacha_avx2(const uint32_t *state, unsigned char 
     DLSI_UNROLL
     for (i = 0; i < 16; i++) x[i] = (dlsi_u32x8)_mm256_set1_epi32((int)state[i]);
     x[12] += lane;
-    DLSI_CHACHA_TEN(x, DLSI_ROL8_)
+    DLSI_CHACHA_TEN(DLSI_CHACHA_QUARTER, x, DLSI_ROL8_)
     DLSI_UNROLL
     for (i = 0; i < 16; i++) y[i] = (__m256i)(x[i] + state[i]);
     y[12] = _mm256_add_epi32(y[12], (__m256i)lane);
@@ -14705,17 +15660,12 @@ DLSI_INLINE DLSI_AVX512_FN void dlsi_xor_avx512(unsigned char *to, const unsigne
     const __m512i key = odd ? _mm512_shuffle_i32x4(a, b, 0xDD) : _mm512_shuffle_i32x4(a, b, 0x88);
     _mm512_storeu_si512(to, _mm512_xor_si512(_mm512_loadu_si512(from), key));
 }
-/* 1024 bytes of key stream. */
-DLSI_AVX512_FN DLSI_FN void dlsi_chacha_avx512(const uint32_t *state, unsigned char *to,
-                                               const unsigned char *from) {
-    const dlsi_u32x16 lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-    dlsi_u32x16 x[16];
+/* A batch that has been through its rounds, as key stream over 1024 bytes. */
+DLSI_INLINE DLSI_AVX512_FN void dlsi_chacha_avx512_end(const dlsi_u32x16 *x, const uint32_t *state,
+                                                       dlsi_u32x16 lane, unsigned char *to,
+                                                       const unsigned char *from) {
     __m512i y[16];
     int i;
-    DLSI_UNROLL
-    for (i = 0; i < 16; i++) x[i] = (dlsi_u32x16)_mm512_set1_epi32((int)state[i]);
-    x[12] += lane;
-    DLSI_CHACHA_TEN(x, DLSI_ROL16_)
     DLSI_UNROLL
     for (i = 0; i < 16; i++) y[i] = (__m512i)(x[i] + state[i]);
     y[12] = _mm512_add_epi32(y[12], (__m512i)lane);
@@ -14732,6 +15682,32 @@ DLSI_AVX512_FN DLSI_FN void dlsi_chacha_avx512(const uint32_t *state, unsigned c
         dlsi_xor_avx512(to + 64 * i + 512, from + 64 * i + 512, c, d, false);
         dlsi_xor_avx512(to + 64 * i + 768, from + 64 * i + 768, c, d, true);
     }
+}
+/* 1024 bytes of key stream. */
+DLSI_AVX512_FN DLSI_FN void dlsi_chacha_avx512(const uint32_t *state, unsigned char *to,
+                                               const unsigned char *from) {
+    const dlsi_u32x16 lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    dlsi_u32x16 x[16];
+    int i;
+    DLSI_UNROLL
+    for (i = 0; i < 16; i++) x[i] = (dlsi_u32x16)_mm512_set1_epi32((int)state[i]);
+    x[12] += lane;
+    DLSI_CHACHA_TEN(DLSI_CHACHA_QUARTER, x, DLSI_ROL16_)
+    dlsi_chacha_avx512_end(x, state, lane, to, from);
+}
+/* 2048 bytes: two batches in all 32 registers; alone, a batch waits for each step of its own. */
+DLSI_AVX512_FN DLSI_FN void dlsi_chacha_avx512_two(const uint32_t *state, unsigned char *to,
+                                                   const unsigned char *from) {
+    const dlsi_u32x16 lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    dlsi_u32x16 x[2][16];
+    int i;
+    DLSI_UNROLL
+    for (i = 0; i < 16; i++) x[0][i] = x[1][i] = (dlsi_u32x16)_mm512_set1_epi32((int)state[i]);
+    x[0][12] += lane;
+    x[1][12] += lane + 16;
+    DLSI_CHACHA_TEN(DLSI_CHACHA_QUARTERS, x, DLSI_ROL16_)
+    dlsi_chacha_avx512_end(x[0], state, lane, to, from);
+    dlsi_chacha_avx512_end(x[1], state, lane + 16, to + 1024, from + 1024);
 }
 
 /* Poly1305 in limbs of 26 bits, four lanes. r5 is 5 r: what passes 2^130 comes back times 5. */
@@ -15007,7 +15983,7 @@ DLSI_FN void dlsi_chacha_neon(const uint32_t *state, unsigned char *to, const un
     DLSI_UNROLL
     for (i = 0; i < 16; i++) x[i] = vdupq_n_u32(state[i]);
     x[12] = vaddq_u32(x[12], vld1q_u32(lane));
-    DLSI_CHACHA_TEN(x, DLSI_ROL4_)
+    DLSI_CHACHA_TEN(DLSI_CHACHA_QUARTER, x, DLSI_ROL4_)
     DLSI_UNROLL
     for (i = 0; i < 16; i++) x[i] = vaddq_u32(x[i], vdupq_n_u32(state[i]));
     x[12] = vaddq_u32(x[12], vld1q_u32(lane));
@@ -15025,12 +16001,27 @@ DLSI_FN dlsi_cipher dlsi_cipher_best(void) { return DLSI_CIPHER_SCALAR; }
 DLSI_FN size_t dlsi_chacha_batch(dlsi_cipher cipher) {
     return cipher >= DLSI_CIPHER_AVX512 ? 1024 : cipher == DLSI_CIPHER_AVX2 ? 512 : 64;
 }
-DLSI_FN void dlsi_chacha_wide(dlsi_cipher cipher, const uint32_t *state, unsigned char *to,
-                              const unsigned char *from) {
-    if (cipher >= DLSI_CIPHER_AVX512)
-        dlsi_chacha_avx512(state, to, from);
-    else
-        dlsi_chacha_avx2(state, to, from);
+/* The next two batches: the processor's own guess ends with the page, and comes too late. */
+DLSI_INLINE void dlsi_chacha_ahead(const unsigned char *to, const unsigned char *from) {
+    int i;
+    for (i = 0; i < 2048; i += 64) DLSI_PREFETCH(from + i);
+    for (i = 0; i < 2048 && to != from; i += 64) DLSI_PREFETCH_W(to + i);
+}
+/* The next bytes of key stream, xored; whole batches. */
+DLSI_FN void dlsi_chacha_wide(dlsi_cipher cipher, uint32_t *state, unsigned char *to,
+                              const unsigned char *from, size_t bytes) {
+    size_t n;
+    for (; bytes > 0; bytes -= n, to += n, from += n) {
+        n = dlsi_min_size(bytes, cipher >= DLSI_CIPHER_AVX512 ? 2048 : 512);
+        if (n == 2048) dlsi_chacha_ahead(to + n, from + n);
+        if (n == 2048)
+            dlsi_chacha_avx512_two(state, to, from);
+        else if (n == 1024)
+            dlsi_chacha_avx512(state, to, from);
+        else
+            dlsi_chacha_avx2(state, to, from);
+        state[12] += (uint32_t)(n / 64);
+    }
 }
 DLSI_FN void dlsi_poly_any(dlsi_cipher cipher, dlsi_poly *p, const unsigned char *from,
                            size_t blocks) {
@@ -15051,18 +16042,20 @@ DLSI_FN void dlsi_poly_any(dlsi_cipher cipher, dlsi_poly *p, const unsigned char
     dlsi_poly_blocks(p, from, blocks);
 }
 #if DLSI_NEON
-DLSI_FN void dlsi_chacha_wide(dlsi_cipher cipher, const uint32_t *state, unsigned char *to,
-                              const unsigned char *from) {
+DLSI_FN void dlsi_chacha_wide(dlsi_cipher cipher, uint32_t *state, unsigned char *to,
+                              const unsigned char *from, size_t bytes) {
     (void)cipher;
-    dlsi_chacha_neon(state, to, from);
+    for (; bytes > 0; bytes -= 256, to += 256, from += 256, state[12] += 4)
+        dlsi_chacha_neon(state, to, from);
 }
 #else
-DLSI_FN void dlsi_chacha_wide(dlsi_cipher cipher, const uint32_t *state, unsigned char *to,
-                              const unsigned char *from) {
+DLSI_FN void dlsi_chacha_wide(dlsi_cipher cipher, uint32_t *state, unsigned char *to,
+                              const unsigned char *from, size_t bytes) {
     (void)cipher;
     (void)state;
     (void)to;
     (void)from;
+    (void)bytes;
 }
 #endif
 #endif
@@ -15070,25 +16063,23 @@ DLSI_FN void dlsi_chacha_wide(dlsi_cipher cipher, const uint32_t *state, unsigne
 /* The next bytes of key stream, xored. Only the last call may end inside a block. */
 DLSI_FN void dlsi_chacha_xor(dlsi_cipher cipher, uint32_t *state, unsigned char *to,
                              const unsigned char *from, size_t bytes) {
-    const size_t batch = dlsi_chacha_batch(cipher);
+    const size_t batch = dlsi_chacha_batch(cipher), few = cipher >= DLSI_CIPHER_AVX512 ? 65 : 192;
     unsigned char key[DLSI_CIPHER_HEAD];
     size_t n;
     for (; bytes > 0; bytes -= n, to += n, from += n) {
         n = dlsi_min_size(bytes, batch);
-        if (n < 192) { /* three blocks are faster one by one */
+        if (n < few) { /* so few blocks are faster one by one */
             n = dlsi_min_size(n, 64);
             dlsi_chacha_block(state, key);
             dlsi_xor(to, from, key, n);
-            continue;
-        }
-        if (n == batch) {
-            dlsi_chacha_wide(cipher, state, to, from);
+        } else if (n == batch) {
+            n = bytes - bytes % batch;
+            dlsi_chacha_wide(cipher, state, to, from, n);
         } else {
             memset(key, 0, batch);
-            dlsi_chacha_wide(cipher, state, key, key);
+            dlsi_chacha_wide(cipher, state, key, key, batch);
             dlsi_xor(to, from, key, n);
         }
-        state[12] += (uint32_t)(batch / 64);
     }
     DLSI_WIPE(key);
 }
@@ -15119,6 +16110,7 @@ DLSI_FN void dlsi_poly_final(dlsi_poly *p, size_t ad_bytes, size_t bytes, unsign
     DLSI_WIPE(*p);
 }
 
+#define DLSI_AEAD_NEAR ((size_t)960) /* whole blocks and whole batches after the first block */
 #if !defined(DLS_AEAD_SEAL) || !defined(DLS_AEAD_OPEN)
 /* Under way: the first block of key stream keys Poly1305, the rest of head is for the message. */
 typedef struct dlsi_aead {
@@ -15145,28 +16137,40 @@ DLSI_FN size_t dlsi_aead_head(dlsi_aead *a, unsigned char *to, const unsigned ch
     dlsi_xor(to, from, a->head + 64, n);
     return n;
 }
-DLSI_FN void dlsi_aead_seal_by(dlsi_cipher cipher, void *to, unsigned char *tag16, const void *from,
-                               size_t bytes, const void *ad, size_t ad_bytes,
-                               const unsigned char *nonce12, const unsigned char *key32) {
-    const unsigned char *p = (const unsigned char *)from;
-    unsigned char *q = (unsigned char *)to;
-    size_t left = bytes, n, done;
+/* The first DLSI_AEAD_NEAR bytes of the message from `from`, those after them from `far`. */
+DLSI_FN void dlsi_aead_seal_two(dlsi_cipher cipher, unsigned char *to, unsigned char *tag16,
+                                const unsigned char *from, const unsigned char *far, size_t bytes,
+                                const void *ad, size_t ad_bytes, const unsigned char *nonce12,
+                                const unsigned char *key32) {
+    size_t at = dlsi_min_size(bytes, DLSI_AEAD_NEAR), sealed, n;
     dlsi_aead a;
     a.cipher = cipher;
     dlsi_aead_start(&a, bytes, ad, ad_bytes, nonce12, key32);
-    done = dlsi_aead_head(&a, q, p, bytes);
-    for (; left > 0; left -= n, p += n, q += n, done = 0) {
-        n = dlsi_min_size(left, DLSI_AEAD_CHUNK);
-        dlsi_chacha_xor(cipher, a.state, q + done, p + done, n - done);
-        dlsi_poly_padded(cipher, &a.poly, q, n);
+    n = dlsi_aead_head(&a, to, from, at);
+    dlsi_chacha_xor(cipher, a.state, to + n, from + n, at - n);
+    for (sealed = 0; sealed < bytes; sealed = at, far += n) {
+        n = dlsi_min_size(bytes - at, DLSI_AEAD_CHUNK);
+        dlsi_chacha_xor(cipher, a.state, to + at, far, n);
+        at += n;
+        dlsi_poly_padded(cipher, &a.poly, to + sealed, at - sealed);
     }
     dlsi_poly_final(&a.poly, ad_bytes, bytes, tag16);
     DLSI_WIPE(a);
 }
-/* Decrypts only what is authentic. */
-DLSI_FN int dlsi_aead_open_by(dlsi_cipher cipher, void *to, const void *from, size_t bytes,
-                              const unsigned char *tag16, const void *ad, size_t ad_bytes,
-                              const unsigned char *nonce12, const unsigned char *key32) {
+DLSI_FN void dlsi_aead_seal_by(dlsi_cipher cipher, void *to, unsigned char *tag16, const void *from,
+                               size_t bytes, const void *ad, size_t ad_bytes,
+                               const unsigned char *nonce12, const unsigned char *key32) {
+    const unsigned char *p = (const unsigned char *)from;
+    dlsi_aead_seal_two(cipher, (unsigned char *)to, tag16, p,
+                       p + dlsi_min_size(bytes, DLSI_AEAD_NEAR), bytes, ad, ad_bytes, nonce12,
+                       key32);
+}
+/* Decrypts only what is authentic. rest, unless NULL: only the first DLSI_AEAD_NEAR bytes, and 16
+   words from which dlsi_chacha_xor() goes on; they are a secret. */
+DLSI_FN int dlsi_aead_open_near(dlsi_cipher cipher, void *to, const void *from, size_t bytes,
+                                const unsigned char *tag16, const void *ad, size_t ad_bytes,
+                                const unsigned char *nonce12, const unsigned char *key32,
+                                uint32_t *rest) {
     const unsigned char *p = (const unsigned char *)from;
     unsigned char *q = (unsigned char *)to, tag[16];
     dlsi_aead a;
@@ -15177,12 +16181,53 @@ DLSI_FN int dlsi_aead_open_by(dlsi_cipher cipher, void *to, const void *from, si
     dlsi_poly_final(&a.poly, ad_bytes, bytes, tag);
     good = DLSI_PUBLIC(dls_equal(tag, tag16, 16));
     if (good) {
-        const size_t done = dlsi_aead_head(&a, q, p, bytes);
-        dlsi_chacha_xor(cipher, a.state, q + done, p + done, bytes - done);
+        const size_t most = rest != NULL ? dlsi_min_size(bytes, DLSI_AEAD_NEAR) : bytes;
+        const size_t done = dlsi_aead_head(&a, q, p, most);
+        dlsi_chacha_xor(cipher, a.state, q + done, p + done, most - done);
+        if (rest != NULL) memcpy(rest, a.state, sizeof a.state);
     }
     DLSI_WIPE(a);
     DLSI_WIPE(tag); /* the right tag of a forged message is a secret */
     return good ? 0 : -1;
+}
+DLSI_FN int dlsi_aead_open_by(dlsi_cipher cipher, void *to, const void *from, size_t bytes,
+                              const unsigned char *tag16, const void *ad, size_t ad_bytes,
+                              const unsigned char *nonce12, const unsigned char *key32) {
+    return dlsi_aead_open_near(cipher, to, from, bytes, tag16, ad, ad_bytes, nonce12, key32, NULL);
+}
+#endif
+/* Long messages of which a part stands elsewhere, see dlsi_aead_seal_two() and
+   dlsi_aead_open_near(); hooks have no such calls, nor does a build without streams need them. */
+#if DLS_ENABLE_STREAMS && !defined(DLS_AEAD_SEAL) && !defined(DLS_AEAD_OPEN)
+#define DLSI_APART 1
+DLSI_FN void dlsi_aead_seal_apart(void *to, unsigned char *tag16, const unsigned char *far,
+                                  size_t bytes, const void *ad, size_t ad_bytes,
+                                  const unsigned char *nonce12, const unsigned char *key32) {
+    unsigned char *q = (unsigned char *)to;
+    dlsi_aead_seal_two(dlsi_cipher_best(), q, tag16, q, far, bytes, ad, ad_bytes, nonce12, key32);
+}
+DLSI_FN dls_status dlsi_aead_open_apart(void *to, const void *from, size_t bytes,
+                                        const unsigned char *tag16, const void *ad, size_t ad_bytes,
+                                        const unsigned char *nonce12, const unsigned char *key32,
+                                        uint32_t *rest) {
+    const int bad = dlsi_aead_open_near(dlsi_cipher_best(), to, from, bytes, tag16, ad, ad_bytes,
+                                        nonce12, key32, rest);
+    return bad == 0 ? DLS_OK : DLS_E_AUTH;
+}
+#else
+#define DLSI_APART 0
+DLSI_FN void dlsi_aead_seal_apart(void *to, unsigned char *tag16, const unsigned char *far,
+                                  size_t bytes, const void *ad, size_t ad_bytes,
+                                  const unsigned char *nonce12, const unsigned char *key32) {
+    (void)far;
+    dls_aead_seal(to, tag16, to, bytes, ad, ad_bytes, nonce12, key32);
+}
+DLSI_FN dls_status dlsi_aead_open_apart(void *to, const void *from, size_t bytes,
+                                        const unsigned char *tag16, const void *ad, size_t ad_bytes,
+                                        const unsigned char *nonce12, const unsigned char *key32,
+                                        uint32_t *rest) {
+    (void)rest;
+    return dls_aead_open(to, from, bytes, tag16, ad, ad_bytes, nonce12, key32);
 }
 #endif
 #ifndef DLS_AEAD_SEAL
@@ -15691,6 +16736,1517 @@ DLS_API void dls_ed25519_sign(unsigned char *sig64, const void *msg, size_t byte
 #endif /* DLS_ENABLE_SIGN */
 
 /* ------------------------------------------------------------------------------------------------
+   >>codec.impl                                                    deps: config base codec.api
+   Everything runs over blocks of 64 floats in local arrays, filled up with zeros: loops of a fixed
+   count, which compilers turn into vector code, and sums in 16 lanes, an order of their own. */
+
+#define DLSI_BLOCK 64
+#define DLSI_SIGN_BLOCK 256
+#define DLSI_PAIR_BLOCK 128 /* TOPK with values of 2 bits */
+#define DLSI_CODEC_HEADER 8
+#define DLSI_TOPK_HEADER 5
+#ifndef DLSI_BIN_BITS /* of an element's size sorted out in one pass over all */
+#if DLS_PROFILE == DLS_PROFILE_MCU
+#define DLSI_BIN_BITS 8
+#else
+#define DLSI_BIN_BITS 11
+#endif
+#endif
+#define DLSI_INFINITE 0x7F800000u  /* bits of a float from which on it is no number */
+#define DLSI_TOO_LARGE 0x7F000000u /* of one that rounding might make infinite: 2^127 */
+
+/* ---- Numbers of 16 bits ---- */
+
+/* To nearest even; what is too large becomes 65504. x: finite. */
+DLSI_INLINE uint32_t dlsi_half(float x) {
+    const uint32_t u = dlsi_float_bits(x), a = u & 0x7FFFFFFFu;
+    const uint32_t normal = (a + 0xC8000FFFu + (a >> 13 & 1u)) >> 13;
+    /* below 2^-14 a sum with 1/2 rounds to multiples of 2^-24 */
+    const uint32_t tiny = dlsi_float_bits(dlsi_bits_float(a) + 0.5f) - 0x3F000000u;
+    const uint32_t most = a < 0x477FE000u ? normal : 0x7BFFu;
+    return (u >> 16 & 0x8000u) | (a < 0x38800000u ? tiny : most);
+}
+/* Neither way makes a denormal float, which some devices take for zero. h: finite. */
+DLSI_INLINE float dlsi_half_float(uint32_t h) {
+    const uint32_t a = (h & 0x7FFFu) << 13;
+    const float tiny = dlsi_bits_float(a | 0x38800000u) - 6.103515625e-5f;
+    const float x = a < 0x800000u ? tiny : dlsi_bits_float(a + 0x38000000u);
+    return dlsi_bits_float(dlsi_float_bits(x) | (h & 0x8000u) << 16);
+}
+DLSI_INLINE uint32_t dlsi_brain(float x) { /* bfloat16; x: finite */
+    const uint32_t u = dlsi_float_bits(x), r = (u + 0x7FFFu + (u >> 16 & 1u)) >> 16;
+    return (r & 0x7FFFu) < 0x7F80u ? r : r - 1u;
+}
+/* 2^e, e in -126..127. */
+DLSI_FN float dlsi_two_to(int32_t e) { return dlsi_bits_float((uint32_t)(e + 127) << 23); }
+
+/* count 16-bit numbers to and from bytes. */
+DLSI_FN void dlsi_put_halves(unsigned char *to, const uint16_t *h, size_t count) {
+    size_t i;
+    if (dlsi_little_endian())
+        memcpy(to, h, 2 * count);
+    else
+        for (i = 0; i < count; i++) dlsi_store16(to + 2 * i, h[i]);
+}
+DLSI_FN void dlsi_get_halves(const unsigned char *from, uint16_t *h, size_t count) {
+    size_t i;
+    if (dlsi_little_endian())
+        memcpy(h, from, 2 * count);
+    else
+        for (i = 0; i < count; i++) h[i] = (uint16_t)dlsi_load16(from + 2 * i);
+}
+DLSI_FN void dlsi_put_floats(unsigned char *to, const float *x, size_t count) {
+    size_t i;
+    if (dlsi_little_endian())
+        memcpy(to, x, 4 * count);
+    else
+        for (i = 0; i < count; i++) dlsi_store32(to + 4 * i, dlsi_float_bits(x[i]));
+}
+DLSI_FN void dlsi_get_floats(const unsigned char *from, float *x, size_t count) {
+    size_t i;
+    if (dlsi_little_endian())
+        memcpy(x, from, 4 * count);
+    else
+        for (i = 0; i < count; i++) x[i] = dlsi_bits_float(dlsi_load32(from + 4 * i));
+}
+
+/* ---- Blocks ---- */
+
+/* x[0..count) as 64 floats, zeros behind. */
+DLSI_INLINE void dlsi_block_load(float *to, const float *x, size_t count) {
+    if (count < DLSI_BLOCK) memset(to, 0, DLSI_BLOCK * sizeof *to);
+    memcpy(to, x, (count < DLSI_BLOCK ? count : DLSI_BLOCK) * sizeof *to);
+}
+DLSI_INLINE uint32_t dlsi_block_most(const float *x) { /* bits of the greatest size */
+    int32_t most = 0;
+    int i;
+    for (i = 0; i < DLSI_BLOCK; i++) {
+        const int32_t a = (int32_t)(dlsi_float_bits(x[i]) & 0x7FFFFFFFu);
+        most = a > most ? a : most;
+    }
+    return (uint32_t)most;
+}
+DLSI_INLINE float dlsi_block_dot(const float *x, const float *y) {
+    float lane[16];
+    int i, k, half;
+    for (k = 0; k < 16; k++) lane[k] = x[k] * y[k];
+    for (i = 16; i < DLSI_BLOCK; i += 16)
+        for (k = 0; k < 16; k++) lane[k] += x[i + k] * y[i + k];
+    for (half = 8; half > 0; half /= 2)
+        for (k = 0; k < half; k++) lane[k] += lane[k + half];
+    return lane[0];
+}
+/* y += a x */
+DLSI_INLINE void dlsi_block_axpy(float a, const float *x, float *y) {
+    int i;
+    for (i = 0; i < DLSI_BLOCK; i++) y[i] += a * x[i];
+}
+DLSI_FN double dlsi_squares(const float *x, const float *from, size_t n) { /* |x - from|^2 */
+    double lane[8] = {0, 0, 0, 0, 0, 0, 0, 0};
+    float a[DLSI_BLOCK], b[DLSI_BLOCK];
+    size_t at;
+    int i, k;
+    memset(b, 0, sizeof b);
+    for (at = 0; at < n; at += DLSI_BLOCK) {
+        dlsi_block_load(a, x + at, n - at);
+        if (from != NULL) dlsi_block_load(b, from + at, n - at);
+        for (i = 0; i < DLSI_BLOCK; i += 8)
+            for (k = 0; k < 8; k++) {
+                const double d = (double)a[i + k] - (double)b[i + k];
+                lane[k] += d * d;
+            }
+    }
+    for (k = 0; k < 4; k++) lane[k] += lane[k + 4];
+    return (lane[0] + lane[2]) + (lane[1] + lane[3]);
+}
+DLS_API double dls_codec_norm(const float *x, size_t n) {
+    const double squares = dlsi_squares(x, NULL, n);
+    return dlsi_finite(squares) ? dlsi_sqrt(squares) : squares;
+}
+DLS_API dls_status dls_codec_clip(float *grad, size_t n, float most, int32_t workers,
+                                  double *norm) {
+    const double is = dls_codec_norm(grad, n);
+    const double may = (double)most / dlsi_sqrt((double)dlsi_max_i32(workers, 1));
+    size_t i;
+    if (norm != NULL) *norm = is;
+    if (!dlsi_finite(is)) return DLS_E_NUMBER;
+    if (is > may) {
+        const float scale = (float)(may / is);
+        for (i = 0; i < n; i++) grad[i] *= scale;
+    }
+    return DLS_OK;
+}
+
+/* ---- Descriptions and sizes ---- */
+
+static const uint8_t dlsi_codec_log[DLS_CODEC_COUNT] = {0, 0, 0, 6, 6, 8, 6, 0};
+
+DLS_API const char *dls_codec_name(dls_codec_kind kind) {
+    static const char *const name[DLS_CODEC_COUNT] = {"f32", "f16",  "bf16",  "q8",
+                                                      "q4",  "sign", "top-k", "powersgd"};
+    return (unsigned)kind < DLS_CODEC_COUNT ? name[kind] : "?";
+}
+DLSI_FN int32_t dlsi_codec_bits(dls_codec_kind kind, int32_t value_bits) {
+    static const uint8_t bits[DLS_CODEC_COUNT] = {32, 16, 16, 8, 4, 1, 0, 0};
+    return kind == DLS_CODEC_TOPK ? value_bits : bits[kind];
+}
+/* Defaults filled in; false: a field is out of range. */
+DLSI_FN bool dlsi_codec_resolve(const dls_codec_desc *desc, size_t n, dls_codec_desc *d) {
+    *d = *desc;
+    if ((unsigned)d->kind >= DLS_CODEC_COUNT || n < 1 || n > 0x7FFFFFFFu) return false;
+    if (d->decay == 0.0f) d->decay = 1.0f;
+    if (d->density == 0.0f) d->density = 0.01f;
+    d->value_bits = dlsi_or(d->value_bits, 8);
+    d->rank = dlsi_or(d->rank, 1);
+    if (!(d->decay > 0.0f && d->decay <= 1.0f)) return false;
+    if (d->no_feedback && d->kind >= DLS_CODEC_SIGN) return false;
+    if (d->kind == DLS_CODEC_TOPK)
+        return d->density > 0.0f && d->density <= 1.0f && d->warmup >= 0 && d->warmup <= 4 &&
+               d->momentum >= 0.0f && d->momentum < 1.0f &&
+               (d->value_bits == 16 || d->value_bits == 8 || d->value_bits == 2);
+    if (d->kind == DLS_CODEC_POWER)
+        return d->rows > 0 && d->cols > 0 && (size_t)d->rows == n / (size_t)d->cols &&
+               n % (size_t)d->cols == 0 && d->rank > 0 && d->rank <= 64 && d->rank <= d->rows &&
+               d->rank <= d->cols;
+    return true;
+}
+DLSI_FN bool dlsi_codec_owes(const dls_codec_desc *d) {
+    return d->kind > DLS_CODEC_BF16 && !d->no_feedback;
+}
+/* Floats of state: what is owed, DGC's u, PowerSGD's Q. */
+DLSI_FN size_t dlsi_codec_floats(const dls_codec_desc *d, size_t n) {
+    size_t floats = dlsi_codec_owes(d) ? n : 0;
+    if (d->kind == DLS_CODEC_TOPK && d->momentum > 0.0f) floats = dlsi_add(floats, n);
+    if (d->kind == DLS_CODEC_POWER) floats = dlsi_add(floats, (size_t)d->cols * (size_t)d->rank);
+    return floats;
+}
+DLSI_FN void dlsi_codec_layout(dlsi_layout *l, const dls_codec_desc *d, size_t n, dls_codec *c) {
+    const size_t matrix = d->kind == DLS_CODEC_POWER ? (size_t)d->rows * (size_t)d->rank : 0;
+    const size_t bins = d->kind == DLS_CODEC_TOPK ? (size_t)1 << DLSI_BIN_BITS : 0;
+    c->state_count = dlsi_codec_floats(d, n);
+    c->state = (float *)dlsi_layout_take(l, dlsi_mul(c->state_count, sizeof(float)));
+    c->p = (float *)dlsi_layout_take(l, dlsi_mul(matrix, sizeof(float)));
+    c->work = (uint32_t *)dlsi_layout_take(l, bins * sizeof(uint32_t));
+}
+DLS_API size_t dls_codec_size(const dls_codec_desc *desc, size_t n) {
+    dlsi_layout l = dlsi_layout_at(NULL);
+    dls_codec_desc d;
+    dls_codec c;
+    if (!dlsi_codec_resolve(desc, n, &d)) return 0;
+    dlsi_codec_layout(&l, &d, n, &c);
+    return dlsi_layout_total(&l) < SIZE_MAX / 2 ? dlsi_layout_total(&l) : 0;
+}
+DLSI_FN void dlsi_power_draw(dls_codec *c, int32_t k) { /* a row of Q, the same on all devices */
+    dls_rng rng;
+    int32_t i;
+    rng.seed = dlsi_seed(c->d.seed, c->round);
+    rng.next = (uint64_t)k * (uint64_t)c->d.cols * 2u;
+    for (i = 0; i < c->d.cols; i++) c->q[k * c->d.cols + i] = dls_rng_normal(&rng);
+}
+DLS_API dls_status dls_codec_init(dls_codec *codec, const dls_codec_desc *desc, size_t n, void *mem,
+                                  size_t bytes) {
+    dlsi_layout l = dlsi_layout_at(mem);
+    int32_t k;
+    DLSI_ZERO(*codec);
+    if (!dlsi_codec_resolve(desc, n, &codec->d)) return DLS_E_ARG;
+    if (mem == NULL || bytes < dls_codec_size(desc, n) || dls_codec_size(desc, n) == 0)
+        return DLS_E_MEMORY;
+    dlsi_codec_layout(&l, &codec->d, n, codec);
+    codec->n = n;
+    codec->density = dls_codec_density(&codec->d, 0);
+    if (dlsi_codec_owes(&codec->d)) codec->error = codec->state;
+    if (codec->state_count > n && codec->d.kind == DLS_CODEC_TOPK)
+        codec->velocity = codec->state + n;
+    memset(codec->state, 0, codec->state_count * sizeof(float));
+    if (codec->d.kind != DLS_CODEC_POWER) return DLS_OK;
+    codec->q = codec->state + n;
+    for (k = 0; k < codec->d.rank; k++) dlsi_power_draw(codec, k);
+    return DLS_OK;
+}
+DLS_API float dls_codec_density(const dls_codec_desc *desc, int32_t epoch) {
+    static const float warm[4] = {0.25f, 0.0625f, 0.015625f, 0.004f};
+    const float last = desc->density == 0.0f ? 0.01f : desc->density;
+    if (epoch < 0 || epoch >= desc->warmup || epoch >= 4) return last;
+    return warm[epoch] > last ? warm[epoch] : last;
+}
+
+/* Elements a density stands for, of n. */
+DLSI_FN size_t dlsi_topk_count(float density, size_t n) {
+    const size_t k = (size_t)((double)density * (double)n + 0.5);
+    return k < 1 ? 1 : dlsi_min_size(k, n);
+}
+/* r of the Rice code of k gaps that together leave n - k out: 2^r is at most the mean gap. */
+DLSI_FN uint32_t dlsi_topk_rice(size_t k, size_t n) {
+    uint32_t r = 0;
+    while (r < 31 && (uint64_t)k << (r + 1) <= (uint64_t)(n - k)) r++;
+    return r;
+}
+DLSI_FN size_t dlsi_topk_gap_bytes(size_t k, size_t n) { /* at most */
+    const uint32_t r = dlsi_topk_rice(k, n);
+    const uint64_t bits = (uint64_t)k * (r + 1) + ((uint64_t)(n - k) >> r);
+    return (size_t)dlsi_min_u64(bits / 8 + 1, SIZE_MAX / 2);
+}
+DLSI_FN size_t dlsi_topk_value_bytes(size_t k, int32_t bits) {
+    if (bits == 16) return 2 * k;
+    if (bits == 8) return k + 2 * ((k + DLSI_BLOCK - 1) / DLSI_BLOCK);
+    return (k + 3) / 4 + 4 * ((k + DLSI_PAIR_BLOCK - 1) / DLSI_PAIR_BLOCK);
+}
+DLSI_FN size_t dlsi_topk_bytes(size_t k, size_t n, int32_t bits) {
+    return dlsi_add(DLSI_CODEC_HEADER + DLSI_TOPK_HEADER,
+                    dlsi_add(dlsi_topk_gap_bytes(k, n), dlsi_topk_value_bytes(k, bits)));
+}
+/* Bytes of a body other than TOPK's. */
+DLSI_FN size_t dlsi_dense_bytes(dls_codec_kind kind, size_t n) {
+    const size_t blocks = (n + DLSI_BLOCK - 1) / DLSI_BLOCK;
+    switch (kind) {
+    case DLS_CODEC_F32: return dlsi_mul(n, 4);
+    case DLS_CODEC_F16:
+    case DLS_CODEC_BF16: return dlsi_mul(n, 2);
+    case DLS_CODEC_Q8: return dlsi_add(n, 2 * blocks);
+    case DLS_CODEC_Q4: return n / 2 + n % 2 + 2 * blocks;
+    default:
+        return n / 8 + (n % 8 != 0 ? 1u : 0u) + 2 * ((n + DLSI_SIGN_BLOCK - 1) / DLSI_SIGN_BLOCK);
+    }
+}
+DLS_API size_t dls_codec_bytes_max(const dls_codec_desc *desc, size_t n) {
+    dls_codec_desc d;
+    size_t k;
+    if (!dlsi_codec_resolve(desc, n, &d) || d.kind == DLS_CODEC_POWER) return 0;
+    if (d.kind != DLS_CODEC_TOPK) return dlsi_add(DLSI_CODEC_HEADER, dlsi_dense_bytes(d.kind, n));
+    k = dlsi_topk_count(dls_codec_density(&d, 0), n);
+    return dlsi_topk_bytes(k, n, d.value_bits);
+}
+DLS_API uint64_t dls_codec_seed(uint64_t seed, uint64_t step, uint32_t bucket) {
+    return dlsi_seed(dlsi_seed(seed, step), bucket);
+}
+
+/* ---- A message, taken apart ---- */
+
+typedef struct dlsi_message {
+    dls_codec_kind kind;
+    int32_t bits;
+    size_t n, k;
+    float up, down;            /* 2^x and 2^-x */
+    const unsigned char *body; /* TOPK: gaps */
+    const unsigned char *values, *end;
+    uint32_t rice;
+} dlsi_message;
+
+/* x of a message whose greatest element has these bits: that one becomes 2^14 to 2^15. */
+DLSI_FN int32_t dlsi_codec_exponent(uint32_t most) {
+    const int32_t e = (int32_t)(most >> 23) - 127 - 14;
+    return most == 0 ? 0 : dlsi_max_i32(e, -126);
+}
+DLSI_FN void dlsi_message_begin(dlsi_message *m, dls_codec_kind kind, int32_t bits, size_t n,
+                                uint32_t most, unsigned char *out) {
+    const bool scaled = kind != DLS_CODEC_F32 && kind != DLS_CODEC_BF16;
+    const int32_t e = scaled ? dlsi_codec_exponent(most) : 0;
+    const uint32_t block = kind != DLS_CODEC_TOPK ? dlsi_codec_log[kind]
+                           : bits == 16           ? 0u
+                           : bits == 8            ? 6u
+                                                  : 7u;
+    DLSI_ZERO(*m);
+    m->kind = kind;
+    m->bits = bits;
+    m->n = n;
+    m->up = dlsi_two_to(e);
+    m->down = dlsi_two_to(-e);
+    out[0] = (unsigned char)kind;
+    out[1] = (unsigned char)bits;
+    out[2] = (unsigned char)block;
+    out[3] = (unsigned char)(e & 255);
+    dlsi_store32(out + 4, (uint32_t)n);
+}
+/* Bytes of a whole block in a body, and of the elements behind one scale. */
+DLSI_FN size_t dlsi_block_bytes(dls_codec_kind kind) {
+    static const uint16_t bytes[DLS_CODEC_COUNT] = {256, 128, 128, 66, 34, 34, 0, 0};
+    return bytes[kind];
+}
+/* The 64 elements from `at` on, zeros past the last. */
+DLSI_FN void dlsi_block_read(const dlsi_message *m, size_t at, float *x) {
+    const size_t whole = m->kind == DLS_CODEC_SIGN ? DLSI_SIGN_BLOCK : DLSI_BLOCK;
+    const size_t count = dlsi_min_size(m->n - at, DLSI_BLOCK);
+    const unsigned char *from = m->body + at / whole * dlsi_block_bytes(m->kind);
+    const float scale = dlsi_half_float(dlsi_load16(from));
+    unsigned char b[DLSI_BLOCK];
+    uint16_t h[DLSI_BLOCK];
+    int i;
+    if (count < DLSI_BLOCK) memset(x, 0, DLSI_BLOCK * sizeof *x);
+    memset(h, 0, sizeof h);
+    memset(b, 0, sizeof b);
+    switch (m->kind) {
+    case DLS_CODEC_F32: dlsi_get_floats(from, x, count); break;
+    case DLS_CODEC_F16:
+        dlsi_get_halves(from, h, count);
+        for (i = 0; i < DLSI_BLOCK; i++) x[i] = dlsi_half_float(h[i]) * m->up;
+        break;
+    case DLS_CODEC_BF16:
+        dlsi_get_halves(from, h, count);
+        for (i = 0; i < DLSI_BLOCK; i++) x[i] = dlsi_bits_float((uint32_t)h[i] << 16);
+        break;
+    case DLS_CODEC_Q8:
+        memcpy(b, from + 2, count);
+        for (i = 0; i < DLSI_BLOCK; i++)
+            x[i] = (float)((int32_t)(b[i] ^ 128u) - 128) * scale * m->up;
+        break;
+    case DLS_CODEC_Q4:
+        memset(b, 0x88, sizeof b / 2);
+        memcpy(b, from + 2, (count + 1) / 2);
+        for (i = 0; i < DLSI_BLOCK / 2; i++) {
+            x[2 * i] = (float)((int32_t)(b[i] & 15u) - 8) * scale * m->up;
+            x[2 * i + 1] = (float)((int32_t)(b[i] >> 4) - 8) * scale * m->up;
+        }
+        break;
+    default:
+        memcpy(b, from + 2 + at % DLSI_SIGN_BLOCK / 8, (count + 7) / 8);
+        for (i = 0; i < DLSI_BLOCK; i++) /* no branch: signs are as good as random */
+            x[i] = dlsi_bits_float(dlsi_float_bits(scale * m->up) |
+                                   (uint32_t)(b[i / 8] >> i % 8 & 1) << 31);
+    }
+    for (i = (int)count; i < DLSI_BLOCK; i++) x[i] = 0.0f;
+}
+
+/* The elements of a TOPK message, one by one. */
+typedef struct dlsi_topk {
+    const unsigned char *next; /* of the gaps */
+    uint64_t bits;
+    uint32_t have;
+    bool past; /* the gaps ended too early */
+    size_t index, done;
+    float scale[2];
+} dlsi_topk;
+DLSI_FN void dlsi_topk_open(dlsi_topk *t, const dlsi_message *m) {
+    DLSI_ZERO(*t);
+    t->next = m->body;
+    t->index = SIZE_MAX; /* one before the first */
+}
+DLSI_FN void dlsi_topk_fill(dlsi_topk *t, const unsigned char *end) {
+    while (t->have <= 56 && t->next < end) {
+        t->bits |= (uint64_t)*t->next++ << t->have;
+        t->have += 8;
+    }
+}
+/* Goes to the next of m->k: its index, which may be past n in a message not checked. False: the
+   gaps ended. */
+DLSI_FN bool dlsi_topk_index(dlsi_topk *t, const dlsi_message *m, const unsigned char *end) {
+    uint64_t gap = 0;
+    dlsi_topk_fill(t, end);
+    while ((t->bits & 1u) == 0) {
+        if (t->have == 0) return false;
+        t->bits >>= 1;
+        t->have--;
+        gap++;
+        if (t->have == 0) dlsi_topk_fill(t, end);
+    }
+    t->bits >>= 1;
+    t->have--;
+    dlsi_topk_fill(t, end);
+    if (t->have < m->rice || gap > 0x7FFFFFFFu) return false;
+    gap = gap << m->rice | (t->bits & (((uint64_t)1 << m->rice) - 1));
+    t->bits >>= m->rice;
+    t->have -= m->rice;
+    if (gap > 0x7FFFFFFFu) return false;
+    t->index += (size_t)gap + 1; /* from SIZE_MAX to the gap itself */
+    t->done++;
+    return true;
+}
+/* The value of the element that dlsi_topk_index found. */
+DLSI_FN float dlsi_topk_value(dlsi_topk *t, const dlsi_message *m) {
+    const size_t i = t->done - 1;
+    const unsigned char *p = m->values;
+    if (m->bits == 16) return dlsi_half_float(dlsi_load16(p + 2 * i)) * m->up;
+    if (m->bits == 8) {
+        p += i / DLSI_BLOCK * (DLSI_BLOCK + 2);
+        if (i % DLSI_BLOCK == 0) t->scale[0] = dlsi_half_float(dlsi_load16(p));
+        return (float)((int32_t)(p[2 + i % DLSI_BLOCK] ^ 128u) - 128) * t->scale[0] * m->up;
+    }
+    p += i / DLSI_PAIR_BLOCK * (DLSI_PAIR_BLOCK / 4 + 4);
+    if (i % DLSI_PAIR_BLOCK == 0) {
+        t->scale[0] = dlsi_half_float(dlsi_load16(p));
+        t->scale[1] = dlsi_half_float(dlsi_load16(p + 2));
+    }
+    p += 4 + i % DLSI_PAIR_BLOCK / 4;
+    {
+        const uint32_t v = (uint32_t)*p >> 2 * (i % 4) & 3u;
+        const float size = t->scale[v >> 1] * m->up;
+        return (v & 1u) != 0 ? -size : size;
+    }
+}
+
+/* ---- Checking what came ---- */
+
+/* count halfs, every stride bytes, of sizes at most 2^15 * 2 (finite): the greatest of them. */
+DLSI_FN uint32_t dlsi_halves_most(const unsigned char *p, size_t count, size_t stride) {
+    uint32_t most = 0;
+    for (; count > 0; count--, p += stride) {
+        const uint32_t a = dlsi_load16(p) & 0x7FFFu;
+        most = a > most ? a : most;
+    }
+    return most;
+}
+/* Whether factor * the greatest half is a float. */
+DLSI_FN bool dlsi_halves_good(const dlsi_message *m, uint32_t most, float factor) {
+    return most < 0x7C00u && dlsi_finite((double)(dlsi_half_float(most) * factor * m->up));
+}
+DLSI_FN dls_status dlsi_check_dense(const dlsi_message *m) {
+    const size_t n = m->n, blocks = (n + DLSI_BLOCK - 1) / DLSI_BLOCK;
+    bool good = true;
+    size_t at;
+    if (m->end - m->body < 0 || (size_t)(m->end - m->body) != dlsi_dense_bytes(m->kind, n))
+        return DLS_E_FORMAT;
+    if (m->kind == DLS_CODEC_F32 || m->kind == DLS_CODEC_BF16) {
+        float x[DLSI_BLOCK];
+        uint32_t most = 0;
+        for (at = 0; at < n; at += DLSI_BLOCK) {
+            uint32_t own;
+            dlsi_block_read(m, at, x);
+            own = dlsi_block_most(x);
+            most = own > most ? own : most;
+        }
+        good = most < DLSI_INFINITE;
+    } else if (m->kind == DLS_CODEC_F16) {
+        good = dlsi_halves_good(m, dlsi_halves_most(m->body, n, 2), 1.0f);
+    } else if (m->kind == DLS_CODEC_SIGN) {
+        const size_t groups = (n + DLSI_SIGN_BLOCK - 1) / DLSI_SIGN_BLOCK;
+        good = dlsi_halves_good(m, dlsi_halves_most(m->body, groups, 34), 1.0f);
+    } else {
+        const size_t stride = dlsi_block_bytes(m->kind);
+        const float most = m->kind == DLS_CODEC_Q8 ? 128.0f : 8.0f;
+        good = dlsi_halves_good(m, dlsi_halves_most(m->body, blocks, stride), most);
+    }
+    return good ? DLS_OK : DLS_E_NUMBER;
+}
+/* Finds where the values begin, too. */
+DLSI_FN dls_status dlsi_check_topk(dlsi_message *m) {
+    const unsigned char *p = m->body;
+    size_t bytes;
+    dlsi_topk t;
+    bool good;
+    if (m->end - p < DLSI_TOPK_HEADER) return DLS_E_FORMAT;
+    m->k = dlsi_load32(p);
+    m->rice = p[4];
+    m->body = p + DLSI_TOPK_HEADER;
+    if (m->k > m->n || m->rice > 31) return DLS_E_FORMAT;
+    bytes = dlsi_topk_value_bytes(m->k, m->bits);
+    if ((size_t)(m->end - m->body) < bytes) return DLS_E_FORMAT;
+    m->values = m->end - bytes;
+    dlsi_topk_open(&t, m);
+    while (t.done < m->k)
+        if (!dlsi_topk_index(&t, m, m->values) || t.index >= m->n) return DLS_E_FORMAT;
+    /* nothing may stand between gaps and values but the bits that fill the last byte: zeros */
+    if (t.next != m->values || t.have >= 8 || t.bits != 0) return DLS_E_FORMAT;
+    if (m->bits == 16)
+        good = dlsi_halves_good(m, dlsi_halves_most(m->values, m->k, 2), 1.0f);
+    else if (m->bits == 8)
+        good = dlsi_halves_good(
+            m, dlsi_halves_most(m->values, (m->k + DLSI_BLOCK - 1) / DLSI_BLOCK, DLSI_BLOCK + 2),
+            128.0f);
+    else {
+        const size_t groups = (m->k + DLSI_PAIR_BLOCK - 1) / DLSI_PAIR_BLOCK;
+        const size_t stride = DLSI_PAIR_BLOCK / 4 + 4;
+        good = dlsi_halves_good(m, dlsi_halves_most(m->values, groups, stride), 1.0f) &&
+               (groups == 0 ||
+                dlsi_halves_good(m, dlsi_halves_most(m->values + 2, groups, stride), 1.0f));
+    }
+    return good ? DLS_OK : DLS_E_NUMBER;
+}
+DLSI_FN dls_status dlsi_message_open(dlsi_message *m, const void *in, size_t bytes) {
+    const unsigned char *p = (const unsigned char *)in;
+    int32_t e;
+    uint32_t block;
+    DLSI_ZERO(*m);
+    if (bytes < DLSI_CODEC_HEADER || p[0] >= DLS_CODEC_POWER) return DLS_E_FORMAT;
+    m->kind = (dls_codec_kind)p[0];
+    m->bits = p[1];
+    block = p[2];
+    e = (int32_t)(p[3] ^ 128u) - 128;
+    m->n = dlsi_load32(p + 4);
+    m->body = p + DLSI_CODEC_HEADER;
+    m->end = p + bytes;
+    if (m->n < 1 || m->n > 0x7FFFFFFFu || e < -126 || e > 113) return DLS_E_FORMAT;
+    if (e != 0 && (m->kind == DLS_CODEC_F32 || m->kind == DLS_CODEC_BF16)) return DLS_E_FORMAT;
+    m->up = dlsi_two_to(e);
+    m->down = dlsi_two_to(-e);
+    if (m->kind == DLS_CODEC_TOPK) {
+        if (!((m->bits == 16 && block == 0) || (m->bits == 8 && block == 6) ||
+              (m->bits == 2 && block == 7)))
+            return DLS_E_FORMAT;
+        return dlsi_check_topk(m);
+    }
+    if (m->bits != dlsi_codec_bits(m->kind, 0) || block != dlsi_codec_log[m->kind])
+        return DLS_E_FORMAT;
+    return dlsi_check_dense(m);
+}
+DLS_API dls_status dls_codec_check(const void *in, size_t bytes, dls_codec_info *info) {
+    dlsi_message m;
+    const dls_status st = dlsi_message_open(&m, in, bytes);
+    if (info == NULL) return st;
+    DLSI_ZERO(*info);
+    if (st != DLS_OK) return st;
+    info->kind = m.kind;
+    info->bits = m.bits;
+    info->n = m.n;
+    info->sent = m.kind == DLS_CODEC_TOPK ? m.k : m.n;
+    return st;
+}
+DLS_API dls_status dls_codec_decode(const void *in, size_t bytes, size_t n, float *to, float weight,
+                                    bool add) {
+    dlsi_message m;
+    dls_status st = dlsi_message_open(&m, in, bytes);
+    size_t at, i;
+    if (st == DLS_OK && m.n != n) st = DLS_E_SHAPE;
+    if (st != DLS_OK) return st;
+    if (m.kind == DLS_CODEC_TOPK) {
+        dlsi_topk t;
+        dlsi_topk_open(&t, &m);
+        if (!add) memset(to, 0, n * sizeof *to);
+        while (t.done < m.k && dlsi_topk_index(&t, &m, m.values))
+            to[t.index] += weight * dlsi_topk_value(&t, &m);
+        return DLS_OK;
+    }
+    for (at = 0; at < n; at += DLSI_BLOCK) {
+        const size_t count = dlsi_min_size(n - at, DLSI_BLOCK);
+        float x[DLSI_BLOCK], sum[DLSI_BLOCK];
+        dlsi_block_read(&m, at, x);
+        for (i = 0; i < DLSI_BLOCK; i++) sum[i] = weight * x[i];
+        if (add) {
+            dlsi_block_load(x, to + at, count);
+            for (i = 0; i < DLSI_BLOCK; i++) sum[i] = x[i] + sum[i];
+        }
+        memcpy(to + at, sum, count * sizeof *to);
+    }
+    return DLS_OK;
+}
+
+/* ---- Encoding ---- */
+
+/* What a step has to tell of 64 elements: p, and DGC's u. */
+DLSI_INLINE void dlsi_gather(const dls_codec *c, const float *grad, size_t at, float *p, float *u) {
+    const size_t left = c->n - at;
+    const float decay = c->d.decay, momentum = c->d.momentum;
+    float e[DLSI_BLOCK];
+    int i;
+    dlsi_block_load(p, grad + at, left);
+    if (c->velocity != NULL) {
+        dlsi_block_load(u, c->velocity + at, left);
+        for (i = 0; i < DLSI_BLOCK; i++) p[i] = u[i] = momentum * u[i] + p[i];
+    }
+    if (c->error == NULL) return;
+    dlsi_block_load(e, c->error + at, left);
+    for (i = 0; i < DLSI_BLOCK; i++) p[i] = decay * e[i] + p[i];
+}
+/* Bits of the greatest size to be sent. Errors: DLS_E_NUMBER. */
+DLSI_FN dls_status dlsi_codec_measure(const dls_codec *c, const float *grad, uint32_t *most) {
+    float p[DLSI_BLOCK], u[DLSI_BLOCK];
+    uint32_t most_u = 0;
+    size_t at;
+    memset(u, 0, sizeof u);
+    *most = 0;
+    for (at = 0; at < c->n; at += DLSI_BLOCK) {
+        uint32_t own;
+        dlsi_gather(c, grad, at, p, u);
+        own = dlsi_block_most(p);
+        *most = own > *most ? own : *most;
+        if (c->velocity == NULL) continue;
+        own = dlsi_block_most(u);
+        most_u = own > most_u ? own : most_u;
+    }
+    return *most < DLSI_TOO_LARGE && most_u < DLSI_TOO_LARGE ? DLS_OK : DLS_E_NUMBER;
+}
+
+/* Half scale of a block whose greatest element is `most` times as large; never rounded down, so
+   that no quotient exceeds `most`. */
+DLSI_FN uint32_t dlsi_scale_up(float largest, float most) {
+    const float want = largest / most;
+    const uint32_t h = dlsi_half(want);
+    return dlsi_half_float(h) < want ? h + 1 : h;
+}
+/* y[] rounded to whole numbers: to nearest even; or up or down by chance, to at most `most`. */
+DLSI_INLINE void dlsi_round_block(const float *y, float *q) {
+    const float magic = 12582912.0f; /* 1.5 * 2^23 */
+    int i;
+    for (i = 0; i < DLSI_BLOCK; i++) q[i] = (y[i] + magic) - magic;
+}
+DLSI_INLINE void dlsi_chance_block(const float *y, float *q, float most, uint64_t seed,
+                                   uint32_t at) {
+    const uint32_t first = (uint32_t)(seed & 0xFFFFFFFFu), second = (uint32_t)(seed >> 32);
+    int i;
+    for (i = 0; i < DLSI_BLOCK; i++) {
+        /* dls_rand_at, in a form that becomes vector code */
+        const uint32_t r = dlsi_mix32(dlsi_mix32((at + (uint32_t)i) ^ first) + second) >> 8;
+        const uint32_t u = dlsi_float_bits(y[i]), sign = u & 0x80000000u;
+        const float a = dlsi_bits_float(u ^ sign);
+        const int32_t whole = (int32_t)a;
+        const float part = (a - (float)whole) * 16777216.0f;
+        float up = (float)(whole + ((float)(int32_t)r < part ? 1 : 0));
+        up = up > most ? most : up;
+        q[i] = dlsi_bits_float(dlsi_float_bits(up) | sign);
+    }
+}
+/* Writes 64 elements of p and makes them what the receiver will have. */
+DLSI_INLINE void dlsi_write_q(const dlsi_message *m, float *p, size_t count, bool chance,
+                              uint64_t seed, size_t at, unsigned char *out) {
+    const float most = m->bits == 8 ? 127.0f : 7.0f;
+    const float largest = dlsi_bits_float(dlsi_block_most(p)) * m->down;
+    const uint32_t h = dlsi_scale_up(largest, most);
+    const float scale = dlsi_half_float(h), per = h != 0 ? 1.0f / scale : 0.0f;
+    float y[DLSI_BLOCK];
+    unsigned char b[DLSI_BLOCK];
+    int i;
+    for (i = 0; i < DLSI_BLOCK; i++) y[i] = p[i] * m->down * per;
+    if (chance)
+        dlsi_chance_block(y, y, most, seed, (uint32_t)at);
+    else
+        dlsi_round_block(y, y);
+    dlsi_store16(out, h);
+    if (m->bits == 8) {
+        for (i = 0; i < DLSI_BLOCK; i++) b[i] = (unsigned char)((int32_t)y[i] & 255);
+        memcpy(out + 2, b, count);
+    } else {
+        if (count % 2 != 0) y[count] = -8.0f; /* the half byte left over is 0 */
+        for (i = 0; i < DLSI_BLOCK / 2; i++)
+            b[i] = (unsigned char)(((int32_t)y[2 * i] + 8) | ((int32_t)y[2 * i + 1] + 8) << 4);
+        memcpy(out + 2, b, (count + 1) / 2);
+    }
+    for (i = 0; i < DLSI_BLOCK; i++) p[i] = y[i] * scale * m->up;
+}
+DLSI_FN void dlsi_write_sign(const dlsi_message *m, float *p, size_t count, unsigned char *out) {
+    unsigned char b[DLSI_SIGN_BLOCK / 8];
+    float sum = 0.0f, size, one[DLSI_BLOCK], part[DLSI_BLOCK];
+    uint32_t h;
+    size_t i, k;
+    for (i = 0; i < DLSI_BLOCK; i++) one[i] = 1.0f;
+    for (k = 0; k < DLSI_SIGN_BLOCK; k += DLSI_BLOCK) {
+        for (i = 0; i < DLSI_BLOCK; i++)
+            part[i] = dlsi_bits_float(dlsi_float_bits(p[k + i]) & 0x7FFFFFFFu) * m->down;
+        sum += dlsi_block_dot(part, one);
+    }
+    h = dlsi_half(sum / (float)count);
+    dlsi_store16(out, h);
+    size = dlsi_half_float(h) * m->up;
+    for (k = 0; k < sizeof b; k++) {
+        uint32_t bits = 0;
+        for (i = 0; i < 8; i++) bits |= (dlsi_float_bits(p[8 * k + i]) >> 31) << i;
+        b[k] = (unsigned char)bits;
+    }
+    memcpy(out + 2, b, (count + 7) / 8);
+    for (i = 0; i < DLSI_SIGN_BLOCK; i++)
+        p[i] = dlsi_bits_float(dlsi_float_bits(size) | (dlsi_float_bits(p[i]) & 0x80000000u));
+}
+DLSI_FN void dlsi_write_plain(const dlsi_message *m, const float *p, size_t count,
+                              unsigned char *out) {
+    uint16_t h[DLSI_BLOCK];
+    int i;
+    if (m->kind == DLS_CODEC_F32) {
+        dlsi_put_floats(out, p, count);
+        return;
+    }
+    if (m->kind == DLS_CODEC_F16)
+        for (i = 0; i < DLSI_BLOCK; i++) h[i] = (uint16_t)dlsi_half(p[i] * m->down);
+    else
+        for (i = 0; i < DLSI_BLOCK; i++) h[i] = (uint16_t)dlsi_brain(p[i]);
+    dlsi_put_halves(out, h, count);
+}
+/* All kinds but TOPK. */
+DLSI_FN void dlsi_encode_dense(dls_codec *c, const dlsi_message *m, uint64_t seed,
+                               const float *grad, unsigned char *out) {
+    const size_t group = c->d.kind == DLS_CODEC_SIGN ? DLSI_SIGN_BLOCK : DLSI_BLOCK;
+    const size_t bytes = dlsi_block_bytes(c->d.kind);
+    float p[DLSI_SIGN_BLOCK], sent[DLSI_SIGN_BLOCK];
+    size_t at, i, k;
+    for (at = 0; at < c->n; at += group, out += bytes) {
+        const size_t count = dlsi_min_size(c->n - at, group);
+        for (k = 0; k < group; k += DLSI_BLOCK) {
+            if (k < count)
+                dlsi_gather(c, grad, at + k, p + k, sent + k); /* sent: no u here */
+            else
+                memset(p + k, 0, DLSI_BLOCK * sizeof *p);
+            memcpy(sent + k, p + k, DLSI_BLOCK * sizeof *p);
+        }
+        if (c->d.kind == DLS_CODEC_SIGN)
+            dlsi_write_sign(m, sent, count, out);
+        else if (c->d.kind >= DLS_CODEC_Q8)
+            dlsi_write_q(m, sent, count, c->d.no_feedback, seed, at, out);
+        else
+            dlsi_write_plain(m, p, count, out);
+        if (c->error == NULL) continue;
+        for (k = 0; k < group; k += DLSI_BLOCK)
+            for (i = 0; i < DLSI_BLOCK; i++) p[k + i] -= sent[k + i];
+        memcpy(c->error + at, p, count * sizeof *p);
+    }
+}
+
+/* ---- TOPK ---- */
+
+/* Bits of the size of the k-th greatest of x, by counting: the upper bits first, then the next ones
+   of those alike so far. *equal: how many of that size belong to the first k. */
+DLSI_FN uint32_t dlsi_topk_select(const float *x, size_t n, size_t k, uint32_t *bin,
+                                  size_t *equal) {
+    uint32_t found = 0, left = 31; /* bits of the size known and not known */
+    size_t i;
+    while (left > 0) {
+        const uint32_t bits = left < DLSI_BIN_BITS ? left : DLSI_BIN_BITS, shift = left - bits;
+        uint32_t b = ((uint32_t)1 << bits) - 1;
+        memset(bin, 0, ((size_t)b + 1) * sizeof *bin);
+        for (i = 0; i < n; i++) {
+            const uint32_t a = dlsi_float_bits(x[i]) & 0x7FFFFFFFu;
+            if (a >> left == found) bin[a >> shift & b]++;
+        }
+        while (bin[b] < k) k -= bin[b--];
+        found = found << bits | b;
+        left = shift;
+    }
+    *equal = k;
+    return found;
+}
+
+/* A TOPK message being written. */
+typedef struct dlsi_sparse {
+    dlsi_message m;
+    unsigned char *gap, *value; /* where the next ones go */
+    uint64_t bits;
+    uint32_t have;
+    size_t next;  /* index after the last one */
+    uint32_t *at; /* a block of values waits here: indices, and their floats' bits */
+    uint32_t *wait;
+    size_t waiting, block;
+} dlsi_sparse;
+
+/* buffer: 256 words. The values are written where the longest gaps would end. */
+DLSI_FN void dlsi_sparse_begin(dlsi_sparse *s, int32_t bits, size_t n, size_t k, uint32_t most,
+                               unsigned char *out, uint32_t *buffer) {
+    DLSI_ZERO(*s);
+    dlsi_message_begin(&s->m, DLS_CODEC_TOPK, bits, n, most, out);
+    s->m.k = k;
+    s->m.rice = k > 0 ? dlsi_topk_rice(k, n) : 0;
+    dlsi_store32(out + DLSI_CODEC_HEADER, (uint32_t)k);
+    out[DLSI_CODEC_HEADER + 4] = (unsigned char)s->m.rice;
+    s->gap = out + DLSI_CODEC_HEADER + DLSI_TOPK_HEADER;
+    s->m.values = s->value = s->gap + dlsi_topk_gap_bytes(dlsi_max_size(k, 1), n);
+    s->at = buffer;
+    s->wait = buffer + DLSI_PAIR_BLOCK;
+    s->block = bits == 2 ? DLSI_PAIR_BLOCK : DLSI_BLOCK;
+}
+DLSI_FN void dlsi_sparse_bits(dlsi_sparse *s, uint32_t v, uint32_t count) {
+    s->bits |= (uint64_t)v << s->have;
+    for (s->have += count; s->have >= 8; s->have -= 8, s->bits >>= 8)
+        *s->gap++ = (unsigned char)(s->bits & 255u);
+}
+DLSI_FN void dlsi_sparse_gap(dlsi_sparse *s, size_t gap) {
+    const uint32_t r = s->m.rice;
+    size_t q;
+    for (q = gap >> r; q >= 31; q -= 31) dlsi_sparse_bits(s, 0, 31);
+    dlsi_sparse_bits(s, (uint32_t)1 << q, (uint32_t)q + 1);
+    dlsi_sparse_bits(s, (uint32_t)(gap & (((size_t)1 << r) - 1)), r);
+}
+/* Two magnitudes for what lies at or below the mean size, and above it. Sets v to what is sent. */
+DLSI_FN void dlsi_sparse_pairs(dlsi_sparse *s, float *v, size_t count) {
+    float sum = 0.0f, mean, part[2] = {0.0f, 0.0f}, size[2] = {0.0f, 0.0f};
+    size_t many[2] = {0, 0}, i;
+    uint32_t h;
+    for (i = 0; i < count; i++) {
+        v[i] *= s->m.down;
+        sum += v[i] < 0.0f ? -v[i] : v[i];
+    }
+    mean = sum / (float)count;
+    for (i = 0; i < count; i++) {
+        const float a = v[i] < 0.0f ? -v[i] : v[i];
+        const int high = a > mean ? 1 : 0;
+        part[high] += a;
+        many[high]++;
+    }
+    for (i = 0; i < 2; i++) {
+        h = many[i] > 0 ? dlsi_half(part[i] / (float)many[i]) : 0;
+        size[i] = dlsi_half_float(h) * s->m.up;
+        dlsi_store16(s->value + 2 * i, h);
+    }
+    s->value += 4;
+    memset(s->value, 0, (count + 3) / 4);
+    for (i = 0; i < count; i++) {
+        const float a = v[i] < 0.0f ? -v[i] : v[i];
+        const uint32_t sign = v[i] < 0.0f ? 1u : 0u, high = a > mean ? 2u : 0u;
+        s->value[i / 4] = (unsigned char)(s->value[i / 4] | (sign | high) << 2 * (i % 4));
+        v[i] = sign != 0 ? -size[high / 2] : size[high / 2];
+    }
+    s->value += (count + 3) / 4;
+}
+/* Writes the values that wait; v becomes what the receiver will have. */
+DLSI_FN void dlsi_sparse_values(dlsi_sparse *s, float *v) {
+    size_t i;
+    if (s->m.bits == 2) {
+        dlsi_sparse_pairs(s, v, s->waiting);
+    } else if (s->m.bits == 8) {
+        dlsi_message q = s->m;
+        memset(v + s->waiting, 0, (DLSI_BLOCK - s->waiting) * sizeof *v);
+        dlsi_write_q(&q, v, s->waiting, false, 0, 0, s->value);
+        s->value += s->waiting + 2;
+    } else {
+        for (i = 0; i < s->waiting; i++, s->value += 2) {
+            const uint32_t h = dlsi_half(v[i] * s->m.down);
+            dlsi_store16(s->value, h);
+            v[i] = dlsi_half_float(h) * s->m.up;
+        }
+    }
+}
+DLSI_FN void dlsi_sparse_flush(dlsi_sparse *s, dls_codec *c) {
+    float v[DLSI_PAIR_BLOCK];
+    size_t i;
+    if (s->waiting == 0) return;
+    memcpy(v, s->wait, s->waiting * sizeof *v);
+    dlsi_sparse_values(s, v);
+    for (i = 0; c != NULL && i < s->waiting; i++) {
+        c->error[s->at[i]] -= v[i];
+        if (c->velocity != NULL) c->velocity[s->at[i]] = 0.0f;
+    }
+    s->waiting = 0;
+}
+DLSI_FN void dlsi_sparse_add(dlsi_sparse *s, size_t index, float x, dls_codec *c) {
+    dlsi_sparse_gap(s, index - s->next);
+    s->next = index + 1;
+    s->at[s->waiting] = (uint32_t)index;
+    s->wait[s->waiting] = dlsi_float_bits(x);
+    if (++s->waiting == s->block) dlsi_sparse_flush(s, c);
+}
+/* Ends the gaps and moves the values behind them. Bytes of the message. */
+DLSI_FN size_t dlsi_sparse_end(dlsi_sparse *s, dls_codec *c, const unsigned char *out) {
+    const size_t bytes = dlsi_topk_value_bytes(s->m.k, s->m.bits);
+    dlsi_sparse_flush(s, c);
+    if (s->have > 0) dlsi_sparse_bits(s, 0, 8 - s->have);
+    memmove(s->gap, s->m.values, bytes);
+    return (size_t)(s->gap - out) + bytes;
+}
+
+DLSI_FN size_t dlsi_encode_topk(dls_codec *c, size_t k, uint32_t most, const float *grad,
+                                unsigned char *out) {
+    float p[DLSI_BLOCK], u[DLSI_BLOCK];
+    uint32_t threshold;
+    size_t at, i, equal;
+    dlsi_sparse s;
+    for (at = 0; at < c->n; at += DLSI_BLOCK) {
+        const size_t bytes = dlsi_min_size(c->n - at, DLSI_BLOCK) * sizeof *p;
+        dlsi_gather(c, grad, at, p, u);
+        memcpy(c->error + at, p, bytes);
+        if (c->velocity != NULL) memcpy(c->velocity + at, u, bytes);
+    }
+    threshold = dlsi_topk_select(c->error, c->n, k, c->work, &equal);
+    if (threshold == 0) { /* fewer than k are not zero */
+        k -= equal;
+        equal = 0;
+    }
+    dlsi_sparse_begin(&s, c->d.value_bits, c->n, k, most, out, c->work);
+    for (at = 0; at < c->n; at += DLSI_BLOCK) {
+        const size_t count = dlsi_min_size(c->n - at, DLSI_BLOCK);
+        dlsi_block_load(p, c->error + at, count);
+        if (dlsi_block_most(p) < threshold) continue;
+        for (i = 0; i < count; i++) {
+            const uint32_t a = dlsi_float_bits(p[i]) & 0x7FFFFFFFu;
+            if (a < threshold || (a == threshold && equal == 0)) continue;
+            equal -= a == threshold ? 1 : 0;
+            dlsi_sparse_add(&s, at + i, p[i], c);
+        }
+    }
+    return dlsi_sparse_end(&s, c, out);
+}
+DLS_API dls_status dls_codec_encode(dls_codec *codec, uint64_t step, uint32_t bucket,
+                                    const float *grad, void *out, size_t max, size_t *bytes) {
+    unsigned char *to = (unsigned char *)out;
+    const dls_codec_kind kind = codec->d.kind;
+    dlsi_message m;
+    size_t need, k = 0;
+    uint32_t most;
+    dls_status st;
+    *bytes = 0;
+    if (kind == DLS_CODEC_POWER) return DLS_E_UNSUPPORTED;
+    if (kind == DLS_CODEC_TOPK) {
+        if (!(codec->density > 0.0f && codec->density <= 1.0f)) return DLS_E_ARG;
+        k = dlsi_topk_count(codec->density, codec->n);
+        need = dlsi_topk_bytes(k, codec->n, codec->d.value_bits);
+    } else {
+        need = dlsi_add(DLSI_CODEC_HEADER, dlsi_dense_bytes(kind, codec->n));
+    }
+    if (max < need) return DLS_E_MEMORY;
+    st = dlsi_codec_measure(codec, grad, &most);
+    if (st != DLS_OK) return st;
+    if (kind == DLS_CODEC_TOPK) {
+        *bytes = dlsi_encode_topk(codec, k, most, grad, to);
+        return DLS_OK;
+    }
+    dlsi_message_begin(&m, kind, dlsi_codec_bits(kind, 0), codec->n, most, to);
+    dlsi_encode_dense(codec, &m, dls_codec_seed(codec->d.seed, step, bucket), grad,
+                      to + DLSI_CODEC_HEADER);
+    *bytes = need;
+    return DLS_OK;
+}
+
+/* ---- Merging ---- */
+
+/* What a part keeps between two calls, as plain words, so that callers need not know of it. */
+typedef struct dlsi_cursor {
+    dlsi_message m;
+    dlsi_topk t;
+} dlsi_cursor;
+typedef char dlsi_cursor_fits[sizeof(dlsi_cursor) <= DLS_CODEC_CURSOR * 8 ? 1 : -1];
+
+DLSI_FN void dlsi_merge_next(dls_codec_part *part, dlsi_cursor *c) {
+    const bool more = c->t.done < c->m.k && dlsi_topk_index(&c->t, &c->m, c->m.values);
+    part->next = more ? c->t.index : SIZE_MAX;
+}
+DLSI_FN void dlsi_merge_rewind(dls_codec_part *part, int32_t count) {
+    dlsi_cursor c;
+    for (; count > 0; count--, part++) {
+        memcpy(&c, part->cursor, sizeof c);
+        dlsi_topk_open(&c.t, &c.m);
+        dlsi_merge_next(part, &c);
+        memcpy(part->cursor, &c, sizeof c);
+    }
+}
+/* The sum of the 64 elements from `at` on. */
+DLSI_FN void dlsi_merge_block(dls_codec_part *part, int32_t count, size_t at, float *sum) {
+    float x[DLSI_BLOCK];
+    dlsi_cursor c;
+    memset(sum, 0, DLSI_BLOCK * sizeof *sum);
+    for (; count > 0; count--, part++) {
+        memcpy(&c, part->cursor, sizeof c);
+        if (c.m.kind != DLS_CODEC_TOPK) {
+            dlsi_block_read(&c.m, at, x);
+            dlsi_block_axpy(part->weight, x, sum);
+            continue;
+        }
+        if (part->next >= at + DLSI_BLOCK) continue;
+        while (part->next < at + DLSI_BLOCK) {
+            sum[part->next - at] += part->weight * dlsi_topk_value(&c.t, &c.m);
+            dlsi_merge_next(part, &c);
+        }
+        memcpy(part->cursor, &c, sizeof c);
+    }
+}
+DLSI_FN dls_status dlsi_merge_open(dls_codec_part *part, int32_t count, size_t n, bool *sparse) {
+    dlsi_cursor c;
+    for (*sparse = true; count > 0; count--, part++) {
+        dls_status st;
+        DLSI_ZERO(c);
+        st = dlsi_message_open(&c.m, part->in, part->bytes);
+        if (st == DLS_OK && c.m.n != n) st = DLS_E_SHAPE;
+        if (st == DLS_OK && !dlsi_finite((double)part->weight)) st = DLS_E_NUMBER;
+        if (st != DLS_OK) return st;
+        *sparse = *sparse && c.m.kind == DLS_CODEC_TOPK;
+        memset(part->cursor, 0, sizeof part->cursor);
+        memcpy(part->cursor, &c, sizeof c);
+    }
+    return DLS_OK;
+}
+DLSI_FN size_t dlsi_merge_sparse_most(size_t n) { return n / 100 * 12 + n % 100 * 12 / 100; }
+DLS_API size_t dls_codec_merge_max(size_t n) {
+    const size_t k = dlsi_max_size(dlsi_merge_sparse_most(n), 1);
+    return dlsi_max_size(dlsi_add(DLSI_CODEC_HEADER, dlsi_dense_bytes(DLS_CODEC_Q4, n)),
+                         dlsi_topk_bytes(dlsi_min_size(k, n), n, 16));
+}
+DLS_API dls_status dls_codec_merge(dls_codec_part *part, int32_t count, size_t n, void *out,
+                                   size_t max, size_t *bytes) {
+    unsigned char *to = (unsigned char *)out;
+    uint32_t wait[2 * DLSI_PAIR_BLOCK], most = 0;
+    float sum[DLSI_BLOCK];
+    size_t at, i, union_count = 0;
+    dlsi_sparse s;
+    dls_status st;
+    bool sparse;
+    *bytes = 0;
+    if (count < 1 || n < 1 || n > 0x7FFFFFFFu) return DLS_E_ARG;
+    if (max < dls_codec_merge_max(n)) return DLS_E_MEMORY;
+    st = dlsi_merge_open(part, count, n, &sparse);
+    if (st != DLS_OK) return st;
+    dlsi_merge_rewind(part, count);
+    for (at = 0; at < n; at += DLSI_BLOCK) {
+        uint32_t own;
+        dlsi_merge_block(part, count, at, sum);
+        own = dlsi_block_most(sum);
+        most = own > most ? own : most;
+        for (i = 0; i < DLSI_BLOCK; i++) union_count += sum[i] != 0.0f ? 1 : 0;
+    }
+    if (most >= DLSI_TOO_LARGE) return DLS_E_NUMBER;
+    sparse = sparse && union_count <= dlsi_merge_sparse_most(n);
+    if (sparse)
+        dlsi_sparse_begin(&s, 16, n, union_count, most, to, wait);
+    else
+        dlsi_message_begin(&s.m, DLS_CODEC_Q4, 4, n, most, to);
+    to += DLSI_CODEC_HEADER;
+    dlsi_merge_rewind(part, count);
+    for (at = 0; at < n; at += DLSI_BLOCK) {
+        const size_t here = dlsi_min_size(n - at, DLSI_BLOCK);
+        dlsi_merge_block(part, count, at, sum);
+        for (i = 0; sparse && i < here; i++)
+            if (sum[i] != 0.0f) dlsi_sparse_add(&s, at + i, sum[i], NULL);
+        if (sparse) continue;
+        dlsi_write_q(&s.m, sum, here, false, 0, 0, to);
+        to += dlsi_block_bytes(DLS_CODEC_Q4);
+    }
+    *bytes = sparse ? dlsi_sparse_end(&s, NULL, (const unsigned char *)out)
+                    : DLSI_CODEC_HEADER + dlsi_dense_bytes(DLS_CODEC_Q4, n);
+    return DLS_OK;
+}
+
+/* ---- State ----
+   Saved: u32 "DLSE", u8 kind, u8 momentum or not, u16 rank, u32 n, u32 CRC-32C of the floats that
+   follow. */
+
+#define DLSI_SAVED_HEADER 16
+#define DLSI_SAVED_MAGIC 0x45534C44u
+
+DLS_API void dls_codec_flush(dls_codec *codec, float *grad) {
+    const size_t owed = codec->velocity != NULL ? 2 * codec->n : codec->n;
+    size_t i;
+    codec->stage = 0;
+    if (codec->error == NULL) return;
+    for (i = 0; grad != NULL && i < codec->n; i++) grad[i] += codec->error[i];
+    memset(codec->error, 0, owed * sizeof(float));
+}
+DLS_API size_t dls_codec_saved_bytes(const dls_codec *codec) {
+    return dlsi_add(DLSI_SAVED_HEADER, dlsi_mul(codec->state_count, 4));
+}
+DLSI_FN void dlsi_saved_header(const dls_codec *c, unsigned char *p) {
+    dlsi_store32(p, DLSI_SAVED_MAGIC);
+    p[4] = (unsigned char)c->d.kind;
+    p[5] = c->velocity != NULL;
+    dlsi_store16(p + 6, c->d.kind == DLS_CODEC_POWER ? (uint32_t)c->d.rank : 0);
+    dlsi_store32(p + 8, (uint32_t)c->n);
+}
+DLS_API dls_status dls_codec_save(const dls_codec *codec, void *out, size_t max) {
+    unsigned char *p = (unsigned char *)out;
+    if (codec->stage != 0) return DLS_E_STATE;
+    if (max < dls_codec_saved_bytes(codec)) return DLS_E_MEMORY;
+    dlsi_saved_header(codec, p);
+    dlsi_put_floats(p + DLSI_SAVED_HEADER, codec->state, codec->state_count);
+    dlsi_store32(p + 12, dls_crc32c(0, p + DLSI_SAVED_HEADER, 4 * codec->state_count));
+    return DLS_OK;
+}
+DLS_API dls_status dls_codec_load(dls_codec *codec, const void *in, size_t bytes) {
+    const unsigned char *p = (const unsigned char *)in;
+    unsigned char own[12];
+    size_t i;
+    if (bytes < DLSI_SAVED_HEADER || dlsi_load32(p) != DLSI_SAVED_MAGIC) return DLS_E_FORMAT;
+    dlsi_saved_header(codec, own);
+    if (memcmp(p, own, sizeof own) != 0) return DLS_E_MISMATCH;
+    if (bytes != dls_codec_saved_bytes(codec)) return DLS_E_FORMAT;
+    p += DLSI_SAVED_HEADER;
+    if (dls_crc32c(0, p, 4 * codec->state_count) != dlsi_load32(p - 4)) return DLS_E_CHECKSUM;
+    for (i = 0; i < codec->state_count; i++)
+        if ((dlsi_load32(p + 4 * i) & 0x7FFFFFFFu) >= DLSI_INFINITE) return DLS_E_NUMBER;
+    dlsi_get_floats(p, codec->state, codec->state_count);
+    codec->stage = 0;
+    return DLS_OK;
+}
+
+/* ---- PowerSGD ---- */
+
+/* Dot product in blocks, their sums in order. */
+DLSI_FN float dlsi_dot(const float *x, const float *y, size_t n) {
+    float a[DLSI_BLOCK], b[DLSI_BLOCK], sum = 0.0f;
+    size_t at;
+    for (at = 0; at < n; at += DLSI_BLOCK) {
+        dlsi_block_load(a, x + at, n - at);
+        dlsi_block_load(b, y + at, n - at);
+        sum += dlsi_block_dot(a, b);
+    }
+    return sum;
+}
+DLSI_FN void dlsi_axpy(float a, const float *x, float *y, size_t n) {
+    size_t at = 0;
+    for (; n - at >= DLSI_BLOCK; at += DLSI_BLOCK) dlsi_block_axpy(a, x + at, y + at);
+    for (; at < n; at++) y[at] += a * x[at];
+}
+DLSI_FN bool dlsi_all_finite(const float *x, size_t n) {
+    float a[DLSI_BLOCK];
+    size_t at;
+    for (at = 0; at < n; at += DLSI_BLOCK) {
+        dlsi_block_load(a, x + at, n - at);
+        if (dlsi_block_most(a) >= DLSI_INFINITE) return false;
+    }
+    return true;
+}
+DLS_API dls_status dls_codec_power_begin(dls_codec *codec, const float *grad, float **p,
+                                         size_t *count) {
+    const int32_t rows = codec->d.rows, cols = codec->d.cols, rank = codec->d.rank;
+    int32_t i, k;
+    uint32_t most;
+    dls_status st;
+    if (codec->d.kind != DLS_CODEC_POWER) return DLS_E_ARG;
+    if (codec->stage != 0) return DLS_E_STATE;
+    st = dlsi_codec_measure(codec, grad, &most);
+    if (st != DLS_OK) return st;
+    for (i = 0; i < rows; i++) {
+        float *m = codec->error + (size_t)i * (size_t)cols;
+        int32_t j;
+        for (j = 0; j < cols; j++)
+            m[j] = codec->d.decay * m[j] + grad[(size_t)i * (size_t)cols + (size_t)j];
+        for (k = 0; k < rank; k++)
+            codec->p[(size_t)k * (size_t)rows + (size_t)i] =
+                dlsi_dot(m, codec->q + (size_t)k * (size_t)cols, (size_t)cols);
+    }
+    codec->stage = 1;
+    *p = codec->p;
+    *count = (size_t)rows * (size_t)rank;
+    return DLS_OK;
+}
+/* Gives up a step: what it had to tell is owed. */
+DLSI_FN dls_status dlsi_power_off(dls_codec *codec) {
+    codec->stage = 0;
+    return DLS_E_NUMBER;
+}
+/* Rows of p to length 1 and at right angles: modified Gram-Schmidt. One that nothing is left of
+   becomes zero. */
+DLSI_FN void dlsi_orthonormal(float *p, int32_t rank, size_t n) {
+    int32_t k, j;
+    for (k = 0; k < rank; k++) {
+        float *own = p + (size_t)k * n, scale;
+        const double before = dlsi_squares(own, NULL, n);
+        double after;
+        size_t i;
+        for (j = 0; j < k; j++) {
+            const float *other = p + (size_t)j * n;
+            dlsi_axpy(-dlsi_dot(own, other, n), other, own, n);
+        }
+        after = dlsi_squares(own, NULL, n);
+        scale = after > 1e-10 * before && after > 1e-70 ? (float)(1.0 / dlsi_sqrt(after)) : 0.0f;
+        for (i = 0; i < n; i++) own[i] = scale != 0.0f ? own[i] * scale : 0.0f;
+    }
+}
+DLS_API dls_status dls_codec_power_middle(dls_codec *codec, float **q, size_t *count) {
+    const size_t rows = (size_t)codec->d.rows, cols = (size_t)codec->d.cols;
+    const size_t rank = (size_t)codec->d.rank;
+    size_t i, k;
+    if (codec->d.kind != DLS_CODEC_POWER) return DLS_E_ARG;
+    if (codec->stage != 1) return DLS_E_STATE;
+    if (!dlsi_all_finite(codec->p, rows * rank)) return dlsi_power_off(codec);
+    dlsi_orthonormal(codec->p, codec->d.rank, rows);
+    memset(codec->q, 0, cols * rank * sizeof(float));
+    for (i = 0; i < rows; i++)
+        for (k = 0; k < rank; k++)
+            dlsi_axpy(codec->p[k * rows + i], codec->error + i * cols, codec->q + k * cols, cols);
+    codec->stage = 2;
+    *q = codec->q;
+    *count = cols * rank;
+    return DLS_OK;
+}
+DLS_API dls_status dls_codec_power_end(dls_codec *codec, float *to) {
+    const size_t rows = (size_t)codec->d.rows, cols = (size_t)codec->d.cols;
+    const int32_t rank = codec->d.rank;
+    const bool good = codec->stage != 2 || dlsi_all_finite(codec->q, cols * (size_t)rank);
+    size_t i, j;
+    int32_t k;
+    if (codec->d.kind != DLS_CODEC_POWER) return DLS_E_ARG;
+    if (codec->stage != 2) return DLS_E_STATE;
+    codec->round++;
+    for (i = 0; good && i < rows; i++) {
+        float *own = to + i * cols, *m = codec->error + i * cols;
+        memset(own, 0, cols * sizeof *own);
+        for (k = 0; k < rank; k++)
+            dlsi_axpy(codec->p[(size_t)k * rows + i], codec->q + (size_t)k * cols, own, cols);
+        for (j = 0; j < cols; j++) m[j] -= own[j];
+    }
+    for (k = 0; k < rank; k++) /* a row of zeros would stay so for ever */
+        if (!good || dlsi_squares(codec->q + (size_t)k * cols, NULL, cols) < 1e-60)
+            dlsi_power_draw(codec, k);
+    codec->stage = 0;
+    return good ? DLS_OK : DLS_E_NUMBER;
+}
+
+/* ---- Choosing ---- */
+
+DLSI_FN double dlsi_exposed(const dls_codec_case *at, double bytes) {
+    const double wire = at->latency_us + bytes / at->bytes_per_s * 1e6;
+    return wire > at->hidden_us ? wire - at->hidden_us : 0.0;
+}
+DLSI_FN bool dlsi_measure(double x) { return dlsi_finite(x) && x >= 0.0; }
+DLS_API dls_status dls_codec_choose(const dls_codec_case *at, const dls_codec_option *option,
+                                    int32_t count, dls_codec_choice *choice) {
+    const char *best_name = NULL;
+    double best = 0.0, total;
+    int32_t i, found = -1;
+    dlsi_text t;
+    DLSI_ZERO(*choice);
+    choice->option = -1;
+    if (count < 0 || !dlsi_measure(at->bytes_per_s) || !(at->bytes_per_s > 0.0) ||
+        !dlsi_measure(at->latency_us) || !dlsi_measure(at->hidden_us))
+        return DLS_E_ARG;
+    for (i = 0; i < count; i++) {
+        const dls_codec_option *o = &option[i];
+        if (!dlsi_measure(o->message_bytes) || !dlsi_measure(o->encode_us) ||
+            !dlsi_measure(o->decode_us))
+            return DLS_E_ARG;
+        total = o->encode_us + dlsi_exposed(at, o->message_bytes) + o->decode_us;
+        if (found >= 0 && total >= best) continue;
+        found = i;
+        best = total;
+        best_name = o->name;
+    }
+    choice->dense_us = choice->best_us = dlsi_exposed(at, 4.0 * (double)at->n);
+    if (found >= 0 && best < 0.95 * choice->dense_us) {
+        choice->option = found;
+        choice->best_us = best;
+    }
+    t.buf = choice->why;
+    t.used = 0;
+    t.size = sizeof choice->why;
+    dlsi_text_str(&t, choice->option >= 0 ? best_name : "dense");
+    dlsi_text_str(&t, ": dense float32 takes ");
+    dlsi_text_fixed(&t, choice->dense_us / 1000.0, 2);
+    dlsi_text_str(&t, " ms a step beyond what computation hides");
+    if (found >= 0) {
+        dlsi_text_str(&t, choice->option >= 0 ? ", " : "; the best codec, ");
+        dlsi_text_str(&t, choice->option >= 0 ? "this one" : best_name);
+        dlsi_text_str(&t, choice->option >= 0 ? " " : ", would take ");
+        dlsi_text_fixed(&t, best / 1000.0, 2);
+        dlsi_text_str(&t, " ms: encode + wire + decode");
+    }
+    choice->why[t.used] = '\0';
+    return DLS_OK;
+}
+
+/* ---- Robust aggregation ---- */
+
+DLSI_FN bool dlsi_robust_good(const dls_robust_desc *d) {
+    if ((unsigned)d->kind >= DLS_ROBUST_COUNT || d->count < 1 || d->count > DLS_ROBUST_MAX ||
+        d->hostile < 0 || d->hostile > d->count || d->rounds < 0 || !(d->radius >= 0.0f))
+        return false;
+    if (d->kind == DLS_ROBUST_TRIMMED) return 2 * d->hostile < d->count;
+    if (d->kind == DLS_ROBUST_KRUM || d->kind == DLS_ROBUST_MULTI_KRUM)
+        return 2 * d->hostile + 3 <= d->count;
+    return true;
+}
+DLSI_FN bool dlsi_robust_krums(const dls_robust_desc *d) {
+    return d->kind == DLS_ROBUST_KRUM || d->kind == DLS_ROBUST_MULTI_KRUM;
+}
+typedef struct dlsi_robust {
+    const dls_robust_desc *d;
+    const float *const *x;
+    size_t n;
+    float *to;
+    float *tile;  /* count rows of 64 */
+    double *dist; /* KRUM: all pairs; a row of scratch behind */
+    double *row;
+    float *share; /* of each vector in the result */
+} dlsi_robust;
+DLSI_FN void dlsi_robust_layout(dlsi_layout *l, const dls_robust_desc *d, dlsi_robust *r) {
+    const size_t count = (size_t)d->count;
+    r->tile = (float *)dlsi_layout_take(l, count * DLSI_BLOCK * sizeof(float));
+    r->row = (double *)dlsi_layout_take(l, count * sizeof(double));
+    r->share = (float *)dlsi_layout_take(l, count * sizeof(float));
+    r->dist = NULL;
+    if (dlsi_robust_krums(d))
+        r->dist = (double *)dlsi_layout_take(l, count * count * sizeof(double));
+}
+DLS_API size_t dls_robust_size(const dls_robust_desc *desc) {
+    dlsi_layout l = dlsi_layout_at(NULL);
+    dlsi_robust r;
+    if (!dlsi_robust_good(desc)) return 0;
+    dlsi_robust_layout(&l, desc, &r);
+    return dlsi_layout_total(&l);
+}
+
+/* Sorts count numbers, ascending: few, and not often. */
+DLSI_FN void dlsi_sort_doubles(double *x, int32_t count) {
+    int32_t i, j;
+    for (i = 1; i < count; i++) {
+        const double own = x[i];
+        for (j = i; j > 0 && x[j - 1] > own; j--) x[j] = x[j - 1];
+        x[j] = own;
+    }
+}
+DLSI_FN double dlsi_median_of(double *x, int32_t count) {
+    if (count == 0) return 0.0;
+    dlsi_sort_doubles(x, count);
+    return count % 2 != 0 ? x[count / 2] : 0.5 * (x[count / 2 - 1] + x[count / 2]);
+}
+/* Sorts each of 64 columns of a tile: rows are exchanged pair by pair, all columns at once. */
+DLSI_FN void dlsi_tile_sort(float *tile, int32_t count) {
+    int32_t i, j;
+    for (i = 1; i < count; i++)
+        for (j = i; j > 0; j--) {
+            float *a = tile + (size_t)(j - 1) * DLSI_BLOCK, *b = a + DLSI_BLOCK;
+            int k;
+            for (k = 0; k < DLSI_BLOCK; k++) {
+                const float low = a[k] < b[k] ? a[k] : b[k], high = a[k] < b[k] ? b[k] : a[k];
+                a[k] = low;
+                b[k] = high;
+            }
+        }
+}
+/* A tile's 64 results of what judges coordinates by themselves. */
+DLSI_FN void dlsi_tile_middle(const dlsi_robust *r, float *out) {
+    const int32_t count = r->d->count;
+    int32_t first = r->d->hostile, last = count - r->d->hostile, i;
+    float part;
+    int k;
+    if (r->d->kind == DLS_ROBUST_MEDIAN) {
+        first = (count - 1) / 2;
+        last = count / 2 + 1;
+    }
+    dlsi_tile_sort(r->tile, count);
+    part = 1.0f / (float)(last - first);
+    for (k = 0; k < DLSI_BLOCK; k++) out[k] = 0.0f;
+    for (i = first; i < last; i++) dlsi_block_axpy(part, r->tile + (size_t)i * DLSI_BLOCK, out);
+}
+DLSI_FN void dlsi_robust_coordinates(const dlsi_robust *r) {
+    float out[DLSI_BLOCK];
+    size_t at;
+    int32_t i;
+    for (at = 0; at < r->n; at += DLSI_BLOCK) {
+        for (i = 0; i < r->d->count; i++)
+            dlsi_block_load(r->tile + (size_t)i * DLSI_BLOCK, r->x[i] + at, r->n - at);
+        dlsi_tile_middle(r, out);
+        memcpy(r->to + at, out, dlsi_min_size(r->n - at, DLSI_BLOCK) * sizeof *out);
+    }
+}
+/* to = base + sum of share (x - base); base NULL: zero. to may be base. */
+DLSI_FN void dlsi_robust_sum(const dlsi_robust *r, const float *base) {
+    float out[DLSI_BLOCK], x[DLSI_BLOCK], b[DLSI_BLOCK];
+    size_t at;
+    int32_t i;
+    int k;
+    memset(b, 0, sizeof b);
+    for (at = 0; at < r->n; at += DLSI_BLOCK) {
+        if (base != NULL) dlsi_block_load(b, base + at, r->n - at);
+        memcpy(out, b, sizeof out);
+        for (i = 0; i < r->d->count; i++) {
+            if (r->share[i] == 0.0f) continue;
+            dlsi_block_load(x, r->x[i] + at, r->n - at);
+            for (k = 0; k < DLSI_BLOCK; k++) x[k] -= b[k];
+            dlsi_block_axpy(r->share[i], x, out);
+        }
+        memcpy(r->to + at, out, dlsi_min_size(r->n - at, DLSI_BLOCK) * sizeof *out);
+    }
+}
+/* Shares of the `take` vectors whose nearest count - hostile - 2 others are nearest. */
+DLSI_FN void dlsi_krum_shares(const dlsi_robust *r, int32_t take) {
+    const int32_t count = r->d->count, near = count - r->d->hostile - 2;
+    int32_t i, j;
+    for (i = 0; i < count; i++)
+        for (j = i; j < count; j++)
+            r->dist[i * count + j] = r->dist[j * count + i] =
+                i == j ? 0.0 : dlsi_squares(r->x[i], r->x[j], r->n);
+    for (i = 0; i < count; i++) { /* the score goes where the distance to oneself, 0, stood */
+        double score = 0.0;
+        memcpy(r->row, r->dist + (size_t)i * (size_t)count, (size_t)count * sizeof *r->row);
+        r->row[i] = 0.0;
+        dlsi_sort_doubles(r->row, count);
+        for (j = 1; j <= near; j++) score += r->row[j];
+        r->share[i] = 0.0f;
+        r->dist[i * count + i] = score;
+    }
+    for (; take > 0; take--) {
+        int32_t best = -1;
+        for (i = 0; i < count; i++)
+            if (r->share[i] == 0.0f &&
+                (best < 0 || r->dist[i * count + i] < r->dist[best * count + best]))
+                best = i;
+        r->share[best] = 1.0f;
+    }
+}
+DLSI_FN void dlsi_robust_clip(const dlsi_robust *r) {
+    const int32_t count = r->d->count, rounds = dlsi_or(r->d->rounds, 3);
+    const float *centre = r->d->centre;
+    int32_t i, round;
+    for (round = 0; round < rounds; round++) {
+        double radius = (double)r->d->radius;
+        for (i = 0; i < count; i++) r->row[i] = dlsi_sqrt(dlsi_squares(r->x[i], centre, r->n));
+        for (i = 0; i < count; i++) r->share[i] = (float)r->row[i];
+        if (!(radius > 0.0)) radius = dlsi_median_of(r->row, count);
+        for (i = 0; i < count; i++) {
+            const double far = (double)r->share[i];
+            r->share[i] = (float)((far > radius ? radius / far : 1.0) / (double)count);
+        }
+        dlsi_robust_sum(r, centre);
+        centre = r->to;
+    }
+}
+DLSI_FN void dlsi_robust_mean(const dlsi_robust *r) { /* of those whose share is not 0 */
+    double sum = 0.0;
+    int32_t i;
+    for (i = 0; i < r->d->count; i++) sum += (double)r->share[i];
+    for (i = 0; i < r->d->count; i++) r->share[i] = (float)((double)r->share[i] / sum);
+    dlsi_robust_sum(r, NULL);
+}
+DLS_API dls_status dls_robust_run(const dls_robust_desc *desc, const float *const *x, size_t n,
+                                  float *to, float *used, void *mem, size_t bytes) {
+    dlsi_layout l = dlsi_layout_at(mem);
+    const int32_t count = desc->count;
+    double weights = 0.0;
+    dlsi_robust r;
+    int32_t i;
+    if (!dlsi_robust_good(desc)) return DLS_E_ARG;
+    if (mem == NULL || bytes < dls_robust_size(desc)) return DLS_E_MEMORY;
+    dlsi_robust_layout(&l, desc, &r);
+    r.d = desc;
+    r.x = x;
+    r.n = n;
+    r.to = to;
+    for (i = 0; i < count; i++) {
+        if (!dlsi_all_finite(x[i], n)) return DLS_E_NUMBER;
+        r.share[i] = desc->kind == DLS_ROBUST_MEAN && desc->weight != NULL ? desc->weight[i] : 1.0f;
+        if (!(r.share[i] >= 0.0f)) return DLS_E_ARG;
+        weights += (double)r.share[i];
+    }
+    if (!(weights > 0.0) || !dlsi_finite(weights)) return DLS_E_ARG;
+    if (dlsi_robust_krums(desc))
+        dlsi_krum_shares(&r, desc->kind == DLS_ROBUST_KRUM ? 1 : count - desc->hostile);
+    if (desc->kind == DLS_ROBUST_CLIP)
+        dlsi_robust_clip(&r);
+    else if (desc->kind == DLS_ROBUST_MEAN || dlsi_robust_krums(desc))
+        dlsi_robust_mean(&r);
+    else
+        dlsi_robust_coordinates(&r);
+    for (i = 0; used != NULL && i < count; i++)
+        used[i] = desc->kind == DLS_ROBUST_MEDIAN || desc->kind == DLS_ROBUST_TRIMMED
+                      ? 1.0f / (float)count
+                      : r.share[i];
+    return dlsi_all_finite(to, n) ? DLS_OK : DLS_E_NUMBER;
+}
+
+DLS_API const char *dls_guard_name(dls_guard_verdict verdict) {
+    static const char *const name[DLS_GUARD_COUNT] = {"ok", "NaN or infinity", "norm too large"};
+    return (unsigned)verdict < DLS_GUARD_COUNT ? name[verdict] : "?";
+}
+DLS_API int32_t dls_robust_guard(const float *const *x, int32_t count, size_t n, double norm_max,
+                                 double ratio_max, dls_guard_report *report) {
+    double row[DLS_ROBUST_MAX], limit = norm_max > 0.0 ? norm_max : 0.0;
+    int32_t i, finite = 0, good = 0;
+    for (i = 0; i < count; i++) {
+        report[i].norm = dls_codec_norm(x[i], n);
+        report[i].verdict = dlsi_finite(report[i].norm) ? DLS_GUARD_OK : DLS_GUARD_NUMBER;
+        if (report[i].verdict == DLS_GUARD_OK && finite < DLS_ROBUST_MAX)
+            row[finite++] = report[i].norm;
+    }
+    if (ratio_max > 0.0 && finite > 0) {
+        const double often = ratio_max * dlsi_median_of(row, finite);
+        limit = limit > 0.0 && limit < often ? limit : often;
+    }
+    for (i = 0; i < count; i++) {
+        report[i].limit = limit;
+        if (report[i].verdict == DLS_GUARD_OK && (norm_max > 0.0 || ratio_max > 0.0) &&
+            report[i].norm > limit)
+            report[i].verdict = DLS_GUARD_NORM;
+        good += report[i].verdict == DLS_GUARD_OK ? 1 : 0;
+    }
+    return good;
+}
+
+DLS_API bool dls_quarantine_may(const dls_quarantine *q, uint64_t step) { return step >= q->until; }
+DLS_API bool dls_quarantine_note(dls_quarantine *q, uint64_t step, bool rejected) {
+    if (!rejected) {
+        q->taken++;
+        q->score = dlsi_max_i32(q->score - 1, 0);
+        return false;
+    }
+    q->rejected++;
+    q->score += 4;
+    if (q->score < 12) return false;
+    q->until = step + 1 + ((uint64_t)16 << dlsi_min_i32(q->times, 12));
+    q->times = dlsi_min_i32(q->times + 1, 0x7FFFFFFE);
+    q->score = 8;
+    return true;
+}
+
+/* ------------------------------------------------------------------------------------------------
    >>wire.impl  deps: config base wire.api      */
 
 DLS_API void dls_init_head_write(const dls_init_head *head, void *to) {
@@ -15727,7 +18283,8 @@ DLS_API void dls_data_head_write(const dls_data_head *head, void *to) {
 }
 DLS_API dls_status dls_data_head_read(dls_data_head *head, const void *from, size_t n) {
     const unsigned char *p = (const unsigned char *)from;
-    if (n < DLS_HEAD_BYTES || p[0] != DLS_PACKET_DATA || p[1] != 0) return DLS_E_FORMAT;
+    if (n < DLS_HEAD_BYTES || p[0] != DLS_PACKET_DATA || p[1] > DLS_ENABLE_RENEW)
+        return DLS_E_FORMAT;
     head->index = dlsi_load16(p + 2);
     head->counter = dlsi_load32(p + 4);
     return DLS_OK;
@@ -15803,8 +18360,8 @@ DLS_API dls_status dls_frame_read(dls_frame *frame, const void *from, size_t n, 
 
 DLS_API dls_status dls_control_read(dls_control *control, const void *from, size_t n,
                                     size_t *used) {
-    static const uint8_t least[DLS_CONTROL_TYPES] = {0, DLS_HELLO_BYTES, 16, 5, 4, 0, 0, 8, 14, 18,
-                                                     4};
+    static const uint8_t least[DLS_CONTROL_TYPES] = {
+        0, DLS_HELLO_BYTES, 16, 5, 4, 0, 0, 8, 14, 18, 4, 57, 4};
     const unsigned char *p = (const unsigned char *)from;
     if (n < 4 || dlsi_load16(p + 2) > n - 4) return DLS_E_FORMAT;
     control->type = p[0];
@@ -16200,59 +18757,102 @@ DLSI_FN void dlsi_session_rekey(unsigned char *to32, const unsigned char *key32)
     dls_aead_seal(to32, tag, zeros, sizeof zeros, NULL, 0, nonce, key32);
 }
 
-DLS_API dls_status dls_session_seal(dls_session *s, void *to, const void *from, size_t bytes,
-                                    const void *ad, size_t ad_bytes, unsigned char *tag16) {
-    unsigned char nonce[12];
+/* Nonce of the next record, and its key. */
+DLSI_FN dls_status dlsi_session_next(dls_session *s, unsigned char *nonce12) {
     if (s->sent >= DLSI_RECORDS_MOST) return DLS_E_LIMIT;
     if (s->sent > 0 && s->sent % DLSI_REKEY_PERIOD == 0)
         dlsi_session_rekey(s->send_key, s->send_key);
-    dlsi_noise_nonce(nonce, s->sent++);
-    dls_aead_seal(to, tag16, from, bytes, ad, ad_bytes, nonce, s->send_key);
+    dlsi_noise_nonce(nonce12, s->sent++);
     return DLS_OK;
 }
-
-DLSI_FN uint32_t dlsi_session_bit(uint64_t ctr) { return (uint32_t)1 << (ctr % 32); }
-DLSI_FN uint32_t dlsi_session_word(uint64_t ctr) { return (uint32_t)(ctr % DLS_REPLAY_BITS / 32); }
-/* Marks ctr as opened; a higher one moves the window (RFC 6479, bit by bit). */
-DLSI_FN void dlsi_session_mark(dls_session *s, uint64_t ctr) {
-    if (ctr >= s->top + DLS_REPLAY_BITS) memset(s->window, 0, sizeof s->window);
-    for (; s->top <= ctr && ctr - s->top < DLS_REPLAY_BITS; s->top++)
-        s->window[dlsi_session_word(s->top)] &= ~dlsi_session_bit(s->top);
-    if (s->top <= ctr) s->top = ctr + 1;
-    s->window[dlsi_session_word(ctr)] |= dlsi_session_bit(ctr);
-    /* Soon after a rekeying no record of the key before can come any more. */
-    if (s->top % DLSI_REKEY_PERIOD / DLS_REPLAY_BITS == 1) dls_wipe(s->recv_past, 32);
+DLS_API dls_status dls_session_seal(dls_session *s, void *to, const void *from, size_t bytes,
+                                    const void *ad, size_t ad_bytes, unsigned char *tag16) {
+    unsigned char nonce[12];
+    const dls_status status = dlsi_session_next(s, nonce);
+    if (status == DLS_OK) dls_aead_seal(to, tag16, from, bytes, ad, ad_bytes, nonce, s->send_key);
+    return status;
 }
 
-DLS_API dls_status dls_session_open(dls_session *s, uint64_t ctr, void *to, const void *from,
-                                    size_t bytes, const unsigned char *tag16, const void *ad,
-                                    size_t ad_bytes) {
-    const uint64_t now = (s->top > 0 ? s->top - 1 : 0) / DLSI_REKEY_PERIOD; /* recv_key's period */
-    const uint64_t period = ctr / DLSI_REKEY_PERIOD;
+/* A set of counters as a ring of DLS_REPLAY_BITS bits: those below `top`, as far as it goes. */
+DLSI_FN uint32_t dlsi_window_bit(uint64_t ctr) { return (uint32_t)1 << (ctr % 32); }
+DLSI_FN uint32_t dlsi_window_word(uint64_t ctr) { return (uint32_t)(ctr % DLS_REPLAY_BITS / 32); }
+DLSI_FN bool dlsi_window_passed(uint64_t top, uint64_t ctr) {
+    return ctr < top && top - ctr > DLS_REPLAY_BITS;
+}
+DLSI_FN bool dlsi_window_has(const uint32_t *window, uint64_t ctr) {
+    return (window[dlsi_window_word(ctr)] & dlsi_window_bit(ctr)) != 0;
+}
+/* Marks ctr, which has not been passed; a higher one moves the window (RFC 6479, bit by bit).
+   Returns the new top. */
+DLSI_FN uint64_t dlsi_window_mark(uint32_t *window, uint64_t top, uint64_t ctr) {
+    if (ctr >= top) {
+        if (ctr - top >= DLS_REPLAY_BITS)
+            memset(window, 0, DLS_REPLAY_BITS / 8);
+        else
+            for (; top < ctr; top++) window[dlsi_window_word(top)] &= ~dlsi_window_bit(top);
+        top = ctr + 1;
+    }
+    window[dlsi_window_word(ctr)] |= dlsi_window_bit(ctr);
+    return top;
+}
+/* How many counters right below `top` are marked, or are not; at most `most`. */
+DLSI_FN uint32_t dlsi_window_run(const uint32_t *window, uint64_t top, uint32_t most, bool marked) {
+    uint32_t n = 0;
+    while (n < most) {
+        const uint64_t ctr = top - 1 - n;
+        const uint32_t word = window[dlsi_window_word(ctr)] ^ (marked ? 0 : UINT32_MAX);
+        if ((word & dlsi_window_bit(ctr)) == 0) break;
+        n += word == UINT32_MAX && ctr % 32 == 31 ? 32 : 1;
+    }
+    return n < most ? n : most;
+}
+/* How often the key changed before the oldest record that may still come. */
+DLSI_FN uint32_t dlsi_session_period(const dls_session *s) {
+    return s->top > DLS_REPLAY_BITS ? (uint32_t)((s->top - DLS_REPLAY_BITS) / DLSI_REKEY_PERIOD)
+                                    : 0;
+}
+
+/* Whole, or as far as dlsi_aead_open_near() with `rest`. */
+DLSI_FN dls_status dlsi_session_open(dls_session *s, uint64_t ctr, void *to, const void *from,
+                                     size_t bytes, const unsigned char *tag16, const void *ad,
+                                     size_t ad_bytes, uint32_t *rest) {
+    const uint32_t now = dlsi_session_period(s);
     const unsigned char *key = s->recv_key;
     unsigned char nonce[12], ahead[32];
     dls_status status;
     if (ctr >= DLSI_RECORDS_MOST || s->forged >= DLSI_FORGED_MOST) return DLS_E_LIMIT;
-    if (ctr < s->top && (s->top - ctr > DLS_REPLAY_BITS ||
-                         (s->window[dlsi_session_word(ctr)] & dlsi_session_bit(ctr)) != 0))
+    if (dlsi_window_passed(s->top, ctr) || (ctr < s->top && dlsi_window_has(s->window, ctr)))
         return DLS_E_STATE;
-    if (period > now + 1 || period + 1 < now) return DLS_E_STATE;
-    if (period < now) key = s->recv_past;
-    if (period > now) {
+    if (ctr / DLSI_REKEY_PERIOD > now + 1) return DLS_E_STATE;
+    if (ctr / DLSI_REKEY_PERIOD > now) {
         dlsi_session_rekey(ahead, s->recv_key);
         key = ahead;
     }
     dlsi_noise_nonce(nonce, ctr);
-    status = dls_aead_open(to, from, bytes, tag16, ad, ad_bytes, nonce, key);
-    if (status == DLS_OK && period > now) {
-        memcpy(s->recv_past, s->recv_key, 32);
-        memcpy(s->recv_key, ahead, 32);
-    }
+    status = dlsi_aead_open_apart(to, from, bytes, tag16, ad, ad_bytes, nonce, key, rest);
     if (status == DLS_OK)
-        dlsi_session_mark(s, ctr);
+        s->top = dlsi_window_mark(s->window, s->top, ctr);
     else
         s->forged++;
-    if (period > now) dls_wipe(ahead, sizeof ahead);
+    /* only now can no record of the key before come any more */
+    if (dlsi_session_period(s) > now) memcpy(s->recv_key, ahead, sizeof ahead);
+    if (key == ahead) dls_wipe(ahead, sizeof ahead);
+    return status;
+}
+DLS_API dls_status dls_session_open(dls_session *s, uint64_t ctr, void *to, const void *from,
+                                    size_t bytes, const unsigned char *tag16, const void *ad,
+                                    size_t ad_bytes) {
+    return dlsi_session_open(s, ctr, to, from, bytes, tag16, ad, ad_bytes, NULL);
+}
+
+/* As dls_session_seal() in place; what follows the first DLSI_AEAD_NEAR bytes stands at `far`. */
+DLSI_FN dls_status dlsi_session_seal_apart(dls_session *s, unsigned char *at,
+                                           const unsigned char *far, size_t bytes, const void *ad,
+                                           size_t ad_bytes) {
+    unsigned char nonce[12];
+    const dls_status status = dlsi_session_next(s, nonce);
+    if (status == DLS_OK)
+        dlsi_aead_seal_apart(at, at + bytes, far, bytes, ad, ad_bytes, nonce, s->send_key);
     return status;
 }
 
@@ -16614,9 +19214,8 @@ DLS_API dls_status dls_merkle_check(const dls_manifest *m, uint32_t index, const
 
 enum { DLSI_SENT_DONE = 0, DLSI_SENT_OUT, DLSI_SENT_ACKED, DLSI_SENT_LOST, DLSI_SENT_GONE };
 #define DLSI_FLOW_PROBED                                                                           \
-    8u /* in state, beside LOST and GONE: given up by a timeout, on suspicion */
-enum { DLSI_FLOW_LOSS_TIMER = 1, DLSI_FLOW_ACK_TIMER = 2, DLSI_FLOW_EPOCH = 4, DLSI_FLOW_RUN = 8 };
-#define DLSI_FLOW_LATE 64u  /* entries that are done with, looked at for late acks */
+    8u                     /* in state, beside LOST and GONE: given up by a timeout, on suspicion */
+#define DLSI_FLOW_LATE 64u /* entries that are done with, looked at for late acks */
 #define DLSI_FLOW_KEEP 179u /* of 256: what a loss leaves of the window; CUBIC's 0.7 */
 
 DLSI_FN uint32_t dlsi_flow_clock(const dls_flow *f, uint64_t now) {
@@ -16624,10 +19223,11 @@ DLSI_FN uint32_t dlsi_flow_clock(const dls_flow *f, uint64_t now) {
     if (ahead > UINT64_MAX / 2) ahead = 0; /* the caller's clock jumped back */
     return f->clock + (uint32_t)dlsi_min_u64(ahead, (uint64_t)1 << 29);
 }
+/* Constant in builds with short rings alone, which lose the code for congestion control. */
+DLSI_FN dls_path *dlsi_flow_path(const dls_flow *f) { return DLS_WINDOW_MAX > 16 ? f->path : NULL; }
 DLSI_FN void dlsi_flow_now(dls_flow *f, uint64_t now) {
     f->clock = dlsi_flow_clock(f, now);
     f->seen = now;
-    if (f->in_flight == 0) f->pace = f->clock;
 }
 DLSI_FN bool dlsi_flow_due(const dls_flow *f, uint32_t at) { return (f->clock - at) >> 31 == 0; }
 DLSI_FN uint32_t dlsi_min_u32(uint32_t a, uint32_t b) { return a < b ? a : b; }
@@ -16637,28 +19237,34 @@ DLSI_FN uint32_t dlsi_scale(uint32_t a, uint32_t b, uint32_t c) {
     return (uint32_t)dlsi_min_u64((uint64_t)a * b / (c > 0 ? c : 1), UINT32_MAX);
 }
 DLSI_FN dls_sent *dlsi_flow_at(const dls_flow *f, uint32_t seq) { return &f->ring[seq & f->mask]; }
-DLSI_FN bool dlsi_flow_full(const dls_flow *f) { return f->head - f->oldest > f->mask; }
-DLSI_FN bool dlsi_flow_slow(const dls_flow *f) { return f->window < f->threshold; }
+DLSI_FN uint32_t dlsi_flow_free(const dls_flow *f) { return f->mask + 1u - (f->head - f->oldest); }
+DLSI_FN bool dlsi_path_slow(const dls_path *c) { return c->window < c->threshold; }
 
 DLS_API dls_status dls_flow_init(dls_flow *f, dls_sent *ring, int32_t ring_max, uint32_t mtu_bytes,
-                                 uint64_t now) {
+                                 dls_path *path, uint64_t now) {
     DLSI_ZERO(*f);
-    if (ring == NULL || ring_max < 4 || ring_max > 32768 || (ring_max & (ring_max - 1)) != 0 ||
-        mtu_bytes < 1 || mtu_bytes > 65535)
+    if (ring == NULL || ring_max < 4 || ring_max > DLS_WINDOW_MAX ||
+        (ring_max & (ring_max - 1)) != 0 || mtu_bytes < 1 || mtu_bytes > 65535 ||
+        (path == NULL && ring_max > 16))
         return DLS_E_ARG;
     memset(ring, 0, (size_t)ring_max * sizeof *ring);
     f->ring = ring;
-    f->mask = (uint32_t)ring_max - 1;
-    f->mtu = mtu_bytes;
+    f->path = path;
+    f->mask = (uint16_t)(ring_max - 1);
+    f->mtu = (uint16_t)mtu_bytes;
     f->seen = now;
-    f->window = 10 * mtu_bytes;
-    f->threshold = f->min_rtt = f->min_next = f->recent = f->recent_before = UINT32_MAX;
+    f->min_rtt = UINT32_MAX;
     f->srtt = 333000;
     f->rttvar = 333000 / 2;
     f->max_ack_delay = 4000;
     f->ack_every = 2;
     f->reorder = 3;
     f->wait_eighths = 9;
+    path = dlsi_flow_path(f);
+    if (path == NULL) return DLS_OK;
+    DLSI_ZERO(*path);
+    path->window = 10 * mtu_bytes;
+    path->threshold = path->min_next = path->recent = path->recent_before = UINT32_MAX;
     return DLS_OK;
 }
 
@@ -16666,122 +19272,75 @@ DLS_API dls_status dls_flow_init(dls_flow *f, dls_sent *ring, int32_t ring_max, 
 
 /* Microseconds until the window has gone out once; a little faster than it is acked, so that the
    window rules. */
-DLSI_FN uint32_t dlsi_flow_pace(const dls_flow *f, uint32_t bytes) {
-    const uint32_t time = dlsi_scale(bytes, f->srtt, f->window);
+DLSI_FN uint32_t dlsi_path_pace(const dls_flow *f, const dls_path *c, uint32_t bytes) {
+    const uint32_t time = dlsi_scale(bytes, f->srtt, c->window);
     if (f->min_rtt == UINT32_MAX) return 0;
-    return dlsi_flow_slow(f) ? time / 2 : time - time / 5;
+    return dlsi_path_slow(c) ? time / 2 : time - time / 5;
+}
+DLSI_FN uint32_t dlsi_path_room(const dls_flow *f, dls_path *c) {
+    uint32_t room, late;
+    if (f->in_flight == 0) c->pace = f->clock;
+    if (f->in_flight + f->mtu > c->window || !dlsi_flow_due(f, c->pace)) return 0;
+    room = c->window - f->in_flight;
+    late = dlsi_min_u32(f->clock - c->pace, 1000);
+    if (f->min_rtt != UINT32_MAX)
+        room = dlsi_min_u32(room, f->mtu + dlsi_scale(late, f->mtu, dlsi_path_pace(f, c, f->mtu)));
+    return room;
 }
 DLS_API uint32_t dls_flow_room(dls_flow *f, uint64_t now) {
-    uint32_t room, late;
+    const uint32_t most = dlsi_flow_free(f) * f->mtu;
+    dls_path *c = dlsi_flow_path(f);
     dlsi_flow_now(f, now);
-    if (dlsi_flow_full(f)) return 0;
+    if (most == 0) return 0;
     if (f->probes > 0) return f->mtu;
-    if (f->in_flight + f->mtu > f->window || !dlsi_flow_due(f, f->pace)) return 0;
-    room = f->window - f->in_flight;
-    late = dlsi_min_u32(f->clock - f->pace, 1000);
-    if (f->min_rtt != UINT32_MAX)
-        room = dlsi_min_u32(room, f->mtu + dlsi_scale(late, f->mtu, dlsi_flow_pace(f, f->mtu)));
-    return dlsi_min_u32(room, (f->mask + 1 - (f->head - f->oldest)) * f->mtu);
+    if (c != NULL) return dlsi_min_u32(most, dlsi_path_room(f, c));
+    return f->pto_count > 0 && f->in_flight > 0 ? 0 : most;
+}
+/* `bytes` go out, counted in f already. */
+DLSI_FN void dlsi_path_sent(const dls_flow *f, dls_path *c, uint32_t bytes) {
+    if (f->in_flight == bytes) { /* after a rest */
+        c->in_epoch = false;
+        c->pace = f->clock;
+    }
+    c->peak = dlsi_max_u32(c->peak, f->in_flight);
+    /* credit for being late is worth 1 ms: what a coarse timer or a busy machine needs */
+    if (dlsi_flow_due(f, c->pace + 1000)) c->pace = f->clock - 1000;
+    c->pace += dlsi_path_pace(f, c, bytes);
 }
 DLS_API void dls_flow_sent(dls_flow *f, uint64_t pn, uint32_t bytes, bool eliciting,
                            const uint32_t *ref4, uint64_t now) {
     dls_sent *e = dlsi_flow_at(f, f->head);
+    dls_path *c = dlsi_flow_path(f);
     dlsi_flow_now(f, now);
     f->pn_sent = pn;
     if (!eliciting) return;
-    DLS_ASSERT(!dlsi_flow_full(f) && bytes >= 1 && bytes <= 65535);
+    DLS_ASSERT(dlsi_flow_free(f) > 0 && bytes >= 1 && bytes <= 65535 && ref4[3] <= 255);
     memcpy(e->ref, ref4, sizeof e->ref);
+    e->ref_last = (uint8_t)ref4[3];
     e->pn = (uint32_t)(pn & UINT32_MAX);
-    e->time = f->last_sent = f->clock;
+    e->time = f->clock;
+    /* as RFC 6298: what is sent meanwhile, such as heartbeats, must not put the timeout off */
+    if (f->in_flight == 0) f->waiting = f->clock;
     e->bytes = (uint16_t)bytes;
     e->state = DLSI_SENT_OUT;
-    if (f->in_flight == 0) f->flags &= (uint8_t)~DLSI_FLOW_EPOCH; /* after a rest */
     f->head++;
     f->in_flight += bytes;
-    f->peak = dlsi_max_u32(f->peak, f->in_flight);
     if (f->probes > 0) f->probes--;
-    /* credit for being late is worth 1 ms: what a coarse timer or a busy machine needs */
-    if (dlsi_flow_due(f, f->pace + 1000)) f->pace = f->clock - 1000;
-    f->pace += dlsi_flow_pace(f, bytes);
+    if (c != NULL) dlsi_path_sent(f, c, bytes);
 }
 
 /* ---- Loss recovery: acks to the peer ---- */
 
-/* A run that would be too long to count forgets its oldest part, and the runs below it. */
-DLSI_FN void dlsi_flow_more(dls_flow *f, int32_t i) {
-    if (f->run[i] < 65535)
-        f->run[i]++;
-    else
-        f->runs = (uint8_t)(i + 1);
-}
-DLSI_FN void dlsi_flow_insert(dls_flow *f, int32_t i) {
-    int32_t k;
-    if (f->runs < DLS_FLOW_RUNS) f->runs++;
-    for (k = f->runs - 1; k > i; k--) {
-        f->run[k] = f->run[k - 1];
-        f->gap[k] = f->gap[k - 1];
-        f->told[k] = f->told[k - 1];
-    }
-    f->run[i] = 1;
-    f->told[i] = 0;
-}
-/* Run i + 1 touches run i: one run now. */
-DLSI_FN void dlsi_flow_join(dls_flow *f, int32_t i) {
-    const uint32_t sum = (uint32_t)f->run[i] + f->run[i + 1];
-    int32_t k;
-    f->run[i] = (uint16_t)dlsi_min_u32(sum, 65535);
-    f->runs--;
-    if (sum > 65535) f->runs = (uint8_t)(i + 1);
-    for (k = i + 1; k < f->runs; k++) {
-        f->run[k] = f->run[k + 1];
-        f->gap[k] = f->gap[k + 1];
-        f->told[k] = f->told[k + 1];
-    }
-}
-/* Puts the packet `down` below the greatest into its place among the runs. */
-DLSI_FN void dlsi_flow_below(dls_flow *f, uint32_t down) {
-    uint32_t end = 0, next = 0; /* below run i; where run i + 1 begins */
-    int32_t i;
-    for (i = -1; down >= next; i++, next = i + 1 < f->runs ? end + f->gap[i + 1] : UINT32_MAX)
-        end = next + f->run[i + 1];
-    if (down < end) return; /* told already */
-    if (down == end) {
-        dlsi_flow_more(f, i);
-        f->told[i] = 0;
-        if (i + 1 < f->runs && --f->gap[i + 1] == 0) dlsi_flow_join(f, i);
-    } else if (down + 1 == next) {
-        f->gap[i + 1]--;
-        f->told[i + 1] = 0;
-        dlsi_flow_more(f, i + 1);
-    } else if (i + 1 < DLS_FLOW_RUNS && down - end <= 65535) {
-        dlsi_flow_insert(f, i + 1);
-        f->gap[i + 1] = (uint16_t)(down - end);
-        if (i + 2 < f->runs) f->gap[i + 2] = (uint16_t)(next - down - 1);
-    } /* else too old to tell */
-}
 DLS_API void dls_flow_received(dls_flow *f, uint64_t pn, bool eliciting, uint64_t now) {
-    bool in_order = true;
+    const uint64_t top = f->got;
     dlsi_flow_now(f, now);
-    if (f->runs == 0 || pn > f->pn_got) {
-        const uint64_t gap = f->runs == 0 ? 0 : pn - f->pn_got - 1;
-        in_order = gap == 0;
-        if (gap > 65535) f->runs = 0; /* whatever came before is told or lost */
-        if (f->runs == 0 || gap > 0) {
-            dlsi_flow_insert(f, 0);
-            if (f->runs > 1) f->gap[1] = (uint16_t)gap;
-        } else
-            dlsi_flow_more(f, 0);
-        f->told[0] = 0;
-        f->pn_got = pn;
-        f->got_at = f->clock;
-    } else {
-        in_order = false;
-        if (f->pn_got - pn < UINT32_MAX) dlsi_flow_below(f, (uint32_t)(f->pn_got - pn));
-    }
+    if (!dlsi_window_passed(top, pn)) /* else too old to tell */
+        f->got = dlsi_window_mark(f->had, top, pn);
+    if (pn >= top) f->got_at = f->clock;
     if (!eliciting) return;
     if (f->ack_wait == 0) f->ack_at = f->clock + f->max_ack_delay;
     if (f->ack_wait < 255) f->ack_wait++;
-    if (!in_order) f->ack_wait = 255;
+    if (pn != top && top > 0) f->ack_wait = 255; /* out of order */
 }
 DLS_API bool dls_flow_ack_due(const dls_flow *f, uint64_t now) {
     return f->ack_wait > 0 &&
@@ -16795,53 +19354,67 @@ DLSI_FN size_t dlsi_leb_write(unsigned char *to, uint32_t v) {
 }
 DLS_API size_t dls_flow_ack_write(dls_flow *f, void *to, size_t max, uint64_t now) {
     unsigned char *p = (unsigned char *)to, part[6];
+    uint32_t left = (uint32_t)dlsi_min_u64(f->got, DLS_REPLAY_BITS), runs = 0, gap = 0;
+    uint64_t top = f->got;
     size_t at = 7;
-    int32_t i;
     dlsi_flow_now(f, now);
-    if (f->runs == 0 || max < 7) return 0;
-    dlsi_store32(p, (uint32_t)(f->pn_got & UINT32_MAX));
+    if (max < 8) return 0;
+    dlsi_store32(p, (uint32_t)((top - 1) & UINT32_MAX));
     dlsi_store16(p + 4, dlsi_min_u32(f->clock - f->got_at, 65535));
-    for (i = 0; i < f->runs; i++) {
-        size_t n = i == 0 ? 0 : dlsi_leb_write(part, f->gap[i] - 1u);
-        n += dlsi_leb_write(part + n, f->run[i] - 1u);
+    while (runs < DLS_FLOW_RUNS && gap < left) {
+        const uint32_t run = dlsi_window_run(f->had, top - gap, left - gap, true);
+        size_t n = runs == 0 ? 0 : dlsi_leb_write(part, gap - 1);
+        n += dlsi_leb_write(part + n, run - 1);
         if (at + n > max) break;
         memcpy(p + at, part, n);
         at += n;
+        runs++;
+        top -= gap + run;
+        left -= gap + run;
+        gap = dlsi_window_run(f->had, top, left, false);
     }
-    if (i == 0) return 0;
-    p[6] = (unsigned char)i;
-    while (--i > 0) f->told[i]++;
-    /* what 8 acks told is forgotten: one of them arrived, and acks stay short */
-    while (f->runs > 1 && f->told[f->runs - 1] >= 8) f->runs--;
+    if (runs == 0) return 0;
+    p[6] = (unsigned char)runs;
     f->ack_wait = 0;
     return at;
 }
 
 /* ---- Loss recovery: round-trip times ---- */
 
-DLSI_FN uint32_t dlsi_flow_recent(const dls_flow *f) {
-    return f->samples >= 8 ? f->recent : dlsi_min_u32(f->recent, f->recent_before);
+/* What it may be, before the first ack: less than RFC 9002's 333 ms where a handshake says so. */
+DLSI_FN void dlsi_flow_guess(dls_flow *f, uint64_t rtt) {
+    f->srtt = (uint32_t)dlsi_min_u64(f->srtt, rtt);
+    f->rttvar = f->srtt / 2;
+}
+DLSI_FN uint32_t dlsi_path_recent(const dls_path *c) {
+    return c->samples >= 8 ? c->recent : dlsi_min_u32(c->recent, c->recent_before);
 }
 /* Delay of the queue in front of us. */
-DLSI_FN uint32_t dlsi_flow_queue(const dls_flow *f) {
-    const uint32_t recent = dlsi_flow_recent(f);
+DLSI_FN uint32_t dlsi_path_queue(const dls_flow *f, const dls_path *c) {
+    const uint32_t recent = dlsi_path_recent(c);
     return recent > f->min_rtt ? recent - f->min_rtt : 0;
+}
+/* Keeps the least of the last 10 to 20 s. */
+DLSI_FN void dlsi_path_least(dls_flow *f, dls_path *c, uint32_t rtt) {
+    c->min_next = dlsi_min_u32(c->min_next, rtt);
+    if (f->clock - c->min_at <= 10000000) return;
+    f->min_rtt = c->min_next;
+    c->min_next = UINT32_MAX;
+    c->min_at = f->clock;
 }
 DLSI_FN void dlsi_flow_rtt(dls_flow *f, uint32_t rtt, uint32_t delay) {
     const bool first = f->min_rtt == UINT32_MAX;
+    dls_path *c = dlsi_flow_path(f);
     uint32_t off;
     rtt = dlsi_max_u32(rtt, 1);
     f->min_rtt = dlsi_min_u32(f->min_rtt, rtt);
-    f->min_next = dlsi_min_u32(f->min_next, rtt);
-    if (f->clock - f->min_at > 10000000) { /* the least of the last 10 to 20 s */
-        f->min_rtt = f->min_next;
-        f->min_next = UINT32_MAX;
-        f->min_at = f->clock;
-    }
+    if (c != NULL) dlsi_path_least(f, c, rtt);
     if (rtt - f->min_rtt >= delay) rtt -= delay;
     f->latest = rtt;
-    f->recent = dlsi_min_u32(f->recent, rtt);
-    if (f->samples < 255) f->samples++;
+    if (c != NULL) {
+        c->recent = dlsi_min_u32(c->recent, rtt);
+        if (c->samples < 255) c->samples++;
+    }
     if (first) {
         f->srtt = rtt;
         f->rttvar = rtt / 2;
@@ -16855,13 +19428,13 @@ DLSI_FN void dlsi_flow_rtt(dls_flow *f, uint32_t rtt, uint32_t delay) {
 DLSI_FN uint32_t dlsi_flow_pto(const dls_flow *f) {
     return f->srtt + dlsi_max_u32(4 * f->rttvar, 1000) + f->max_ack_delay;
 }
-/* When the timeout fires. Doubled each time, but a probe a second costs little, and finds a link
-   that is back again soon. */
+/* When the timeout fires. Doubled each time, but probes five times a second cost little, and find a
+   link that is back again soon. */
 DLSI_FN uint32_t dlsi_flow_pto_at(const dls_flow *f) {
     const uint32_t base = dlsi_flow_pto(f);
-    const uint32_t most = dlsi_max_u32(base, 1000000);
+    const uint32_t most = dlsi_max_u32(base, 200000);
     const uint32_t wait = f->pto_count > 10 ? most : dlsi_min_u32(base << f->pto_count, most);
-    return f->last_sent + wait;
+    return f->waiting + wait;
 }
 
 /* ---- Loss recovery: congestion control ----
@@ -16880,9 +19453,9 @@ DLSI_FN uint32_t dlsi_flow_pto_at(const dls_flow *f) {
    they cost a TCP. Alone and without loss the queue is filled, as by CUBIC. */
 
 /* Window of CUBIC `ms` after the last backoff. */
-DLSI_FN uint32_t dlsi_flow_cubic(const dls_flow *f, uint32_t ms) {
-    int64_t d = (int64_t)dlsi_min_u32(ms, 200000) - (int64_t)f->epoch_k;
-    d = d * d * d / 1000 * (int64_t)f->mtu / 2500000 + (int64_t)f->w_max; /* C is 0.4 packets/s^3 */
+DLSI_FN uint32_t dlsi_path_cubic(const dls_flow *f, const dls_path *c, uint32_t ms) {
+    int64_t d = (int64_t)dlsi_min_u32(ms, 200000) - (int64_t)c->epoch_k;
+    d = d * d * d / 1000 * (int64_t)f->mtu / 2500000 + (int64_t)c->w_max; /* C is 0.4 packets/s^3 */
     return d < 0 ? 0 : (uint32_t)dlsi_min_u64((uint64_t)d, UINT32_MAX);
 }
 /* Cube root (Hacker's Delight 11-2), of less than 2^63. */
@@ -16899,85 +19472,120 @@ DLSI_FN uint32_t dlsi_cube_root(uint64_t x) {
     }
     return (uint32_t)y;
 }
-DLSI_FN void dlsi_flow_epoch(dls_flow *f) {
-    f->flags |= DLSI_FLOW_EPOCH;
-    f->epoch = f->clock;
-    f->reno = f->window;
-    f->w_max = dlsi_max_u32(f->w_max, f->window);
-    f->epoch_k = dlsi_cube_root((uint64_t)(f->w_max - f->window) * 2500000000u / f->mtu);
+DLSI_FN void dlsi_path_epoch(const dls_flow *f, dls_path *c) {
+    c->in_epoch = true;
+    c->epoch = f->clock;
+    c->reno = c->window;
+    c->w_max = dlsi_max_u32(c->w_max, c->window);
+    c->epoch_k = dlsi_cube_root((uint64_t)(c->w_max - c->window) * 2500000000u / f->mtu);
 }
-DLSI_FN void dlsi_flow_bound(dls_flow *f, uint32_t window) {
-    const uint32_t most = dlsi_scale(f->mask + 1, f->mtu, 1);
-    f->window = dlsi_max_u32(dlsi_min_u32(window, most), 2 * f->mtu);
+DLSI_FN void dlsi_path_bound(const dls_flow *f, dls_path *c, uint32_t window) {
+    const uint32_t most = dlsi_scale(f->mask + 1u, f->mtu, 1);
+    c->window = dlsi_max_u32(dlsi_min_u32(window, most), 2 * f->mtu);
 }
 /* `bytes` sent after the last backoff were acked. */
-DLSI_FN void dlsi_flow_grow(dls_flow *f, uint32_t bytes) {
-    const uint32_t peak = dlsi_max_u32(f->peak, f->peak_before);
-    const uint32_t queue = dlsi_flow_queue(f);
+DLSI_FN void dlsi_path_grow(const dls_flow *f, dls_path *c, uint32_t bytes) {
+    const uint32_t peak = dlsi_max_u32(c->peak, c->peak_before);
+    const uint32_t queue = dlsi_path_queue(f, c);
     uint32_t target;
-    if (dlsi_flow_slow(f)) {
-        if (f->samples >= 8 && queue > f->min_rtt / 4 + 200)
-            f->threshold = f->window; /* a queue has begun: HyStart++, RFC 9406 */
-        else if (f->window <= 2 * peak)
-            dlsi_flow_bound(f, f->window + bytes);
+    if (dlsi_path_slow(c)) {
+        if (c->samples >= 8 && queue > f->min_rtt / 4 + 200)
+            c->threshold = c->window; /* a queue has begun: HyStart++, RFC 9406 */
+        else if (c->window <= 2 * peak)
+            dlsi_path_bound(f, c, c->window + bytes);
         return;
     }
-    if (f->window > peak + peak / 4 + 2 * f->mtu) { /* the caller has less to say */
-        f->flags &= (uint8_t)~DLSI_FLOW_EPOCH;
+    if (c->window > peak + peak / 4 + 2u * f->mtu) { /* the caller has less to say */
+        c->in_epoch = false;
         return;
     }
-    if ((f->flags & DLSI_FLOW_EPOCH) == 0) dlsi_flow_epoch(f);
-    target = dlsi_scale(bytes, f->mtu, f->window);
-    f->reno += target;
-    target = dlsi_flow_cubic(f, (f->clock - f->epoch + f->srtt) / 1000);
-    target = dlsi_min_u32(dlsi_max_u32(target, f->reno), f->window + f->window / 2);
-    if (queue <= f->min_rtt / 16) target = dlsi_max_u32(target, f->window + f->window / 16);
-    if (target > f->window)
-        dlsi_flow_bound(f, f->window + dlsi_scale(target - f->window, bytes, f->window));
+    if (!c->in_epoch) dlsi_path_epoch(f, c);
+    target = dlsi_scale(bytes, f->mtu, c->window);
+    c->reno += target;
+    target = dlsi_path_cubic(f, c, (f->clock - c->epoch + f->srtt) / 1000);
+    target = dlsi_min_u32(dlsi_max_u32(target, c->reno), c->window + c->window / 2);
+    if (queue <= f->min_rtt / 16) target = dlsi_max_u32(target, c->window + c->window / 16);
+    if (target > c->window)
+        dlsi_path_bound(f, c, c->window + dlsi_scale(target - c->window, bytes, c->window));
 }
 /* Packet seq is lost. What that says of the path; at most one backoff a round trip. */
-DLSI_FN void dlsi_flow_backoff(dls_flow *f, uint32_t seq) {
-    const uint32_t recent = dlsi_max_u32(f->min_rtt, dlsi_flow_recent(f));
-    const bool heavy = f->round_lost >= 8 && f->round_lost > f->round_acked / 4;
-    uint32_t keep = dlsi_max_u32(dlsi_scale(f->window, f->min_rtt, recent), 6 * f->mtu);
-    if ((seq - f->recovery) >> 31 != 0) return;
+DLSI_FN void dlsi_path_backoff(const dls_flow *f, dls_path *c, uint32_t seq) {
+    const uint32_t recent = dlsi_max_u32(f->min_rtt, dlsi_path_recent(c));
+    const bool heavy = c->round_lost >= 8 && c->round_lost > c->round_acked / 4;
+    uint32_t keep = dlsi_max_u32(dlsi_scale(c->window, f->min_rtt, recent), 6u * f->mtu);
+    if ((seq - c->recovery) >> 31 != 0) return;
     if (heavy) keep = 0;
-    if (keep > f->window - f->window / 16) return;
-    f->undo_window = f->window;
-    f->undo_seq = seq;
+    if (keep > c->window - c->window / 16) return;
+    c->undo_window = c->window;
+    c->undo_seq = seq;
     /* fast convergence: who has less than before makes room for a newcomer */
-    f->w_max = f->window < f->w_max ? dlsi_scale(f->window, 217, 256) : f->window;
-    dlsi_flow_bound(f, dlsi_max_u32(keep, dlsi_scale(f->window, DLSI_FLOW_KEEP, 256)));
-    f->threshold = f->window;
-    f->recovery = f->head;
-    f->flags &= (uint8_t)~DLSI_FLOW_EPOCH;
+    c->w_max = c->window < c->w_max ? dlsi_scale(c->window, 217, 256) : c->window;
+    dlsi_path_bound(f, c, dlsi_max_u32(keep, dlsi_scale(c->window, DLSI_FLOW_KEEP, 256)));
+    c->threshold = c->window;
+    c->recovery = f->head;
+    c->in_epoch = false;
+}
+/* The same, given up by a timeout or not: notes when it was sent, too, see dlsi_path_persistent. */
+DLSI_FN void dlsi_path_lost(const dls_flow *f, dls_path *c, uint32_t seq, bool probed) {
+    const uint32_t time = dlsi_flow_at(f, seq)->time;
+    if (!c->in_run) c->run_first = time;
+    c->run_last = time;
+    c->in_run = true;
+    if (probed) return;
+    if (c->round_lost < 65535) c->round_lost++;
+    dlsi_path_backoff(f, c, seq);
+}
+/* Packet seq was acked after all. */
+DLSI_FN void dlsi_path_undo(const dls_flow *f, dls_path *c, uint32_t seq) {
+    if (c->spurious < 65535) c->spurious++;
+    if (seq != c->undo_seq || c->undo_window <= c->window) return;
+    dlsi_path_bound(f, c, c->undo_window);
+    c->threshold = c->window;
+}
+/* RFC 9002 7.6: all of a long time lost. */
+DLSI_FN void dlsi_path_persistent(dls_flow *f, dls_path *c) {
+    if (!c->in_run || c->run_last - c->run_first < 3 * dlsi_flow_pto(f)) return;
+    c->in_run = c->in_epoch = false;
+    c->threshold = dlsi_max_u32(dlsi_scale(c->window, DLSI_FLOW_KEEP, 256), 2u * f->mtu);
+    c->window = 2u * f->mtu;
+    c->recovery = f->head;
+    f->min_rtt = c->min_next = f->latest; /* it may be another path now */
+    c->min_at = f->clock;
+}
+/* A round trip ends when the first packet sent in it is acked. */
+DLSI_FN void dlsi_path_round(const dls_flow *f, dls_path *c, uint32_t newest) {
+    if ((newest - c->round) >> 31 != 0) return;
+    c->round = f->head;
+    c->peak_before = c->peak;
+    c->peak = f->in_flight;
+    c->recent_before = c->recent;
+    c->recent = UINT32_MAX;
+    c->samples = 0;
+    if (c->round_lost + c->round_acked >= 32) c->round_lost = c->round_acked = 0;
+    if ((f->oldest - c->recovery) >> 31 == 0) c->recovery = f->oldest; /* 2^31 packets on, too */
 }
 
 /* ---- Loss recovery: losses ---- */
 
 DLSI_FN void dlsi_flow_lose(dls_flow *f, uint32_t seq, unsigned probed) {
     dls_sent *e = dlsi_flow_at(f, seq);
+    dls_path *c = dlsi_flow_path(f);
     f->in_flight -= e->bytes;
     e->state = (uint8_t)(DLSI_SENT_LOST | probed);
     f->lost++;
-    if ((f->flags & DLSI_FLOW_RUN) == 0) f->run_first = e->time;
-    f->run_last = e->time;
-    f->flags |= DLSI_FLOW_RUN;
-    if (probed != 0) return;
-    if (f->round_lost < 65535) f->round_lost++;
-    dlsi_flow_backoff(f, seq);
+    if (c != NULL) dlsi_path_lost(f, c, seq, probed != 0);
 }
 /* Everything older than the newest packet acked is lost that is far enough behind it. */
 DLSI_FN void dlsi_flow_detect(dls_flow *f) {
     const uint32_t rtt = dlsi_max_u32(f->srtt, f->latest);
     const uint32_t wait = dlsi_max_u32(dlsi_scale(rtt, f->wait_eighths, 8), 1000);
     uint32_t seq;
-    f->flags &= (uint8_t)~DLSI_FLOW_LOSS_TIMER;
+    f->loss_timer = false;
     for (seq = f->oldest; (seq - f->newest) >> 31 != 0; seq++) {
         const dls_sent *e = dlsi_flow_at(f, seq);
         if (e->state != DLSI_SENT_OUT) continue;
         if (f->newest - seq < f->reorder && !dlsi_flow_due(f, e->time + wait)) {
-            f->flags |= DLSI_FLOW_LOSS_TIMER;
+            f->loss_timer = true;
             f->loss_at = e->time + wait;
             return;
         }
@@ -16987,35 +19595,21 @@ DLSI_FN void dlsi_flow_detect(dls_flow *f) {
 /* A packet given up for lost was acked: the path reorders more than we thought. */
 DLSI_FN void dlsi_flow_spurious(dls_flow *f, uint32_t seq) {
     const uint32_t distance = f->newest - seq + 1;
-    if (f->spurious < 65535) f->spurious++;
-    if (distance < 128) f->reorder = (uint16_t)dlsi_max_u32(f->reorder, distance);
+    dls_path *c = dlsi_flow_path(f);
+    if (distance < 128 && distance > f->reorder) f->reorder = (uint8_t)distance;
     if (f->wait_eighths < 16) f->wait_eighths++;
-    if (seq == f->undo_seq && f->undo_window > f->window) {
-        dlsi_flow_bound(f, f->undo_window);
-        f->threshold = f->window;
-    }
-}
-/* RFC 9002 7.6: all of a long time lost. */
-DLSI_FN void dlsi_flow_persistent(dls_flow *f) {
-    if ((f->flags & DLSI_FLOW_RUN) == 0 || f->run_last - f->run_first < 3 * dlsi_flow_pto(f))
-        return;
-    f->flags &= (uint8_t) ~(DLSI_FLOW_RUN | DLSI_FLOW_EPOCH);
-    f->threshold = dlsi_max_u32(dlsi_scale(f->window, DLSI_FLOW_KEEP, 256), 2 * f->mtu);
-    f->window = 2 * f->mtu;
-    f->recovery = f->head;
-    f->min_rtt = f->min_next = f->latest; /* it may be another path now */
-    f->min_at = f->clock;
+    if (c != NULL) dlsi_path_undo(f, c, seq);
 }
 DLS_API void dls_flow_tick(dls_flow *f, uint64_t now) {
     uint32_t seq;
     dlsi_flow_now(f, now);
-    if ((f->flags & DLSI_FLOW_LOSS_TIMER) != 0) {
+    if (f->loss_timer) {
         if (dlsi_flow_due(f, f->loss_at)) dlsi_flow_detect(f);
         return;
     }
     if (f->in_flight == 0 || !dlsi_flow_due(f, dlsi_flow_pto_at(f))) return;
     if (f->pto_count < 255) f->pto_count++;
-    f->last_sent = f->clock;
+    f->waiting = f->clock;
     f->probes = 2;
     /* RFC 9002 sends new data or old; here the two oldest are given back as lost, to be probes */
     for (seq = f->oldest; seq != f->head; seq++) {
@@ -17025,20 +19619,21 @@ DLS_API void dls_flow_tick(dls_flow *f, uint64_t now) {
         dlsi_flow_lose(f, seq, DLSI_FLOW_PROBED);
     }
 }
-DLS_API bool dls_flow_probe(const dls_flow *f) { return f->probes > 0 && !dlsi_flow_full(f); }
+DLS_API bool dls_flow_probe(const dls_flow *f) { return f->probes > 0 && dlsi_flow_free(f) > 0; }
 DLS_API uint64_t dls_flow_deadline(const dls_flow *f) {
+    const dls_path *c = dlsi_flow_path(f);
     uint32_t first = UINT32_MAX; /* from f->clock; what is overdue is due now */
     if (f->ack_wait > 0) {
         first = f->ack_at - f->clock;
         if (f->ack_wait >= f->ack_every || first >> 31 != 0) first = 0;
     }
     if (f->in_flight > 0) {
-        const bool loss = (f->flags & DLSI_FLOW_LOSS_TIMER) != 0;
-        const uint32_t wait = (loss ? f->loss_at : dlsi_flow_pto_at(f)) - f->clock;
+        const uint32_t wait = (f->loss_timer ? f->loss_at : dlsi_flow_pto_at(f)) - f->clock;
         first = dlsi_min_u32(first, wait >> 31 != 0 ? 0 : wait);
     }
-    if (!dlsi_flow_full(f) && f->in_flight + f->mtu <= f->window && !dlsi_flow_due(f, f->pace))
-        first = dlsi_min_u32(first, f->pace - f->clock);
+    if (c != NULL && dlsi_flow_free(f) > 0 && f->in_flight > 0 &&
+        f->in_flight + f->mtu <= c->window && !dlsi_flow_due(f, c->pace))
+        first = dlsi_min_u32(first, c->pace - f->clock);
     return first == UINT32_MAX ? UINT64_MAX : f->seen + first;
 }
 
@@ -17057,7 +19652,7 @@ DLSI_FN const unsigned char *dlsi_leb_read(const unsigned char *p, const unsigne
 }
 /* First packet in the ring, also of the last that are done with, whose counter is at least pn. */
 DLSI_FN uint32_t dlsi_flow_find(const dls_flow *f, uint32_t pn) {
-    const uint32_t room = f->mask + 1 - (f->head - f->oldest);
+    const uint32_t room = dlsi_flow_free(f);
     uint32_t high = f->head, low = f->oldest;
     low -= dlsi_min_u32(low, dlsi_min_u32(room, DLSI_FLOW_LATE));
     while (low != high) {
@@ -17075,10 +19670,11 @@ typedef struct dlsi_ack {
 } dlsi_ack;
 DLSI_FN void dlsi_flow_acked(dls_flow *f, dlsi_ack *a, uint32_t seq) {
     dls_sent *e = dlsi_flow_at(f, seq);
+    dls_path *c = dlsi_flow_path(f);
     const unsigned state = e->state & 7u;
     if (state == DLSI_SENT_DONE || state == DLSI_SENT_ACKED) return;
-    if ((e->time - f->run_first) >> 31 == 0 && (f->run_last - e->time) >> 31 == 0)
-        f->flags &= (uint8_t)~DLSI_FLOW_RUN;
+    if (c != NULL && (e->time - c->run_first) >> 31 == 0 && (c->run_last - e->time) >> 31 == 0)
+        c->in_run = false;
     if (state != DLSI_SENT_OUT && (e->state & DLSI_FLOW_PROBED) == 0) dlsi_flow_spurious(f, seq);
     if (state == DLSI_SENT_GONE) {
         e->state = DLSI_SENT_DONE;
@@ -17088,8 +19684,8 @@ DLSI_FN void dlsi_flow_acked(dls_flow *f, dlsi_ack *a, uint32_t seq) {
         f->lost--;
     else {
         f->in_flight -= e->bytes;
-        if (f->round_acked < 65535) f->round_acked++;
-        if ((seq - f->recovery) >> 31 == 0) a->bytes += e->bytes;
+        if (c != NULL && c->round_acked < 65535) c->round_acked++;
+        if (c != NULL && (seq - c->recovery) >> 31 == 0) a->bytes += e->bytes;
         if (!a->any || (seq - a->newest) >> 31 == 0) a->newest = seq;
         a->any = true;
     }
@@ -17119,21 +19715,19 @@ DLSI_FN const unsigned char *dlsi_flow_runs(dls_flow *f, dlsi_ack *a, const unsi
     }
     return p;
 }
-/* A round trip ends when the first packet sent in it is acked. */
-DLSI_FN void dlsi_flow_round(dls_flow *f, uint32_t newest) {
-    if ((newest - f->round) >> 31 != 0) return;
-    f->round = f->head;
-    f->peak_before = f->peak;
-    f->peak = f->in_flight;
-    f->recent_before = f->recent;
-    f->recent = UINT32_MAX;
-    f->samples = 0;
-    if (f->round_lost + f->round_acked >= 32) f->round_lost = f->round_acked = 0;
-    if ((f->oldest - f->recovery) >> 31 == 0) f->recovery = f->oldest; /* 2^31 packets on, too */
+/* Packets were newly acked: what that says of others and of the path. */
+DLSI_FN void dlsi_path_acked(dls_flow *f, dls_path *c, const dlsi_ack *a) {
+    const uint32_t recovery = c->recovery;
+    dlsi_flow_detect(f);
+    dlsi_path_persistent(f, c);
+    if ((dlsi_flow_at(f, f->newest)->time - c->run_last) >> 31 == 0) c->in_run = false;
+    if (c->recovery == recovery && a->bytes > 0) dlsi_path_grow(f, c, a->bytes);
+    dlsi_path_round(f, c, a->newest);
 }
 DLS_API dls_status dls_flow_ack_read(dls_flow *f, const void *from, size_t bytes, size_t *used,
                                      uint64_t now) {
     const unsigned char *p = (const unsigned char *)from, *end;
+    dls_path *c = dlsi_flow_path(f);
     dlsi_ack a;
     uint32_t behind;
     uint64_t pn;
@@ -17152,13 +19746,11 @@ DLS_API dls_status dls_flow_ack_read(dls_flow *f, const void *from, size_t bytes
     if (dlsi_flow_at(f, a.newest)->pn == (uint32_t)(pn & UINT32_MAX)) /* else its age is unknown */
         dlsi_flow_rtt(f, f->clock - dlsi_flow_at(f, a.newest)->time, dlsi_load16(p + 4));
     f->pto_count = f->probes = 0;
-    behind = f->recovery;
-    dlsi_flow_detect(f);
-    dlsi_flow_persistent(f);
-    if ((dlsi_flow_at(f, f->newest)->time - f->run_last) >> 31 == 0)
-        f->flags &= (uint8_t)~DLSI_FLOW_RUN;
-    if (f->recovery == behind && a.bytes > 0) dlsi_flow_grow(f, a.bytes);
-    dlsi_flow_round(f, a.newest);
+    f->waiting = f->clock;
+    if (c != NULL)
+        dlsi_path_acked(f, c, &a);
+    else
+        dlsi_flow_detect(f);
     return DLS_OK;
 }
 DLSI_FN bool dlsi_flow_settled(const dls_flow *f, uint32_t seq) {
@@ -17174,6 +19766,7 @@ DLSI_FN bool dlsi_flow_take(dls_flow *f, uint32_t *ref4, unsigned state, unsigne
         dls_sent *e = dlsi_flow_at(f, seq);
         if ((e->state & 7u) != state) continue;
         memcpy(ref4, e->ref, sizeof e->ref);
+        ref4[3] = e->ref_last;
         e->state = (uint8_t)(then | (e->state & DLSI_FLOW_PROBED));
         (*left)--;
         break;
@@ -17189,14 +19782,15 @@ DLS_API bool dls_flow_next_lost(dls_flow *f, uint32_t *ref4) {
 }
 DLS_API void dls_flow_report(const dls_flow *f, dls_flow_stats *to) {
     const bool measured = f->min_rtt != UINT32_MAX;
-    const uint32_t peak = dlsi_max_u32(f->peak, f->peak_before);
+    const dls_path *c = dlsi_flow_path(f);
+    const uint32_t peak = c != NULL ? dlsi_max_u32(c->peak, c->peak_before) : 0;
     to->srtt_us = measured ? f->srtt : 0;
     to->min_rtt_us = measured ? f->min_rtt : 0;
-    to->window_bytes = f->window;
+    to->window_bytes = c != NULL ? c->window : (f->mask + 1u) * f->mtu;
     to->in_flight_bytes = f->in_flight;
     to->rate_bytes = measured ? dlsi_scale(peak, 1000000, f->srtt) : 0;
     to->pto_count = f->pto_count;
-    to->spurious = f->spurious;
+    to->spurious = c != NULL ? c->spurious : 0;
 }
 
 /* ------------------------------------------------------------------------------------------------
@@ -17211,24 +19805,27 @@ DLS_API void dls_flow_report(const dls_flow *f, dls_flow_stats *to) {
 #define DLSI_SPANS (DLSI_HOSTED ? 32 : 4) /* pieces a receive may have beyond its first gap */
 #define DLSI_TAG_ROSTER 0xFFFFFFFEu
 #define DLSI_HOPS 4
+#define DLSI_ROUTES_MORE 2u  /* flag of ROUTES */
 #define DLSI_RELAY_BYTES 34  /* a packet in a RELAY frame is shorter than the one around it */
 #define DLSI_RELAY_LEAST 128 /* packets to those whose way back is not known yet */
 #define DLSI_NOBODY 0xFFFFFFFFu
 #define DLSI_SES_MAX 2048u        /* an index is the session's number and how often it was used */
 #define DLSI_CALLS_MAX 10         /* unanswered INITs before a session is given up */
+#define DLSI_CALLS_TRY 3          /* the same when there is another way to try */
 #define DLSI_CLEAR_CHUNK 1048576u /* longest plain chunk on a stream */
 #define DLSI_CLEAR_LEAST 8192u    /* one that is worth writing without a copy */
+#define DLSI_APART_LEAST 4096u    /* a sealed one that is worth it */
 #define DLSI_NEVER ((uint64_t)1 << 60) /* us; sums of a few do not overflow */
 
 enum { DLSI_OP_FREE = 0, DLSI_OP_SEND, DLSI_OP_RECV };
 /* matched, of a send: a want for it is here; of a receive: its WANT was sent. begun: its first
    chunk was sent or came. */
 typedef struct dlsi_op {
-    unsigned char *data;
-    uint32_t bytes, done, next, tag, order, want;
-    int32_t rank, status; /* status: -1 under way */
     uint8_t kind, priority, spans;
     bool matched, begun, own; /* own: the engine's, nobody waits for it */
+    int32_t rank, status;     /* status: -1 under way */
+    uint32_t bytes, done, next, tag, order, want;
+    unsigned char *data;
     struct {
         uint32_t at, end;
     } span[DLSI_SPANS]; /* a receive's pieces beyond `done`, ascending */
@@ -17238,56 +19835,89 @@ typedef struct dlsi_want { /* of a peer, for which there is no send yet */
     int32_t rank; /* -1: free */
 } dlsi_want;
 
+/* Fresh keys within a session. other: those before, or those agreed that are not in use yet. */
+enum {
+    DLSI_RENEW_NONE = 0,
+    DLSI_RENEW_ASKED,
+    DLSI_RENEW_AGREED,
+    DLSI_RENEW_PAST,
+    DLSI_RENEW_NEVER
+};
+typedef struct dlsi_renew {
+    dls_session other;
+    uint64_t at;         /* of the last change of state */
+    uint64_t from;       /* counter of my first record with the new keys */
+    uint64_t base[2][2]; /* added to counters of sent, opened ones; of record, of other */
+    uint8_t state, phase;
+} dlsi_renew;
+
 enum { DLSI_SES_FREE = 0, DLSI_SES_CALLING, DLSI_SES_HALF, DLSI_SES_UP, DLSI_SES_LEAVING };
+/* Here and below, what is used most and smallest stands first: Thumb reaches it in short. */
 typedef struct dlsi_ses {
-    dls_session record;
-    dls_flow flow;
-    dls_sent *ring;
-    unsigned char *control;
-    uint64_t heard, spoke, again, since;
-    uint32_t index, their_index, boot, epoch;
-    uint32_t routes_sum; /* of the ROUTES said last */
-    uint32_t lost[4];    /* ref of a packet to be made again, when has_lost */
-    int32_t rank, port, via, hand;
-    uint16_t control_used, control_count, control_sent, control_first, control_expected;
-    uint16_t wants, wants_max, calls; /* receives asked for and not begun; most that they keep */
-    dls_addr addr;
     uint8_t state, pattern, answer; /* answer: bytes of a RESP that waits in control */
-    bool lossy, clear, hello, ping, has_lost, cookie, turn;
-    bool shut;   /* its flow let nothing more out */
-    bool full;   /* something that must be said did not fit: the session is given up */
-    bool routes; /* the neighbour is to hear of our routes */
-    unsigned char cookie16[16];
+    bool lossy, hello, ping, has_lost, turn;
+    uint8_t late;                    /* answers to INITs that came after the next INIT */
+    bool routes_more;                /* its list of routes goes on in the next message */
+    bool shut;                       /* its flow let nothing more out */
+    bool full;                       /* something that must be said did not fit: it is given up */
+    bool routes;                     /* the neighbour is to hear of our routes */
+    uint8_t wants, wants_max, calls; /* receives asked for and not begun; most that they keep */
+    int16_t rank, port, via, hand;
+    uint16_t control_used, control_count, control_sent, control_first, control_expected;
+    uint16_t lost_bytes, index;
+    uint32_t lost_op, lost_at; /* part of a send to be made again, when has_lost; as in the ref */
+    uint32_t their_index, boot, epoch;
+    uint64_t heard, spoke;
+    uint64_t again; /* CALLING: when to call again; LEAVING: since when */
+    dls_flow flow;
+    dls_session record;
+#if DLS_ENABLE_RENEW
+    dlsi_renew renew;
+#endif
 } dlsi_ses;
+typedef struct dlsi_reach { /* of a session, what only datagrams and gateways need */
+    uint32_t routes_sum;    /* of the ROUTES said last */
+    dls_addr addr;
+} dlsi_reach;
 typedef struct dlsi_hand { /* a handshake we began */
     dls_noise noise;
     int32_t ses;
-    unsigned char mac1[16];
+    unsigned char mac1[16], cookie[16];
+    bool has_cookie;
 } dlsi_hand;
 
 typedef struct dlsi_port {
+    bool open, done;
+    int32_t ses, rx_op, tx_op; /* rx_op: -1 while a body is thrown away */
     dls_port_desc desc;
-    dls_cobs cobs;
     unsigned char *in, *out;
     size_t in_used, body_left, out_at, out_used, chunk_left;
+    dls_cobs cobs;
     uint64_t since;
-    int32_t ses, rx_op, tx_op; /* rx_op: -1 while a body is thrown away */
     uint32_t turn, rx_at, rx_want, tx_order;
-    bool open, done;
 } dlsi_port;
 
+/* Of a record that is known to be authentic: bytes from `at` on that are not decrypted yet. */
+typedef struct dlsi_rest {
+    const unsigned char *at;
+    size_t bytes;
+    uint32_t state[16];
+} dlsi_rest;
+
 typedef struct dlsi_member {
-    dls_device device;
-    uint64_t newest;   /* boot and sequence of its latest INIT */
-    uint64_t again;    /* when to call it again */
-    uint32_t stamp[3]; /* when each event happened */
+    uint8_t hops, events, status;
+    bool vote;
     int32_t ses;       /* its session, -1: not up */
     int32_t route;     /* session of a gateway that knows it, -1: none */
     int32_t call_port; /* -1: no address known */
-    dls_addr call_addr;
     uint16_t calls, route_mtu;
-    uint8_t hops, events, status;
-    bool vote;
+    bool untold;      /* its route is not in the list of routes that is arriving, so far */
+    uint32_t gathers; /* number of the view it gathers in, see GATHER in >>wire; mine: I do */
+    dls_device device;
+    uint32_t stamp[3]; /* when each event happened */
+    uint64_t newest;   /* boot and sequence of its latest INIT */
+    uint64_t again;    /* when to call it again */
+    dls_addr call_addr;
 } dlsi_member;
 
 typedef struct dlsi_seat {
@@ -17300,23 +19930,34 @@ typedef struct dlsi_view {
 enum { DLSI_FOLLOW = 0, DLSI_ASK, DLSI_CANDIDATE, DLSI_LEAD };
 
 struct dls_peer {
-    dls_peer_desc desc;
-    unsigned char secret[32], public_key[32], psk[32], root[32];
     dlsi_member *member;
     dlsi_ses *ses;
     dlsi_port *port;
     dlsi_op *op;
     dlsi_want *want;
     dlsi_hand *hand;
-    dls_device *incoming; /* a roster being read */
-    int32_t *view_rank;
-    unsigned char *relay, *state;
-    int32_t me, count, wants, hands, relay_used;
+    int32_t me, count, wants, hands;
+    uint8_t role, events, my_role;
+    bool leaving, pending, routes_due, store_failed;
     uint32_t group, epoch, order, stamp, sequence, serial;
+    int32_t relay_used, roster_op, roster_from;
+    dls_path *path;
+    dls_sent *ring;
+    unsigned char *control, *relay, *state;
+    dls_peer_desc desc;
+    uint64_t elect_at, settle_at, seen;           /* seen: the last tick */
+    uint32_t arrived, term, voted, leader, again; /* again: a view that must be replaced */
+    dlsi_view view, accepted, arriving; /* decided; last one I proposed or accepted; parts */
+    int32_t *view_rank;
+    dlsi_reach *reach;           /* one per session; NULL: nobody needs them */
     const unsigned char *roster; /* signed bytes of `epoch`, for peers with an older one */
     unsigned char *roster_space;
     size_t roster_bytes, roster_room;
-    int32_t roster_op, roster_from;
+    dls_device *incoming; /* a roster being read */
+    /* Whether a caller's datagram is worth an answer; set where datagrams come in, so that devices
+       with wires alone do not link it. */
+    bool (*guard)(dls_peer *p, int32_t rank, const unsigned char *packet, int32_t port,
+                  const dls_addr *from, uint64_t now);
     dls_cookie cookie;
     uint64_t load_since;
     int32_t load;
@@ -17325,12 +19966,11 @@ struct dls_peer {
         dls_addr to;
         int32_t port; /* -1: none waits */
     } reply;
-    dlsi_view view, accepted, arriving; /* decided; last one I proposed or accepted; parts */
-    uint64_t elect_at, settle_at, seen; /* seen: the last tick */
-    uint32_t arrived, term, voted, leader, again; /* again: a view that must be replaced */
-    uint8_t role, events, my_role;
-    bool leaving, pending, routes_due, store_failed;
-    bool hurry; /* something short is awaited: links look again before they sleep */
+    unsigned char secret[32], public_key[32], psk[32], root[32];
+    const unsigned char *far; /* of the packet being written: where the rest of its chunk stands */
+    dlsi_rest *rest;          /* of the packet being read; both NULL between calls */
+    uint32_t ended;           /* receives that were completed */
+    bool hurry;               /* something short is awaited: links look again before they sleep */
 };
 
 /* Constants in builds without streams or gateways, which lose the code for them. */
@@ -17338,7 +19978,13 @@ DLSI_FN bool dlsi_port_streams(const dlsi_port *t) {
     return DLS_ENABLE_STREAMS && t->desc.kind == DLS_PORT_STREAM;
 }
 DLSI_FN bool dlsi_ses_lossy(const dlsi_ses *s) { return !DLS_ENABLE_STREAMS || s->lossy; }
-DLSI_FN bool dlsi_ses_clear(const dlsi_ses *s) { return DLS_ENABLE_STREAMS && s->clear; }
+DLSI_FN bool dlsi_ses_clear(const dlsi_ses *s) {
+    return DLS_ENABLE_STREAMS && !s->lossy && s->pattern == 0 && s->state >= DLSI_SES_HALF;
+}
+/* Whether so long a record of the session is sealed from and opened to the memory of its op. */
+DLSI_FN bool dlsi_ses_apart(const dlsi_ses *s, size_t bytes) {
+    return DLSI_APART && !s->lossy && !dlsi_ses_clear(s) && bytes >= DLSI_APART_LEAST;
+}
 DLSI_FN bool dlsi_peer_gateway(const dls_peer *p) { return DLS_ENABLE_GATEWAY && p->desc.gateway; }
 
 /* What is used before its place. */
@@ -17347,6 +19993,7 @@ DLSI_FN void dlsi_views_changed(dls_peer *p);
 DLSI_FN void dlsi_views_hello(dls_peer *p, int32_t rank);
 DLSI_FN size_t dlsi_relay_put(dls_peer *p, int32_t i, unsigned char *to, size_t max, uint64_t now);
 DLSI_FN void dlsi_relay_drop(dls_peer *p, int32_t i);
+DLSI_FN void dlsi_renew_begin(dlsi_ses *s, uint64_t now);
 DLSI_FN dls_status dlsi_peer_packet(dls_peer *p, int32_t port, int32_t via, const dls_addr *from,
                                     unsigned char *packet, size_t n, uint64_t now);
 
@@ -17362,12 +20009,16 @@ DLSI_FN dls_peer_desc dlsi_peer_desc(const dls_peer_desc *desc) {
     d.sessions_max = dlsi_or(d.sessions_max, d.size + 4);
     d.ports_max = dlsi_or(d.ports_max, d.sessions_max + 4);
     d.ops_max = dlsi_or(d.ops_max, DLSI_HOSTED ? 32 : 8);
-    d.window = dlsi_or(d.window, DLSI_HOSTED ? 512 : 8);
-    if (d.control_bytes == 0) /* a view of all devices, and then some */
-        d.control_bytes = dlsi_min_i32((DLSI_HOSTED ? 2048 : 256) + 8 * d.devices_max, 65535);
+    d.window = dlsi_or(d.window, DLSI_HOSTED ? 512 : 4);
+    if (d.control_bytes == 0) /* a view of all devices, and then some; small ones tell none */
+        d.control_bytes = DLSI_HOSTED || DLS_ENABLE_COORD || DLS_ENABLE_GATEWAY
+                              ? dlsi_min_i32((DLSI_HOSTED ? 2048 : 256) + 8 * d.devices_max, 65535)
+                              : 128;
     d.relay_bytes = dlsi_or(d.relay_bytes, d.gateway ? 65536 : 0);
     if (d.heartbeat_us == 0) d.heartbeat_us = 200000;
     if (d.timeout_us == 0) d.timeout_us = 2000000;
+    if (d.renew_us == 0) d.renew_us = 3600000000u;
+    d.renew_us = dlsi_min_u64(d.renew_us, DLSI_NEVER);
     d.heartbeat_us = dlsi_min_u64(d.heartbeat_us, DLSI_NEVER);
     d.timeout_us = dlsi_min_u64(d.timeout_us, DLSI_NEVER);
     return d;
@@ -17378,8 +20029,9 @@ DLSI_FN bool dlsi_peer_good(const dls_peer_desc *d) {
     return d->size >= 1 && d->size <= 1024 && d->devices_max >= d->size && d->devices_max <= 1024 &&
            d->sessions_max >= 1 && d->sessions_max <= (int32_t)DLSI_SES_MAX && d->ports_max >= 1 &&
            d->ports_max <= 4096 && d->ops_max >= 1 && d->ops_max <= 65535 && d->window >= 4 &&
-           d->window <= 32768 && (d->window & (d->window - 1)) == 0 && d->control_bytes >= 128 &&
-           d->control_bytes <= 65535 && d->relay_bytes >= 0 && d->relay_bytes <= 0x1000000;
+           d->window <= DLS_WINDOW_MAX && (d->window & (d->window - 1)) == 0 &&
+           d->control_bytes >= 128 && d->control_bytes <= 65535 && d->relay_bytes >= 0 &&
+           d->relay_bytes <= 0x1000000;
 }
 DLSI_FN dls_peer *dlsi_peer_layout(dlsi_layout *l, const dls_peer_desc *d) {
     const size_t devices = (size_t)d->devices_max, sessions = (size_t)d->sessions_max;
@@ -17388,6 +20040,9 @@ DLSI_FN dls_peer *dlsi_peer_layout(dlsi_layout *l, const dls_peer_desc *d) {
     dls_peer *p = (dls_peer *)dlsi_layout_take(l, sizeof *p);
     dlsi_member *member = (dlsi_member *)dlsi_layout_take(l, devices * sizeof *member);
     dlsi_ses *ses = (dlsi_ses *)dlsi_layout_take(l, sessions * sizeof *ses);
+    dlsi_reach *reach = (dlsi_reach *)dlsi_layout_take(
+        l, d->no_packets && !d->gateway ? 0 : sessions * sizeof *reach);
+    dls_path *path = (dls_path *)dlsi_layout_take(l, d->window <= 16 ? 0 : sessions * sizeof *path);
     dlsi_port *port = (dlsi_port *)dlsi_layout_take(l, (size_t)d->ports_max * sizeof *port);
     dlsi_op *op = (dlsi_op *)dlsi_layout_take(l, (size_t)d->ops_max * sizeof *op);
     dlsi_want *want = (dlsi_want *)dlsi_layout_take(l, devices * (size_t)wants * sizeof *want);
@@ -17404,9 +20059,13 @@ DLSI_FN dls_peer *dlsi_peer_layout(dlsi_layout *l, const dls_peer_desc *d) {
         (dls_sent *)dlsi_layout_take(l, dlsi_mul(sessions, (size_t)d->window * sizeof *ring));
     int32_t i;
     if (p == NULL || l->base == NULL) return NULL;
-    memset(p, 0, sizeof *p);
+    memset(p, 0, (size_t)((unsigned char *)want - (unsigned char *)p)); /* all from p to there */
     p->member = member;
     p->ses = ses;
+    p->reach = d->no_packets && !d->gateway ? NULL : reach;
+    p->path = d->window <= 16 ? NULL : path;
+    p->ring = ring;
+    p->control = control;
     p->port = port;
     p->op = op;
     p->want = want;
@@ -17420,16 +20079,10 @@ DLSI_FN dls_peer *dlsi_peer_layout(dlsi_layout *l, const dls_peer_desc *d) {
     p->relay = relay;
     p->hands = hands;
     p->wants = wants;
-    memset(member, 0, devices * sizeof *member);
-    memset(ses, 0, sessions * sizeof *ses);
-    memset(port, 0, (size_t)d->ports_max * sizeof *port);
-    memset(op, 0, (size_t)d->ops_max * sizeof *op);
     for (i = 0; i < wants * d->devices_max; i++) want[i].rank = -1;
     for (i = 0; i < hands; i++) hand[i].ses = -1;
     for (i = 0; i < d->sessions_max; i++) {
-        ses[i].control = control + (size_t)i * (size_t)d->control_bytes;
-        ses[i].ring = ring + (size_t)i * (size_t)d->window;
-        ses[i].index = (uint32_t)i;
+        ses[i].index = (uint16_t)i;
         ses[i].rank = -1;
     }
     return p;
@@ -17550,14 +20203,22 @@ DLSI_FN size_t dlsi_ses_mtu(const dls_peer *p, const dlsi_ses *s) {
     const size_t own = (size_t)p->port[s->port].desc.mtu;
     const dlsi_member *m = &p->member[s->rank];
     if (s->via < 0) return own;
-    return dlsi_min_size(own - DLSI_RELAY_BYTES,
-                         m->route == s->via ? m->route_mtu : DLSI_RELAY_LEAST);
+    /* without a route: what it was, or what any way can take */
+    return dlsi_min_size(own - DLSI_RELAY_BYTES, m->route >= 0     ? m->route_mtu
+                                                 : s->flow.mtu > 0 ? s->flow.mtu
+                                                                   : DLSI_RELAY_LEAST);
+}
+
+/* Its number, and where its control messages wait. */
+DLSI_FN size_t dlsi_ses_number(const dlsi_ses *s) { return s->index % DLSI_SES_MAX; }
+DLSI_FN unsigned char *dlsi_ses_control(const dls_peer *p, const dlsi_ses *s) {
+    return p->control + dlsi_ses_number(s) * (size_t)p->desc.control_bytes;
 }
 
 /* Queues one; false: the queue is full. */
 DLSI_FN bool dlsi_ses_say(dls_peer *p, dlsi_ses *s, dls_control_type type, const void *payload,
                           size_t bytes) {
-    unsigned char *to = s->control + s->control_used;
+    unsigned char *to = dlsi_ses_control(p, s) + s->control_used;
     if (s->answer > 0 || s->control_used + 4 + bytes > (size_t)p->desc.control_bytes) return false;
     to[0] = (unsigned char)type;
     to[1] = 0;
@@ -17573,9 +20234,10 @@ DLSI_FN void dlsi_ses_tell(dls_peer *p, dlsi_ses *s, dls_control_type type, cons
     if (!dlsi_ses_say(p, s, type, payload, bytes)) s->full = true;
 }
 /* Bytes of the first n messages of the queue. */
-DLSI_FN size_t dlsi_ses_control_at(const dlsi_ses *s, uint32_t n) {
+DLSI_FN size_t dlsi_ses_control_at(const dls_peer *p, const dlsi_ses *s, uint32_t n) {
+    const unsigned char *control = dlsi_ses_control(p, s);
     size_t at = 0;
-    for (; n > 0; n--) at += 4 + dlsi_load16(s->control + at + 2);
+    for (; n > 0; n--) at += 4 + dlsi_load16(control + at + 2);
     return at;
 }
 /* Longest payload of a control message that surely fits a packet, behind an ack. */
@@ -17671,11 +20333,12 @@ DLSI_FN void dlsi_op_ask(dls_peer *p, int32_t rank) {
 /* Messages before number `end` have arrived: room for receives that found none. */
 DLSI_FN void dlsi_ses_control_gone(dls_peer *p, dlsi_ses *s, uint32_t end) {
     const uint16_t n = (uint16_t)(end - s->control_first);
+    unsigned char *control = dlsi_ses_control(p, s);
     size_t at;
     if (n == 0 || n > s->control_sent) return;
-    at = dlsi_ses_control_at(s, n);
+    at = dlsi_ses_control_at(p, s, n);
     s->control_used = (uint16_t)(s->control_used - at);
-    memmove(s->control, s->control + at, s->control_used);
+    memmove(control, control + at, s->control_used);
     s->control_first = (uint16_t)(s->control_first + n);
     s->control_count = (uint16_t)(s->control_count - n);
     s->control_sent = (uint16_t)(s->control_sent - n);
@@ -17734,7 +20397,9 @@ DLSI_FN bool dlsi_op_place(dlsi_op *o, uint32_t at, uint32_t end) {
 }
 DLSI_FN void dlsi_op_received(dls_peer *p, dlsi_op *o) {
     dlsi_op_begun(p, o);
-    if (o->done == o->bytes) o->status = (int32_t)DLS_OK;
+    if (o->done < o->bytes) return;
+    o->status = (int32_t)DLS_OK;
+    p->ended++;
 }
 /* Bytes of a send have arrived. */
 DLSI_FN void dlsi_op_sent(dlsi_op *o, uint32_t bytes) {
@@ -17768,25 +20433,20 @@ DLSI_FN void dlsi_ses_drop_hand(dls_peer *p, dlsi_ses *s) {
 DLSI_FN int32_t dlsi_ses_make(dls_peer *p, int32_t state, int32_t rank, int32_t port, int32_t via,
                               uint64_t now) {
     const int32_t i = dlsi_ses_find(p, DLSI_SES_FREE, -1);
-    unsigned char *control;
-    dls_sent *ring;
-    uint32_t index;
+    uint16_t index;
     dlsi_ses *s;
     if (i < 0) return -1;
     s = &p->ses[i];
-    control = s->control;
-    ring = s->ring;
-    index = s->index;
+    index = (uint16_t)(s->index + DLSI_SES_MAX);
     memset(s, 0, sizeof *s);
-    s->control = control;
-    s->ring = ring;
-    s->index = (index + DLSI_SES_MAX) & 0xFFFFu;
+    if (p->reach != NULL) memset(&p->reach[i], 0, sizeof p->reach[i]);
+    s->index = index;
     s->state = (uint8_t)state;
-    s->rank = rank;
-    s->port = port;
-    s->via = via;
+    s->rank = (int16_t)rank;
+    s->port = (int16_t)port;
+    s->via = (int16_t)via;
     s->hand = -1;
-    s->heard = s->spoke = s->since = s->again = now;
+    s->heard = s->spoke = s->again = now;
     s->lossy = via >= 0 || !dlsi_port_streams(&p->port[port]);
     if (via < 0 && p->port[port].desc.kind != DLS_PORT_PACKET) p->port[port].ses = i;
     return i;
@@ -17799,6 +20459,7 @@ DLSI_FN void dlsi_ses_end(dls_peer *p, int32_t i, dls_status why) {
     s->state = DLSI_SES_FREE;
     s->rank = -1;
     dls_wipe(&s->record, sizeof s->record);
+    dlsi_renew_begin(s, 0);
     dlsi_ses_drop_hand(p, s);
     if (s->via < 0 && p->port[s->port].ses == i) {
         p->port[s->port].ses = -1;
@@ -17828,18 +20489,24 @@ DLSI_FN void dlsi_ses_end(dls_peer *p, int32_t i, dls_status why) {
 DLSI_FN void dlsi_ses_up(dls_peer *p, int32_t i, uint64_t now) {
     dlsi_ses *s = &p->ses[i];
     const int32_t old = p->member[s->rank].ses;
+    uint64_t rtt;
     if (old >= 0 && old != i) dlsi_ses_end(p, old, DLS_E_PEER);
     dlsi_ses_drop_hand(p, s);
+    rtt = now - s->spoke; /* of the handshake, whatever it took to compute */
     s->state = DLSI_SES_UP;
     s->answer = 0;
     s->control_used = 0;
     s->heard = now;
     s->spoke = now;
+    dlsi_renew_begin(s, now);
     p->member[s->rank].ses = i;
     p->member[s->rank].calls = 0;
     p->member[s->rank].status = 0;
-    if (dlsi_ses_lossy(s))
-        dls_flow_init(&s->flow, s->ring, p->desc.window, (uint32_t)dlsi_ses_mtu(p, s), now);
+    if (dlsi_ses_lossy(s)) {
+        dls_flow_init(&s->flow, p->ring + (size_t)i * (size_t)p->desc.window, p->desc.window,
+                      (uint32_t)dlsi_ses_mtu(p, s), p->path != NULL ? p->path + i : NULL, now);
+        dlsi_flow_guess(&s->flow, rtt);
+    }
     dlsi_ses_say_hello(p, s);
 }
 
@@ -17922,33 +20589,46 @@ DLSI_FN size_t dlsi_init_write(dls_peer *p, const dlsi_ses *s, dls_noise *noise,
         return 0;
     dlsi_peer_mac(p, s->rank, s->rank, to, to + 76);
     memset(to + 92, 0, 16);
-    if (s->cookie) dls_mac2(to + 92, s->cookie16, to, 92);
+    if (s->hand >= 0 && p->hand[s->hand].has_cookie)
+        dls_mac2(to + 92, p->hand[s->hand].cookie, to, 92);
     return DLS_INIT_BYTES;
 }
-/* Whether a session has called as often as it may; streams lose nothing. */
-DLSI_FN bool dlsi_ses_called(const dlsi_ses *s) {
-    return s->calls >= (dlsi_ses_lossy(s) ? DLSI_CALLS_MAX : 1);
+/* Whether what came by a port, or through a gateway, came the way of a session. Any gateway will
+   do: ways there and back may differ. */
+DLSI_FN bool dlsi_ses_way(const dlsi_ses *s, int32_t port, int32_t via) {
+    return via >= 0 ? s->via >= 0 : s->via < 0 && s->port == port;
 }
-/* How long to wait for the answer to an INIT: longer each time, since each makes the answers to
-   those before it worthless. */
+/* Whether a session has called as often as it may; streams lose nothing. */
+DLSI_FN bool dlsi_ses_called(const dls_peer *p, const dlsi_ses *s) {
+    const dlsi_member *m = &p->member[s->rank];
+    const bool ways = m->call_port >= 0 && m->route >= 0 && s->late == 0;
+    return s->calls >= (!dlsi_ses_lossy(s) ? 1 : ways ? DLSI_CALLS_TRY : DLSI_CALLS_MAX);
+}
+/* How long to wait for the answer to an INIT: longer when one came too late, since each INIT makes
+   the answers to those before it worthless. */
 DLSI_FN uint64_t dlsi_ses_patience(dls_peer *p, const dlsi_ses *s) {
     if (!dlsi_ses_lossy(s)) return p->desc.timeout_us;
-    return dlsi_peer_jitter(p, (p->desc.heartbeat_us + 1) / 2 << (s->calls < 4 ? s->calls / 2 : 2));
+    return dlsi_peer_jitter(p,
+                            (p->desc.heartbeat_us + 1) / 2 << (s->late + (s->calls < 2 ? 0 : 1)));
 }
 /* The INIT of a session that calls, when it is time for one. */
 DLSI_FN size_t dlsi_ses_call(dls_peer *p, int32_t i, unsigned char *to, uint64_t now) {
     dlsi_ses *s = &p->ses[i];
     size_t n = 0;
     int32_t k;
-    if (now < s->again || dlsi_ses_called(s)) return 0;
+    if (now < s->again || dlsi_ses_called(p, s)) return 0;
     s->pattern = dlsi_peer_pattern(p, s->rank);
     s->again = dlsi_later(now, dlsi_ses_patience(p, s));
+    s->spoke = now;
     s->calls++;
     if (s->pattern == 0) return dlsi_init_write(p, s, NULL, p->group, to);
-    for (k = 0; s->hand < 0 && k < p->hands; k++)
-        if (p->hand[k].ses < 0) s->hand = k;
+    for (k = 0; s->hand < 0 && k < p->hands; k++) {
+        if (p->hand[k].ses >= 0) continue;
+        s->hand = (int16_t)k;
+        p->hand[k].ses = i;
+        p->hand[k].has_cookie = false;
+    }
     if (s->hand < 0) return 0; /* others are calling: later */
-    p->hand[s->hand].ses = i;
     if (dlsi_peer_noise(p, &p->hand[s->hand].noise, s->rank, true) == DLS_OK)
         n = dlsi_init_write(p, s, &p->hand[s->hand].noise, p->group, to);
     if (n > 0) memcpy(p->hand[s->hand].mac1, to + 76, 16);
@@ -17962,7 +20642,7 @@ DLSI_FN bool dlsi_init_cookie(dls_peer *p, int32_t rank, const unsigned char *pa
         p->load_since = now;
         p->load = 0;
     }
-    if (++p->load <= 16 + 2 * p->count || from == NULL) return true;
+    if (++p->load <= 16 + 2 * p->count) return true;
     dls_cookie_make(&p->cookie, from->bytes, from->size, now, cookie);
     dls_mac2(mac, cookie, packet, 92);
     if (dls_equal(mac, packet + 92, 16)) return true;
@@ -17984,7 +20664,6 @@ DLSI_FN dls_status dlsi_init_judge(dls_peer *p, const dls_init_head *h, const un
                                    int32_t port, int32_t via, int32_t *rank) {
     unsigned char mac[16];
     const dlsi_member *m;
-    int32_t calling;
     *rank = dls_peer_rank_of(p, h->id);
     if (h->group_or_index != p->group || p->leaving) return DLS_E_MISMATCH;
     if (*rank < 0 || *rank == p->me) return DLS_E_REFUSED;
@@ -17999,11 +20678,24 @@ DLSI_FN dls_status dlsi_init_judge(dls_peer *p, const dls_init_head *h, const un
         dlsi_peer_mac(p, *rank, p->me, packet, mac);
         if (!dls_equal(mac, packet + 76, 16)) return DLS_E_AUTH;
     }
-    calling = dlsi_ses_find(p, DLSI_SES_CALLING, *rank);
-    if (calling >= 0 && p->member[p->me].device.id < h->id && p->ses[calling].calls > 0 &&
-        p->ses[calling].calls < DLSI_CALLS_MAX)
-        return DLS_E_STATE; /* we call each other: the lower id's call counts */
     return DLS_OK;
+}
+/* Whether a device that calls us is being called by us, and ours is the call that counts: that of
+   the lower id. Ours goes on the way by which theirs came, since that one works now. */
+DLSI_FN bool dlsi_init_crossed(dls_peer *p, int32_t rank, int32_t port, int32_t via,
+                               const dls_addr *from, uint64_t now) {
+    const int32_t calling = dlsi_ses_find(p, DLSI_SES_CALLING, rank);
+    dlsi_ses *s = calling >= 0 ? &p->ses[calling] : NULL;
+    if (s == NULL || p->member[p->me].device.id > p->member[rank].device.id || s->calls == 0 ||
+        s->calls >= DLSI_CALLS_MAX)
+        return false;
+    if (dlsi_ses_way(s, port, via) || p->port[s->port].desc.kind != DLS_PORT_PACKET) return true;
+    s->port = (int16_t)port;
+    s->via = (int16_t)via;
+    if (from != NULL) p->reach[calling].addr = *from;
+    if (via < 0 && p->port[port].desc.kind != DLS_PORT_PACKET) p->port[port].ses = calling;
+    s->again = now;
+    return true;
 }
 /* Whether a device's boot count and sequence are newer than any before. */
 DLSI_FN bool dlsi_init_fresh(dlsi_member *m, const unsigned char *payload) {
@@ -18012,10 +20704,20 @@ DLSI_FN bool dlsi_init_fresh(dlsi_member *m, const unsigned char *payload) {
     m->newest = number;
     return true;
 }
-DLSI_FN void dlsi_ses_keys(dlsi_ses *s, dls_noise *noise) {
+/* Without noise: no secrets, but unlike for each two runs of the two, lest packets of the session
+   that had the index before a restart pass for this one's. */
+DLSI_FN void dlsi_ses_keys(const dls_peer *p, dlsi_ses *s, dls_noise *noise) {
     unsigned char mine[32], theirs[32];
     memset(mine, 0, sizeof mine);
     memset(theirs, 0, sizeof theirs);
+    dlsi_store32(mine, p->desc.boot);
+    dlsi_store32(mine + 4, s->boot);
+    dlsi_store32(mine + 8, s->index);
+    dlsi_store32(mine + 12, s->their_index);
+    dlsi_store32(theirs, s->boot);
+    dlsi_store32(theirs + 4, p->desc.boot);
+    dlsi_store32(theirs + 8, s->their_index);
+    dlsi_store32(theirs + 12, s->index);
     if (noise != NULL) (void)dls_noise_split(noise, mine, theirs);
     dls_session_init(&s->record, mine, theirs);
     dls_wipe(mine, sizeof mine);
@@ -18029,7 +20731,7 @@ DLSI_FN int32_t dlsi_init_again(const dls_peer *p, const dls_init_head *h, uint3
     for (i = 0; h->pattern == 0 && i < p->desc.sessions_max; i++) {
         const dlsi_ses *s = &p->ses[i];
         if (s->state >= DLSI_SES_HALF && p->member[s->rank].device.id == h->id &&
-            s->their_index == h->index && s->boot == boot && s->port == port && s->via == via)
+            s->their_index == h->index && s->boot == boot && dlsi_ses_way(s, port, via))
             return i;
     }
     return -1;
@@ -18047,7 +20749,7 @@ DLSI_FN dls_status dlsi_init_take(dls_peer *p, const unsigned char *packet, size
     if (st != DLS_OK) return st;
     memcpy(payload, packet + 16, sizeof payload);
     if (h.pattern != 0) {
-        if (!dlsi_init_cookie(p, rank, packet, port, from, now)) return DLS_OK;
+        if (from != NULL && !p->guard(p, rank, packet, port, from, now)) return DLS_OK;
         st = dlsi_peer_noise(p, &noise, rank, false);
         if (st == DLS_OK)
             st = dls_noise_read(&noise, packet + 16, 60, payload, sizeof payload, &got);
@@ -18055,13 +20757,15 @@ DLSI_FN dls_status dlsi_init_take(dls_peer *p, const unsigned char *packet, size
     }
     if (st == DLS_OK && !dlsi_init_fresh(&p->member[rank], payload)) st = DLS_E_STATE;
     if (st != DLS_OK) return st;
+    if (dlsi_init_crossed(p, rank, port, via, from, now)) return DLS_E_STATE;
     i = dlsi_init_again(p, &h, dlsi_load32(payload + 4), port, via);
     if (i >= 0 && p->ses[i].state != DLSI_SES_HALF) return DLS_E_STATE;
     if (i < 0) {
         while ((i = dlsi_ses_find(p, DLSI_SES_CALLING, rank)) >= 0 ||
                (i = dlsi_ses_find(p, DLSI_SES_HALF, rank)) >= 0)
             dlsi_ses_end(p, i, DLS_E_PEER);
-        i = dlsi_ses_make(p, DLSI_SES_HALF, rank, port, via, now);
+        if (via >= 0 && p->member[rank].route >= 0) via = p->member[rank].route;
+        i = dlsi_ses_make(p, DLSI_SES_HALF, rank, via < 0 ? port : p->ses[via].port, via, now);
     }
     if (i < 0) return DLS_E_LIMIT;
     s = &p->ses[i];
@@ -18069,10 +20773,10 @@ DLSI_FN dls_status dlsi_init_take(dls_peer *p, const unsigned char *packet, size
     s->their_index = h.index;
     s->boot = dlsi_load32(payload + 4);
     s->epoch = dlsi_load32(payload + 8);
-    if (from != NULL) s->addr = *from;
-    s->answer = (uint8_t)dlsi_init_write(p, s, h.pattern != 0 ? &noise : NULL, h.index, s->control);
-    s->clear = h.pattern == 0 && !dlsi_ses_lossy(s);
-    dlsi_ses_keys(s, h.pattern != 0 ? &noise : NULL);
+    if (from != NULL) p->reach[i].addr = *from;
+    s->answer = (uint8_t)dlsi_init_write(p, s, h.pattern != 0 ? &noise : NULL, h.index,
+                                         dlsi_ses_control(p, s));
+    dlsi_ses_keys(p, s, h.pattern != 0 ? &noise : NULL);
     return s->answer > 0 ? DLS_OK : DLS_E_AUTH;
 }
 DLSI_FN dlsi_ses *dlsi_ses_at(dls_peer *p, uint32_t index) {
@@ -18088,7 +20792,7 @@ DLSI_FN dls_status dlsi_resp_take(dls_peer *p, const unsigned char *packet, size
     size_t got = 0;
     if (st != DLS_OK) return st;
     if (s == NULL || s->state != DLSI_SES_CALLING || s->pattern != h.pattern || s->calls == 0 ||
-        s->port != port || s->via != via || p->member[s->rank].device.id != h.id)
+        !dlsi_ses_way(s, port, via) || p->member[s->rank].device.id != h.id)
         return DLS_E_STATE;
     memcpy(payload, packet + 16, sizeof payload);
     if (h.pattern != 0) {
@@ -18098,14 +20802,14 @@ DLSI_FN dls_status dlsi_resp_take(dls_peer *p, const unsigned char *packet, size
         st =
             dls_noise_read(&p->hand[s->hand].noise, packet + 16, 60, payload, sizeof payload, &got);
         if (st == DLS_OK && got != sizeof payload) st = DLS_E_FORMAT;
+        if (st != DLS_OK && s->late < 2) s->late++;
         if (st != DLS_OK) return st;
     }
     s->their_index = h.index;
     s->boot = dlsi_load32(payload + 4);
     s->epoch = dlsi_load32(payload + 8);
     (void)dlsi_init_fresh(&p->member[s->rank], payload);
-    dlsi_ses_keys(s, h.pattern != 0 ? &p->hand[s->hand].noise : NULL);
-    s->clear = h.pattern == 0 && !dlsi_ses_lossy(s);
+    dlsi_ses_keys(p, s, h.pattern != 0 ? &p->hand[s->hand].noise : NULL);
     dlsi_ses_up(p, (int32_t)(s - p->ses), now);
     return DLS_OK;
 }
@@ -18113,18 +20817,198 @@ DLSI_FN dls_status dlsi_cookie_take(dls_peer *p, const unsigned char *packet, si
                                     uint64_t now) {
     dlsi_ses *s = n == DLS_COOKIE_BYTES ? dlsi_ses_at(p, dlsi_load32(packet + 4)) : NULL;
     unsigned char psk[32];
+    dlsi_hand *hand;
     dls_status st;
     if (s == NULL || s->state != DLSI_SES_CALLING || s->hand < 0) return DLS_E_STATE;
+    hand = &p->hand[s->hand];
     dlsi_peer_psk(p, s->rank, psk);
-    st = dls_cookie_open(s->cookie16, packet + 8, p->hand[s->hand].mac1, psk,
+    st = dls_cookie_open(hand->cookie, packet + 8, hand->mac1, psk,
                          s->pattern == DLS_NOISE_NNPSK0 ? NULL
                                                         : p->member[s->rank].device.public_key);
     dls_wipe(psk, sizeof psk);
     if (st != DLS_OK) return st;
-    s->cookie = true;
+    hand->has_cookie = true;
     s->again = now;
     return DLS_OK;
 }
+
+/* ---- Fresh keys within a session, see RENEW in >>wire ---- */
+
+#if DLS_ENABLE_RENEW
+#define DLSI_RENEW_MESSAGE 56
+#define DLSI_LOW32 ((uint64_t)0xFFFFFFFFu)
+
+DLSI_FN void dlsi_renew_begin(dlsi_ses *s, uint64_t now) {
+    dls_wipe(&s->renew, sizeof s->renew);
+    s->renew.at = now;
+}
+/* Phase of the next record into its head; returns what its counter lacks as a packet's number. */
+DLSI_FN uint64_t dlsi_renew_mark(const dlsi_ses *s, unsigned char *head) {
+    head[1] = s->renew.phase;
+    return s->renew.base[0][0];
+}
+/* The keys of a record that came, NULL: of none that we have. */
+DLSI_FN dls_session *dlsi_renew_record(dlsi_ses *s, const unsigned char *head, uint64_t *base) {
+    const dlsi_renew *r = &s->renew;
+    const int k = head[1] != r->phase;
+    *base = r->base[k][1];
+    if (k == 0) return &s->record;
+    return r->state == DLSI_RENEW_AGREED || r->state == DLSI_RENEW_PAST ? &s->renew.other : NULL;
+}
+/* Other keys and those in use change places. False: they come too late, my counter is beyond. */
+DLSI_FN bool dlsi_renew_swap(dlsi_ses *s, uint64_t now) {
+    dlsi_renew *r = &s->renew;
+    const dls_session record = s->record;
+    int k;
+    if (record.sent > r->from) return false;
+    s->record = r->other;
+    r->other = record;
+    for (k = 0; k < 2; k++) {
+        const uint64_t base = r->base[0][k];
+        r->base[0][k] = r->base[1][k];
+        r->base[1][k] = base;
+    }
+    r->phase ^= 1u;
+    r->state = DLSI_RENEW_PAST;
+    r->at = now;
+    return true;
+}
+/* A record of the other keys was genuine: if they are the new ones, the peer has them too. */
+DLSI_FN bool dlsi_renew_seen(dlsi_ses *s, uint64_t now) {
+    return s->renew.state != DLSI_RENEW_AGREED || dlsi_renew_swap(s, now);
+}
+/* Says step 1 or 2 of the handshake, and from where on my records have its keys. */
+DLSI_FN bool dlsi_renew_say(dls_peer *p, dlsi_ses *s, dls_noise *noise, uint32_t step) {
+    unsigned char to[1 + DLSI_RENEW_MESSAGE], payload[8];
+    size_t n = 0;
+    s->renew.from = (s->record.sent / DLSI_REKEY_PERIOD + 2) * DLSI_REKEY_PERIOD;
+    dlsi_store64(payload, s->renew.from);
+    to[0] = (unsigned char)step;
+    return dls_noise_write(noise, payload, sizeof payload, to + 1, DLSI_RENEW_MESSAGE, &n) ==
+               DLS_OK &&
+           n == DLSI_RENEW_MESSAGE && dlsi_ses_say(p, s, DLS_CONTROL_RENEW, to, sizeof to);
+}
+/* Keys are agreed; they wait in `other`. */
+DLSI_FN void dlsi_renew_agreed(dlsi_ses *s, dls_noise *noise, uint64_t theirs) {
+    dlsi_renew *r = &s->renew;
+    unsigned char send[32], recv[32];
+    (void)dls_noise_split(noise, send, recv);
+    dls_session_init(&r->other, send, recv);
+    r->other.sent = r->from & DLSI_LOW32;
+    r->other.top = theirs & DLSI_LOW32;
+    r->base[1][0] = r->base[0][0] + (r->from - r->other.sent);
+    r->base[1][1] = r->base[0][1] + (theirs - r->other.top);
+    r->state = DLSI_RENEW_AGREED;
+    dls_wipe(send, sizeof send);
+    dls_wipe(recv, sizeof recv);
+}
+/* When to ask for fresh keys; the higher id a little later, so that two seldom do at once. */
+DLSI_FN uint64_t dlsi_renew_deadline(const dls_peer *p, const dlsi_ses *s) {
+    const bool late = p->member[p->me].device.id > p->member[s->rank].device.id;
+    const uint64_t us = p->desc.renew_us;
+    if (s->renew.state != DLSI_RENEW_NONE || s->state != DLSI_SES_UP || !s->hello ||
+        s->pattern == 0)
+        return UINT64_MAX;
+    if (dls_session_stale(&s->record)) return dlsi_later(s->renew.at, p->desc.heartbeat_us);
+    return dlsi_later(s->renew.at, us + (late ? us / 8 : 0));
+}
+DLSI_FN void dlsi_renew_ask(dls_peer *p, int32_t i, uint64_t now) {
+    dlsi_ses *s = &p->ses[i];
+    int32_t k;
+    s->renew.at = now; /* if it fails: later */
+    for (k = 0; k < p->hands && p->hand[k].ses >= 0; k++) {}
+    if (k == p->hands) return;
+    s->hand = (int16_t)k;
+    p->hand[k].ses = i;
+    if (dlsi_peer_noise(p, &p->hand[k].noise, s->rank, true) == DLS_OK &&
+        dlsi_renew_say(p, s, &p->hand[k].noise, 1))
+        s->renew.state = DLSI_RENEW_ASKED;
+    else
+        dlsi_ses_drop_hand(p, s);
+}
+DLSI_FN void dlsi_renew_tick(dls_peer *p, int32_t i, uint64_t now) {
+    dlsi_ses *s = &p->ses[i];
+    dlsi_renew *r = &s->renew;
+    r->at = dlsi_min_u64(r->at, now);
+    if (now >= dlsi_renew_deadline(p, s)) dlsi_renew_ask(p, i, now);
+    if (r->state == DLSI_RENEW_ASKED && (now - r->at) / 4 > p->desc.timeout_us) {
+        dlsi_ses_drop_hand(p, s);
+        r->state = DLSI_RENEW_NEVER; /* the peer does not know how */
+    }
+    if (r->state == DLSI_RENEW_PAST && now - r->at > p->desc.timeout_us) {
+        dls_wipe(&r->other, sizeof r->other);
+        r->state = DLSI_RENEW_NONE;
+    }
+}
+/* The peer asks: answers, unless my own question counts. */
+DLSI_FN void dlsi_renew_asked(dls_peer *p, dlsi_ses *s, const unsigned char *message) {
+    dls_noise noise;
+    unsigned char payload[8];
+    size_t n = 0;
+    if (s->renew.state == DLSI_RENEW_ASKED &&
+        p->member[p->me].device.id < p->member[s->rank].device.id)
+        return;
+    dlsi_ses_drop_hand(p, s);
+    s->renew.state = DLSI_RENEW_NONE;
+    if (dlsi_peer_noise(p, &noise, s->rank, false) == DLS_OK &&
+        dls_noise_read(&noise, message, DLSI_RENEW_MESSAGE, payload, sizeof payload, &n) ==
+            DLS_OK &&
+        n == sizeof payload && dlsi_renew_say(p, s, &noise, 2))
+        dlsi_renew_agreed(s, &noise, dlsi_load64(payload));
+    dls_wipe(&noise, sizeof noise);
+}
+DLSI_FN void dlsi_renew_take(dls_peer *p, int32_t i, const unsigned char *v) {
+    dlsi_ses *s = &p->ses[i];
+    unsigned char payload[8];
+    size_t n = 0;
+    if (s->pattern == 0) return;
+    if (v[0] == 1) dlsi_renew_asked(p, s, v + 1);
+    if (v[0] != 2 || s->renew.state != DLSI_RENEW_ASKED) return;
+    if (dls_noise_read(&p->hand[s->hand].noise, v + 1, DLSI_RENEW_MESSAGE, payload, sizeof payload,
+                       &n) != DLS_OK ||
+        n != sizeof payload)
+        return;
+    dlsi_renew_agreed(s, &p->hand[s->hand].noise, dlsi_load64(payload));
+    dlsi_ses_drop_hand(p, s);
+    s->ping = true; /* the peer waits for the first record of the new phase */
+    if (!dlsi_renew_swap(s, p->seen)) s->renew.state = DLSI_RENEW_NONE;
+}
+#else
+DLSI_FN void dlsi_renew_begin(dlsi_ses *s, uint64_t now) {
+    (void)s;
+    (void)now;
+}
+DLSI_FN uint64_t dlsi_renew_mark(const dlsi_ses *s, const unsigned char *head) {
+    (void)s;
+    (void)head;
+    return 0;
+}
+DLSI_FN dls_session *dlsi_renew_record(dlsi_ses *s, const unsigned char *head, uint64_t *base) {
+    (void)head;
+    (void)base;
+    return &s->record;
+}
+DLSI_FN bool dlsi_renew_seen(const dlsi_ses *s, uint64_t now) {
+    (void)s;
+    (void)now;
+    return true;
+}
+DLSI_FN void dlsi_renew_take(dls_peer *p, int32_t i, const unsigned char *v) {
+    (void)p;
+    (void)i;
+    (void)v;
+}
+DLSI_FN void dlsi_renew_tick(dls_peer *p, int32_t i, uint64_t now) {
+    (void)p;
+    (void)i;
+    (void)now;
+}
+DLSI_FN uint64_t dlsi_renew_deadline(const dls_peer *p, const dlsi_ses *s) {
+    (void)p;
+    (void)s;
+    return UINT64_MAX;
+}
+#endif
 
 /* ---- Packets out ---- */
 
@@ -18143,13 +21027,14 @@ DLSI_FN int32_t dlsi_ses_next_op(const dls_peer *p, const dlsi_ses *s) {
     return best;
 }
 /* Control messages not yet on their way, as many as fit. */
-DLSI_FN size_t dlsi_ses_put_control(dlsi_ses *s, unsigned char *to, size_t max, uint32_t *ref) {
-    const size_t from = dlsi_ses_control_at(s, s->control_sent);
+DLSI_FN size_t dlsi_ses_put_control(const dls_peer *p, dlsi_ses *s, unsigned char *to, size_t max,
+                                    uint32_t *ref) {
+    const unsigned char *from = dlsi_ses_control(p, s) + dlsi_ses_control_at(p, s, s->control_sent);
     size_t bytes = 0;
     uint32_t n = 0;
     dls_frame f;
-    while (s->control_sent + n < s->control_count) {
-        const size_t more = 4 + dlsi_load16(s->control + from + bytes + 2);
+    while (n < 255 && s->control_sent + n < s->control_count) {
+        const size_t more = 4 + dlsi_load16(from + bytes + 2);
         if (5 + bytes + more > max) break;
         bytes += more;
         n++;
@@ -18160,8 +21045,9 @@ DLSI_FN size_t dlsi_ses_put_control(dlsi_ses *s, unsigned char *to, size_t max, 
     f.a = (uint32_t)(uint16_t)(s->control_first + s->control_sent);
     f.bytes = bytes;
     dls_frame_write(&f, to);
-    memcpy(to + 5, s->control + from, bytes);
-    ref[0] = f.a | n << 16;
+    memcpy(to + 5, from, bytes);
+    ref[0] = f.a;
+    ref[3] = n;
     s->control_sent = (uint16_t)(s->control_sent + n);
     return 5 + bytes;
 }
@@ -18180,49 +21066,56 @@ DLSI_FN size_t dlsi_ses_put_ack(dlsi_ses *s, unsigned char *to, size_t max, uint
     dls_frame_write(&f, to);
     return 2 + f.bytes;
 }
-/* Bytes [at, at + n) of a send as a chunk. */
-DLSI_FN size_t dlsi_ses_put_chunk(const dlsi_op *o, uint32_t at, uint32_t n, unsigned char *to) {
+/* Bytes [at, at + n) of a send as a chunk; of them, the first `copied` are written. */
+DLSI_FN size_t dlsi_ses_put_chunk(const dlsi_op *o, uint32_t at, uint32_t n, uint32_t copied,
+                                  unsigned char *to) {
     dls_frame f;
     DLSI_ZERO(f);
     f.kind = DLS_FRAME_CHUNK;
     f.a = o->want;
     f.b = at;
     dls_frame_write(&f, to);
-    if (n > 0) memcpy(to + 9, o->data + at, n);
+    if (copied > 0) memcpy(to + 9, o->data + at, copied);
     return 9 + (size_t)n;
 }
 DLSI_FN size_t dlsi_ses_put_lost(dls_peer *p, dlsi_ses *s, unsigned char *to, size_t max,
                                  uint32_t *ref) {
-    const dlsi_op *o = &p->op[(s->lost[1] & 0xFFFFu) - 1];
+    const dlsi_op *o = &p->op[(s->lost_op & 0xFFFFu) - 1];
     uint32_t n;
     if (max <= 9) return 0;
-    if (o->kind != DLSI_OP_SEND || o->status >= 0 || (o->order & 0xFFFFu) != s->lost[1] >> 16) {
+    if (o->kind != DLSI_OP_SEND || o->status >= 0 || (o->order & 0xFFFFu) != s->lost_op >> 16) {
         s->has_lost = false; /* it is over */
         return 0;
     }
-    n = (uint32_t)dlsi_min_size(s->lost[3], max - 9);
-    ref[1] = s->lost[1];
-    ref[2] = s->lost[2];
-    ref[3] = n;
-    s->lost[2] += n; /* what is in front now may leave less room than there was */
-    s->lost[3] -= n;
-    s->has_lost = s->lost[3] > 0;
-    return dlsi_ses_put_chunk(o, ref[2], n, to);
+    n = (uint32_t)dlsi_min_size(s->lost_bytes, max - 9);
+    ref[0] |= n << 16;
+    ref[1] = s->lost_op;
+    ref[2] = s->lost_at;
+    s->lost_at += n; /* what is in front now may leave less room than there was */
+    s->lost_bytes = (uint16_t)(s->lost_bytes - n);
+    s->has_lost = s->lost_bytes > 0;
+    return dlsi_ses_put_chunk(o, ref[2], n, n, to);
 }
-DLSI_FN size_t dlsi_ses_put_op(dls_peer *p, dlsi_ses *s, unsigned char *to, size_t max,
+/* alone: nothing is in front of it in the packet. */
+DLSI_FN size_t dlsi_ses_put_op(dls_peer *p, dlsi_ses *s, unsigned char *to, size_t max, bool alone,
                                uint32_t *ref) {
     const int32_t i = max > 9 ? dlsi_ses_next_op(p, s) : -1;
     dlsi_op *o = i >= 0 ? &p->op[i] : NULL;
-    uint32_t n, at;
+    uint32_t n, at, copied;
     if (o == NULL) return 0;
     at = o->next;
     n = (uint32_t)dlsi_min_size(o->bytes - at, max - 9);
+    ref[0] |= n << 16;
     ref[1] = (uint32_t)(i + 1) | (o->order & 0xFFFFu) << 16;
     ref[2] = at;
-    ref[3] = n;
     o->begun = true;
     o->next += n;
-    (void)dlsi_ses_put_chunk(o, at, n, to);
+    copied = n;
+    if (alone && dlsi_ses_apart(s, n)) {
+        copied = (uint32_t)DLSI_AEAD_NEAR - 9;
+        p->far = o->data + at + copied;
+    }
+    (void)dlsi_ses_put_chunk(o, at, n, copied, to);
     if (!dlsi_ses_lossy(s)) dlsi_op_sent(o, n);
     return 9 + (size_t)n;
 }
@@ -18233,11 +21126,13 @@ DLSI_FN void dlsi_ses_lost(dlsi_ses *s) {
     while (!s->has_lost && dls_flow_next_lost(&s->flow, ref)) {
         /* its first and the one after its last, from the first that has not arrived */
         int16_t first = (int16_t)(uint16_t)((ref[0] & 0xFFFFu) - s->control_first);
-        const int16_t end = (int16_t)(uint16_t)((uint16_t)first + (ref[0] >> 16));
+        const int16_t end = (int16_t)(uint16_t)((uint16_t)first + ref[3]);
         if (first < 0) first = 0;
         if (first < end && first < (int32_t)s->control_sent) s->control_sent = (uint16_t)first;
         s->has_lost = ref[1] != 0;
-        memcpy(s->lost, ref, sizeof ref);
+        s->lost_op = ref[1];
+        s->lost_at = ref[2];
+        s->lost_bytes = (uint16_t)(ref[0] >> 16);
     }
 }
 /* Whether the next bytes to send go into a packet with others. Long plain ones on a stream have
@@ -18247,13 +21142,13 @@ DLSI_FN bool dlsi_ses_packs(const dls_peer *p, const dlsi_ses *s) {
     return !dlsi_ses_clear(s) || (i >= 0 && p->op[i].bytes - p->op[i].next <= DLSI_CLEAR_LEAST);
 }
 /* What ends a packet: bytes of a send or a packet for others, in turn. */
-DLSI_FN size_t dlsi_ses_put_rest(dls_peer *p, int32_t i, unsigned char *to, size_t max,
+DLSI_FN size_t dlsi_ses_put_rest(dls_peer *p, int32_t i, unsigned char *to, size_t max, bool alone,
                                  uint32_t *ref, uint64_t now) {
     dlsi_ses *s = &p->ses[i];
     size_t n = 0;
     s->turn = !s->turn;
     if (s->turn) n = dlsi_relay_put(p, i, to, max, now);
-    if (n == 0 && dlsi_ses_packs(p, s)) n = dlsi_ses_put_op(p, s, to, max, ref);
+    if (n == 0 && dlsi_ses_packs(p, s)) n = dlsi_ses_put_op(p, s, to, max, alone, ref);
     if (n == 0 && !s->turn) n = dlsi_relay_put(p, i, to, max, now);
     return n;
 }
@@ -18273,15 +21168,25 @@ DLSI_FN size_t dlsi_ses_frames(dls_peer *p, int32_t i, unsigned char *to, size_t
     }
     n = ack;
     if (room) {
-        n += dlsi_ses_put_control(s, to + n, max - n, ref);
+        n += dlsi_ses_put_control(p, s, to + n, max - n, ref);
         if (s->has_lost) n += dlsi_ses_put_lost(p, s, to + n, max - n, ref);
-        if (ref[1] == 0 && !s->has_lost) n += dlsi_ses_put_rest(p, i, to + n, max - n, ref, now);
+        if (ref[1] == 0 && !s->has_lost)
+            n += dlsi_ses_put_rest(p, i, to + n, max - n, n == 0, ref, now);
         if (n == ack && (s->ping || (dlsi_ses_lossy(s) && dls_flow_probe(&s->flow))))
             to[n++] = DLS_FRAME_PING;
     }
     *elicits = n > ack;
     if (n > ack) s->ping = false;
     return n;
+}
+/* Encrypts the frames of a packet, n bytes. */
+DLSI_FN dls_status dlsi_ses_seal(dls_peer *p, dlsi_ses *s, unsigned char *packet, size_t n) {
+    unsigned char *at = packet + DLS_HEAD_BYTES;
+    const unsigned char *far = p->far;
+    p->far = NULL;
+    if (DLSI_APART && far != NULL)
+        return dlsi_session_seal_apart(&s->record, at, far, n, packet, DLS_HEAD_BYTES);
+    return dls_session_seal(&s->record, at, at, n, packet, DLS_HEAD_BYTES, at + n);
 }
 /* A whole packet of a session, at most max bytes; 0: none now. */
 DLSI_FN size_t dlsi_ses_packet(dls_peer *p, int32_t i, unsigned char *to, size_t max,
@@ -18297,7 +21202,7 @@ DLSI_FN size_t dlsi_ses_packet(dls_peer *p, int32_t i, unsigned char *to, size_t
         return max >= DLS_INIT_BYTES ? dlsi_ses_call(p, i, to, now) : 0;
     if (s->answer > 0 && s->answer <= max) {
         n = s->answer;
-        memcpy(to, s->control, n);
+        memcpy(to, dlsi_ses_control(p, s), n);
         s->answer = 0;
         return n;
     }
@@ -18308,9 +21213,8 @@ DLSI_FN size_t dlsi_ses_packet(dls_peer *p, int32_t i, unsigned char *to, size_t
     h.index = s->their_index;
     h.counter = (uint32_t)(number & 0xFFFFFFFFu);
     dls_data_head_write(&h, to);
-    if (!dlsi_ses_clear(s) &&
-        dls_session_seal(&s->record, to + DLS_HEAD_BYTES, to + DLS_HEAD_BYTES, n, to,
-                         DLS_HEAD_BYTES, to + DLS_HEAD_BYTES + n) != DLS_OK) {
+    number += dlsi_renew_mark(s, to);
+    if (!dlsi_ses_clear(s) && dlsi_ses_seal(p, s, to, n) != DLS_OK) {
         dlsi_ses_end(p, i, DLS_E_LIMIT);
         return 0;
     }
@@ -18318,8 +21222,8 @@ DLSI_FN size_t dlsi_ses_packet(dls_peer *p, int32_t i, unsigned char *to, size_t
     n += DLS_HEAD_BYTES + tag;
     if (dlsi_ses_lossy(s))
         dls_flow_sent(&s->flow, number, (uint32_t)n, elicits, ref, now);
-    else if (ref[0] != 0)
-        dlsi_ses_control_gone(p, s, (ref[0] & 0xFFFFu) + (ref[0] >> 16));
+    else if (ref[3] != 0)
+        dlsi_ses_control_gone(p, s, (ref[0] & 0xFFFFu) + ref[3]);
     if (elicits) s->spoke = now;
     return n;
 }
@@ -18396,34 +21300,71 @@ DLSI_FN void dlsi_relay_take(dls_peer *p, int32_t i, const dls_frame *f, unsigne
     memcpy(p->relay + p->relay_used + 14, body, f->bytes);
     p->relay_used += need;
 }
-/* Tells a neighbour whom I can pass packets on to: not itself, not those it told me of. False: its
-   queue has no room now. */
-DLSI_FN bool dlsi_routes_say(dls_peer *p, int32_t i) {
-    unsigned char *to = p->ses[i].control + p->ses[i].control_used + 4;
-    const size_t room = (size_t)p->desc.control_bytes - p->ses[i].control_used;
+/* Entries of ROUTES for a neighbour, from device *k on, as many as fit: whom I can pass packets on
+   to, which is not itself nor those it told me of. *k: the first that found no room. */
+DLSI_FN size_t dlsi_routes_write(const dls_peer *p, int32_t i, int32_t *k, unsigned char *to,
+                                 size_t max) {
     size_t n = 0;
-    int32_t k;
-    for (k = 0; k < p->count; k++) {
-        const dlsi_member *m = &p->member[k];
+    for (; *k < p->count; (*k)++) {
+        const dlsi_member *m = &p->member[*k];
         const bool direct = m->ses >= 0 && p->ses[m->ses].via < 0 && p->ses[m->ses].hello;
         const uint32_t mtu =
             direct ? (uint32_t)(p->port[p->ses[m->ses].port].desc.mtu - DLSI_RELAY_BYTES)
             : m->route >= 0 && m->route_mtu > DLSI_RELAY_BYTES
                 ? m->route_mtu - (uint32_t)DLSI_RELAY_BYTES
                 : 0;
-        if (k == p->me || k == p->ses[i].rank || mtu < DLS_MTU_LEAST) continue;
+        if (*k == p->me || *k == p->ses[i].rank || mtu < DLS_MTU_LEAST) continue;
         if (!direct && (m->route == i || m->hops + 1 >= DLSI_HOPS)) continue;
-        if (n + 7 > dlsi_ses_message_most(p, &p->ses[i])) break;
-        if (n + 7 + 4 > room) return false;
+        if (n + 7 > max) break;
         dlsi_store32(to + n, m->device.id);
         to[n + 4] = direct ? 1 : (unsigned char)(m->hops + 1);
         dlsi_store16(to + n + 5, dlsi_min_u32(mtu, 65535));
         n += 7;
     }
-    if (dls_crc32c(1, to, n) == p->ses[i].routes_sum) return true; /* as it knows */
-    if (!dlsi_ses_say(p, &p->ses[i], DLS_CONTROL_ROUTES, to, n)) return false;
-    p->ses[i].routes_sum = dls_crc32c(1, to, n);
+    return n;
+}
+/* Tells a neighbour of its routes, in messages that fit a packet. False: its queue has no room now.
+   */
+DLSI_FN bool dlsi_routes_say(dls_peer *p, int32_t i) {
+    dlsi_ses *s = &p->ses[i];
+    size_t used = s->control_used;
+    uint32_t sum = 1;
+    uint16_t count = s->control_count;
+    int32_t k = 0;
+    do {
+        unsigned char *to = dlsi_ses_control(p, s) + used;
+        size_t n = (size_t)p->desc.control_bytes - used;
+        if (n < 4 + 7) return false;
+        n = dlsi_routes_write(p, i, &k, to + 4, dlsi_min_size(n - 4, dlsi_ses_message_most(p, s)));
+        to[0] = DLS_CONTROL_ROUTES;
+        to[1] = k < p->count ? DLSI_ROUTES_MORE : 0;
+        dlsi_store16(to + 2, (uint32_t)n);
+        sum = dls_crc32c(sum, to, 4 + n);
+        used += 4 + n;
+        count++;
+    } while (k < p->count);
+    if (sum == p->reach[i].routes_sum) return true; /* as it knows */
+    p->reach[i].routes_sum = sum;
+    s->control_used = (uint16_t)used;
+    s->control_count = count;
     return true;
+}
+/* A device has another route: sessions with it through gateways take it from now on. */
+DLSI_FN void dlsi_route_follow(dls_peer *p, int32_t rank) {
+    const dlsi_member *m = &p->member[rank];
+    int32_t i;
+    for (i = 0; i < p->desc.sessions_max; i++) {
+        dlsi_ses *s = &p->ses[i];
+        if (s->state == DLSI_SES_FREE || s->rank != rank || s->via < 0) continue;
+        s->via = (int16_t)m->route;
+        s->port = p->ses[m->route].port;
+        /* messages that were cut for longer packets might not fit */
+        if (s->control_used > 0 && m->route_mtu + (uint32_t)DLS_FLOW_ACK_BYTES < s->flow.mtu)
+            s->full = true;
+        if (s->state != DLSI_SES_CALLING) continue;
+        s->again = 0;
+        s->calls = s->calls > 0 ? 1 : 0;
+    }
 }
 /* One entry of ROUTES; own: longest packet to pass on over this session. True: it changes whom we
    can reach, or how, which neighbours must hear of. */
@@ -18435,27 +21376,32 @@ DLSI_FN bool dlsi_route_take(dls_peer *p, int32_t i, const unsigned char *entry,
     if (rank < 0 || rank == p->me || hops == 0 || hops >= DLSI_HOPS || mtu < DLS_INIT_BYTES)
         return false;
     m = &p->member[rank];
+    if (m->route == i) m->untold = false;
     if (m->route == i ? m->hops == hops && m->route_mtu == mtu : m->route >= 0 && m->hops <= hops)
         return false;
     m->route = i;
+    m->untold = false;
     m->hops = hops;
     m->route_mtu = mtu;
+    dlsi_route_follow(p, rank);
     return true;
 }
-DLSI_FN void dlsi_routes_take(dls_peer *p, int32_t i, const unsigned char *list, size_t n) {
-    const uint32_t own = (uint32_t)(p->port[p->ses[i].port].desc.mtu - DLSI_RELAY_BYTES);
+DLSI_FN void dlsi_routes_take(dls_peer *p, int32_t i, const dls_control *c) {
+    dlsi_ses *s = &p->ses[i];
+    const uint32_t own = (uint32_t)(p->port[s->port].desc.mtu - DLSI_RELAY_BYTES);
     size_t at;
     int32_t k;
-    if (p->ses[i].via >= 0) return;  /* gateways tell their neighbours only */
-    for (k = 0; k < p->count; k++) { /* what it tells no more */
-        if (p->member[k].route != i) continue;
-        for (at = 0; at + 7 <= n && dlsi_load32(list + at) != p->member[k].device.id; at += 7) {}
-        if (at + 7 <= n) continue;
+    if (s->via >= 0) return; /* gateways tell their neighbours only */
+    for (k = 0; k < p->count && !s->routes_more; k++)
+        if (p->member[k].route == i) p->member[k].untold = true;
+    s->routes_more = (c->flags & DLSI_ROUTES_MORE) != 0;
+    for (at = 0; at + 7 <= c->bytes; at += 7)
+        if (dlsi_route_take(p, i, c->payload + at, own)) p->routes_due = true;
+    for (k = 0; k < p->count && !s->routes_more; k++) { /* what it tells no more */
+        if (p->member[k].route != i || !p->member[k].untold) continue;
         p->member[k].route = -1;
         p->routes_due = true;
     }
-    for (at = 0; at + 7 <= n; at += 7)
-        if (dlsi_route_take(p, i, list + at, own)) p->routes_due = true;
 }
 
 /* ---- Views ---- */
@@ -18531,6 +21477,34 @@ DLS_API void dls_peer_view_again(dls_peer *peer) {
     peer->again = peer->view.number;
     dlsi_again_say(peer);
 }
+#if DLS_ENABLE_HEAP /* for >>node, which needs one */
+DLSI_FN void dlsi_gather_say(dls_peer *p, int32_t rank) {
+    dlsi_ses *s = dlsi_peer_ses(p, rank);
+    unsigned char to[4];
+    dlsi_store32(to, p->member[p->me].gathers);
+    if (s != NULL && s->hello && p->member[p->me].gathers > 0)
+        dlsi_ses_tell(p, s, DLS_CONTROL_GATHER, to, sizeof to);
+}
+DLSI_FN void dlsi_gather_begin(dls_peer *p, uint32_t number) {
+    int32_t i;
+    if (p->member[p->me].gathers == number) return;
+    p->member[p->me].gathers = number;
+    for (i = 0; i < p->count; i++) dlsi_gather_say(p, i);
+}
+DLSI_FN void dlsi_gather_take(dls_peer *p, int32_t rank, const unsigned char *v) {
+    p->member[rank].gathers = dlsi_load32(v);
+}
+#else
+DLSI_FN void dlsi_gather_say(dls_peer *p, int32_t rank) {
+    (void)p;
+    (void)rank;
+}
+DLSI_FN void dlsi_gather_take(dls_peer *p, int32_t rank, const unsigned char *v) {
+    (void)p;
+    (void)rank;
+    (void)v;
+}
+#endif
 
 #if DLS_ENABLE_COORD
 /* Elections and decisions among devices with DLS_ROLE_COORD. What a voter has promised or accepted
@@ -18616,7 +21590,7 @@ DLSI_FN void dlsi_view_say(dls_peer *p, int32_t rank, int32_t phase, const dlsi_
         }
         n = phase == DLSI_VIEW_ACCEPTED ? 0 : v->count - first;
         n = dlsi_min_u32(n, (uint32_t)((room - 18) / 8));
-        to = s->control + s->control_used + 4;
+        to = dlsi_ses_control(p, s) + s->control_used + 4;
         to[0] = (unsigned char)phase;
         to[1] = 0;
         dlsi_store16(to + 2, phase == DLSI_VIEW_ACCEPTED ? 0 : v->count);
@@ -18818,6 +21792,8 @@ DLSI_FN void dlsi_view_take(dls_peer *p, int32_t rank, int32_t phase) {
 DLSI_FN void dlsi_views_changed(dls_peer *p) { p->settle_at = 0; }
 DLSI_FN void dlsi_views_hello(dls_peer *p, int32_t rank) {
     dlsi_views_changed(p);
+    if (dlsi_is_coord(p, rank) && !dlsi_has_leader(p))
+        p->elect_at = 0; /* soon: now we may be enough */
     if (p->role != DLSI_LEAD) return;
     if (p->view.number > 0) dlsi_view_say(p, rank, DLSI_VIEW_DECIDED, &p->view);
     if (p->pending && dlsi_is_coord(p, rank))
@@ -18835,7 +21811,7 @@ DLSI_FN void dlsi_views_tick(dls_peer *p, uint64_t now) {
     }
     if (p->role == DLSI_LEAD) dlsi_elect(p, true); /* no majority: tells that others may lead */
     if (p->elect_at == 0 || p->elect_at > now + 2 * wait)
-        p->elect_at = now + dlsi_peer_jitter(p, wait / 2);
+        p->elect_at = now + dlsi_peer_jitter(p, wait / 4);
     if (now < p->elect_at) return;
     p->elect_at = now + dlsi_peer_jitter(p, wait);
     if (dlsi_coords_up(p) >= dlsi_majority(p)) dlsi_elect(p, true);
@@ -18977,6 +21953,15 @@ DLSI_FN void dlsi_roster_tick(dls_peer *p) {
 
 /* ---- Packets in ---- */
 
+/* A chunk's body to its place, which decrypts what of it is not yet. */
+DLSI_FN void dlsi_chunk_copy(dls_peer *p, unsigned char *to, const unsigned char *body, size_t n) {
+    dlsi_rest *r = p->rest;
+    if (DLSI_APART && r != NULL) {
+        n -= r->bytes;
+        dlsi_chacha_xor(dlsi_cipher_best(), r->state, to + n, r->at, r->bytes);
+    }
+    if (n > 0) memcpy(to, body, n);
+}
 DLSI_FN dls_status dlsi_chunk_take(dls_peer *p, const dlsi_ses *s, const dls_frame *f,
                                    bool *accepted) {
     dlsi_op *o = dlsi_op_wanted(p, s->rank, f->a);
@@ -18986,7 +21971,7 @@ DLSI_FN dls_status dlsi_chunk_take(dls_peer *p, const dlsi_ses *s, const dls_fra
         *accepted = false;
         return DLS_OK;
     }
-    if (f->bytes > 0) memcpy(o->data + f->b, f->body, f->bytes);
+    dlsi_chunk_copy(p, o->data + f->b, f->body, f->bytes);
     dlsi_op_received(p, o);
     return DLS_OK;
 }
@@ -19038,12 +22023,13 @@ DLSI_FN dls_status dlsi_hello_take(dls_peer *p, int32_t i, const dls_control *c)
         return DLS_E_MISMATCH;
     if (p->desc.roster == NULL) memcpy(p->member[s->rank].device.name, h.name, 15);
     s->hello = true;
-    s->wants_max = (uint16_t)dlsi_min_u32(h.wants, 0xFFFF);
+    s->wants_max = (uint8_t)dlsi_min_u32(h.wants, 255);
     dlsi_peer_event_at(p, s->rank, DLS_PEER_UP);
     dlsi_op_ask(p, s->rank);
     dlsi_roster_offer(p, s->rank);
     dlsi_views_hello(p, s->rank);
     if (p->member[s->rank].device.id == p->view.coordinator) dlsi_again_say(p);
+    dlsi_gather_say(p, s->rank);
     p->routes_due = true;
     return DLS_OK;
 }
@@ -19077,13 +22063,15 @@ DLSI_FN dls_status dlsi_control_take(dls_peer *p, int32_t i, const dls_control *
         break;
     case DLS_CONTROL_DROP: dlsi_drop_take(p, rank, dlsi_load32(c->payload)); break;
     case DLS_CONTROL_LEAVE: dlsi_ses_end(p, i, DLS_OK); break;
-    case DLS_CONTROL_ROUTES: dlsi_routes_take(p, i, c->payload, c->bytes); break;
+    case DLS_CONTROL_ROUTES: dlsi_routes_take(p, i, c); break;
     case DLS_CONTROL_ROSTER: dlsi_roster_offered(p, rank, c->payload); break;
     case DLS_CONTROL_VOTE: dlsi_vote_take(p, rank, c->payload); break;
     case DLS_CONTROL_VIEW: return dlsi_view_message(p, rank, c->payload, c->bytes);
     case DLS_CONTROL_AGAIN:
         if (dlsi_load32(c->payload) == p->view.number) p->again = p->view.number;
         break;
+    case DLS_CONTROL_RENEW: dlsi_renew_take(p, i, c->payload); break;
+    case DLS_CONTROL_GATHER: dlsi_gather_take(p, rank, c->payload); break;
     default: break; /* of a newer minor version */
     }
     return DLS_OK;
@@ -19120,11 +22108,10 @@ DLSI_FN dls_status dlsi_ses_take_ack(dls_peer *p, dlsi_ses *s, const dls_frame *
     if (st != DLS_OK) return st;
     while (dls_flow_next_acked(&s->flow, ref)) {
         dlsi_op *o = (ref[1] & 0xFFFFu) != 0 ? &p->op[(ref[1] & 0xFFFFu) - 1] : NULL;
-        if (ref[0] >> 16 != 0)
-            dlsi_ses_control_gone(p, s, (uint16_t)((ref[0] & 0xFFFFu) + (ref[0] >> 16)));
+        if (ref[3] != 0) dlsi_ses_control_gone(p, s, (ref[0] & 0xFFFFu) + ref[3]);
         if (o != NULL && o->kind == DLSI_OP_SEND && o->status < 0 &&
             (o->order & 0xFFFFu) == ref[1] >> 16)
-            dlsi_op_sent(o, ref[3]);
+            dlsi_op_sent(o, ref[0] >> 16);
     }
     return DLS_OK;
 }
@@ -19158,27 +22145,50 @@ DLSI_FN dls_status dlsi_ses_take(dls_peer *p, int32_t i, unsigned char *at, size
 }
 DLSI_FN dls_status dlsi_data_take(dls_peer *p, int32_t port, int32_t via, const dls_addr *from,
                                   unsigned char *packet, size_t n, uint64_t now) {
+    unsigned char *at = packet + DLS_HEAD_BYTES;
     dls_data_head h;
-    uint64_t number;
+    dlsi_rest rest;
+    uint64_t number, base = 0;
+    dls_session *record;
     dlsi_ses *s;
+    bool apart = false;
     dls_status st = dls_data_head_read(&h, packet, n);
     if (st != DLS_OK) return st;
     s = dlsi_ses_at(p, h.index);
-    if (s == NULL || s->state < DLSI_SES_HALF || s->via != via || (via < 0 && s->port != port))
-        return DLS_E_STATE;
-    number = dls_session_counter(&s->record, h.counter, 32);
+    if (s == NULL || s->state < DLSI_SES_HALF || !dlsi_ses_way(s, port, via)) return DLS_E_STATE;
+    record = dlsi_renew_record(s, packet, &base);
+    if (record == NULL) return DLS_E_STATE;
+    number = dls_session_counter(record, h.counter, 32);
     n -= DLS_HEAD_BYTES;
     if (!dlsi_ses_clear(s)) {
         if (n < DLS_RECORD_TAG) return DLS_E_FORMAT;
         n -= DLS_RECORD_TAG;
-        st = dls_session_open(&s->record, number, packet + DLS_HEAD_BYTES, packet + DLS_HEAD_BYTES,
-                              n, packet + DLS_HEAD_BYTES + n, packet, DLS_HEAD_BYTES);
+        apart = dlsi_ses_apart(s, n);
+        st = dlsi_session_open(record, number, at, at, n, at + n, packet, DLS_HEAD_BYTES,
+                               apart ? rest.state : NULL);
         if (st != DLS_OK) return st;
     }
+    if (record != &s->record && !dlsi_renew_seen(s, now)) {
+        dlsi_ses_end(p, (int32_t)(s - p->ses), DLS_E_LIMIT);
+        if (apart) DLSI_WIPE(rest);
+        return DLS_E_LIMIT;
+    }
+    if (apart) {
+        rest.at = at + DLSI_AEAD_NEAR;
+        rest.bytes = n - DLSI_AEAD_NEAR;
+        if (*at == DLS_FRAME_CHUNK) /* the only frame */
+            p->rest = &rest;
+        else
+            dlsi_chacha_xor(dlsi_cipher_best(), rest.state, at + DLSI_AEAD_NEAR, rest.at,
+                            rest.bytes);
+    }
     if (s->state == DLSI_SES_HALF) dlsi_ses_up(p, (int32_t)(s - p->ses), now);
-    if (from != NULL) s->addr = *from; /* authentic: it may have moved */
+    if (from != NULL) p->reach[s - p->ses].addr = *from; /* authentic: it may have moved */
     s->heard = now;
-    return dlsi_ses_take(p, (int32_t)(s - p->ses), packet + DLS_HEAD_BYTES, n, number, now);
+    st = dlsi_ses_take(p, (int32_t)(s - p->ses), at, n, base + number, now);
+    p->rest = NULL;
+    if (apart) DLSI_WIPE(rest);
+    return st;
 }
 /* Any packet. What it returns matters to streams only: there, nothing strange may come. */
 DLSI_FN dls_status dlsi_peer_packet(dls_peer *p, int32_t port, int32_t via, const dls_addr *from,
@@ -19187,7 +22197,6 @@ DLSI_FN dls_status dlsi_peer_packet(dls_peer *p, int32_t port, int32_t via, cons
     switch (packet[0]) {
     case DLS_PACKET_INIT: return dlsi_init_take(p, packet, n, port, via, from, now);
     case DLS_PACKET_RESP: return dlsi_resp_take(p, packet, n, port, via, now);
-    case DLS_PACKET_COOKIE: return dlsi_cookie_take(p, packet, n, now);
     case DLS_PACKET_DATA: return dlsi_data_take(p, port, via, from, packet, n, now);
     default: return DLS_E_FORMAT;
     }
@@ -19205,6 +22214,7 @@ DLS_API int32_t dls_peer_port_open(dls_peer *peer, const dls_port_desc *desc, ui
     if (i == peer->desc.ports_max || desc->mtu < DLS_MTU_LEAST || desc->mtu > 65535 ||
         peer->leaving || desc->kind < DLS_PORT_PACKET ||
         desc->kind > (DLS_ENABLE_STREAMS ? DLS_PORT_STREAM : DLS_PORT_SERIAL) ||
+        (desc->kind == DLS_PORT_PACKET && peer->desc.no_packets) ||
         desc->bytes < DLS_PORT_BYTES(desc->kind, desc->mtu) ||
         (desc->mem == NULL && desc->kind != DLS_PORT_PACKET) ||
         (desc->call && (desc->rank < 0 || desc->rank >= peer->count || desc->rank == peer->me ||
@@ -19246,7 +22256,9 @@ DLS_API bool dls_peer_port_done(const dls_peer *peer, int32_t port) {
 DLS_API void dls_peer_call(dls_peer *peer, int32_t rank, int32_t port, const dls_addr *to,
                            uint64_t now) {
     dlsi_member *m;
-    if (!dlsi_port_valid(peer, port) || rank < 0 || rank >= peer->count || rank == peer->me) return;
+    if (!dlsi_port_valid(peer, port) || peer->port[port].desc.kind != DLS_PORT_PACKET || rank < 0 ||
+        rank >= peer->count || rank == peer->me)
+        return;
     m = &peer->member[rank];
     if (m->call_port == port && m->call_addr.size == to->size &&
         memcmp(m->call_addr.bytes, to->bytes, to->size) == 0)
@@ -19376,8 +22388,13 @@ DLS_API dls_status dls_peer_rx(dls_peer *peer, int32_t port, const void *bytes, 
 }
 DLS_API void dls_peer_rx_packet(dls_peer *peer, int32_t port, const dls_addr *from, void *bytes,
                                 size_t n, uint64_t now) {
+    unsigned char *packet = (unsigned char *)bytes;
     if (!dlsi_port_valid(peer, port) || peer->port[port].desc.kind != DLS_PORT_PACKET) return;
-    (void)dlsi_peer_packet(peer, port, -1, from, (unsigned char *)bytes, n, now);
+    peer->guard = dlsi_init_cookie;
+    if (n > 0 && packet[0] == DLS_PACKET_COOKIE)
+        (void)dlsi_cookie_take(peer, packet, n, now);
+    else
+        (void)dlsi_peer_packet(peer, port, -1, from, packet, n, now);
 }
 
 /* A plain chunk on a stream: its head from `out`, its body from the op's own memory. */
@@ -19394,7 +22411,7 @@ DLSI_FN void dlsi_stream_chunk(dls_peer *p, dlsi_port *t, uint64_t now) {
     h.index = s->their_index;
     h.counter = (uint32_t)(s->record.sent++ & 0xFFFFFFFFu);
     dls_data_head_write(&h, t->out + 4);
-    (void)dlsi_ses_put_chunk(o, o->next, 0, t->out + 12);
+    (void)dlsi_ses_put_chunk(o, o->next, 0, 0, t->out + 12);
     t->out_used = 21;
     t->tx_op = i;
     t->tx_order = o->order;
@@ -19485,7 +22502,7 @@ DLS_API size_t dls_peer_tx_packet(dls_peer *peer, int32_t port, dls_addr *to, vo
         if (s->state == DLSI_SES_FREE || s->via >= 0 || s->port != port) continue;
         n = dlsi_ses_packet(peer, i, (unsigned char *)buf, (size_t)t->desc.mtu, now);
         if (n == 0) continue;
-        *to = s->addr;
+        *to = peer->reach[i].addr;
         t->turn = (uint32_t)i + 1;
         return n;
     }
@@ -19498,23 +22515,23 @@ DLS_API size_t dls_peer_tx_packet(dls_peer *peer, int32_t port, dls_addr *to, vo
 DLSI_FN void dlsi_ses_tick(dls_peer *p, int32_t i, uint64_t slept, uint64_t now) {
     dlsi_ses *s = &p->ses[i];
     const uint64_t hb = p->desc.heartbeat_us,
-                   patience = dlsi_ses_lossy(s) ? 4 * hb : p->desc.timeout_us;
+                   patience = dlsi_ses_lossy(s) ? 2 * hb << s->late : p->desc.timeout_us;
     if (s->state == DLSI_SES_FREE) return;
     s->heard = dlsi_min_u64(now, dlsi_later(s->heard, slept));
     s->spoke = dlsi_min_u64(now, s->spoke); /* where the clock jumped back: start over */
-    s->since = dlsi_min_u64(now, s->since);
-    if (s->again > now && s->again - now > patience) s->again = now;
+    if (s->again > now && (s->state == DLSI_SES_LEAVING || s->again - now > patience))
+        s->again = now;
     if (s->full) {
         dlsi_ses_end(p, i, DLS_E_LIMIT);
         return;
     }
     if (s->state == DLSI_SES_LEAVING &&
-        (now - s->since > hb || (s->control_used == 0 && dlsi_ses_lossy(s)))) {
+        (now - s->again > hb || (s->control_used == 0 && dlsi_ses_lossy(s)))) {
         dlsi_ses_end(p, i, DLS_OK);
         return;
     }
     if (s->state == DLSI_SES_CALLING) {
-        if (now >= s->again && dlsi_ses_called(s)) dlsi_ses_end(p, i, DLS_E_TIMEOUT);
+        if (now >= s->again && dlsi_ses_called(p, s)) dlsi_ses_end(p, i, DLS_E_TIMEOUT);
         return;
     }
     if (now - s->heard > p->desc.timeout_us) {
@@ -19524,6 +22541,7 @@ DLSI_FN void dlsi_ses_tick(dls_peer *p, int32_t i, uint64_t slept, uint64_t now)
     if (s->state < DLSI_SES_UP) return;
     if (dlsi_ses_lossy(s)) dls_flow_tick(&s->flow, now);
     if (now - s->spoke >= hb) s->ping = true;
+    dlsi_renew_tick(p, i, now);
 }
 /* A device that may be called and is not up, nor on the way to it. */
 DLSI_FN bool dlsi_member_callable(const dls_peer *p, int32_t rank) {
@@ -19554,7 +22572,7 @@ DLSI_FN void dlsi_member_call(dls_peer *p, int32_t rank, uint64_t now) {
     m->calls++;
     i = dlsi_ses_make(p, DLSI_SES_CALLING, rank, direct ? m->call_port : p->ses[via].port,
                       direct ? -1 : via, now);
-    if (i >= 0 && direct) p->ses[i].addr = m->call_addr;
+    if (i >= 0 && direct) p->reach[i].addr = m->call_addr;
 }
 /* A serial line has no connection that could break: its caller tries for ever. */
 DLSI_FN bool dlsi_port_calls(const dls_peer *p, const dlsi_port *t) {
@@ -19610,13 +22628,14 @@ DLSI_FN uint64_t dlsi_ses_deadline(const dls_peer *p, const dlsi_ses *s) {
     uint64_t soon = UINT64_MAX;
     if (s->state == DLSI_SES_FREE) return soon;
     if (s->full) return 0;
-    if (s->state == DLSI_SES_CALLING) return blocked && !dlsi_ses_called(s) ? soon : s->again;
+    if (s->state == DLSI_SES_CALLING) return blocked && !dlsi_ses_called(p, s) ? soon : s->again;
     if (s->state == DLSI_SES_LEAVING)
-        soon = dlsi_ses_lossy(s) && s->control_used == 0 ? 0 : dlsi_later(s->since, hb + 1);
+        soon = dlsi_ses_lossy(s) && s->control_used == 0 ? 0 : dlsi_later(s->again, hb + 1);
     soon = dlsi_min_u64(soon, dlsi_later(s->heard, p->desc.timeout_us + 1));
     /* seen: lest a late tick takes the wait for sleep */
     soon =
         dlsi_min_u64(soon, dlsi_later(s->state < DLSI_SES_UP || s->ping ? p->seen : s->spoke, hb));
+    soon = dlsi_min_u64(soon, dlsi_renew_deadline(p, s));
     if (s->state >= DLSI_SES_UP && dlsi_ses_lossy(s) && !blocked)
         soon = dlsi_min_u64(soon, dls_flow_deadline(&s->flow));
     return soon;
@@ -19696,11 +22715,9 @@ DLS_API const char *dls_peer_name(const dls_peer *peer, int32_t rank) {
 DLS_API dls_status dls_peer_why(const dls_peer *peer, int32_t rank) {
     return rank >= 0 && rank < peer->count ? (dls_status)peer->member[rank].status : DLS_E_ARG;
 }
-/* Whether anybody was lost and is not back. Those who left in good order do not count. */
-DLSI_FN bool dlsi_peer_any_lost(const dls_peer *p) {
-    int32_t i;
-    for (i = 0; i < p->count && (p->member[i].ses >= 0 || p->member[i].status == 0); i++) {}
-    return i < p->count;
+/* Whether one was lost and is not back. Those who left in good order do not count. */
+DLSI_FN bool dlsi_peer_is_lost(const dls_peer *p, int32_t rank) {
+    return p->member[rank].ses < 0 && p->member[rank].status != 0;
 }
 DLS_API void dls_peer_leave(dls_peer *peer) {
     int32_t i;
@@ -19712,7 +22729,7 @@ DLS_API void dls_peer_leave(dls_peer *peer) {
         } else if (s->state == DLSI_SES_UP) {
             (void)dlsi_ses_say(peer, s, DLS_CONTROL_LEAVE, NULL, 0);
             s->state = DLSI_SES_LEAVING;
-            s->since = s->heard > s->spoke ? s->heard : s->spoke;
+            s->again = s->heard > s->spoke ? s->heard : s->spoke;
         }
     }
 }
@@ -19797,10 +22814,10 @@ DLS_API void dls_peer_op_drop(dls_peer *peer, int32_t op) {
    >>coll.impl                                            deps: config base wire peer coll.api
    An op is a list of sends and a list of receives for each member, made on the fly by its phases:
    move k says with whom, which elements, and how many of the other list must be over before. Lists
-   are worked off in order, several moves at once; so the earliest unfinished move of all members can
-   always go on, and nothing waits in a circle. Long arrays are cut in segments, each of which runs
-   through the whole list; two of them, and two ops, are at work at a time. Messages of one segment
-   between two members go in the same order on both sides, so that one tag does for all of them. */
+   are worked off in order, several moves at once; so the earliest unfinished move of all members
+   can always go on, and nothing waits in a circle. Long arrays are cut in segments, each of which
+   runs through the whole list; two of them, and two ops, are at work at a time. Messages of one
+   segment between two members go in the same order on both sides, so that one tag does for all. */
 
 #define DLSI_COLL_CHUNK 262144u /* most bytes of a message; all members must cut alike */
 #define DLSI_COLL_SMALL 16384u  /* ops up to here have receives posted ahead */
@@ -20603,17 +23620,13 @@ DLSI_FN void dlsi_run_turn(const dlsi_run *r) {
     dlsi_coll_swap(r->data, blocks * r->op.count, r->width);
     if (r->from != r->data) dlsi_coll_swap(r->from, blocks * r->op.count, r->width);
 }
-DLSI_FN void dlsi_run_end(dls_coll *c, dlsi_run *r, dls_status st) {
+DLSI_FN void dlsi_coll_run_end(dls_coll *c, dlsi_run *r, dls_status st) {
     dlsi_work_free(c, r->work);
     if (r->peer_op >= 0) dls_peer_op_drop(c->peer, r->peer_op);
     r->peer_op = -1;
     r->status = st;
     r->state = (uint8_t)(r->ahead ? DLSI_RUN_FREE : DLSI_RUN_OVER);
     if (!r->ahead) dlsi_run_turn(r);
-}
-DLSI_FN void dlsi_run_fail(dls_coll *c, dlsi_run *r, dls_status st) {
-    if (c->view > 0 && !r->ahead) dls_peer_view_again(c->peer);
-    dlsi_run_end(c, r, st);
 }
 DLS_API dls_status dls_coll_view(dls_coll *coll, const dls_view *view) {
     int32_t i;
@@ -20622,7 +23635,7 @@ DLS_API dls_status dls_coll_view(dls_coll *coll, const dls_view *view) {
     for (i = 0; i < view->count; i++)
         if (view->rank[i] < 0) return DLS_E_NOT_FOUND;
     for (i = 0; coll->run != NULL && i < DLSI_COLL_RUNS; i++) {
-        if (coll->run[i].state != DLSI_RUN_FREE) dlsi_run_end(coll, &coll->run[i], DLS_E_PEER);
+        if (coll->run[i].state != DLSI_RUN_FREE) dlsi_coll_run_end(coll, &coll->run[i], DLS_E_PEER);
         coll->run[i].state = DLSI_RUN_FREE;
     }
     coll->old = -1;
@@ -20685,7 +23698,7 @@ DLSI_FN int32_t dlsi_coll_find(const dls_coll *c, const dlsi_run *r, bool roomy,
 }
 /* Receives that came ahead of an op that was not begun. */
 DLSI_FN void dlsi_coll_forget(dls_coll *c) {
-    if (c->ahead != NULL) dlsi_run_end(c, c->ahead, DLS_OK);
+    if (c->ahead != NULL) dlsi_coll_run_end(c, c->ahead, DLS_OK);
     c->ahead = NULL;
 }
 /* Puts a run to work, if there is room. */
@@ -20712,8 +23725,12 @@ DLSI_FN bool dlsi_run_open(dls_coll *c, dlsi_run *r, bool roomy) {
     r->state = DLSI_RUN_WORKS;
     return true;
 }
+/* Asks for another view, unless the one in which it failed is replaced already. */
+DLSI_FN void dlsi_coll_again(dls_coll *c) {
+    if (c->view > 0 && c->view == c->peer->view.number) dls_peer_view_again(c->peer);
+}
 /* Goes on with a run. spare: older ones may need the engine's ops. */
-DLSI_FN void dlsi_run_go(dls_coll *c, dlsi_run *r, bool spare) {
+DLSI_FN void dlsi_coll_run_go(dls_coll *c, dlsi_run *r, bool spare) {
     dlsi_work *w = r->work;
     int32_t i;
     if (spare && dlsi_coll_slots(c) <= c->peer->desc.ops_max / 2) return;
@@ -20724,11 +23741,12 @@ DLSI_FN void dlsi_run_go(dls_coll *c, dlsi_run *r, bool spare) {
             dlsi_lane_open(l, r->next_seg < r->segs ? r->next_seg++ : -1);
         }
         if (r->status != DLS_OK) { /* what is left is no use to anybody */
-            dlsi_run_fail(c, r, r->status);
+            dlsi_coll_run_end(c, r, r->status);
+            dlsi_coll_again(c);
             return;
         }
     }
-    if (r->over_segs == r->segs) dlsi_run_end(c, r, DLS_OK);
+    if (r->over_segs == r->segs) dlsi_coll_run_end(c, r, DLS_OK);
 }
 /* A message of two members; at most a few receives ask one of them at a time. */
 DLSI_FN void dlsi_run_pair(dls_coll *c, dlsi_run *r) {
@@ -20757,7 +23775,7 @@ DLSI_FN void dlsi_run_pair(dls_coll *c, dlsi_run *r) {
     }
     if (!dls_peer_op_done(c->peer, r->peer_op, &st)) return;
     r->peer_op = -1;
-    dlsi_run_end(c, r, st);
+    dlsi_coll_run_end(c, r, st);
 }
 /* Moves everything along: pairs, then the two oldest of the others. */
 DLSI_FN void dlsi_coll_go(dls_coll *c) {
@@ -20770,7 +23788,8 @@ DLSI_FN void dlsi_coll_go(dls_coll *c) {
         if (r->op.kind >= DLS_COLL_SEND) {
             dlsi_run_pair(c, r);
         } else if (lost) { /* a loss stops those beside the lost one; others would wait for them */
-            dlsi_run_fail(c, r, DLS_E_PEER);
+            if (!r->ahead) dlsi_coll_again(c);
+            dlsi_coll_run_end(c, r, DLS_E_PEER);
         }
     }
     c->peer->hurry = false;
@@ -20795,7 +23814,7 @@ DLSI_FN void dlsi_coll_go(dls_coll *c) {
                 dlsi_coll_forget(c); /* it may be in the way */
             if (oldest->work == NULL && !dlsi_run_open(c, oldest, roomy)) break;
         }
-        dlsi_run_go(c, oldest, active > 0);
+        dlsi_coll_run_go(c, oldest, active > 0);
         if (oldest->state != DLSI_RUN_WORKS) continue;
         active++;
         if (dlsi_mul(oldest->op.count, oldest->width) <= DLSI_COLL_CHUNK / 4) c->peer->hurry = true;
@@ -20825,8 +23844,8 @@ DLSI_FN void dlsi_coll_groups(dls_coll *c) {
         if (before == mine || (mine >= c->near_owners && before == 0)) c->far[c->far_count++] = i;
     }
 }
-/* What an algorithm takes: the steps one after the other; of the busiest member messages, bytes sent
-   over its rate, and bytes it adds; of all together messages and bytes. */
+/* What an algorithm takes: the steps one after the other; of the busiest member messages, bytes
+   sent over its rate, and bytes it adds; of all together messages and bytes. */
 typedef struct dlsi_coll_bill {
     double steps, mine, time, added, all, bytes;
 } dlsi_coll_bill;
@@ -21108,7 +24127,7 @@ DLSI_FN void dlsi_run_arrays(const dls_coll *c, dlsi_run *r) {
     dlsi_run_turn(r);
 }
 /* The run is begun: its place in the order, its tag. */
-DLSI_FN void dlsi_run_begin(dls_coll *c, dlsi_run *r, uint32_t sequence, bool foreseen) {
+DLSI_FN void dlsi_coll_run_begin(dls_coll *c, dlsi_run *r, uint32_t sequence, bool foreseen) {
     r->serial = sequence;
     r->seen = c->turn - 1;
     r->state = DLSI_RUN_WAITS;
@@ -21153,7 +24172,7 @@ DLSI_FN void dlsi_coll_ahead(dls_coll *c) {
     op.count = p->count;
     if (dlsi_coll_slots(c) <= c->peer->desc.ops_max / 2 || !dlsi_coll_roomy(c)) return;
     if (dlsi_run_make(c, &op, dlsi_ways, &r) != DLS_OK || !r->small) return;
-    dlsi_run_begin(c, r, c->sequence + 1, true);
+    dlsi_coll_run_begin(c, r, c->sequence + 1, true);
     r->ahead = true;
     if (!dlsi_run_open(c, r, false)) {
         r->state = DLSI_RUN_FREE;
@@ -21188,7 +24207,7 @@ DLSI_FN dls_status dlsi_coll_pair(dls_coll *c, const dls_coll_op *op, int32_t *h
     if (st != DLS_OK) return st;
     if (!dls_peer_is_up(c->peer, c->member[op->root])) return DLS_E_PEER;
     dlsi_run_arrays(c, r);
-    dlsi_run_begin(c, r, c->pairs++, false);
+    dlsi_coll_run_begin(c, r, c->pairs++, false);
     r->tag = (c->view & 0xFFu) << 23 | 1u << 22 | op->tag;
     *handle = dlsi_run_handle(c, r);
     dlsi_coll_go(c);
@@ -21220,7 +24239,7 @@ DLS_API dls_status dls_coll_start(dls_coll *coll, const dls_coll_op *op, int32_t
     if (r == NULL) st = dlsi_run_make(coll, &o, dlsi_ways, &r);
     if (st != DLS_OK) return st;
     coll->sequence++;
-    if (r != coll->ahead) dlsi_run_begin(coll, r, coll->sequence, foreseen);
+    if (r != coll->ahead) dlsi_coll_run_begin(coll, r, coll->sequence, foreseen);
     r->op = o;
     r->ahead = false;
     coll->ahead = NULL;
@@ -21261,7 +24280,7 @@ DLS_API dls_status dls_coll_allreduce(dls_coll *coll, void *data, size_t count, 
     if (st != DLS_OK) return st;
     if (dlsi_coll_up(coll) < coll->size) return DLS_E_PEER;
     coll->guess = -1;
-    dlsi_run_begin(coll, r, ++coll->sequence, false);
+    dlsi_coll_run_begin(coll, r, ++coll->sequence, false);
     dlsi_run_arrays(coll, r);
     coll->old = dlsi_run_handle(coll, r);
     dlsi_coll_go(coll);
@@ -21352,6 +24371,1015 @@ DLS_API bool dls_job_poll(dls_job *job, dls_status *status, dls_step_stats *stat
     }
     return true;
 }
+
+/* ---- Elastic runs ---- */
+
+/* What each member tells on entering a view: u64 steps, u64 hash of its state, u64 hash of its
+   call, u64 hash of the state it is being sent, u64 bytes of it that are here, u32 ns a sample, u8
+   how it wants to end, u8 1. And before a commit: u64 hash of the sums, u32 step, u32 ns a sample,
+   u16 shard that failed, u8 status, u8 stop, u8 tries, u8 1, u16 0. All-gathered as the maximum
+   with zeros. */
+#define DLSI_RUN_TOLD 48
+#define DLSI_RUN_AGREED 24
+#define DLSI_RUN_OPS 8   /* pieces of the state under way */
+#define DLSI_RUN_TRIES 3 /* of a step whose sums differ */
+#define DLSI_RUN_PATIENCE 3000000u
+#define DLSI_RUN_JOIN 10000000u /* a fixed group comes together in that time */
+#define DLSI_TAG_RUN 0xC0000000u
+enum {
+    DLSI_RUN_IDLE = 0, /* in no view that could work */
+    DLSI_RUN_BROKEN,   /* a member was lost: the next view will come */
+    DLSI_RUN_HASH,     /* to compute */
+    DLSI_RUN_TELL,     /* to begin as soon as all are up */
+    DLSI_RUN_TELLING,  /* under way */
+    DLSI_RUN_MOVE,
+    DLSI_RUN_TAKE, /* to compute */
+    DLSI_RUN_STEP, /* to compute: a shard */
+    DLSI_RUN_SUM,
+    DLSI_RUN_SUMMING,
+    DLSI_RUN_FOLD, /* to compute */
+    DLSI_RUN_AGREE,
+    DLSI_RUN_AGREEING,
+    DLSI_RUN_COMMIT, /* to compute */
+    DLSI_RUN_ENDED
+};
+enum { DLSI_RUN_GOES_ON = 0, DLSI_RUN_DONE, DLSI_RUN_STOPPED };
+enum { DLSI_RUN_OP_FREE = -1, DLSI_RUN_OP_LANDED = -2 };
+
+typedef struct dlsi_run_op {
+    int32_t op, place; /* with whom */
+    uint32_t chunk;
+} dlsi_run_op;
+struct dls_run {
+    dls_run_desc desc;
+    dls_exact exact;
+    dls_coll coll;
+    int32_t handle; /* of the reduction under way */
+    int32_t room, phase;
+    dls_status status;
+    dls_error error;
+    dls_run_report report;
+    unsigned events; /* bit of a type: pending */
+    dls_step_stats stats;
+    dls_error note;
+    uint64_t call, now, handed, busy; /* busy: us of this step's shards */
+    bool fixed, stop, again;          /* again: ask for a new view */
+    int32_t ending;
+    /* the view */
+    uint32_t view;
+    int32_t count, mine;
+    int32_t *member; /* ranks */
+    uint64_t since;  /* when something last went on */
+    unsigned char *table;
+    /* spreading */
+    int32_t *shards, *best, *moved;
+    uint32_t *rate; /* ns a sample, of all as agreed */
+    uint32_t my_rate;
+    int32_t worse; /* steps in a row that another spread would have gained */
+    int64_t spread_at;
+    /* states */
+    uint64_t own_hash;
+    unsigned char *image; /* mine, or a part of another's */
+    size_t image_bytes, chunk_bytes, have;
+    uint64_t part_hash; /* 0: the image is mine */
+    bool refill;        /* donors wait for the image */
+    int32_t *donor;     /* places */
+    uint32_t *next;     /* chunk that each member is sent next */
+    int32_t donors;
+    uint32_t first_chunk, bad;
+    dlsi_run_op op[DLSI_RUN_OPS];
+    /* the step */
+    int32_t *index, n, shard, tries, failed, turned, samples; /* samples: mine of the last one */
+    dls_status step_status;
+    uint8_t *codes; /* the trainer's predictions before it */
+    bool begun;
+    int64_t cut; /* step whose attempt a view cut short, -1: none */
+};
+
+DLSI_FN int32_t dlsi_run_room(const dls_run_desc *d) {
+    if (d->members_max > 0) return d->members_max;
+    return d->peer == NULL ? 1 : d->peer->desc.devices_max;
+}
+DLSI_FN size_t dlsi_run_table_bytes(int32_t room, const dls_exact *e) {
+    return dlsi_max_size((size_t)room * DLSI_RUN_TOLD,
+                         (size_t)room * DLSI_RUN_AGREED + e->scales_count);
+}
+DLSI_FN dls_run *dlsi_run_layout(dlsi_layout *l, const dls_run_desc *d) {
+    const int32_t room = dlsi_run_room(d);
+    const size_t places = (size_t)room * sizeof(int32_t);
+    dls_exact e;
+    dls_run *r = (dls_run *)dlsi_layout_take(l, sizeof *r);
+    int32_t *number[7], i;
+    unsigned char *table, *image;
+    int32_t *index;
+    uint8_t *codes;
+    void *staging;
+    size_t table_bytes, staging_bytes;
+    dls_train_exact(d->train, &e);
+    table_bytes = dlsi_run_table_bytes(room, &e);
+    staging_bytes = dls_coll_size(room, dlsi_max_size(table_bytes, 4 * e.sums_count));
+    for (i = 0; i < 7; i++) number[i] = (int32_t *)dlsi_layout_take(l, places);
+    table = (unsigned char *)dlsi_layout_take(l, table_bytes);
+    image = (unsigned char *)dlsi_layout_take(l, dlsi_train_image_bytes(d->train));
+    index = (int32_t *)dlsi_layout_take(l, (size_t)d->train->desc.batch * sizeof *index);
+    codes = (uint8_t *)dlsi_layout_take(l, e.scales_count);
+    staging = dlsi_layout_take(l, staging_bytes);
+    if (r == NULL) return NULL;
+    memset(r, 0, sizeof *r);
+    r->desc = *d;
+    r->exact = e;
+    r->room = room;
+    for (i = 0; i < 7; i++) memset(number[i], 0, places);
+    r->member = number[0];
+    r->shards = number[1];
+    r->best = number[2];
+    r->moved = number[3];
+    r->donor = number[4];
+    r->rate = (uint32_t *)(void *)number[5];
+    r->next = (uint32_t *)(void *)number[6];
+    r->table = table;
+    r->image = image;
+    r->image_bytes = dlsi_train_image_bytes(d->train);
+    r->chunk_bytes = (size_t)dlsi_or(d->chunk_bytes, 262144);
+    r->index = index;
+    r->codes = codes;
+    r->status = dls_coll_init(&r->coll, d->peer, d->peer != NULL ? d->peer->me : 0, room, staging,
+                              staging_bytes);
+    return r;
+}
+DLSI_FN bool dlsi_run_good(const dls_run_desc *d) {
+    return d->train != NULL && d->data != NULL && d->data->count > 0 && d->steps >= 0 &&
+           d->share >= 0 && d->share <= 1000000 && d->members_max >= 0 && d->members_max <= 1024 &&
+           d->members_least >= 0 && d->chunk_bytes >= 0 && d->train->desc.shards > 0;
+}
+DLS_API size_t dls_run_size(const dls_run_desc *desc) {
+    dlsi_layout l = dlsi_layout_at(NULL);
+    if (!dlsi_run_good(desc)) return 0;
+    (void)dlsi_run_layout(&l, desc);
+    return l.used == SIZE_MAX ? 0 : dlsi_layout_total(&l);
+}
+/* Hash of all that must be alike on all members: network, data, settings. Of the data: sizes,
+   labels, and bytes of samples here and there. */
+DLSI_FN uint64_t dlsi_run_call(const dls_run_desc *desc) {
+    const dls_train_desc *d = &desc->train->desc;
+    const dls_optim_desc *o = &d->optim;
+    const dls_loss_desc *l = &d->loss;
+    const dls_data *data = desc->data;
+    dls_augment a;
+    uint64_t h = dls_net_hash(desc->train->net);
+    const size_t each = dlsi_count(data->shape) * dls_dtype_bytes(data->dtype);
+    int32_t i;
+    DLSI_ZERO(a);
+    if (desc->augment != NULL) a = *desc->augment;
+    {
+        const int64_t number[] = {data->count,
+                                  data->shape.h,
+                                  data->shape.w,
+                                  data->shape.c,
+                                  (int64_t)data->dtype,
+                                  data->classes,
+                                  data->values_each,
+                                  d->batch,
+                                  d->shards,
+                                  desc->steps,
+                                  (int64_t)d->seed,
+                                  d->strict,
+                                  (int64_t)o->kind,
+                                  o->nesterov,
+                                  o->decay_all,
+                                  (int64_t)o->schedule,
+                                  o->warmup_steps,
+                                  o->total_steps,
+                                  o->step_every,
+                                  (int64_t)l->kind,
+                                  desc->chunk_bytes,
+                                  l->class_weights != NULL,
+                                  a.shift,
+                                  a.flip,
+                                  a.crop,
+                                  a.cutout};
+        const float real[] = {
+            o->lr,    o->momentum, o->weight_decay, o->beta1,       o->beta2, o->eps, o->clip_norm,
+            o->gamma, o->lr_min,   l->smoothing,    l->temperature, l->alpha, a.mixup};
+        for (i = 0; i < (int32_t)(sizeof number / sizeof *number); i++)
+            h = dlsi_hash_word(h, (uint64_t)number[i]);
+        for (i = 0; i < (int32_t)(sizeof real / sizeof *real); i++)
+            h = dlsi_hash_word(h, dlsi_float_bits(real[i]));
+    }
+    for (i = 0; i < 4; i++) {
+        h = dlsi_hash_word(h, dlsi_float_bits(data->mean[i]));
+        h = dlsi_hash_word(h, dlsi_float_bits(data->std[i]));
+    }
+    for (i = 0; l->class_weights != NULL && i < data->classes; i++)
+        h = dlsi_hash_word(h, dlsi_float_bits(l->class_weights[i]));
+    for (i = 0; data->label != NULL && i < data->count; i++)
+        h = dlsi_hash_word(h, (uint32_t)data->label[i]);
+    for (i = 0; data->dtype == DLS_U8 && i < 64; i++) /* reals lie in the host's order */
+        h = dls_hash64(h, (const char *)data->x + (size_t)i * (size_t)data->count / 64 * each,
+                       each);
+    return h == 0 ? 1 : h;
+}
+DLS_API dls_status dls_run_init(dls_run **run, const dls_run_desc *desc, void *mem, size_t bytes) {
+    dlsi_layout l = dlsi_layout_at(mem);
+    dlsi_source src;
+    dls_run *r;
+    dls_status st;
+    int32_t i;
+    *run = NULL;
+    if (desc->train != NULL && desc->train->desc.shards == 0) return DLS_E_STATE;
+    if (!dlsi_run_good(desc)) return DLS_E_ARG;
+    if (DLS_REAL64) return DLS_E_UNSUPPORTED; /* the state travels as f32 */
+    if (desc->peer != NULL && (desc->peer->my_role & DLS_ROLE_TRAIN) == 0) return DLS_E_REFUSED;
+    if (mem == NULL || bytes < dls_run_size(desc)) return DLS_E_MEMORY;
+    DLSI_ZERO(src);
+    src.data = desc->data;
+    st = dlsi_train_source_check(desc->train, &src,
+                                 dlsi_min_i32(desc->train->desc.batch, desc->data->count));
+    if (st != DLS_OK) return st;
+    r = dlsi_run_layout(&l, desc);
+    if (r->status != DLS_OK) return r->status;
+    dlsi_error_clear(&r->error);
+    dlsi_error_clear(&r->note);
+    r->call = dlsi_run_call(desc);
+    r->cut = -1;
+    for (i = 0; i < DLSI_RUN_OPS; i++) r->op[i].op = DLSI_RUN_OP_FREE;
+    r->fixed = desc->peer == NULL || desc->peer->desc.roster == NULL;
+    if (r->fixed) {
+        r->count = desc->peer != NULL ? desc->peer->count : 1;
+        if (r->count > r->room) return DLS_E_LIMIT;
+        r->mine = desc->peer != NULL ? desc->peer->me : 0;
+        for (i = 0; i < r->count; i++) r->member[i] = i;
+        r->phase = DLSI_RUN_HASH;
+        r->report.views = 1;
+    }
+    *run = r;
+    return DLS_OK;
+}
+
+DLSI_FN void dlsi_run_event(dls_run *r, dls_run_event_type type) { r->events |= 1u << type; }
+DLSI_FN void dlsi_run_trouble(dls_run *r, dls_status st, const char *what, int32_t place, int32_t a,
+                              int32_t b) {
+    dlsi_error_clear(&r->note);
+    (void)dlsi_fail(&r->note, st, what,
+                    r->desc.peer != NULL ? dls_peer_name(r->desc.peer, r->member[place]) : "peer",
+                    r->member[place], a, b);
+    dlsi_run_event(r, DLS_RUN_TROUBLE);
+}
+DLSI_FN void dlsi_run_end(dls_run *r, dls_status st, const char *what, int32_t a, int32_t b) {
+    r->status = dlsi_fail(&r->error, st, what, NULL, a, b, 0);
+    r->phase = DLSI_RUN_ENDED;
+}
+DLSI_FN void dlsi_run_break(dls_run *r) {
+    if (r->fixed)
+        dlsi_run_end(r, DLS_E_PEER, DLSI_MSG("a member was lost; this group has no others"), 0, 0);
+    else
+        r->phase = DLSI_RUN_BROKEN;
+}
+/* The next step, or this one once more. */
+DLSI_FN void dlsi_run_start(dls_run *r) {
+    r->phase = DLSI_RUN_STEP;
+    r->shard = 0;
+}
+DLSI_FN size_t dlsi_run_chunk(const dls_run *r, uint32_t chunk, size_t *at) {
+    *at = (size_t)chunk * r->chunk_bytes;
+    return dlsi_min_size(r->chunk_bytes, r->image_bytes - *at);
+}
+DLSI_FN uint32_t dlsi_run_chunks(const dls_run *r) {
+    return (uint32_t)((r->image_bytes + r->chunk_bytes - 1) / r->chunk_bytes);
+}
+/* Forgets transfers and the step that is under way. What has come of a state stays. */
+DLSI_FN void dlsi_run_drop(dls_run *r) {
+    size_t at;
+    int32_t i;
+    for (i = 0; i < DLSI_RUN_OPS; i++) {
+        dlsi_run_op *o = &r->op[i];
+        if (o->op >= 0 && r->part_hash != 0 && o->chunk == r->have / r->chunk_bytes) {
+            (void)dlsi_run_chunk(r, o->chunk, &at);
+            r->have = dlsi_max_size(r->have, at + dls_peer_op_have(r->desc.peer, o->op));
+        }
+        if (o->op >= 0) dls_peer_op_drop(r->desc.peer, o->op);
+        o->op = DLSI_RUN_OP_FREE;
+    }
+    if (r->begun) {
+        r->cut = r->desc.train->step;
+        r->begun = false;
+        memcpy(r->desc.train->predicted, r->codes, r->exact.scales_count);
+        r->desc.train->begun = r->desc.train->redone = 0;
+    }
+    r->tries = r->turned = 0;
+}
+DLS_API void dls_run_close(dls_run *run) {
+    dls_view none;
+    if (run == NULL || run->desc.peer == NULL) return;
+    dlsi_run_drop(run);
+    DLSI_ZERO(none);
+    none.count = 1; /* a view of myself alone: the collective under way is given up */
+    none.rank = &run->desc.peer->me;
+    (void)dls_coll_view(&run->coll, &none);
+    run->phase = DLSI_RUN_ENDED;
+}
+
+/* ---- Views ---- */
+
+/* Members with the role to train. False: I cannot work in it. */
+DLSI_FN bool dlsi_run_members(dls_run *r, const dls_view *v) {
+    const dls_peer *p = r->desc.peer;
+    dls_view own = *v;
+    int32_t i;
+    r->count = 0;
+    r->mine = -1;
+    if (v->mine < 0) return false;
+    for (i = 0; i < v->count; i++) {
+        if (v->rank[i] < 0) return false; /* until the roster is here */
+        if ((p->member[v->rank[i]].device.role & DLS_ROLE_TRAIN) == 0) continue;
+        if (r->count == r->room) return false;
+        if (i == v->mine) r->mine = r->count;
+        r->member[r->count++] = v->rank[i];
+    }
+    own.rank = r->member;
+    own.count = r->count;
+    own.mine = r->mine;
+    return r->mine >= 0 && r->count >= r->desc.members_least &&
+           dls_coll_view(&r->coll, &own) == DLS_OK;
+}
+DLSI_FN void dlsi_run_look(dls_run *r) {
+    dls_view v;
+    if (r->fixed) return;
+    dls_peer_view(r->desc.peer, &v);
+    if (v.number == r->view && (r->phase != DLSI_RUN_IDLE || v.mine < 0)) return;
+    if (v.number != r->view) r->since = r->now;
+    r->view = v.number;
+    r->again = false;
+    dlsi_run_drop(r);
+    r->phase = DLSI_RUN_IDLE;
+    if (v.number == 0 || !dlsi_run_members(r, &v)) return;
+    r->phase = r->part_hash != 0 ? DLSI_RUN_TELL : DLSI_RUN_HASH;
+    r->report.views++;
+    dlsi_run_event(r, DLS_RUN_VIEW);
+}
+
+/* ---- Telling, and what follows from it ---- */
+
+DLSI_FN unsigned char *dlsi_run_told(const dls_run *r, int32_t place) {
+    return r->table + (size_t)place * DLSI_RUN_TOLD;
+}
+DLSI_FN void dlsi_run_tell_own(dls_run *r) {
+    unsigned char *p = dlsi_run_told(r, r->mine);
+    memset(r->table, 0, (size_t)r->count * DLSI_RUN_TOLD);
+    dlsi_store64(p, (uint64_t)r->desc.train->step);
+    dlsi_store64(p + 8, r->own_hash);
+    dlsi_store64(p + 16, r->call);
+    dlsi_store64(p + 24, r->part_hash);
+    dlsi_store64(p + 32, r->have);
+    dlsi_store32(p + 40, r->my_rate);
+    p[44] = (unsigned char)(r->ending != DLSI_RUN_GOES_ON ? r->ending
+                            : r->stop                     ? DLSI_RUN_STOPPED
+                                                          : DLSI_RUN_GOES_ON);
+    p[45] = 1;
+}
+/* Members with the same 64 bits at an offset of what they told, and as many steps. */
+DLSI_FN int32_t dlsi_run_alike(const dls_run *r, int32_t place, size_t at) {
+    const uint64_t step = dlsi_load64(dlsi_run_told(r, place)),
+                   want = dlsi_load64(dlsi_run_told(r, place) + at);
+    int32_t i, n = 0;
+    for (i = 0; i < r->count; i++)
+        n += dlsi_load64(dlsi_run_told(r, i) + at) == want &&
+                     dlsi_load64(dlsi_run_told(r, i)) == step
+                 ? 1
+                 : 0;
+    return n;
+}
+/* The place that counts: most steps, then most that agree with it, then the first. *tie: another
+   with as good a claim says something else. */
+DLSI_FN int32_t dlsi_run_chosen(const dls_run *r, size_t at, bool *tie) {
+    int32_t i, best = 0;
+    *tie = false;
+    for (i = 1; i < r->count; i++) {
+        const uint64_t a = dlsi_load64(dlsi_run_told(r, i)),
+                       b = dlsi_load64(dlsi_run_told(r, best));
+        const int32_t n = dlsi_run_alike(r, i, at), m = dlsi_run_alike(r, best, at);
+        if (a < b || (a == b && n < m)) continue;
+        if (a == b && n == m) {
+            *tie = *tie || dlsi_load64(dlsi_run_told(r, i) + at) !=
+                               dlsi_load64(dlsi_run_told(r, best) + at);
+            continue;
+        }
+        best = i;
+        *tie = false;
+    }
+    return best;
+}
+/* Whether all make the same call. Those who do not must go; the others wait for the view after. */
+DLSI_FN bool dlsi_run_same_call(dls_run *r) {
+    bool tie;
+    const int32_t best = dlsi_run_chosen(r, 16, &tie);
+    const uint64_t call = dlsi_load64(dlsi_run_told(r, best) + 16);
+    int32_t i, other = -1;
+    for (i = 0; i < r->count; i++)
+        if (dlsi_load64(dlsi_run_told(r, i) + 16) != call) other = i;
+    if (other < 0) return true;
+    if (r->call != call || tie) {
+        dlsi_run_end(r, DLS_E_MISMATCH,
+                     DLSI_MSG("this device does not make the call that others make: network, data "
+                              "or settings differ"),
+                     0, 0);
+        return false;
+    }
+    dlsi_run_trouble(r, DLS_E_MISMATCH,
+                     DLSI_MSG("'{s}' (rank {0}) makes another call: its network, data or settings "
+                              "differ; waiting until it has left"),
+                     other, 0, 0);
+    dlsi_run_break(r);
+    return false;
+}
+/* Who has the state that counts. Returns how many do not. */
+DLSI_FN int32_t dlsi_run_find_donors(dls_run *r) {
+    bool tie;
+    const int32_t best = dlsi_run_chosen(r, 8, &tie);
+    const uint64_t step = dlsi_load64(dlsi_run_told(r, best)),
+                   hash = dlsi_load64(dlsi_run_told(r, best) + 8);
+    int32_t i;
+    r->donors = 0;
+    for (i = 0; i < r->count; i++) {
+        const unsigned char *p = dlsi_run_told(r, i);
+        r->moved[i] = dlsi_load64(p) == step && dlsi_load64(p + 8) == hash;
+        if (r->moved[i] != 0)
+            r->donor[r->donors++] = i;
+        else if (dlsi_load64(p) == step && step > 0)
+            dlsi_run_trouble(
+                r, DLS_E_MISMATCH,
+                tie ? DLSI_MSG("'{s}' (rank {0}) has another state after step {1}, one "
+                               "against one: a defect, perhaps bad memory")
+                    : DLSI_MSG("'{s}' (rank {0}) has another state after step {1} than "
+                               "most: a defect, perhaps bad memory; it is replaced"),
+                i, (int32_t)step, 0);
+    }
+    return r->count - r->donors;
+}
+/* Chunks are numbered from where a taker's image stands; they come from the donors in turn. */
+DLSI_FN void dlsi_run_move_begin(dls_run *r) {
+    const uint64_t hash = dlsi_load64(dlsi_run_told(r, r->donor[0]) + 8);
+    int32_t i, own = 0;
+    for (i = 0; i < r->donors; i++)
+        if (r->donor[i] == r->mine) own = i;
+    for (i = 0; i < r->count; i++) {
+        const unsigned char *p = dlsi_run_told(r, i);
+        const uint64_t have = dlsi_load64(p + 24) == hash ? dlsi_load64(p + 32) : 0;
+        if (r->moved[i] != 0) continue;
+        r->next[i] = have < r->image_bytes ? (uint32_t)(have / r->chunk_bytes) : dlsi_run_chunks(r);
+        if (r->moved[r->mine] != 0) r->next[i] += (uint32_t)own;
+    }
+    r->phase = DLSI_RUN_MOVE;
+    if (r->moved[r->mine] != 0) {
+        r->refill = r->part_hash != 0;
+        r->part_hash = 0;
+        r->have = 0;
+        if (r->refill) r->phase = DLSI_RUN_HASH;
+        return;
+    }
+    if (r->part_hash != hash) r->have = 0;
+    r->part_hash = hash;
+    r->first_chunk = r->next[r->mine];
+}
+DLSI_FN void dlsi_run_decide(dls_run *r) {
+    int32_t i, ending = DLSI_RUN_GOES_ON;
+    bool all = true;
+    r->since = r->now;
+    if (!dlsi_run_same_call(r)) return;
+    for (i = 0; i < r->count; i++) {
+        const unsigned char *p = dlsi_run_told(r, i);
+        r->rate[i] = dlsi_load32(p + 40);
+        ending = dlsi_max_i32(ending, p[44]);
+        all = all && p[44] != DLSI_RUN_GOES_ON;
+    }
+    if (dlsi_run_find_donors(r) > 0) {
+        dlsi_run_move_begin(r);
+        return;
+    }
+    r->part_hash = 0;
+    r->have = 0;
+    if (ending != DLSI_RUN_GOES_ON) { /* once more, so that all know before the first one goes */
+        r->ending = ending;
+        r->phase = DLSI_RUN_TELL;
+        if (!all) return;
+        dlsi_run_end(r, ending == DLSI_RUN_STOPPED ? DLS_E_STOPPED : DLS_OK,
+                     DLSI_MSG("a member asked to stop; all did, after step {0}"),
+                     (int32_t)r->desc.train->step, 0);
+        return;
+    }
+    if (r->desc.train->step >= r->desc.steps) {
+        r->ending = DLSI_RUN_DONE;
+        r->phase = DLSI_RUN_TELL;
+        return;
+    }
+    dls_run_spread(r->rate, r->count, r->exact.shards, r->shards);
+    r->worse = 0;
+    r->spread_at = r->desc.train->step;
+    dlsi_run_event(r, DLS_RUN_SHARES);
+    dlsi_run_start(r);
+}
+
+/* ---- States on their way ---- */
+
+/* What became of the pieces under way. False: one failed. */
+DLSI_FN bool dlsi_run_reap(dls_run *r) {
+    const bool takes = r->moved[r->mine] == 0;
+    dls_status st;
+    int32_t i;
+    for (i = 0; i < DLSI_RUN_OPS; i++) {
+        if (r->op[i].op < 0 || !dls_peer_op_done(r->desc.peer, r->op[i].op, &st)) continue;
+        r->op[i].op = takes && st == DLS_OK ? DLSI_RUN_OP_LANDED : DLSI_RUN_OP_FREE;
+        if (st != DLS_OK) return false;
+        r->since = r->now;
+    }
+    return true;
+}
+DLSI_FN dlsi_run_op *dlsi_run_op_find(dls_run *r, int32_t op) {
+    int32_t i;
+    for (i = 0; i < DLSI_RUN_OPS; i++)
+        if (r->op[i].op == op) return &r->op[i];
+    return NULL;
+}
+DLSI_FN uint32_t dlsi_run_tag(const dls_run *r, uint32_t chunk) {
+    return DLSI_TAG_RUN | (r->view & 0x7Fu) << 22 | (chunk & 0x3FFFFFu);
+}
+/* True: all is here. */
+DLSI_FN bool dlsi_run_receive(dls_run *r) {
+    const uint32_t chunks = dlsi_run_chunks(r);
+    dlsi_run_op *o;
+    size_t at, n;
+    int32_t i;
+    for (i = 0; i < DLSI_RUN_OPS; i++) /* as far as it is without a gap */
+        if (r->op[i].op == DLSI_RUN_OP_LANDED && r->op[i].chunk == r->have / r->chunk_bytes) {
+            n = dlsi_run_chunk(r, r->op[i].chunk, &at);
+            r->have = at + n;
+            r->op[i].op = DLSI_RUN_OP_FREE;
+            i = -1;
+        }
+    if (r->have == r->image_bytes) return true;
+    while (r->next[r->mine] < chunks && (o = dlsi_run_op_find(r, DLSI_RUN_OP_FREE)) != NULL) {
+        const uint32_t c = r->next[r->mine];
+        const int32_t from = r->donor[(c - r->first_chunk) % (uint32_t)r->donors];
+        n = dlsi_run_chunk(r, c, &at);
+        o->op = dls_peer_recv_from(r->desc.peer, r->member[from], dlsi_run_tag(r, c), r->image + at,
+                                   n, c == r->have / r->chunk_bytes ? r->have - at : 0);
+        if (o->op < 0) break; /* the engine is busy: later */
+        o->chunk = c;
+        o->place = from;
+        r->next[r->mine]++;
+    }
+    return false;
+}
+/* True: all have what they were to get from me. */
+DLSI_FN bool dlsi_run_send(dls_run *r) {
+    const uint32_t chunks = dlsi_run_chunks(r);
+    bool over = true;
+    int32_t i, k, busy;
+    size_t at, n;
+    for (i = 0; i < r->count; i++) {
+        if (r->moved[i] != 0) continue;
+        for (k = 0, busy = 0; k < DLSI_RUN_OPS; k++)
+            busy += r->op[k].op >= 0 && r->op[k].place == i ? 1 : 0;
+        for (; r->next[i] < chunks && busy < 2; busy++) { /* nobody gets all the places */
+            dlsi_run_op *o = dlsi_run_op_find(r, DLSI_RUN_OP_FREE);
+            if (o == NULL) return false;
+            n = dlsi_run_chunk(r, r->next[i], &at);
+            o->op = dls_peer_send(r->desc.peer, r->member[i], dlsi_run_tag(r, r->next[i]),
+                                  r->image + at, n);
+            if (o->op < 0) return false;
+            dls_peer_op_class(r->desc.peer, o->op, DLS_CLASS_BULK);
+            o->chunk = r->next[i];
+            o->place = i;
+            r->next[i] += (uint32_t)r->donors;
+        }
+        over = over && busy == 0 && r->next[i] >= chunks;
+    }
+    return over;
+}
+DLSI_FN bool dlsi_run_move(dls_run *r) {
+    const bool takes = r->moved[r->mine] == 0;
+    if (!dlsi_run_reap(r)) {
+        dls_peer_view_again(r->desc.peer);
+        dlsi_run_break(r);
+        return true;
+    }
+    if (!(takes ? dlsi_run_receive(r) : dlsi_run_send(r))) return false;
+    r->phase = takes ? DLSI_RUN_TAKE : DLSI_RUN_TELL;
+    return true;
+}
+
+/* ---- Spreading ---- */
+
+/* ns a sample of a place, the mean of the known where it is not known. */
+DLSI_FN uint64_t dlsi_run_cost(const uint32_t *rate, int32_t members, int32_t place) {
+    uint64_t sum = 0;
+    int32_t i, n = 0;
+    if (rate[place] != 0) return rate[place];
+    for (i = 0; i < members; i++) {
+        sum += rate[i];
+        n += rate[i] != 0 ? 1 : 0;
+    }
+    return n > 0 ? sum / (uint64_t)n : 1;
+}
+DLS_API void dls_run_spread(const uint32_t *rate, int32_t members, int32_t shards, int32_t *each) {
+    int32_t i, s;
+    for (i = 0; i < members; i++) each[i] = 0;
+    for (s = 0; s < shards; s++) { /* to whom would be done with one more first */
+        uint64_t least = UINT64_MAX;
+        int32_t best = 0;
+        for (i = 0; i < members; i++) {
+            const uint64_t t = (uint64_t)(each[i] + 1) * dlsi_run_cost(rate, members, i);
+            if (t >= least) continue;
+            least = t;
+            best = i;
+        }
+        each[best]++;
+    }
+}
+/* When the slowest would be done. */
+DLSI_FN uint64_t dlsi_run_slowest(const dls_run *r, const int32_t *each) {
+    uint64_t most = 0;
+    int32_t i;
+    for (i = 0; i < r->count; i++) {
+        const uint64_t t = (uint64_t)each[i] * dlsi_run_cost(r->rate, r->count, i);
+        if (t > most) most = t;
+    }
+    return most;
+}
+/* How far a share may move at once: a quarter, at least one shard. */
+DLSI_FN bool dlsi_run_may_move(const dls_run *r, int32_t place) {
+    const int32_t quarter = (r->shards[place] + r->moved[place]) / 4;
+    const int32_t gone = r->moved[place] < 0 ? -r->moved[place] : r->moved[place];
+    return gone < dlsi_max_i32(quarter, 1);
+}
+/* All members come to the same, from figures agreed on. */
+DLSI_FN void dlsi_run_rebalance(dls_run *r) {
+    const int64_t step = r->desc.train->step;
+    int32_t i, from, to;
+    dls_run_spread(r->rate, r->count, r->exact.shards, r->best);
+    r->worse = dlsi_run_slowest(r, r->shards) * 100 > dlsi_run_slowest(r, r->best) * 105
+                   ? r->worse + 1
+                   : 0;
+    if (r->worse < 10 || step - r->spread_at < 10) return;
+    for (i = 0; i < r->count; i++) r->moved[i] = 0; /* shards given away */
+    for (;;) {
+        for (from = 0; from < r->count; from++)
+            if (r->shards[from] > r->best[from] && dlsi_run_may_move(r, from)) break;
+        for (to = 0; to < r->count; to++)
+            if (r->shards[to] < r->best[to] && dlsi_run_may_move(r, to)) break;
+        if (from == r->count || to == r->count) break;
+        r->shards[from]--;
+        r->moved[from]++;
+        r->shards[to]++;
+        r->moved[to]--;
+    }
+    r->worse = 0;
+    r->spread_at = step;
+    r->report.spread++;
+    dlsi_run_event(r, DLS_RUN_SHARES);
+}
+
+/* ---- A step ---- */
+
+/* My shards: [*first, *first + returned). A step that is tried again after a NaN is turned: each
+   does what its neighbour did. */
+DLSI_FN int32_t dlsi_run_range(const dls_run *r, int32_t place, int32_t *first) {
+    const int32_t as = (place + r->turned) % r->count;
+    int32_t i;
+    for (i = 0, *first = 0; i < as; i++) *first += r->shards[i];
+    return r->shards[as];
+}
+DLSI_FN int32_t dlsi_run_samples(const dls_run *r) {
+    int32_t first;
+    const int32_t count = dlsi_run_range(r, r->mine, &first);
+    return (int32_t)((int64_t)r->n * (first + count) / r->exact.shards -
+                     (int64_t)r->n * first / r->exact.shards);
+}
+DLSI_FN void dlsi_run_begin(dls_run *r) {
+    dls_train *t = r->desc.train;
+    if (!r->begun) {
+        memcpy(r->codes, t->predicted, r->exact.scales_count);
+        r->report.redone += r->cut == t->step ? 1 : 0;
+        r->cut = -1;
+    }
+    r->begun = true;
+    r->busy = 0;
+    r->failed = 0;
+    r->n = dlsi_fit_order(&t->desc, r->desc.data->count, t->step, r->index);
+    r->step_status = dls_train_begin(t, r->n);
+}
+/* A shard; the first also begins. What goes wrong is told to all before the commit. */
+DLSI_FN void dlsi_run_shard(dls_run *r) {
+    const size_t scales = r->exact.scales_count;
+    int32_t first, count;
+    if (r->shard == 0) dlsi_run_begin(r);
+    count = dlsi_run_range(r, r->mine, &first);
+    if (r->shard < count && r->step_status == DLS_OK) {
+        r->failed = first + r->shard;
+        r->step_status =
+            dls_train_shard_data(r->desc.train, r->desc.data, r->desc.augment, r->index, r->failed);
+        if (r->step_status == DLS_OK && memchr(r->exact.scales, 255, scales) != NULL)
+            r->step_status = DLS_E_NUMBER;
+    }
+    r->shard++;
+    if (r->shard >= count || r->step_status != DLS_OK) r->phase = DLSI_RUN_SUM;
+}
+/* Of integers as numbers: the same on every device. Each chain is a bijection of what it was, so no
+   single change is missed; eight, because a multiplication takes a while. */
+DLSI_FN uint64_t dlsi_run_sums_hash(const int32_t *x, size_t n) {
+    uint64_t h[8] = {1, 2, 3, 4, 5, 6, 7, 8}, all = n;
+    size_t i, k;
+    for (i = 0; i + 16 <= n; i += 16)
+        for (k = 0; k < 8; k++)
+            h[k] = (h[k] ^ ((uint64_t)(uint32_t)x[i + 2 * k] << 32 | (uint32_t)x[i + 2 * k + 1])) *
+                   0x9E3779B97F4A7C15u;
+    for (; i < n; i++) all = dlsi_hash_word(all, (uint32_t)x[i]);
+    for (k = 0; k < 8; k++) all = dlsi_hash_word(all, h[k]);
+    return all;
+}
+DLSI_FN unsigned char *dlsi_run_agreed(const dls_run *r, int32_t place) {
+    return r->table + (size_t)place * DLSI_RUN_AGREED;
+}
+DLSI_FN size_t dlsi_run_agreed_bytes(const dls_run *r) {
+    return (size_t)r->count * DLSI_RUN_AGREED + r->exact.scales_count;
+}
+DLSI_FN void dlsi_run_fold(dls_run *r) {
+    const int32_t samples = dlsi_run_samples(r);
+    unsigned char *p = dlsi_run_agreed(r, r->mine);
+    if (r->desc.share > 0) {
+        r->my_rate = 1000000000u / (uint32_t)r->desc.share;
+    } else if (samples > 0 && r->step_status == DLS_OK) {
+        const uint64_t ns = r->busy * 1000u / (uint64_t)samples;
+        const uint64_t mean = r->my_rate == 0 ? ns : (7 * (uint64_t)r->my_rate + ns) / 8;
+        r->my_rate = (uint32_t)dlsi_min_u64(mean, 0xFFFFFFFFu);
+    }
+    memset(r->table, 0, (size_t)r->count * DLSI_RUN_AGREED);
+    dlsi_store64(p, dlsi_run_sums_hash(r->exact.sums, r->exact.sums_count));
+    dlsi_store32(p + 8, (uint32_t)((uint64_t)r->desc.train->step & 0xFFFFFFFFu));
+    dlsi_store32(p + 12, r->my_rate);
+    dlsi_store16(p + 16, (uint32_t)r->failed);
+    p[18] = (unsigned char)r->step_status;
+    p[19] = r->stop ? 1 : 0;
+    p[20] = (unsigned char)r->tries;
+    p[21] = 1;
+    memcpy(dlsi_run_agreed(r, r->count), r->exact.scales, r->exact.scales_count);
+    r->phase = DLSI_RUN_AGREE;
+}
+/* Some shard failed, on all alike: NaN and infinity are tried once more with shards turned, for a
+   device may be at fault and not the numbers. */
+DLSI_FN void dlsi_run_failed(dls_run *r, int32_t place) {
+    const unsigned char *p = dlsi_run_agreed(r, place);
+    const dls_status st = p[18] < (unsigned)DLS_STATUS_COUNT ? (dls_status)p[18] : DLS_E_FORMAT;
+    const int32_t shard = (int32_t)dlsi_load16(p + 16), step = (int32_t)r->desc.train->step;
+    if (st == DLS_E_NUMBER && r->turned == 0 && r->count > 1) {
+        r->turned = 1;
+        dlsi_run_start(r);
+        dlsi_run_trouble(r, st,
+                         DLSI_MSG("NaN or infinity from '{s}' (rank {0}) in step {1}, shard {2}: "
+                                  "tried on another device"),
+                         place, step + 1, shard);
+        return;
+    }
+    dlsi_run_trouble(r, st, DLSI_MSG("'{s}' (rank {0}) could not compute step {1}, shard {2}"),
+                     place, step + 1, shard);
+    r->error = r->note;
+    dlsi_run_end(r, st, "", 0, 0);
+}
+/* Members whose sums are those of a place. */
+DLSI_FN int32_t dlsi_run_sums_alike(const dls_run *r, int32_t place) {
+    const uint64_t want = dlsi_load64(dlsi_run_agreed(r, place));
+    int32_t i, n = 0;
+    for (i = 0; i < r->count; i++) n += dlsi_load64(dlsi_run_agreed(r, i)) == want ? 1 : 0;
+    return n;
+}
+/* Whether all reduced to the same sums; if not, the step is done again, a few times. */
+DLSI_FN bool dlsi_run_same_sums(dls_run *r) {
+    int32_t i, odd = 0;
+    for (i = 1; i < r->count; i++)
+        if (dlsi_run_sums_alike(r, i) < dlsi_run_sums_alike(r, odd)) odd = i;
+    if (dlsi_run_sums_alike(r, odd) == r->count) return true;
+    dlsi_run_trouble(
+        r, DLS_E_MISMATCH,
+        DLSI_MSG("'{s}' (rank {0}) has other sums than others in step {1}: bad memory? "
+                 "The step is done again"),
+        odd, (int32_t)r->desc.train->step + 1, 0);
+    dlsi_run_start(r);
+    if (++r->tries < DLSI_RUN_TRIES) return false;
+    r->error = r->note;
+    dlsi_run_end(r, DLS_E_MISMATCH, "", 0, 0);
+    return false;
+}
+DLSI_FN void dlsi_run_committed(dls_run *r) {
+    int32_t i;
+    r->samples = dlsi_run_samples(r);
+    r->report.samples += r->samples;
+    r->report.steps++;
+    r->begun = false;
+    r->tries = r->turned = 0;
+    dlsi_run_event(r, DLS_RUN_STEP);
+    for (i = 0; i < r->count; i++) {
+        const unsigned char *p = dlsi_run_agreed(r, i);
+        r->rate[i] = dlsi_load32(p + 12);
+        if (p[19] != 0) r->ending = DLSI_RUN_STOPPED;
+    }
+    if (r->desc.train->step >= r->desc.steps) r->ending = DLSI_RUN_DONE;
+    r->phase = DLSI_RUN_HASH;
+    if (r->ending != DLSI_RUN_GOES_ON) return;
+    dlsi_run_rebalance(r);
+    dlsi_run_start(r);
+}
+DLSI_FN void dlsi_run_commit(dls_run *r) {
+    const unsigned char *own = dlsi_run_agreed(r, r->mine);
+    bool redo = false;
+    int32_t i;
+    dls_status st;
+    for (i = 0; i < r->count; i++) {
+        const unsigned char *p = dlsi_run_agreed(r, i);
+        if (p[21] == 1 && dlsi_load32(p + 8) == dlsi_load32(own + 8) && p[20] == own[20]) continue;
+        r->again = true; /* somebody is at another step: begin anew with telling */
+        return;
+    }
+    for (i = 0; i < r->count; i++)
+        if (dlsi_run_agreed(r, i)[18] != 0) {
+            dlsi_run_failed(r, i);
+            return;
+        }
+    if (!dlsi_run_same_sums(r)) return;
+    memcpy(r->exact.scales, dlsi_run_agreed(r, r->count), r->exact.scales_count);
+    st = dls_train_commit(r->desc.train, &redo, &r->stats);
+    if (st != DLS_OK) {
+        r->error = r->desc.train->exec->error;
+        dlsi_run_end(r, st, DLSI_MSG("a step could not be committed"), 0, 0);
+    } else if (redo) {
+        dlsi_run_start(r);
+    } else {
+        dlsi_run_committed(r);
+    }
+}
+
+/* ---- The whole ---- */
+
+DLSI_FN void dlsi_run_hash(dls_run *r) {
+    if (r->part_hash == 0) {
+        dlsi_train_image_fill(r->desc.train, r->image);
+        r->own_hash = dls_hash64(1, r->image, r->image_bytes);
+    }
+    r->phase = r->refill ? DLSI_RUN_MOVE : DLSI_RUN_TELL;
+    r->refill = false;
+}
+/* The state is here: if it is what was told, it is mine. */
+DLSI_FN void dlsi_run_take(dls_run *r) {
+    const int64_t before = r->desc.train->step;
+    r->phase = DLSI_RUN_TELL;
+    if (dls_hash64(1, r->image, r->image_bytes) != r->part_hash) {
+        r->have = 0;
+        dlsi_run_trouble(r, DLS_E_CHECKSUM,
+                         DLSI_MSG("the state that '{s}' (rank {0}) sent is not what it had told; "
+                                  "once more"),
+                         r->donor[0], 0, 0);
+        if (++r->bad >= 8)
+            dlsi_run_end(r, DLS_E_CHECKSUM, DLSI_MSG("the state came wrong {0} times"), 8, 0);
+        return;
+    }
+    if (dlsi_train_image_take(r->desc.train, r->image) != DLS_OK) {
+        dlsi_run_end(r, DLS_E_MISMATCH, DLSI_MSG("the state is of another trainer"), 0, 0);
+        return;
+    }
+    r->report.lost += dlsi_max_i32((int32_t)(before - r->desc.train->step), 0);
+    r->report.fetched++;
+    r->own_hash = r->part_hash;
+    r->part_hash = 0;
+    r->have = 0;
+    r->bad = 0;
+    dlsi_run_event(r, DLS_RUN_STATE);
+}
+DLS_API void dls_run_work(dls_run *run) {
+    switch (run->phase) {
+    case DLSI_RUN_HASH: dlsi_run_hash(run); break;
+    case DLSI_RUN_TAKE: dlsi_run_take(run); break;
+    case DLSI_RUN_STEP: dlsi_run_shard(run); break;
+    case DLSI_RUN_FOLD: dlsi_run_fold(run); break;
+    case DLSI_RUN_COMMIT: dlsi_run_commit(run); break;
+    default: break;
+    }
+}
+/* Starts a reduction; true when it is under way or failed. */
+DLSI_FN bool dlsi_run_reduce(dls_run *r, void *data, size_t count, dls_reduce reduce) {
+    dls_coll_op op;
+    dls_status st;
+    DLSI_ZERO(op);
+    op.kind = DLS_COLL_ALLREDUCE;
+    op.type = reduce;
+    op.out = data;
+    op.count = count;
+    op.priority = DLS_CLASS_GRADIENT;
+    st = dls_coll_start(&r->coll, &op, &r->handle);
+    if (st == DLS_OK) {
+        r->phase++;
+        return true;
+    }
+    if (st == DLS_E_PEER && r->phase == DLSI_RUN_TELL &&
+        (!r->fixed || r->now - r->since < DLSI_RUN_JOIN))
+        return false; /* not all have met yet; whoever is lost for good makes a new view */
+    if (st != DLS_E_PEER) {
+        dlsi_run_end(r, st, DLSI_MSG("a reduction could not begin"), 0, 0);
+        return true;
+    }
+    if (!r->fixed) dls_peer_view_again(r->desc.peer);
+    dlsi_run_break(r);
+    return true;
+}
+DLSI_FN bool dlsi_run_reduced(dls_run *r, int32_t then) {
+    dls_status st = DLS_OK;
+    if (!dls_coll_done(&r->coll, r->handle, &st)) return false;
+    if (st == DLS_OK)
+        r->phase = then;
+    else if (st == DLS_E_PEER)
+        dlsi_run_break(r); /* the collective has asked for a new view */
+    else
+        dlsi_run_end(r, st, DLSI_MSG("a reduction failed"), 0, 0);
+    return true;
+}
+/* One turn; false: it waits for bytes, or there is something to compute. */
+DLSI_FN bool dlsi_run_go(dls_run *r) {
+    switch (r->phase) {
+    case DLSI_RUN_TELL:
+        dlsi_run_tell_own(r);
+        return dlsi_run_reduce(r, r->table, (size_t)r->count * DLSI_RUN_TOLD, DLS_REDUCE_MAX_U8);
+    case DLSI_RUN_TELLING:
+        if (!dlsi_run_reduced(r, DLSI_RUN_MOVE)) return false;
+        if (r->phase == DLSI_RUN_MOVE) dlsi_run_decide(r);
+        return true;
+    case DLSI_RUN_MOVE: return dlsi_run_move(r);
+    case DLSI_RUN_SUM:
+        return dlsi_run_reduce(r, r->exact.sums, r->exact.sums_count, DLS_REDUCE_SUM_I32);
+    case DLSI_RUN_SUMMING: return dlsi_run_reduced(r, DLSI_RUN_FOLD);
+    case DLSI_RUN_AGREE:
+        return dlsi_run_reduce(r, r->table, dlsi_run_agreed_bytes(r), DLS_REDUCE_MAX_U8);
+    case DLSI_RUN_AGREEING: return dlsi_run_reduced(r, DLSI_RUN_COMMIT);
+    default: return false;
+    }
+}
+/* Who is to end and gets no view any more goes after a while, at once when all others have left. */
+DLSI_FN void dlsi_run_linger(dls_run *r) {
+    const bool left = r->ending != DLSI_RUN_GOES_ON;
+    bool alone = true;
+    int32_t i;
+    if (r->phase > DLSI_RUN_TELLING) r->since = r->now;
+    if (r->fixed || (!left && !r->stop) || r->phase > DLSI_RUN_TELLING) return;
+    for (i = 0; i < r->count; i++)
+        alone = alone && (i == r->mine || (!dls_peer_is_up(r->desc.peer, r->member[i]) &&
+                                           dls_peer_why(r->desc.peer, r->member[i]) == DLS_OK));
+    if (!(left && alone) && r->view != 0 && r->now - r->since < DLSI_RUN_PATIENCE) return;
+    dlsi_run_end(r, r->ending == DLSI_RUN_DONE ? DLS_OK : DLS_E_STOPPED,
+                 DLSI_MSG("stopped after step {0}"), (int32_t)r->desc.train->step, 0);
+}
+DLS_API dls_run_do dls_run_poll(dls_run *run, uint64_t now) {
+    run->now = now;
+    if (run->since == 0) run->since = now;
+    if (run->handed != 0 && now > run->handed) run->busy += now - run->handed;
+    run->handed = 0;
+    if (run->phase != DLSI_RUN_ENDED) dlsi_run_look(run);
+    if (run->again) {
+        run->again = false;
+        if (!run->fixed) dls_peer_view_again(run->desc.peer);
+        dlsi_run_break(run);
+    }
+    while (dlsi_run_go(run)) {}
+    if (run->phase != DLSI_RUN_ENDED) dlsi_run_linger(run);
+    switch (run->phase) {
+    case DLSI_RUN_ENDED: return DLS_RUN_OVER;
+    case DLSI_RUN_STEP: run->handed = now; return DLS_RUN_WORK;
+    case DLSI_RUN_HASH:
+    case DLSI_RUN_TAKE:
+    case DLSI_RUN_FOLD:
+    case DLSI_RUN_COMMIT: return DLS_RUN_WORK;
+    default: return DLS_RUN_WAIT;
+    }
+}
+DLS_API void dls_run_stop(dls_run *run) { run->stop = true; }
+DLS_API dls_status dls_run_status(const dls_run *run, dls_error *error) {
+    if (error != NULL) *error = run->error;
+    return run->status;
+}
+DLS_API bool dls_run_next(dls_run *run, dls_run_event *event) {
+    int32_t type, first;
+    memset(event, 0, sizeof *event);
+    for (type = 1; type <= (int32_t)DLS_RUN_SHARES && (run->events >> type & 1u) == 0; type++) {}
+    if (type > (int32_t)DLS_RUN_SHARES) return false;
+    run->events &= ~(1u << type);
+    event->type = (dls_run_event_type)type;
+    event->step = run->desc.train->step;
+    event->view = run->view;
+    event->members = run->count;
+    event->mine = run->mine;
+    if (run->mine >= 0 && run->count > 0) event->shards = dlsi_run_range(run, run->mine, &first);
+    event->samples = run->samples;
+    if (type == (int32_t)DLS_RUN_STEP) event->stats = run->stats;
+    if (type == (int32_t)DLS_RUN_TROUBLE) event->note = run->note;
+    return true;
+}
+DLS_API void dls_run_tell(const dls_run *run, dls_run_report *report) { *report = run->report; }
 #endif
 
 DLS_API dls_status dls_job_cut(dls_net *net, int32_t stages, const int32_t *shares, int32_t *at) {
@@ -21433,7 +25461,8 @@ struct dls_sim {
     dlsi_sim_peer *peer;
     dlsi_sim_event *heap;
     int32_t events, room;
-    uint64_t now, order, trace, carried;
+    uint64_t now, order, trace, carried, replay_us;
+    int32_t replay;
     dls_rng rng;
     bool cut[64][64];
 };
@@ -21508,6 +25537,9 @@ DLSI_FN void dlsi_sim_event_at(dls_sim *s, uint64_t at, int32_t kind, int32_t fr
 /* What the air does to a datagram. */
 DLSI_FN void dlsi_sim_carry(dls_sim *s, int32_t from, int32_t to, unsigned char *data, size_t n) {
     int32_t copies = dlsi_sim_chance(s, s->desc.duplicate) ? 2 : 1;
+    if (dlsi_sim_chance(s, data[0] == DLS_PACKET_DATA ? s->replay / 16 : s->replay))
+        dlsi_sim_event_at(s, s->now + 1 + dlsi_sim_below(s, (uint32_t)s->replay_us),
+                          DLSI_SIM_PACKET, from, to, data, n);
     for (; copies > 0; copies--) {
         uint64_t at = s->now + s->desc.delay_us + s->peer[to].slow;
         if (s->desc.jitter_us > 0) at += dlsi_sim_below(s, (uint32_t)s->desc.jitter_us + 1);
@@ -21739,6 +25771,10 @@ DLS_API void dls_sim_rates(dls_sim *sim, int32_t drop, int32_t duplicate, int32_
     sim->desc.reorder = reorder;
     sim->desc.corrupt = corrupt;
     sim->desc.noise = noise;
+}
+DLS_API void dls_sim_replay(dls_sim *sim, int32_t rate, uint64_t us) {
+    sim->replay = rate;
+    sim->replay_us = us;
 }
 DLS_API void dls_sim_cut(dls_sim *sim, int32_t a, int32_t b, bool cut) { sim->cut[a][b] = cut; }
 DLS_API void dls_sim_slow(dls_sim *sim, int32_t i, uint64_t us) { sim->peer[i].slow = us; }
@@ -22082,7 +26118,6 @@ DLS_API char *dls_find_explain(const dls_find *find, uint32_t id, char *buf, siz
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
-#include <sched.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <termios.h>
@@ -22348,7 +26383,7 @@ DLSI_FN int dlsi_links_sleep(dls_links *s, int32_t n, int32_t wait_ms, uint64_t 
     int ready = 0;
     while (ready == 0 && now < end) {
         ready = poll(s->polled, (nfds_t)(n + 1), 0);
-        if (ready == 0) (void)sched_yield();
+        if (ready == 0) dlsi_port_yield();
         now = dls_now_us();
     }
     return ready != 0 ? ready : poll(s->polled, (nfds_t)(n + 1), wait_ms);
@@ -22867,9 +26902,12 @@ DLSI_FN int32_t dlsi_udp_wait(dls_link *link, dls_fd *fd, uint64_t now, uint64_t
     fd->want = (uint8_t)(DLS_FD_READ | (more && !paused ? DLS_FD_WRITE : 0u));
     return 1;
 }
+/* Until a receive has ended: somebody waits for that, and the call that would find nothing more
+   takes a tenth of a round trip. */
 DLSI_FN void dlsi_udp_read(dls_udp *u, uint64_t now) {
+    const uint32_t ended = u->peer->ended;
     int32_t turn;
-    for (turn = 0; turn < DLSI_UDP_BATCH; turn++) {
+    for (turn = 0; turn < DLSI_UDP_BATCH && u->peer->ended == ended; turn++) {
         dlsi_sockaddr os;
         socklen_t length = sizeof os;
         dls_addr from;
@@ -23704,22 +27742,27 @@ DLSI_FN dls_status dlsi_roster_words(dls_status st, const char *path, dls_error 
                               : DLSI_MSG("'{s}' is no roster, or is cut short or damaged"),
         path, 0, 0, 0);
 }
+/* The list of the signed bytes that file has; on failure it has none. */
+DLSI_FN dls_status dlsi_roster_parse(dls_roster_file *file, const unsigned char *root32,
+                                     dls_error *error) {
+    dls_status st = DLS_E_MEMORY;
+    file->device = (dls_device *)DLS_MALLOC(DLS_ROSTER_DEVICES * sizeof *file->device);
+    if (file->device == NULL)
+        (void)dlsi_fail(error, st, DLSI_MSG("no memory for a roster"), NULL, 0, 0, 0);
+    else
+        st = dls_roster_read(&file->roster, file->device, DLS_ROSTER_DEVICES, file->bytes,
+                             file->count, root32);
+    if (st != DLS_OK) dls_roster_free(file);
+    return st;
+}
 DLS_API dls_status dls_roster_load(dls_roster_file *file, const char *path,
                                    const unsigned char *root32, dls_error *error) {
     dls_status st;
     memset(file, 0, sizeof *file);
     dlsi_error_clear(error);
     st = dlsi_port_read_file(path, &file->bytes, &file->count, error);
-    if (st != DLS_OK) return st;
-    file->device = (dls_device *)DLS_MALLOC(DLS_ROSTER_DEVICES * sizeof *file->device);
-    if (file->device == NULL)
-        st = dlsi_fail(error, DLS_E_MEMORY, DLSI_MSG("no memory for a roster"), path, 0, 0, 0);
-    else
-        st = dls_roster_read(&file->roster, file->device, DLS_ROSTER_DEVICES, file->bytes,
-                             file->count, root32);
-    if (st == DLS_OK) return st;
-    dls_roster_free(file);
-    return dlsi_roster_words(st, path, error);
+    if (st == DLS_OK) st = dlsi_roster_parse(file, root32, error);
+    return st == DLS_OK ? st : dlsi_roster_words(st, path, error);
 }
 DLS_API void dls_roster_free(dls_roster_file *file) {
     if (file->bytes != NULL) DLS_FREE(file->bytes);
@@ -23757,9 +27800,10 @@ DLSI_FN int32_t dlsi_roster_named(const dls_roster_file *file, const char *name)
         if (strncmp(file->device[i].name, name, sizeof file->device[i].name) == 0) return i;
     return -1;
 }
-DLS_API dls_status dls_roster_enrol(dls_roster_file *file, const dls_root *root, const char *name,
-                                    uint32_t role, bool is_small, dls_keys *keys,
-                                    dls_error *error) {
+/* public32: the device has made its key itself. */
+DLSI_FN dls_status dlsi_roster_add(dls_roster_file *file, const dls_root *root, const char *name,
+                                   uint32_t role, bool is_small, const unsigned char *public32,
+                                   dls_keys *keys, dls_error *error) {
     const int32_t n = file->roster.count;
     dls_device *d;
     dls_status st = DLS_OK;
@@ -23797,10 +27841,12 @@ DLS_API dls_status dls_roster_enrol(dls_roster_file *file, const dls_root *root,
     keys->id = d->id;
     keys->is_small = is_small;
     dls_ed25519_public(keys->root, root->seed);
+    memcpy(keys->psk, root->psk, sizeof keys->psk);
     if (is_small) {
         dls_device_psk(keys->psk, root->psk, root->group, d->id);
+    } else if (public32 != NULL) {
+        memcpy(d->public_key, public32, sizeof d->public_key);
     } else {
-        memcpy(keys->psk, root->psk, sizeof keys->psk);
         st = dls_random(keys->secret, sizeof keys->secret);
         dls_x25519_public(d->public_key, keys->secret);
     }
@@ -23809,6 +27855,11 @@ DLS_API dls_status dls_roster_enrol(dls_roster_file *file, const dls_root *root,
     if (st == DLS_OK) st = dlsi_roster_sign(file, root, n + 1, error);
     if (st != DLS_OK) dls_wipe(keys, sizeof *keys);
     return st;
+}
+DLS_API dls_status dls_roster_enrol(dls_roster_file *file, const dls_root *root, const char *name,
+                                    uint32_t role, bool is_small, dls_keys *keys,
+                                    dls_error *error) {
+    return dlsi_roster_add(file, root, name, role, is_small, NULL, keys, error);
 }
 DLS_API dls_status dls_roster_revoke(dls_roster_file *file, const dls_root *root, const char *name,
                                      dls_error *error) {
@@ -23837,6 +27888,228 @@ DLS_API dls_status dls_roster_save(const dls_roster_file *file, const char *path
     st = dlsi_key_fresh(path, force, error);
     return st == DLS_OK ? dlsi_port_write_file(path, file->bytes, file->count, error) : st;
 }
+
+/* ---- Enrolment over a network ---- */
+
+#define DLSI_ENROL_MAC 84
+#define DLSI_ENROL_AGAIN 100000u /* us */
+#define DLSI_ENROL_HEAD 68       /* root key, PSK, id */
+
+DLSI_FN void dlsi_invite_psk(dls_invite *invite, const unsigned char *bytes16) {
+    dls_hash(invite->psk, 32, "dls-invite", 10, bytes16, 16);
+}
+DLS_API dls_status dls_invite_make(dls_invite *invite, const char *name, uint32_t role,
+                                   char *code) {
+    unsigned char bytes[18];
+    dlsi_text t;
+    size_t i;
+    memset(invite, 0, sizeof *invite);
+    if (!dlsi_name_good(name, strlen(name)) || role > 63u || (role & DLS_ROLE_JOIN) == 0)
+        return DLS_E_ARG;
+    memcpy(invite->name, name, strlen(name));
+    invite->role = role;
+    if (dls_random(bytes, 16) != DLS_OK) return DLS_E_IO;
+    dlsi_store16(bytes + 16, dls_crc32c(0, bytes, 16) & 0xFFFFu);
+    dlsi_invite_psk(invite, bytes);
+    t.buf = code;
+    t.used = 0;
+    t.size = DLS_CODE_TEXT;
+    for (i = 0; i < sizeof bytes; i += 2) {
+        dlsi_text_str(&t, i > 0 ? "-" : "");
+        dlsi_text_hex(&t, bytes + i, 2);
+    }
+    code[t.used] = '\0';
+    dls_wipe(bytes, sizeof bytes);
+    return DLS_OK;
+}
+DLS_API dls_status dls_invite_read(dls_invite *invite, const char *code) {
+    unsigned char bytes[18];
+    size_t i;
+    bool good = strlen(code) == DLS_CODE_TEXT - 1;
+    memset(invite, 0, sizeof *invite);
+    for (i = 0; good && i < sizeof bytes; i += 2)
+        good = dlsi_hex_read(code + i / 2 * 5, 4, bytes + i, 2) &&
+               code[i / 2 * 5 + 4] == (i + 2 < sizeof bytes ? '-' : '\0');
+    good = good && (dls_crc32c(0, bytes, 16) & 0xFFFFu) == dlsi_load16(bytes + 16);
+    if (good) dlsi_invite_psk(invite, bytes);
+    dls_wipe(bytes, sizeof bytes);
+    return good ? DLS_OK : DLS_E_FORMAT;
+}
+
+DLSI_FN void dlsi_enrol_head(unsigned char *to, uint32_t step) {
+    to[0] = DLS_PACKET_ENROL;
+    to[1] = DLS_WIRE_VERSION;
+    to[2] = DLS_NOISE_XXPSK3;
+    to[3] = (unsigned char)step;
+}
+DLSI_FN dls_status dlsi_enrol_check(const unsigned char *packet, size_t bytes, uint32_t step,
+                                    size_t least, size_t most) {
+    if (bytes < 4 || packet[0] != DLS_PACKET_ENROL) return DLS_E_FORMAT;
+    if (packet[1] != DLS_WIRE_VERSION) return DLS_E_VERSION;
+    return packet[2] == DLS_NOISE_XXPSK3 && packet[3] == step && bytes >= least && bytes <= most
+               ? DLS_OK
+               : DLS_E_FORMAT;
+}
+/* Begins one side, with a fresh key. */
+DLSI_FN dls_status dlsi_enrol_begin(dls_enrol *e, dls_invite *invite, bool initiator) {
+    unsigned char prologue[4], ephemeral[32];
+    dls_noise_desc d;
+    dls_status st;
+    memset(e, 0, sizeof *e);
+    e->invite = invite;
+    dlsi_enrol_head(prologue, 0);
+    DLSI_ZERO(d);
+    d.pattern = DLS_NOISE_XXPSK3;
+    d.initiator = initiator;
+    d.prologue = prologue;
+    d.prologue_bytes = sizeof prologue;
+    d.secret = e->secret;
+    d.psk = invite->psk;
+    d.ephemeral = ephemeral;
+    st = dls_random(e->secret, sizeof e->secret);
+    if (st == DLS_OK) st = dls_noise_ephemeral(ephemeral, e->secret, 0);
+    if (st == DLS_OK) st = dls_noise_init(&e->noise, &d);
+    dls_wipe(ephemeral, sizeof ephemeral);
+    return st;
+}
+DLSI_FN dls_status dlsi_enrol_write(dls_enrol *e, uint32_t step, size_t bytes, unsigned char *to) {
+    size_t n = 0;
+    const dls_status st = dls_noise_write(&e->noise, NULL, 0, to + 4, bytes, &n);
+    dlsi_enrol_head(to, step);
+    if (st == DLS_OK) e->step = (uint8_t)step;
+    return st;
+}
+DLS_API dls_status dls_enrol_call(dls_enrol *e, dls_invite *invite, void *to) {
+    unsigned char *p = (unsigned char *)to;
+    dls_status st = dlsi_enrol_begin(e, invite, true);
+    memset(p, 0, DLS_ENROL_BYTES);
+    if (st == DLS_OK) st = dlsi_enrol_write(e, 1, 48, p);
+    dls_mac1(p + DLSI_ENROL_MAC, invite->psk, NULL, p, DLSI_ENROL_MAC);
+    return st;
+}
+DLS_API dls_status dls_enrol_answer(dls_enrol *e, dls_invite *invite, int32_t count,
+                                    const void *packet, size_t bytes, void *to, uint64_t now) {
+    const unsigned char *p = (const unsigned char *)packet;
+    dls_invite *mine = NULL;
+    unsigned char mac[16], nothing[1];
+    size_t n;
+    int32_t i;
+    dls_status st = dlsi_enrol_check(p, bytes, 1, DLS_ENROL_BYTES, DLS_ENROL_BYTES);
+    memset(e, 0, sizeof *e);
+    if (st != DLS_OK) return st;
+    for (i = 0; i < count; i++) {
+        dls_mac1(mac, invite[i].psk, NULL, p, DLSI_ENROL_MAC);
+        if (dls_equal(mac, p + DLSI_ENROL_MAC, 16) && !invite[i].used) mine = &invite[i];
+    }
+    if (mine == NULL) return DLS_E_AUTH;
+    if (now < mine->again && mine->again - now <= DLSI_ENROL_AGAIN) return DLS_E_LIMIT;
+    mine->again = now + DLSI_ENROL_AGAIN;
+    st = dlsi_enrol_begin(e, mine, false);
+    if (st == DLS_OK) st = dls_noise_read(&e->noise, p + 4, 48, nothing, 0, &n);
+    return st == DLS_OK ? dlsi_enrol_write(e, 2, 96, (unsigned char *)to) : st;
+}
+DLS_API dls_status dls_enrol_prove(dls_enrol *e, const void *packet, size_t bytes, void *to) {
+    const unsigned char *p = (const unsigned char *)packet;
+    unsigned char nothing[1];
+    size_t n;
+    dls_status st = dlsi_enrol_check(p, bytes, 2, DLS_ENROL_BYTES, DLS_ENROL_BYTES);
+    if (st == DLS_OK && e->step != 1) st = DLS_E_STATE;
+    if (st == DLS_OK) st = dls_noise_read(&e->noise, p + 4, 96, nothing, 0, &n);
+    return st == DLS_OK ? dlsi_enrol_write(e, 3, 64, (unsigned char *)to) : st;
+}
+DLS_API dls_status dls_enrol_admit(dls_enrol *e, const dls_root *root, dls_roster_file *file,
+                                   const void *packet, size_t bytes, void *to, size_t *to_bytes,
+                                   dls_error *error) {
+    const unsigned char *p = (const unsigned char *)packet;
+    unsigned char *out = (unsigned char *)to, send[32], recv[32];
+    dls_session record;
+    dls_keys keys;
+    size_t n = 0;
+    dls_status st = dlsi_enrol_check(p, bytes, 3, 68, 68);
+    dlsi_error_clear(error);
+    *to_bytes = 0;
+    if (st == DLS_OK && (e->step != 2 || e->invite->used)) st = DLS_E_STATE;
+    if (st == DLS_OK) st = dls_noise_read(&e->noise, p + 4, 64, send, 0, &n);
+    if (st == DLS_OK)
+        st = dlsi_roster_add(file, root, e->invite->name, e->invite->role, false,
+                             dls_noise_remote(&e->noise), &keys, error);
+    if (st != DLS_OK)
+        return dlsi_fail(error, st, DLSI_MSG("the newcomer does not know the code"), NULL, 0, 0, 0);
+    e->invite->used = true;
+    e->step = 4;
+    (void)dls_noise_split(&e->noise, send, recv);
+    dls_session_init(&record, send, recv);
+    dlsi_enrol_head(out, 4);
+    memcpy(out + 4, keys.root, 32);
+    memcpy(out + 36, keys.psk, 32);
+    dlsi_store32(out + 68, keys.id);
+    memcpy(out + 4 + DLSI_ENROL_HEAD, file->bytes, file->count);
+    n = 4 + DLSI_ENROL_HEAD + file->count;
+    st = dls_session_seal(&record, out + 4, out + 4, n - 4, out, 4, out + n);
+    *to_bytes = n + DLS_RECORD_TAG;
+    dls_wipe(send, sizeof send);
+    dls_wipe(recv, sizeof recv);
+    dls_wipe(&record, sizeof record);
+    dls_wipe(&keys, sizeof keys);
+    return st;
+}
+/* What packet 4 had: the roster must be of the root it names, and have my key. */
+DLSI_FN dls_status dlsi_enrol_keys(const dls_enrol *e, const unsigned char *from, dls_keys *keys,
+                                   dls_roster_file *file, dls_error *error) {
+    unsigned char own[32];
+    const dls_device *d;
+    dls_status st = dlsi_roster_parse(file, from, error);
+    if (st != DLS_OK) return st;
+    dls_x25519_public(own, e->secret);
+    d = dls_roster_find(&file->roster, dlsi_load32(from + 64));
+    if (d == NULL || !dls_equal(own, d->public_key, 32)) {
+        dls_roster_free(file);
+        return DLS_E_MISMATCH;
+    }
+    memset(keys, 0, sizeof *keys);
+    keys->group = file->roster.group;
+    keys->id = d->id;
+    memcpy(keys->name, d->name, sizeof keys->name);
+    memcpy(keys->secret, e->secret, 32);
+    memcpy(keys->root, from, 32);
+    memcpy(keys->psk, from + 32, 32);
+    return DLS_OK;
+}
+DLS_API dls_status dls_enrol_take(dls_enrol *e, const void *packet, size_t bytes, dls_keys *keys,
+                                  dls_roster_file *file, dls_error *error) {
+    const unsigned char *p = (const unsigned char *)packet;
+    const size_t around = 4 + DLSI_ENROL_HEAD + DLS_RECORD_TAG;
+    unsigned char send[32], recv[32], head[DLSI_ENROL_HEAD], *plain;
+    dls_session record;
+    dls_status st = dlsi_enrol_check(p, bytes, 4, around + 1, DLS_ENROL_MOST);
+    dlsi_error_clear(error);
+    memset(file, 0, sizeof *file);
+    if (st == DLS_OK && e->step != 3) st = DLS_E_STATE;
+    plain = st == DLS_OK ? (unsigned char *)DLS_MALLOC(bytes) : NULL;
+    if (st == DLS_OK && plain == NULL) st = DLS_E_MEMORY;
+    if (st != DLS_OK)
+        return dlsi_fail(error, st, DLSI_MSG("this is no answer to an invite"), NULL, 0, 0, 0);
+    e->step = 4;
+    (void)dls_noise_split(&e->noise, send, recv);
+    dls_session_init(&record, send, recv);
+    st = dls_session_open(&record, 0, plain, p + 4, bytes - 4 - DLS_RECORD_TAG,
+                          p + bytes - DLS_RECORD_TAG, p, 4);
+    if (st == DLS_OK) {
+        memcpy(head, plain, sizeof head);
+        file->count = bytes - around;
+        memmove(plain, plain + sizeof head, file->count);
+        file->bytes = plain;
+        st = dlsi_enrol_keys(e, head, keys, file, error);
+    } else {
+        DLS_FREE(plain);
+    }
+    dls_wipe(head, sizeof head);
+    dls_wipe(send, sizeof send);
+    dls_wipe(recv, sizeof recv);
+    dls_wipe(&record, sizeof record);
+    return dlsi_fail(error, st, DLSI_MSG("the answer is not genuine"), NULL, 0, 0, 0);
+}
+DLS_API void dls_enrol_wipe(dls_enrol *e) { dls_wipe(e, sizeof *e); }
 
 /* ---- Identity: what a device needs to join ----
    KEY.state: "DLSS", u32 boot count, u32 bytes of a coordinator's state, these, CRC-32C. */
@@ -24030,6 +28303,7 @@ DLSI_FN dls_status dlsi_host_engine(dls_host *h, const dls_host_desc *desc, dls_
     DLSI_ZERO(links);
     d.gateway = desc->gateway;
     d.timeout_us = desc->timeout_us;
+    d.heartbeat_us = desc->timeout_us / 10;
     dls_identity_desc(&h->identity, &d);
     st = dls_peer_init(&h->peer, &d, dlsi_host_take(h, dls_peer_size(&d)), dls_peer_size(&d));
     if (st == DLS_OK) st = dls_identity_bind(&h->identity, h->peer, dls_now_us());
@@ -24119,16 +28393,30 @@ DLSI_FN dls_status dlsi_host_serial(dls_host *h, const char *text, size_t n, dls
         dls_serial_init(&s, &d, dlsi_host_take(h, dls_serial_size(&d)), dls_serial_size(&d), error);
     return st == DLS_OK ? dls_links_add(h->links, dls_serial_link(s)) : st;
 }
+/* Where the roster of a key is when nobody says so; NULL: no memory. */
+DLSI_FN const char *dlsi_host_roster(dls_host *h, const char *key) {
+    const size_t n = strlen(key), dot = n > 4 && memcmp(key + n - 4, ".key", 4) == 0 ? n - 4 : n;
+    const char *slash = strrchr(key, '/');
+    char *path = (char *)dlsi_host_take(h, n + sizeof "lab.roster");
+    struct stat about;
+    if (path == NULL) return NULL;
+    memcpy(path, key, dot);
+    memcpy(path + dot, ".roster", sizeof ".roster");
+    if (stat(path, &about) != 0)
+        memcpy(path + (slash != NULL ? slash + 1 - key : 0), "lab.roster", sizeof "lab.roster");
+    return path;
+}
 DLS_API dls_status dls_host_open(dls_host *host, const dls_host_desc *desc, dls_error *error) {
-    const char *s = desc->serial;
+    const char *s = desc->serial, *roster = desc->roster;
     dls_status st;
     memset(host, 0, sizeof *host);
-    if (desc->key == NULL || desc->roster == NULL) {
-        dlsi_error_clear(error);
-        return dlsi_fail(error, DLS_E_ARG, DLSI_MSG("a key file and a roster are needed"), NULL, 0,
-                         0, 0);
-    }
-    st = dls_identity_load(&host->identity, desc->key, desc->roster, error);
+    dlsi_error_clear(error);
+    if (desc->key == NULL)
+        return dlsi_fail(error, DLS_E_ARG, DLSI_MSG("a key file is needed"), NULL, 0, 0, 0);
+    if (roster == NULL) roster = dlsi_host_roster(host, desc->key);
+    if (roster == NULL)
+        return dlsi_fail(error, DLS_E_MEMORY, DLSI_MSG("no memory for a path"), NULL, 0, 0, 0);
+    st = dls_identity_load(&host->identity, desc->key, roster, error);
     if (st == DLS_OK) st = dlsi_host_engine(host, desc, error);
     if (st == DLS_OK) st = dlsi_host_udp(host, desc, error);
     if (st == DLS_OK) st = dlsi_host_tcp(host, desc, error);
@@ -24222,30 +28510,62 @@ DLS_API void dls_host_close(dls_host *host) {
    The caller's thread computes; a second one moves bytes, so that heartbeats go on. They share the
    engine under one lock. Without threads the caller moves bytes while it waits. */
 #if DLS_ENABLE_SOCKETS && DLS_ENABLE_HEAP && DLS_ENABLE_TRAIN
+#define DLSI_NODE_KEYS (DLS_ENABLE_FILES && DLS_ENABLE_SIGN)
 
 struct dls_node {
-    dls_node_desc desc;
+    dls_node_desc desc; /* rank and shares: of the members of the last call */
     int32_t count;
+    int32_t *member; /* their ranks in the engine's table */
+    int32_t *shares; /* theirs, picked from the caller's, which are by device; or NULL */
+    const int32_t *device_shares;
+    int32_t room, devices; /* members there may be; devices the caller gave shares for */
+    uint32_t view;         /* number of the view they are of; 0: without keys */
     dls_peer *peer;
     dls_tcp *tcp;
     dls_coll coll;
-    void *mem[3]; /* engine, driver, staging */
+    void *mem[4]; /* engine, driver, staging, members */
     size_t staging;
     dls_pool *pool;
     dls_error error;
-    char text[320];
-    int32_t lost; /* rank that was lost, -1: none */
+    char text[640], missing[480]; /* missing: who did not come */
+    int32_t lost;                 /* rank that was lost, -1: none */
     dls_status lost_status;
     bool settled;
-    bool closing;    /* under the lock */
-    uint32_t posted; /* ops that the other thread was told of */
+    bool closing, revoked; /* under the lock */
+    uint32_t posted;       /* ops that the other thread was told of */
     bool threaded;
 #if DLS_ENABLE_THREADS
     pthread_mutex_t lock;
     pthread_cond_t moved; /* the engine's state may have changed */
     pthread_t thread;
 #endif
+#if DLSI_NODE_KEYS
+    dls_host host; /* with keys: engine and links */
+#endif
 };
+
+/* What moves bytes, and what wakes it. True: this device was revoked. */
+#if DLSI_NODE_KEYS
+DLSI_FN bool dlsi_node_poll(dls_node *n, uint64_t us, void (*lock)(void *),
+                            void (*unlock)(void *)) {
+    if (n->tcp == NULL) return dls_host_poll(&n->host, us, lock, unlock, n, NULL) == DLS_E_REFUSED;
+    dls_tcp_poll(n->tcp, us, lock, unlock, n);
+    return false;
+}
+DLSI_FN void dlsi_node_wake(dls_node *n) {
+    if (n->tcp == NULL)
+        dls_links_wake(n->host.links);
+    else
+        dls_tcp_wake(n->tcp);
+}
+#else
+DLSI_FN bool dlsi_node_poll(dls_node *n, uint64_t us, void (*lock)(void *),
+                            void (*unlock)(void *)) {
+    dls_tcp_poll(n->tcp, us, lock, unlock, n);
+    return false;
+}
+DLSI_FN void dlsi_node_wake(dls_node *n) { dls_tcp_wake(n->tcp); }
+#endif
 
 #if DLS_ENABLE_THREADS
 DLSI_FN void dlsi_node_lock(void *user) {
@@ -24262,8 +28582,9 @@ DLSI_FN void *dlsi_node_main(void *user) {
     dls_node *n = (dls_node *)user;
     bool closing = false;
     while (!closing) {
-        dls_tcp_poll(n->tcp, 1000000, dlsi_node_lock, dlsi_node_unlock, n);
+        const bool revoked = dlsi_node_poll(n, 1000000, dlsi_node_lock, dlsi_node_unlock);
         pthread_mutex_lock(&n->lock);
+        n->revoked = n->revoked || revoked;
         closing = n->closing;
         pthread_mutex_unlock(&n->lock);
     }
@@ -24274,7 +28595,7 @@ DLSI_FN void dlsi_node_wait(dls_node *n) {
     struct timespec t;
     if (n->posted != n->peer->order) { /* new ops: the other thread may be asleep in poll */
         n->posted = n->peer->order;
-        dls_tcp_wake(n->tcp);
+        dlsi_node_wake(n);
     }
     (void)clock_gettime(CLOCK_REALTIME, &t);
     t.tv_nsec += 20000000;
@@ -24300,7 +28621,7 @@ DLSI_FN void dlsi_node_stop(dls_node *n) {
     pthread_mutex_lock(&n->lock);
     n->closing = true;
     pthread_mutex_unlock(&n->lock);
-    dls_tcp_wake(n->tcp);
+    dlsi_node_wake(n);
     pthread_join(n->thread, NULL);
     pthread_cond_destroy(&n->moved);
     pthread_mutex_destroy(&n->lock);
@@ -24309,7 +28630,9 @@ DLSI_FN void dlsi_node_stop(dls_node *n) {
 #else
 DLSI_FN void dlsi_node_lock(void *user) { (void)user; }
 DLSI_FN void dlsi_node_unlock(void *user) { (void)user; }
-DLSI_FN void dlsi_node_wait(dls_node *n) { dls_tcp_poll(n->tcp, 20000, NULL, NULL, NULL); }
+DLSI_FN void dlsi_node_wait(dls_node *n) {
+    if (dlsi_node_poll(n, 20000, NULL, NULL)) n->revoked = true;
+}
 DLSI_FN bool dlsi_node_start(dls_node *n) {
     (void)n;
     return true;
@@ -24322,25 +28645,38 @@ DLSI_FN void dlsi_node_stop(dls_node *n) { (void)n; }
 #define DLSI_NODE_SETTLE_US 50000
 DLSI_FN bool dlsi_node_settle(dls_node *n) {
     const uint64_t start = dls_now_us();
-    if (n->peer == NULL || n->settled || !dlsi_peer_any_lost(n->peer)) return true;
+    int32_t i = 0;
+    if (n->peer == NULL || n->settled) return true;
+    while (i < n->count && !dlsi_peer_is_lost(n->peer, n->member[i])) i++;
+    if (i == n->count) return true;
     while (dls_now_us() - start < DLSI_NODE_SETTLE_US) dlsi_node_wait(n);
     n->settled = true;
     return true;
 }
-/* Takes events; remembers the first peer that was lost. */
+/* Takes events; remembers the first member that was lost. */
 DLSI_FN void dlsi_node_events(dls_node *n) {
     dls_peer_event e;
+    int32_t i;
     while (n->peer != NULL && dls_peer_next_event(n->peer, &e)) {
-        if (e.type == DLS_PEER_UP || n->lost >= 0) continue;
-        n->lost = e.rank;
+        if ((e.type != DLS_PEER_LOST && e.type != DLS_PEER_LEFT) || n->lost >= 0) continue;
+        for (i = 0; i < n->count && n->member[i] != e.rank; i++) {}
+        if (i == n->count) continue;
+        n->lost = i;
         n->lost_status = e.type == DLS_PEER_LEFT ? DLS_E_PEER : e.status;
     }
 }
 DLSI_FN dls_status dlsi_node_fail(dls_node *n, dls_status st) {
+    bool revoked;
     if (st == DLS_OK) return st;
     dlsi_node_lock(n);
     dlsi_node_events(n);
+    revoked = n->revoked;
+    if (st == DLS_E_PEER && n->view > 0 && n->view == n->peer->view.number)
+        dls_peer_view_again(n->peer);
     dlsi_node_unlock(n);
+    if (revoked)
+        return dlsi_fail(&n->error, DLS_E_REFUSED, DLSI_MSG("this device was revoked"), NULL, 0, 0,
+                         0);
     if (n->lost >= 0 && (st == DLS_E_PEER || st == DLS_E_TIMEOUT))
         return dlsi_fail(
             &n->error, DLS_E_PEER,
@@ -24351,33 +28687,155 @@ DLSI_FN dls_status dlsi_node_fail(dls_node *n, dls_status st) {
     return st;
 }
 
-DLSI_FN dls_status dlsi_node_open(dls_node *n) {
-    const char *s;
-    dls_pool_desc pool;
+/* ---- Joining ---- */
+
+DLSI_FN bool dlsi_node_late(const dls_node *n, uint64_t start) {
+    return dls_now_us() - start > (uint64_t)dlsi_or(n->desc.join_ms, 10000) * 1000u;
+}
+/* Room for `room` members, who are at first the engine's ranks. */
+DLSI_FN dls_status dlsi_node_members(dls_node *n, int32_t room) {
+    int32_t i;
+    n->mem[3] = dlsi_heap_take((size_t)room * 2 * sizeof *n->member);
+    if (n->mem[3] == NULL)
+        return dlsi_fail(&n->error, DLS_E_MEMORY, DLSI_MSG("no memory for {0} members"), NULL, room,
+                         0, 0);
+    n->room = room;
+    n->member = (int32_t *)n->mem[3];
+    for (i = 0; i < room; i++) n->member[i] = i;
+    return DLS_OK;
+}
+
+#if DLSI_NODE_KEYS
+/* Takes the engine's view as the members, unless it is to be replaced or I can't talk with one of
+   them yet. False: there is none. */
+DLSI_FN bool dlsi_node_view(dls_node *n) {
+    dls_view v;
+    int32_t i;
+    dls_peer_view(n->peer, &v);
+    if (v.mine < 0 || v.count > n->room || n->peer->again == v.number) return false;
+    for (i = 0; i < v.count; i++)
+        if (!dls_peer_is_up(n->peer, v.rank[i])) return false;
+    n->view = v.number;
+    n->count = v.count;
+    n->desc.rank = v.mine;
+    memcpy(n->member, v.rank, (size_t)v.count * sizeof *n->member);
+    for (i = 0; n->shares != NULL && i < v.count; i++)
+        n->shares[i] = n->member[i] < n->devices ? n->device_shares[n->member[i]] : 0;
+    return true;
+}
+/* Devices of the roster that are not revoked, or only those of them that may coordinate. */
+DLSI_FN int32_t dlsi_node_devices(const dls_peer *p, bool coordinate) {
+    int32_t i, n = 0;
+    for (i = 0; i < p->count; i++)
+        n += (p->member[i].device.flags & DLS_DEVICE_REVOKED) == 0 &&
+             (!coordinate || (p->member[i].device.role & DLS_ROLE_COORD) != 0);
+    return n;
+}
+/* Who is not here, and why, in words. */
+DLSI_FN void dlsi_node_say_missing(dls_node *n, int32_t want) {
+    dls_peer *p = n->peer;
+    dlsi_text t;
+    int32_t i;
+    t.buf = n->missing;
+    t.used = 0;
+    t.size = sizeof n->missing;
+    dlsi_text_int(&t, dls_peer_up(p));
+    dlsi_text_str(&t, DLSI_MSG(" of "));
+    dlsi_text_int(&t, want);
+    dlsi_text_str(&t, DLSI_MSG(" devices are here"));
+    for (i = 0; i < p->count; i++) {
+        char *at = n->missing + t.used + 2;
+        if (dls_peer_is_up(p, i) || (p->member[i].device.flags & DLS_DEVICE_REVOKED) != 0) continue;
+        if (t.used + 3 >= t.size) break;
+        dlsi_text_str(&t, "; ");
+        if (n->host.find != NULL) {
+            (void)dls_find_explain(n->host.find, dls_peer_id(p, i), at, t.size - t.used,
+                                   dls_now_us());
+            t.used += strlen(at);
+        } else {
+            dlsi_text_str(&t, dls_peer_name(p, i));
+            dlsi_text_str(&t, DLSI_MSG(" does not answer: is it running, is its address right?"));
+        }
+    }
+    n->missing[t.used] = '\0';
+}
+/* Waits for a view of `want` devices, or as many as come in time. */
+DLSI_FN dls_status dlsi_node_meet(dls_node *n) {
+    const uint64_t start = dls_now_us();
+    const int32_t want = dlsi_or(n->desc.expect, dlsi_node_devices(n->peer, false));
+    bool here = false, revoked;
+    int32_t up;
+    if (dlsi_node_devices(n->peer, true) == 0)
+        return dlsi_fail(&n->error, DLS_E_NOT_FOUND,
+                         DLSI_MSG("nobody in the roster of '{s}' coordinates, so no view can be "
+                                  "decided: enrol one with --role train,coord"),
+                         n->desc.key_file, 0, 0, 0);
+    dlsi_node_lock(n);
+    while (!n->revoked && !((here = dlsi_node_view(n)) && n->count >= want) &&
+           !dlsi_node_late(n, start))
+        dlsi_node_wait(n);
+    n->missing[0] = '\0';
+    if (!here || n->count < want) dlsi_node_say_missing(n, want);
+    revoked = n->revoked;
+    up = dls_peer_up(n->peer);
+    dlsi_node_unlock(n);
+    if (revoked) return dlsi_node_fail(n, DLS_E_REFUSED);
+    if (here && (n->count > 1 || want == 1)) return DLS_OK;
+    return dlsi_fail(&n->error, DLS_E_TIMEOUT,
+                     up > 1
+                         ? DLSI_MSG("after {0} ms there is no view: too few of the coordinators? "
+                                    "{s}")
+                         : DLSI_MSG("nobody else was found in {0} ms: {s}"),
+                     n->missing, dlsi_or(n->desc.join_ms, 10000), 0, 0);
+}
+DLSI_FN dls_status dlsi_node_open_keys(dls_node *n) {
+    dls_host_desc d;
+    dls_status st;
+    DLSI_ZERO(d);
+    d.key = n->desc.key_file;
+    d.roster = n->desc.roster_file;
+    d.listen = n->desc.listen;
+    d.connect = n->desc.connect;
+    d.tcp = n->desc.tcp;
+    d.serial = n->desc.serial;
+    d.gateway = n->desc.gateway;
+    d.no_lan = n->desc.no_lan;
+    d.lan_port = n->desc.lan_port;
+    d.timeout_us = (uint64_t)dlsi_or(n->desc.timeout_ms, 10000) * 1000u;
+    st = dls_host_open(&n->host, &d, &n->error);
+    if (st != DLS_OK) return st;
+    n->peer = n->host.peer;
+    n->devices = dls_peer_count(n->peer);
+    st = dlsi_node_members(n, n->peer->desc.devices_max);
+    if (st != DLS_OK) return st;
+    n->device_shares = n->desc.shares;
+    if (n->device_shares != NULL) n->desc.shares = n->shares = n->member + n->room;
+    if (!dlsi_node_start(n))
+        return dlsi_fail(&n->error, DLS_E_MEMORY, DLSI_MSG("cannot start a thread"), NULL, 0, 0, 0);
+    return dlsi_node_meet(n);
+}
+DLSI_FN void dlsi_node_close_keys(dls_node *n) {
+    if (n->tcp == NULL) dls_host_close(&n->host);
+}
+#else
+DLSI_FN bool dlsi_node_view(dls_node *n) {
+    (void)n;
+    return false;
+}
+DLSI_FN dls_status dlsi_node_open_keys(dls_node *n) {
+    return dlsi_fail(&n->error, DLS_E_UNSUPPORTED,
+                     DLSI_MSG("key files need DLS_ENABLE_FILES and DLS_ENABLE_SIGN"), NULL, 0, 0,
+                     0);
+}
+DLSI_FN void dlsi_node_close_keys(dls_node *n) { (void)n; }
+#endif
+
+DLSI_FN dls_status dlsi_node_open_plain(dls_node *n) {
     dls_peer_desc peer;
     dls_tcp_desc tcp;
     uint64_t start;
-    dls_status st = DLS_OK;
+    dls_status st;
     int32_t up;
-    for (s = n->desc.peers, n->count = 1; s != NULL && *s != '\0'; s++) n->count += *s == ',';
-    if (n->desc.rank < 0 || n->desc.rank >= n->count || n->count > 1024)
-        return dlsi_fail(&n->error, DLS_E_ARG,
-                         DLSI_MSG("rank {0} is not one of the {1} addresses (1024 at most)"), NULL,
-                         n->desc.rank, n->count, 0);
-    if (n->desc.threads < 0 || n->desc.threads > DLS_THREADS_MAX || n->desc.join_ms < 0 ||
-        n->desc.timeout_ms < 0)
-        return dlsi_fail(&n->error, DLS_E_ARG,
-                         DLSI_MSG("threads {0}, join_ms {1}, timeout_ms {2}: none may be below 0"),
-                         NULL, n->desc.threads, n->desc.join_ms, n->desc.timeout_ms);
-    DLSI_ZERO(pool);
-    pool.threads = n->desc.threads;
-    n->pool = dls_pool_create(&pool);
-    if (n->pool == NULL)
-        return dlsi_fail(&n->error, DLS_E_MEMORY, DLSI_MSG("cannot start {0} threads"), NULL,
-                         n->desc.threads, 0, 0);
-    if (n->count == 1) /* nothing to stage */
-        st = dls_coll_init(&n->coll, NULL, 0, 1, n->text, sizeof n->text);
-    if (st != DLS_OK || n->desc.peers == NULL) return st;
     DLSI_ZERO(peer);
     peer.rank = n->desc.rank;
     peer.size = n->count;
@@ -24406,10 +28864,7 @@ DLSI_FN dls_status dlsi_node_open(dls_node *n) {
         return dlsi_fail(&n->error, DLS_E_MEMORY, DLSI_MSG("cannot start a thread"), NULL, 0, 0, 0);
     start = dls_now_us();
     dlsi_node_lock(n);
-    while ((up = dls_peer_up(n->peer)) < n->count) {
-        if (dls_now_us() - start > (uint64_t)dlsi_or(n->desc.join_ms, 10000) * 1000u) break;
-        dlsi_node_wait(n);
-    }
+    while ((up = dls_peer_up(n->peer)) < n->count && !dlsi_node_late(n, start)) dlsi_node_wait(n);
     for (st = DLS_OK; up < n->count && st == DLS_OK && n->lost < n->count;
          n->lost++) /* name one that is missing */
         if (n->lost >= 0 && !dls_peer_is_up(n->peer, n->lost))
@@ -24420,6 +28875,38 @@ DLSI_FN dls_status dlsi_node_open(dls_node *n) {
     n->lost = -1;
     dlsi_node_unlock(n);
     return st;
+}
+DLSI_FN dls_status dlsi_node_open(dls_node *n) {
+    const char *s;
+    dls_pool_desc pool;
+    dls_status st;
+    for (s = n->desc.peers, n->count = 1; s != NULL && *s != '\0'; s++) n->count += *s == ',';
+    if (n->desc.key_file != NULL) n->desc.rank = 0;
+    if (n->desc.key_file != NULL && n->desc.peers != NULL)
+        return dlsi_fail(&n->error, DLS_E_ARG,
+                         DLSI_MSG("a key file or addresses without keys ('{s}'), not both"),
+                         n->desc.peers, 0, 0, 0);
+    if (n->desc.rank < 0 || n->desc.rank >= n->count || n->count > 1024)
+        return dlsi_fail(&n->error, DLS_E_ARG,
+                         DLSI_MSG("rank {0} is not one of the {1} addresses (1024 at most)"), NULL,
+                         n->desc.rank, n->count, 0);
+    if (n->desc.threads < 0 || n->desc.threads > DLS_THREADS_MAX || n->desc.join_ms < 0 ||
+        n->desc.timeout_ms < 0 || n->desc.expect < 0)
+        return dlsi_fail(&n->error, DLS_E_ARG,
+                         DLSI_MSG("threads {0}, join_ms {1}, timeout_ms {2}, expect: none may be "
+                                  "below 0"),
+                         NULL, n->desc.threads, n->desc.join_ms, n->desc.timeout_ms);
+    DLSI_ZERO(pool);
+    pool.threads = n->desc.threads;
+    n->pool = dls_pool_create(&pool);
+    if (n->pool == NULL)
+        return dlsi_fail(&n->error, DLS_E_MEMORY, DLSI_MSG("cannot start {0} threads"), NULL,
+                         n->desc.threads, 0, 0);
+    if (n->desc.key_file != NULL) return dlsi_node_open_keys(n);
+    st = dlsi_node_members(n, n->count);
+    if (st == DLS_OK && n->count == 1) /* nothing to stage */
+        st = dls_coll_init(&n->coll, NULL, 0, 1, n->text, sizeof n->text);
+    return st == DLS_OK && n->desc.peers != NULL ? dlsi_node_open_plain(n) : st;
 }
 DLS_API dls_status dls_node_create(dls_node **node, const dls_node_desc *desc) {
     dls_node *n = (dls_node *)dlsi_heap_take(sizeof *n);
@@ -24436,54 +28923,138 @@ DLS_API dls_status dls_node_create(dls_node **node, const dls_node_desc *desc) {
 DLS_API void dls_node_destroy(dls_node *node) {
     int32_t i;
     if (node == NULL) return;
-    if (node->peer != NULL && node->tcp != NULL) { /* goodbyes go out before the links close */
+    if (node->tcp != NULL) { /* goodbyes go out before the links close */
         const uint64_t start = dls_now_us();
         dlsi_node_lock(node);
         dls_peer_leave(node->peer);
-        dls_tcp_wake(node->tcp);
+        dlsi_node_wake(node);
         while (dls_peer_up(node->peer) > 1 && dls_now_us() - start < 200000) dlsi_node_wait(node);
         dlsi_node_unlock(node);
     }
     dlsi_node_stop(node);
     dls_tcp_close(node->tcp);
-    for (i = 0; i < 3; i++) dlsi_heap_give(node->mem[i]);
+    dlsi_node_close_keys(node);
+    for (i = 0; i < 4; i++) dlsi_heap_give(node->mem[i]);
     dls_pool_destroy(node->pool);
     dlsi_heap_give(node);
 }
 DLS_API const char *dls_node_explain(dls_node *node) {
     if (node == NULL) return dls_status_text(DLS_E_MEMORY);
+    if (node->error.status == DLS_OK && node->missing[0] != '\0') return node->missing;
     return dls_error_text(&node->error, node->text, sizeof node->text);
 }
 DLS_API int32_t dls_node_rank(const dls_node *node) { return node->desc.rank; }
 DLS_API int32_t dls_node_count(const dls_node *node) { return node->count; }
 DLS_API const char *dls_node_name(dls_node *node, int32_t rank) {
     if (node->peer == NULL) return node->desc.name != NULL ? node->desc.name : "peer";
-    return dls_peer_name(node->peer, rank);
+    if (rank < 0 || rank >= node->count) return "";
+    return dls_peer_name(node->peer, node->member[rank]);
 }
 
+/* Gives the collective its members. Under the lock, or when nothing is under way. */
+DLSI_FN dls_status dlsi_node_seat(dls_node *n) {
+    const uint32_t sequence = n->coll.view == n->view ? n->coll.sequence : 0;
+    dls_status st = DLS_OK;
+    dls_view v;
+    DLSI_ZERO(v);
+    v.number = n->view;
+    v.count = n->count;
+    v.mine = n->desc.rank;
+    v.rank = n->member;
+    if (n->view > 0) st = dls_coll_view(&n->coll, &v);
+    n->coll.sequence = sequence;
+    return st;
+}
 /* Staging for all-reduces of up to `bytes`. */
 DLSI_FN dls_status dlsi_node_stage(dls_node *n, size_t bytes) {
-    if (n->count == 1 || (n->mem[2] != NULL && bytes <= n->staging)) return DLS_OK;
+    const uint32_t sequence = n->coll.sequence, view = n->coll.view;
+    dls_status st;
+    if (n->room == 1 || (n->mem[2] != NULL && bytes <= n->staging)) return DLS_OK;
     dlsi_heap_give(n->mem[2]);
-    n->mem[2] = dlsi_heap_take(dls_coll_size(n->count, bytes));
+    n->mem[2] = dlsi_heap_take(dls_coll_size(n->room, bytes));
     n->staging = bytes;
     if (n->mem[2] == NULL)
         return dlsi_fail(&n->error, DLS_E_MEMORY, DLSI_MSG("no memory to exchange gradients"), NULL,
                          0, 0, 0);
-    {
-        const uint32_t sequence = n->coll.sequence;
-        const dls_status st = dls_coll_init(&n->coll, n->peer, n->desc.rank, n->count, n->mem[2],
-                                            dls_coll_size(n->count, bytes));
-        n->coll.sequence = sequence;
-        return st;
+    st = dls_coll_init(&n->coll, n->peer, n->desc.rank, n->room, n->mem[2],
+                       dls_coll_size(n->room, bytes));
+    n->coll.sequence = sequence;
+    n->coll.view = view;
+    return st == DLS_OK ? dlsi_node_seat(n) : st;
+}
+/* Whether a member is gone, or has begun anew in a later view. */
+DLSI_FN bool dlsi_node_deserted(const dls_node *n) {
+    int32_t i;
+    for (i = 0; n->view > 0 && i < n->count; i++)
+        if (!dls_peer_is_up(n->peer, n->member[i]) ||
+            n->peer->member[n->member[i]].gathers > n->view)
+            return true;
+    return false;
+}
+/* The same during a call, for as long as a silence may last: a member that is done with the call
+   may begin the next while what it said last is on its way through others. since: 0 at first. */
+DLSI_FN bool dlsi_node_stuck(const dls_node *n, uint64_t *since) {
+    if (!dlsi_node_deserted(n))
+        *since = 0;
+    else if (*since == 0)
+        *since = dls_now_us();
+    return *since > 0 && dls_now_us() - *since > n->peer->desc.timeout_us;
+}
+/* With keys: the members of this call are those of the newest view, once all of them make it. Who
+   told the others so stays when the view changes, since one of them may have heard all by then and
+   be at work. It leaves only when a member was lost, or begins in a later view: that one made its
+   call after the change, so nobody has heard all. */
+DLSI_FN dls_status dlsi_node_gather(dls_node *n) {
+    unsigned char byte = 0;
+    uint64_t start = dls_now_us();
+    dls_status st = DLS_E_PEER;
+    bool over, revoked;
+    if (n->desc.key_file == NULL) return DLS_OK;
+    if (n->peer == NULL) return DLS_E_STATE;
+    dlsi_node_lock(n);
+    while (st == DLS_E_PEER && !n->revoked && !dlsi_node_late(n, start)) {
+        if (!dlsi_node_view(n) || dlsi_node_deserted(n)) {
+            dlsi_node_wait(n);
+            continue;
+        }
+        dlsi_gather_begin(n->peer, n->view);
+        dlsi_node_events(n); /* of before */
+        n->lost = -1;
+        n->settled = false;
+        st = dlsi_node_stage(n, 64);
+        if (st == DLS_OK) st = dlsi_node_seat(n);
+        if (st == DLS_OK) st = dls_coll_allreduce(&n->coll, &byte, 1, DLS_REDUCE_MAX_U8);
+        over = st != DLS_OK;
+        while (!over && !n->revoked) {
+            over = dls_coll_poll(&n->coll, &st);
+            if (!over && dlsi_node_deserted(n)) break;
+            if (!over) dlsi_node_wait(n);
+        }
+        if (!over) st = DLS_E_PEER;
+        if (st == DLS_E_PEER) (void)dlsi_node_seat(n); /* drops what is under way */
+        start = dls_now_us();
     }
+    revoked = n->revoked;
+    dlsi_node_unlock(n);
+    if (st != DLS_E_PEER && !revoked) return st;
+    return dlsi_fail(&n->error, dlsi_node_fail(n, DLS_E_TIMEOUT),
+                     DLSI_MSG("no view of who is here came about in {0} ms"), NULL,
+                     dlsi_or(n->desc.join_ms, 10000), 0, 0);
 }
 DLSI_FN dls_status dlsi_node_reduce(dls_node *n, void *data, size_t count, dls_reduce reduce) {
+    uint64_t since = 0;
     dls_status st;
     dlsi_node_lock(n);
     (void)dlsi_node_settle(n);
     st = dls_coll_allreduce(&n->coll, data, count, reduce);
-    while (st == DLS_OK && dlsi_node_settle(n) && !dls_coll_poll(&n->coll, &st)) dlsi_node_wait(n);
+    while (st == DLS_OK && dlsi_node_settle(n) && !dls_coll_poll(&n->coll, &st)) {
+        if (dlsi_node_stuck(n, &since)) {
+            (void)dlsi_node_seat(n); /* data is dropped */
+            st = DLS_E_PEER;
+        } else {
+            dlsi_node_wait(n);
+        }
+    }
     dlsi_node_unlock(n);
     return dlsi_node_fail(n, st);
 }
@@ -24516,6 +29087,7 @@ typedef struct dlsi_node_fit {
 DLSI_FN dls_status dlsi_node_step(void *user, dlsi_fit *f, int32_t n, dls_step_stats *stats) {
     dlsi_node_fit *nf = (dlsi_node_fit *)user;
     const uint64_t start = dls_now_us();
+    uint64_t since = 0;
     dls_status st;
     bool over = false;
     dlsi_error_clear(&f->train->exec->error);
@@ -24526,6 +29098,11 @@ DLSI_FN dls_status dlsi_node_step(void *user, dlsi_fit *f, int32_t n, dls_step_s
     dlsi_node_lock(nf->node);
     while (!over) {
         over = dlsi_node_settle(nf->node) && dls_job_poll(&nf->job, &st, stats);
+        if (!over && dlsi_node_stuck(nf->node, &since)) {
+            (void)dlsi_node_seat(nf->node);
+            st = DLS_E_PEER;
+            over = true;
+        }
         if (!over) dlsi_node_wait(nf->node);
     }
     dlsi_node_unlock(nf->node);
@@ -24638,7 +29215,8 @@ DLS_API dls_status dls_node_fit(dls_node *node, dls_net *net, const dls_data *da
     DLSI_ZERO(f);
     DLSI_ZERO(nf);
     dlsi_error_clear(&node->error);
-    st = dlsi_node_fit_open(node, net, data, &d, &f, &nf);
+    st = dlsi_node_gather(node);
+    if (st == DLS_OK) st = dlsi_node_fit_open(node, net, data, &d, &f, &nf);
     if (st == DLS_OK) st = dlsi_node_agree(node, dlsi_node_call_hash(node, net, data, &d));
     if (st == DLS_OK) st = dlsi_fit_loop(&f, dlsi_node_step, &nf, node->desc.rank == 0, report);
     if (st == DLS_OK) st = dlsi_node_agree(node, report->state_hash);
@@ -24679,16 +29257,16 @@ DLSI_FN dls_status dlsi_stage_recv(dls_node *n, int32_t rank, uint32_t tag, void
                                    size_t bytes) {
     int32_t op;
     dlsi_node_lock(n);
-    op = dls_peer_recv(n->peer, rank, tag, to, bytes);
+    op = dls_peer_recv(n->peer, n->member[rank], tag, to, bytes);
     dlsi_node_unlock(n);
     return op < 0 ? DLS_E_LIMIT : dlsi_stage_wait(n, &op);
 }
 DLSI_FN dls_status dlsi_stage_send(dls_node *n, int32_t rank, uint32_t tag, const void *from,
                                    size_t bytes, int32_t *op) {
     dlsi_node_lock(n);
-    *op = dls_peer_send(n->peer, rank, tag, from, bytes);
+    *op = dls_peer_send(n->peer, n->member[rank], tag, from, bytes);
     dlsi_node_unlock(n);
-    if (n->threaded) dls_tcp_wake(n->tcp);
+    if (n->threaded) dlsi_node_wake(n);
     return *op < 0 ? DLS_E_LIMIT : DLS_OK;
 }
 /* Passes on what batch b made: to the next stage, or the outputs to rank 0. */
@@ -24805,14 +29383,17 @@ DLSI_FN dls_status dlsi_stage_all(dlsi_stage *s, const dls_data *data, int32_t b
 DLS_API dls_status dls_node_infer(dls_node *node, dls_net *net, const dls_data *data, int32_t batch,
                                   dls_real *outputs, dls_node_infer_report *report) {
     const uint64_t start = dls_now_us();
-    int32_t *at = (int32_t *)DLS_MALLOC((size_t)(node->count + 1) * sizeof *at);
+    int32_t *at;
     dls_node_infer_report own;
     dlsi_stage s;
-    dls_status st = at != NULL ? dlsi_net_need_params(net, true) : DLS_E_MEMORY;
+    dls_status st;
+    dlsi_error_clear(&node->error);
+    st = dlsi_node_gather(node);
+    at = (int32_t *)DLS_MALLOC((size_t)(node->count + 1) * sizeof *at);
+    if (st == DLS_OK) st = at != NULL ? dlsi_net_need_params(net, true) : DLS_E_MEMORY;
     if (report == NULL) report = &own;
     memset(report, 0, sizeof *report);
     DLSI_ZERO(s);
-    dlsi_error_clear(&node->error);
     batch = dlsi_or(batch, 64);
     if (st == DLS_OK && (batch < 1 || data->count < 1 || (node->desc.rank == 0 && outputs == NULL)))
         st = DLS_E_ARG;
@@ -24842,6 +29423,245 @@ DLS_API dls_status dls_node_infer(dls_node *node, dls_net *net, const dls_data *
     report->seconds = (double)(dls_now_us() - start) * 1e-6;
     return st;
 }
+
+#if DLS_ENABLE_FILES && DLS_ENABLE_SIGN
+/* ---- Fit on a host ---- */
+
+typedef struct dlsi_mover { /* moves bytes and the run while the caller has nothing to compute */
+    dls_host *host;
+    dls_run *run;
+    dls_run_do what;
+    bool idle;          /* the caller waits; whoever finds work for it tells */
+    dls_status refused; /* this device was revoked, or cannot coordinate and is alone */
+    bool threaded, closing;
+#if DLS_ENABLE_THREADS
+    pthread_mutex_t lock;
+    pthread_cond_t turn;
+    pthread_t thread;
+#endif
+} dlsi_mover;
+
+/* A turn of moving; with the lock held. */
+DLSI_FN void dlsi_mover_turn(dlsi_mover *m, dls_status fresh) {
+    const dls_peer *p = m->host->peer;
+    if (fresh == DLS_E_REFUSED) m->refused = fresh;
+    if (p->store_failed && p->view.number == 0 && dls_peer_up(p) == 1) m->refused = DLS_E_IO;
+    if (m->idle) m->what = dls_run_poll(m->run, dls_now_us());
+    if (m->what != DLS_RUN_WAIT || m->refused != DLS_OK) m->idle = false;
+}
+#if DLS_ENABLE_THREADS
+DLSI_FN void dlsi_mover_lock(void *user) { pthread_mutex_lock(&((dlsi_mover *)user)->lock); }
+DLSI_FN void dlsi_mover_unlock(void *user) { pthread_mutex_unlock(&((dlsi_mover *)user)->lock); }
+DLSI_FN void *dlsi_mover_main(void *user) {
+    dlsi_mover *m = (dlsi_mover *)user;
+    bool closing = false;
+    while (!closing) {
+        const dls_status st =
+            dls_host_poll(m->host, 20000, dlsi_mover_lock, dlsi_mover_unlock, m, NULL);
+        dlsi_mover_lock(m);
+        closing = m->closing;
+        dlsi_mover_turn(m, st);
+        if (!m->idle) pthread_cond_signal(&m->turn); /* nobody may be waiting */
+        dlsi_mover_unlock(m);
+    }
+    return NULL;
+}
+DLSI_FN dls_status dlsi_mover_start(dlsi_mover *m) {
+    if (pthread_mutex_init(&m->lock, NULL) != 0) return DLS_E_MEMORY;
+    if (pthread_cond_init(&m->turn, NULL) == 0) {
+        if (pthread_create(&m->thread, NULL, dlsi_mover_main, m) == 0) {
+            m->threaded = true;
+            return DLS_OK;
+        }
+        pthread_cond_destroy(&m->turn);
+    }
+    pthread_mutex_destroy(&m->lock);
+    return DLS_E_MEMORY;
+}
+DLSI_FN void dlsi_mover_stop(dlsi_mover *m) {
+    if (!m->threaded) return;
+    dlsi_mover_lock(m);
+    m->closing = true;
+    dlsi_mover_unlock(m);
+    dls_links_wake(m->host->links);
+    pthread_join(m->thread, NULL);
+    pthread_cond_destroy(&m->turn);
+    pthread_mutex_destroy(&m->lock);
+}
+/* Until there is something to do, or a tenth of a second passed. */
+DLSI_FN void dlsi_mover_wait(dlsi_mover *m) {
+    struct timespec t;
+    dls_links_wake(m->host->links); /* for what poll has posted */
+    (void)clock_gettime(CLOCK_REALTIME, &t);
+    t.tv_nsec += 100000000;
+    if (t.tv_nsec >= 1000000000) {
+        t.tv_nsec -= 1000000000;
+        t.tv_sec++;
+    }
+    while (m->idle && pthread_cond_timedwait(&m->turn, &m->lock, &t) == 0) {}
+}
+#else
+DLSI_FN void dlsi_mover_lock(void *user) { (void)user; }
+DLSI_FN void dlsi_mover_unlock(void *user) { (void)user; }
+DLSI_FN dls_status dlsi_mover_start(dlsi_mover *m) {
+    (void)m;
+    return DLS_OK;
+}
+DLSI_FN void dlsi_mover_stop(dlsi_mover *m) { (void)m; }
+DLSI_FN void dlsi_mover_wait(dlsi_mover *m) {
+    const uint64_t start = dls_now_us();
+    while (m->idle && dls_now_us() - start < 100000)
+        dlsi_mover_turn(m, dls_host_poll(m->host, 20000, NULL, NULL, NULL, NULL));
+}
+#endif
+
+typedef struct dlsi_host_fit {
+    const dls_host_fit_desc *desc;
+    dlsi_mover mover;
+    dlsi_fit fit;
+    dls_fit_report *report;
+    void *mem;    /* of the run */
+    bool stepped; /* since the last look */
+    bool saves;   /* I write checkpoints now */
+    bool told;    /* stop */
+} dlsi_host_fit;
+
+/* What happened, with the lock held. */
+DLSI_FN void dlsi_host_fit_events(dlsi_host_fit *h) {
+    const dls_peer *p = h->mover.host->peer;
+    dls_run_event e;
+    dls_view v;
+    while (dls_run_next(h->mover.run, &e)) {
+        dls_peer_view(p, &v);
+        if (e.type == DLS_RUN_VIEW && v.coordinator >= 0)
+            h->saves =
+                h->desc->save || v.coordinator == p->me ||
+                (e.mine == 0 && (p->member[v.coordinator].device.role & DLS_ROLE_TRAIN) == 0);
+        if (e.type == DLS_RUN_STATE) h->fit.epoch_since = 0;
+        if (e.type == DLS_RUN_STEP) {
+            dlsi_fit_count(&h->fit, &e.stats, h->report, e.samples);
+            h->stepped = true;
+        }
+        if (h->desc->event != NULL) h->desc->event(h->desc->fit.user, &e);
+    }
+}
+/* Between turns, without the lock: the caller's progress, and checkpoints. */
+DLSI_FN dls_status dlsi_host_fit_look(dlsi_host_fit *h, bool waited) {
+    dlsi_fit *f = &h->fit;
+    const bool stepped = h->stepped;
+    bool goes_on = true;
+    h->stepped = false;
+    if (stepped)
+        goes_on = dlsi_fit_report(f);
+    else if (waited && f->d.progress != NULL)
+        goes_on = f->d.progress(f->d.user, &f->progress);
+    if (!goes_on && !h->told) {
+        h->told = true;
+        dlsi_mover_lock(&h->mover);
+        dls_run_stop(h->mover.run);
+        dlsi_mover_unlock(&h->mover);
+    }
+    if (stepped && h->saves && f->d.checkpoint != NULL && f->d.checkpoint_every > 0 &&
+        f->train->step % f->d.checkpoint_every == 0)
+        return dlsi_fit_save(f->train, f->d.checkpoint);
+    return DLS_OK;
+}
+DLSI_FN dls_status dlsi_host_fit_loop(dlsi_host_fit *h) {
+    dlsi_mover *m = &h->mover;
+    dls_run_do what = DLS_RUN_WAIT;
+    dls_status st = DLS_OK;
+    while (st == DLS_OK && what != DLS_RUN_OVER) {
+        bool waited = false;
+        if (what == DLS_RUN_WORK) dls_run_work(m->run);
+        if (!m->threaded) dlsi_mover_turn(m, dls_host_poll(m->host, 0, NULL, NULL, NULL, NULL));
+        dlsi_mover_lock(m);
+        m->what = dls_run_poll(m->run, dls_now_us());
+        if (m->what == DLS_RUN_WAIT && m->refused == DLS_OK) {
+            m->idle = true;
+            dlsi_mover_wait(m);
+            waited = m->idle;
+            m->idle = false;
+        }
+        what = m->what;
+        st = m->refused;
+        dlsi_host_fit_events(h);
+        dlsi_mover_unlock(m);
+        if (st == DLS_OK && (waited || h->stepped)) st = dlsi_host_fit_look(h, waited);
+    }
+    if (st == DLS_E_REFUSED)
+        return dlsi_fail(&h->fit.train->exec->error, st, DLSI_MSG("this device was revoked"), NULL,
+                         0, 0, 0);
+    if (st == DLS_E_IO && m->refused == st)
+        return dlsi_fail(
+            &h->fit.train->exec->error, st,
+            DLSI_MSG("'{s}.state' cannot be written, so this device cannot coordinate, "
+                     "and no other is there"),
+            m->host->identity.key_path, 0, 0, 0);
+    return st != DLS_OK ? st : dls_run_status(m->run, &h->fit.train->exec->error);
+}
+DLSI_FN dls_status dlsi_host_fit_open(dlsi_host_fit *h, dls_host *host, dls_net *net,
+                                      const dls_data *data, dls_error *error) {
+    dls_fit_desc d = h->desc->fit;
+    dls_run_desc r;
+    dls_status st = dlsi_net_need_params(net, true);
+    const int32_t batch = dlsi_or(d.train.batch, 64);
+    if (d.train.shards == 0)
+        d.train.shards = dlsi_min_i32(batch, dlsi_max_i32(8, dlsi_min_i32(32, batch / 4)));
+    if (st == DLS_OK) st = dlsi_fit_open(&h->fit, net, data, &d);
+    if (st != DLS_OK) {
+        (void)dlsi_fail(error, st, DLSI_MSG("the fit could not begin"), NULL, 0, 0, 0);
+        if (error != NULL && dls_net_error(net)->status == st) *error = *dls_net_error(net);
+        return st;
+    }
+    if (d.resume != NULL) st = dlsi_fit_resume(h->fit.train, d.resume);
+    if (st != DLS_OK) return st;
+    DLSI_ZERO(r);
+    r.train = h->fit.train;
+    r.peer = host->peer;
+    r.data = data;
+    r.augment = &h->fit.d.augment;
+    r.steps = h->fit.steps;
+    r.share = h->desc->share;
+    r.members_least = h->desc->members_least;
+    h->mem = dlsi_heap_take(dls_run_size(&r));
+    st = h->mem != NULL ? dls_run_init(&h->mover.run, &r, h->mem, dls_run_size(&r)) : DLS_E_MEMORY;
+    h->mover.host = host;
+    h->fit.start = h->fit.reported = dls_now_us();
+    return st == DLS_OK ? dlsi_mover_start(&h->mover) : st;
+}
+DLS_API dls_status dls_host_fit(dls_host *host, dls_net *net, const dls_data *data,
+                                const dls_host_fit_desc *desc, dls_fit_report *report,
+                                dls_run_report *run, dls_error *error) {
+    dls_fit_report own;
+    dlsi_host_fit h;
+    dls_status st;
+    DLSI_ZERO(h);
+    dlsi_error_clear(error);
+    h.desc = desc;
+    h.report = report != NULL ? report : &own;
+    memset(h.report, 0, sizeof *h.report);
+    st = dlsi_host_fit_open(&h, host, net, data, error);
+    if (st == DLS_OK) st = dlsi_host_fit_loop(&h);
+    dlsi_mover_stop(&h.mover);
+    if (h.mover.run != NULL) {
+        if (run != NULL) dls_run_tell(h.mover.run, run);
+        dls_run_close(h.mover.run);
+        if (h.saves && h.fit.d.checkpoint != NULL && (st == DLS_OK || st == DLS_E_STOPPED)) {
+            const dls_status saved = dlsi_fit_save(h.fit.train, h.fit.d.checkpoint);
+            if (saved != DLS_OK) st = saved;
+        }
+        dlsi_fit_sum_up(&h.fit, h.report);
+    }
+    if (st != DLS_OK && error != NULL && error->status == DLS_OK) {
+        if (h.fit.train != NULL) *error = h.fit.train->exec->error;
+        if (error->status == DLS_OK)
+            (void)dlsi_fail(error, st, DLSI_MSG("training together failed"), NULL, 0, 0, 0);
+    }
+    dlsi_fit_close(&h.fit);
+    dlsi_heap_give(h.mem);
+    return st;
+}
+#endif
 #endif
 #endif /* DLS_ENABLE_PEERS */
 

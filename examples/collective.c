@@ -1,15 +1,15 @@
 /* cc -O2 collective.c -o collective -lpthread
-   Three peers on this machine train one CNN on MNIST together, then run it cut in three stages.
-   ./collective                  starts three processes on loopback
-   ./collective RANK ADDRESSES   is one of them; ADDRESSES: 127.0.0.1:7000,127.0.0.1:7001,... */
+   Peers train one CNN on MNIST together, then run it cut in as many stages.
+   ./collective                  starts three processes on loopback, without keys
+   ./collective RANK ADDRESSES   is one of them; ADDRESSES: 127.0.0.1:7000,127.0.0.1:7001,...
+   ./collective KEY              is a device of a group, on any network: one for each key that
+                                 `dlshard enrol` made. They find one another */
 #define DLSHARD_IMPLEMENTATION
 #include "../dlshard.h"
-
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
 #define EPOCHS 3
 
 static bool show(void *user, const dls_progress *p) {
@@ -53,8 +53,7 @@ static void check(dls_node *node, dls_status st, const char *what) {
     exit(1);
 }
 
-/* The class with the greatest output. */
-static int best(const float *y) {
+static int best(const float *y) { /* the class with the greatest output */
     int i, k = 0;
     for (i = 1; i < 10; i++) k = y[i] > y[k] ? i : k;
     return k;
@@ -81,12 +80,12 @@ static int compare(dls_net *net, const dls_data *test, const float *outputs) {
     return i != 0;
 }
 
-static int run_peer(int rank, const char *peers) {
+static int run_peer(int rank, const char *peers, const char *key) {
     static const char *const names[3] = {"tablet", "phone", "glasses"};
     dls_node_desc me = {0};
     dls_fit_desc fit = {0};
     dls_fit_report report;
-    dls_node_share share[3];
+    dls_node_share share[1024];
     dls_node_infer_report stage;
     dls_data train, test;
     dls_net *net = make_net();
@@ -98,11 +97,11 @@ static int run_peer(int rank, const char *peers) {
     test = open_data("mnist-test");
     me.rank = rank;
     me.peers = peers;
+    me.key_file = key; /* its roster lies beside it */
     me.name = names[rank % 3];
     me.threads = 1;
     st = dls_node_create(&node, &me);
     check(node, st, "joining");
-    if (dls_node_count(node) != 3) return fprintf(stderr, "collective: three addresses\n"), 1;
     fit.epochs = EPOCHS;
     fit.train.optim.lr = 0.05f;
     fit.train.optim.momentum = 0.9f;
@@ -113,10 +112,10 @@ static int run_peer(int rank, const char *peers) {
     outputs = malloc((size_t)test.count * 10 * sizeof *outputs);
     if (outputs == NULL) return 1;
     check(node, dls_node_infer(node, net, &test, 0, outputs, &stage), "pipeline");
-    if (rank == 0) {
+    if (dls_node_rank(node) == 0) {
         printf("trained %ld steps together in %.1f s; every peer has state %016llx\n",
                (long)report.steps, report.seconds, (unsigned long long)report.state_hash);
-        for (i = 0; i < 3; i++)
+        for (i = 0; i < dls_node_count(node); i++)
             printf("  peer %d %-8s %6ld samples (%2.0f %%), %.1f s computing\n", i,
                    dls_node_name(node, i), (long)share[i].samples,
                    100.0 * (double)share[i].samples / (double)report.samples, share[i].seconds);
@@ -135,16 +134,17 @@ int main(int argc, char **argv) {
     char peers[96];
     pid_t child[2];
     int i, status, bad;
-    if (argc == 3) return run_peer(atoi(argv[1]), argv[2]);
-    if (argc != 1) return fprintf(stderr, "usage: collective [RANK ADDRESSES]\n"), 2;
+    if (argc == 3) return run_peer(atoi(argv[1]), argv[2], NULL);
+    if (argc == 2) return run_peer(0, NULL, argv[1]);
+    if (argc != 1) return fprintf(stderr, "usage: collective [RANK ADDRESSES | KEY]\n"), 2;
     snprintf(peers, sizeof peers, "127.0.0.1:%d,127.0.0.1:%d,127.0.0.1:%d",
              (int)dls_tcp_free_port(), (int)dls_tcp_free_port(), (int)dls_tcp_free_port());
     printf("three peers at %s\n", peers), fflush(stdout);
     for (i = 0; i < 2; i++) {
         child[i] = fork();
-        if (child[i] == 0) exit(run_peer(i + 1, peers));
+        if (child[i] == 0) exit(run_peer(i + 1, peers, NULL));
     }
-    bad = run_peer(0, peers);
+    bad = run_peer(0, peers, NULL);
     for (i = 0; i < 2; i++) bad |= waitpid(child[i], &status, 0) < 0 || status != 0;
     return bad;
 }

@@ -23,7 +23,7 @@ typedef struct sums {
     dls_coll coll;
     int32_t number[64], n, round;
     bool ready, under_way;
-    int64_t staging[4096]; /* dls_coll_size(256, 256) and more */
+    int64_t staging[12288]; /* dls_coll_size(256, 256) and more */
 } sums;
 static void sum(sums *s, dls_peer *peer, uint32_t id) {
     unsigned char byte[256];

@@ -4,6 +4,7 @@
    bench train [options]   samples/s and GFLOP/s of whole training steps
    bench infer [options]   ms for one sample
    bench gemm  [options]   GFLOP/s of dls_gemm per shape
+   bench codec [options]   MB/s of float32 gradients, one core, and how much smaller they get
    bench isa               the best kernels of this CPU
    bench check DIR [options]   our nets against what another framework wrote to DIR, see check_net()
    options: --nets a,b  --shapes MxNxK,...  --threads 1,2  --isa avx2  --seconds 2  --raw
@@ -540,10 +541,97 @@ static void parse(options *o, int count, char **arg) {
             die("unknown option", name);
     }
 }
+
+/* ---- Codecs ---- */
+
+static double median_rate(int n, double megabytes) {
+    const timing t = summary(n);
+    return megabytes / (t.median * 1e-3);
+}
+static double encode_ms, decode_ms;
+static void codec_run(dls_codec *c, const float *grad, float *to, unsigned char *out, size_t max,
+                      size_t *bytes) {
+    const double start = now_ms();
+    if (dls_codec_encode(c, 1, 0, grad, out, max, bytes) != DLS_OK) die("codec", "encode");
+    encode_ms = now_ms();
+    if (dls_codec_decode(out, *bytes, c->n, to, 0.5f, true) != DLS_OK) die("codec", "decode");
+    decode_ms = now_ms() - encode_ms;
+    encode_ms -= start;
+}
+static void power_run(dls_codec *c, const float *grad, float *to, size_t *bytes) {
+    const double start = now_ms();
+    size_t p, q;
+    float *part;
+    if (dls_codec_power_begin(c, grad, &part, &p) != DLS_OK ||
+        dls_codec_power_middle(c, &part, &q) != DLS_OK)
+        die("codec", "PowerSGD");
+    encode_ms = now_ms();
+    if (dls_codec_power_end(c, to) != DLS_OK) die("codec", "PowerSGD");
+    decode_ms = now_ms() - encode_ms;
+    encode_ms -= start;
+    *bytes = 4 * (p + q);
+}
+/* Gradients as they are, about: many small, few large; a million of them. The state of a codec is
+   what 3 steps made of it. Rates are medians over the seconds given. */
+static void bench_codec(const char *label, const dls_codec_desc *d, const options *o) {
+    enum { N = 1 << 20 };
+    static double decodes[SAMPLES_MAX];
+    const size_t max = dls_codec_bytes_max(d, N), size = dls_codec_size(d, N);
+    float *grad = (float *)memory(N * sizeof *grad), *to = (float *)memory(N * sizeof *to);
+    unsigned char *out = (unsigned char *)memory(max + 1);
+    void *mem = memory(size);
+    const double mb = 4.0 * N * 1e-6, begin = now_ms();
+    size_t bytes = 0;
+    dls_codec c;
+    int n = 0;
+    dls_rng rng = {1, 0};
+    for (int i = 0; i < N; i++)
+        grad[i] = dls_rng_normal(&rng) / (float)(1 << (dls_rng_u32(&rng) % 8u));
+    if (dls_codec_init(&c, d, N, mem, size) != DLS_OK) die("codec", label);
+    for (int i = -3; i < 5 || now_ms() - begin < o->seconds * 1e3; i++) {
+        if (d->kind == DLS_CODEC_POWER)
+            power_run(&c, grad, to, &bytes);
+        else
+            codec_run(&c, grad, to, out, max, &bytes);
+        if (i < 0 || n >= SAMPLES_MAX) continue;
+        times[n] = encode_ms;
+        decodes[n++] = decode_ms;
+    }
+    const double encode = median_rate(n, mb);
+    memcpy(times, decodes, (size_t)n * sizeof *times);
+    printf("codec %-28s encode %7.0f MB/s  decode %7.0f MB/s  %7.1f times smaller\n", label, encode,
+           median_rate(n, mb), 4.0 * N / (double)bytes);
+    free(grad);
+    free(to);
+    free(out);
+    free(mem);
+}
+static void bench_codecs(const options *o) {
+    static const struct {
+        const char *label;
+        dls_codec_desc d;
+    } row[] = {
+        {"f32", {DLS_CODEC_F32, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}},
+        {"f16", {DLS_CODEC_F16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}},
+        {"bf16", {DLS_CODEC_BF16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}},
+        {"q8", {DLS_CODEC_Q8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}},
+        {"q8 stochastic", {DLS_CODEC_Q8, true, 0, 0, 0, 0, 0, 0, 0, 0, 0}},
+        {"q4", {DLS_CODEC_Q4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}},
+        {"sign", {DLS_CODEC_SIGN, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}},
+        {"top-k 1 %, 8 bits", {DLS_CODEC_TOPK, 0, 0, 8, 0.01f, 0, 0, 0, 0, 0, 0}},
+        {"top-k 1 %, 2 bits", {DLS_CODEC_TOPK, 0, 0, 2, 0.01f, 0, 0, 0, 0, 0, 0}},
+        {"top-k 0.1 %, 8 bits, momentum", {DLS_CODEC_TOPK, 0, 0, 8, 0.001f, 0, 0.9f, 0, 0, 0, 0}},
+        {"powersgd rank 1", {DLS_CODEC_POWER, 0, 0, 0, 0, 0, 0, 1024, 1024, 1, 0}},
+        {"powersgd rank 4", {DLS_CODEC_POWER, 0, 0, 0, 0, 0, 0, 1024, 1024, 4, 0}},
+    };
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++) bench_codec(row[i].label, &row[i].d, o);
+}
+
 int main(int argc, char **argv) {
     const char *mode = argc > 1 ? argv[1] : "";
     const bool train = strcmp(mode, "train") == 0, infer = strcmp(mode, "infer") == 0;
     const bool gemm = strcmp(mode, "gemm") == 0, check = strcmp(mode, "check") == 0;
+    const bool codec = strcmp(mode, "codec") == 0;
     const int skip = check ? 3 : 2;
     bool good = true;
     options o;
@@ -552,10 +640,14 @@ int main(int argc, char **argv) {
     o.seconds = gemm ? 0.1 : 1;
     o.threads[0] = 1;
     o.thread_counts = 1;
-    if (!(train || infer || gemm || check) || (check && argc < 3))
-        die("usage: bench train|infer|gemm|check DIR [options]", "see the top of tools/bench.c");
+    if (!(train || infer || gemm || check || codec) || (check && argc < 3))
+        die("usage: bench train|infer|gemm|codec|check DIR [options]", "see its top");
     if (check) o.dir = argv[2];
     parse(&o, argc - skip, argv + skip);
+    if (codec) {
+        bench_codecs(&o);
+        return 0;
+    }
     for (int t = 0; t < o.thread_counts; t++) {
         if (gemm) bench_gemms(o.threads[t], &o);
         for (int i = 0; !gemm && i < ROWS; i++) {

@@ -1,12 +1,15 @@
 /* cc -O2 dlshard.c -o dlshard -lpthread
-   The command line of dlshard.h: train, eval, info, bench; keygen, enrol, revoke, roster. `dlshard
-   help` tells the rest. */
+   The command line of dlshard.h: train, report, infer, eval, info, bench; keygen, enrol, invite,
+   join, revoke, roster. `dlshard help` tells the rest. */
 #define DLSHARD_IMPLEMENTATION
 #include "../dlshard.h"
 
+#include <netinet/in.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 /* ---- Options and errors ---- */
@@ -14,11 +17,12 @@
 typedef struct options {
     const char *word[4]; /* what is not an option: command, model, data */
     int words;
-    const char *data, *test, *net, *save, *curve, *peers;
-    const char *root, *roster, *out, *role;
+    const char *data, *test, *net, *save, *curve, *csv;
+    dls_node_desc node; /* peers or key_file: together with others */
+    const char *root, *roster, *out, *role, *at;
     bool small, force;
-    int32_t share[64]; /* by rank; all 0: equal */
-    int rank, threads, batch;
+    int32_t share[DLS_ROSTER_DEVICES]; /* by rank or device; all 0: equal */
+    int threads, batch;
     long seed;
     double seconds;
     bool train;
@@ -38,10 +42,15 @@ static int help(FILE *to, int status) {
           "sgd|adam|adamw|rmsprop|lion]\n"
           "        [--momentum X] [--decay X] [--shift N] [--flip] [--seed N] [--shards N] "
           "[--strict]\n"
-          "        [--threads N] [--checkpoint FILE] [--every STEPS] [--resume FILE] [--curve "
-          "FILE.svg]\n"
-          "        [--rank N --peers 127.0.0.1:7000,127.0.0.1:7001,...]   the same line on each "
-          "peer\n"
+          "        [--threads N] [--checkpoint FILE] [--every STEPS] [--resume FILE]\n"
+          "        [--curve FILE.svg] [--csv RUN.csv]\n"
+          "        together, the same line on each device: --key DEVICE.key [--roster lab.roster]\n"
+          "          [--expect N] [--listen PORT] [--connect ID@HOST:PORT,...] [--tcp ...]\n"
+          "          [--serial PATH[:BAUD][=ID],...] [--gateway] [--no-lan] [--lan-port PORT]\n"
+          "          [--join-ms N] [--shares 1:2:...]\n"
+          "        on loopback without keys: --rank N --peers 127.0.0.1:7000,127.0.0.1:7001,...\n"
+          "dlshard report RUN.csv [-o RUN.html]      a page with the charts of a run\n"
+          "dlshard infer MODEL DATA [--batch N] [together: as train]   in stages, one a device\n"
           "dlshard eval MODEL DATA [--batch N] [--threads N]\n"
           "dlshard info MODEL\n"
           "dlshard bench MODEL [--batch N] [--threads N] [--seconds X] [--train]\n"
@@ -50,7 +59,14 @@ static int help(FILE *to, int status) {
           "offline\n"
           "dlshard enrol NAME [--role join,train,serve,infer,coord,deploy] [--small] [--out "
           "NAME.key]\n"
-          "dlshard revoke NAME     both with [--root root.key] [--roster lab.roster] [--force]\n"
+          "dlshard invite NAME... [--listen 7398] [--seconds 600]   codes by which devices enrol "
+          "over "
+          "the\n        network, until all have\n"
+          "dlshard join CODE --at HOST:PORT [--out NAME.key] [--roster lab.roster]   at the "
+          "device; - "
+          "reads\n        the code from standard input\n"
+          "dlshard revoke NAME     enrol, invite and revoke with [--root root.key] [--roster "
+          "lab.roster] [--force]\n"
           "dlshard roster [--root root.key] [--roster lab.roster]      who belongs\n"
           "NAME: NAME-images-idx3-ubyte[.gz] with NAME-labels-idx1-ubyte[.gz], a .csv (label "
           "first) or a .npy.\n",
@@ -68,6 +84,8 @@ static int fail(const dls_error *error) {
     fprintf(stderr, "dlshard: %s\n", dls_error_text(error, text, sizeof text));
     return 1;
 }
+
+#include "report.c"
 
 /* Whole number or real between bounds, or a message and false. */
 static bool number(const char *word, const char *text, double least, double most, double *v) {
@@ -91,7 +109,7 @@ static bool set_optim(options *o, const char *v) {
 static bool set_shares(options *o, const char *v) {
     const char *p = v;
     int i;
-    for (i = 0; i < 64; i++) {
+    for (i = 0; i < DLS_ROSTER_DEVICES; i++) {
         char *end;
         const long share = strtol(p, &end, 10);
         if (end == p || share < 0 || share > 1000000) break;
@@ -110,13 +128,19 @@ static bool set_text(options *o, const char *w, const char *v, bool *known) {
     if (!strcmp(w, "--net")) return o->net = v, true;
     if (!strcmp(w, "--save")) return o->save = v, true;
     if (!strcmp(w, "--curve")) return o->curve = v, true;
-    if (!strcmp(w, "--peers")) return o->peers = v, true;
+    if (!strcmp(w, "--csv")) return o->csv = v, true;
+    if (!strcmp(w, "--peers")) return o->node.peers = v, true;
+    if (!strcmp(w, "--key")) return o->node.key_file = v, true;
+    if (!strcmp(w, "--connect")) return o->node.connect = v, true;
+    if (!strcmp(w, "--tcp")) return o->node.tcp = v, true;
+    if (!strcmp(w, "--serial")) return o->node.serial = v, true;
     if (!strcmp(w, "--checkpoint")) return o->fit.checkpoint = v, true;
     if (!strcmp(w, "--resume")) return o->fit.resume = v, true;
     if (!strcmp(w, "--root")) return o->root = v, true;
     if (!strcmp(w, "--roster")) return o->roster = v, true;
-    if (!strcmp(w, "--out")) return o->out = v, true;
+    if (!strcmp(w, "--out") || !strcmp(w, "-o")) return o->out = v, true;
     if (!strcmp(w, "--role")) return o->role = v, true;
+    if (!strcmp(w, "--at")) return o->at = v, true;
     if (!strcmp(w, "--optim")) return set_optim(o, v);
     if (!strcmp(w, "--shares")) return set_shares(o, v);
     *known = false;
@@ -138,7 +162,16 @@ static bool set_number(options *o, const char *w, const char *v, bool *known) {
         return number(w, v, 1, 1e6, &d) ? o->fit.train.shards = (int32_t)d, true : false;
     if (!strcmp(w, "--threads"))
         return number(w, v, 1, 256, &d) ? o->threads = (int)d, true : false;
-    if (!strcmp(w, "--rank")) return number(w, v, 0, 1023, &d) ? o->rank = (int)d, true : false;
+    if (!strcmp(w, "--rank"))
+        return number(w, v, 0, 1023, &d) ? o->node.rank = (int32_t)d, true : false;
+    if (!strcmp(w, "--expect"))
+        return number(w, v, 1, 1024, &d) ? o->node.expect = (int32_t)d, true : false;
+    if (!strcmp(w, "--listen"))
+        return number(w, v, 1, 65535, &d) ? o->node.listen = (int32_t)d, true : false;
+    if (!strcmp(w, "--lan-port"))
+        return number(w, v, 1, 65535, &d) ? o->node.lan_port = (int32_t)d, true : false;
+    if (!strcmp(w, "--join-ms"))
+        return number(w, v, 1, 1e9, &d) ? o->node.join_ms = (int32_t)d, true : false;
     if (!strcmp(w, "--seed"))
         return number(w, v, 0, 2147483647, &d) ? o->seed = (long)d, true : false;
     if (!strcmp(w, "--lr")) return number(w, v, 0, 1e3, &d) ? p->lr = (float)d, true : false;
@@ -158,7 +191,7 @@ static bool parse(options *o, int argc, char **argv) {
     bool known;
     for (i = 1; i < argc; i++) {
         const char *w = argv[i];
-        if (w[0] != '-') {
+        if (w[0] != '-' || w[1] == '\0') {
             if (o->words == 4) return bad("too many words:", w), false;
             o->word[o->words++] = w;
         } else if (!strcmp(w, "--strict"))
@@ -171,6 +204,10 @@ static bool parse(options *o, int argc, char **argv) {
             o->small = true;
         else if (!strcmp(w, "--force"))
             o->force = true;
+        else if (!strcmp(w, "--gateway"))
+            o->node.gateway = true;
+        else if (!strcmp(w, "--no-lan"))
+            o->node.no_lan = true;
         else {
             const char *v = i + 1 < argc ? argv[i + 1] : NULL;
             if (v == NULL) return bad("no value after, or no option", w), false;
@@ -250,53 +287,44 @@ static dls_net *make_net(const char *name, const dls_data *data, long seed) {
     return net;
 }
 
-/* ---- The training curve, as SVG ---- */
+/* ---- Progress ---- */
 
 enum { POINTS = 4096 };
-typedef struct curve {
-    double step[POINTS], loss[POINTS], accuracy[POINTS];
+static struct {
+    run_step step[POINTS];
     int n;
-} curve;
-static curve points;
+    const char *csv; /* where to record the run, or NULL */
+    FILE *record;    /* open from the first point on: not on peers that see no progress */
+    bool alone;      /* on one device: its time is all spent computing */
+} points;
 
-/* Loss is drawn from 0 to its greatest value, accuracy from 0 to 1, both over steps. */
-static void polyline(FILE *f, const double *y, double most, const char *colour) {
-    int i;
-    fprintf(f, "<polyline fill='none' stroke='%s' stroke-width='2' points='", colour);
-    for (i = 0; i < points.n; i++)
-        fprintf(f, "%.1f,%.1f ", 60 + 680 * points.step[i] / points.step[points.n - 1],
-                340 - 300 * y[i] / most);
-    fputs("'/>\n", f);
+/* Opens the record; false after a message. */
+static bool open_record(void) {
+    if (points.csv == NULL || points.record != NULL) return true;
+    points.record = fopen(points.csv, "w");
+    if (points.record == NULL)
+        return fprintf(stderr, "dlshard: cannot write '%s'\n", points.csv), false;
+    run_write_head(points.record);
+    return true;
 }
-
-static int draw(const char *path) {
-    FILE *f = fopen(path, "w");
-    double most = 0;
-    int i;
-    if (f == NULL) return fprintf(stderr, "dlshard: cannot write '%s'\n", path), 1;
-    for (i = 0; i < points.n; i++) most = points.loss[i] > most ? points.loss[i] : most;
-    fputs("<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 800 400' font-family='sans-serif' "
-          "font-size='13'>\n<rect width='800' height='400' fill='white'/>\n",
-          f);
-    for (i = 0; i <= 4; i++) {
-        const int y = 340 - 75 * i;
-        fprintf(f,
-                "<path d='M60 %d H740' stroke='#ddd'/>\n<text x='52' y='%d' text-anchor='end' "
-                "fill='#b03a2e'>%.3g</text><text x='748' y='%d' fill='#1f618d'>%d %%</text>\n",
-                y, y + 4, most * i / 4, y + 4, 25 * i);
-        fprintf(f, "<text x='%d' y='360' text-anchor='middle'>%.0f</text>\n", 60 + 170 * i,
-                points.n > 0 ? points.step[points.n - 1] * i / 4 : 0);
-    }
-    fputs("<text x='60' y='25' fill='#b03a2e'>training loss</text><text x='740' y='25' "
-          "text-anchor='end' fill='#1f618d'>training accuracy</text><text x='400' y='385' "
-          "text-anchor='middle'>step</text>\n",
-          f);
-    if (points.n > 1) polyline(f, points.loss, most > 0 ? most : 1, "#b03a2e");
-    if (points.n > 1) polyline(f, points.accuracy, 1, "#1f618d");
-    fputs("</svg>\n", f);
-    if (fclose(f) != 0) return fprintf(stderr, "dlshard: writing '%s' failed\n", path), 1;
-    printf("curve in %s\n", path);
-    return 0;
+/* Keeps a point for the curve, and writes it into the record. */
+static void keep_point(const dls_progress *p) {
+    static run_step last;
+    run_peer me = {0};
+    run_step s = {0};
+    s.step = (double)p->step;
+    s.seconds = p->seconds;
+    s.loss = p->loss;
+    s.accuracy = p->accuracy;
+    s.samples_per_s = p->samples_per_s;
+    me.name = "this device";
+    me.compute = s.seconds - last.seconds;
+    me.samples = s.samples_per_s * me.compute;
+    if (points.record != NULL) run_write_step(points.record, &s, &me, points.alone ? 1 : 0);
+    if (points.n == POINTS) /* full: every other point stays */
+        for (points.n = 0; points.n < POINTS / 2; points.n++)
+            points.step[points.n] = points.step[2 * points.n];
+    points.step[points.n++] = last = s;
 }
 
 static bool show(void *user, const dls_progress *p) {
@@ -304,16 +332,8 @@ static bool show(void *user, const dls_progress *p) {
     static double shown;
     char line[160];
     (void)user;
-    if (points.n == POINTS) { /* full: keep every other point */
-        for (points.n = 0; points.n < POINTS / 2; points.n++) {
-            points.step[points.n] = points.step[2 * points.n];
-            points.loss[points.n] = points.loss[2 * points.n];
-            points.accuracy[points.n] = points.accuracy[2 * points.n];
-        }
-    }
-    points.step[points.n] = (double)p->step;
-    points.loss[points.n] = p->loss;
-    points.accuracy[points.n++] = p->accuracy;
+    if (!open_record()) stop = 1;
+    keep_point(p);
     if (p->seconds >= shown + (terminal ? 0.1 : 2.0) || p->step == p->steps) {
         shown = p->seconds;
         dls_progress_text(p, terminal ? 30 : 0, line, sizeof line);
@@ -341,23 +361,38 @@ static int evaluate(dls_net *net, const dls_data *data, const options *o) {
     return 0;
 }
 
+/* Joins the others, or is alone; says who is missing. *node must be destroyed, whatever it returns.
+   */
+static dls_status join(const options *o, dls_node **node) {
+    dls_node_desc me = o->node;
+    dls_status st;
+    int i;
+    for (i = 0; i < DLS_ROSTER_DEVICES; i++)
+        if (o->share[i] > 0) me.shares = o->share;
+    me.roster_file = o->roster;
+    me.threads = o->threads;
+    st = dls_node_create(node, &me);
+    if (st != DLS_OK || (me.key_file == NULL && me.peers == NULL)) return st;
+    printf("together:");
+    for (i = 0; i < dls_node_count(*node); i++) printf(" %s", dls_node_name(*node, i));
+    printf("; this is place %d\n", (int)dls_node_rank(*node));
+    if (me.key_file != NULL && strstr(dls_node_explain(*node), "devices are here") != NULL)
+        fprintf(stderr, "dlshard: %s\n", dls_node_explain(*node));
+    fflush(stdout);
+    return st;
+}
+
 /* One device, or this peer's part among several. */
-static dls_status fit(const options *o, dls_net *net, const dls_data *data,
-                      dls_fit_report *report) {
-    dls_node_desc me = {0};
+static dls_status fit(const options *o, dls_net *net, const dls_data *data, dls_fit_report *did) {
     dls_node *node;
     dls_status st;
-    if (o->peers == NULL) {
-        st = dls_fit(net, data, &o->fit, report);
+    if (o->node.peers == NULL && o->node.key_file == NULL) {
+        st = dls_fit(net, data, &o->fit, did);
         if (st != DLS_OK && st != DLS_E_STOPPED) fail(dls_net_error(net));
         return st;
     }
-    me.rank = o->rank;
-    me.peers = o->peers;
-    me.shares = o->share[0] + o->share[1] > 0 ? o->share : NULL;
-    me.threads = o->threads;
-    st = dls_node_create(&node, &me);
-    if (st == DLS_OK) st = dls_node_fit(node, net, data, &o->fit, report, NULL);
+    st = join(o, &node);
+    if (st == DLS_OK) st = dls_node_fit(node, net, data, &o->fit, did, NULL);
     if (st != DLS_OK && st != DLS_E_STOPPED)
         fprintf(stderr, "dlshard: %s\n", node != NULL ? dls_node_explain(node) : "no memory");
     dls_node_destroy(node);
@@ -365,18 +400,26 @@ static dls_status fit(const options *o, dls_net *net, const dls_data *data,
 }
 
 static int train_net(options *o, dls_net *net, const dls_data *data) {
-    dls_fit_report report;
+    dls_fit_report did;
     dls_error error;
-    dls_status st = fit(o, net, data, &report);
+    dls_status st;
+    points.csv = o->csv;
+    points.alone = o->node.peers == NULL && o->node.key_file == NULL;
+    st = fit(o, net, data, &did);
     if (st != DLS_OK && st != DLS_E_STOPPED) return 1;
     if (st == DLS_E_STOPPED)
         printf("\nstopped%s%s\n", o->fit.checkpoint != NULL ? "; go on with --resume " : "",
                o->fit.checkpoint != NULL ? o->fit.checkpoint : "");
-    printf("trained %ld steps in %.1f s, %.0f samples/s, state %016llx\n", (long)report.steps,
-           report.seconds, report.samples_per_s, (unsigned long long)report.state_hash);
+    printf("trained %ld steps in %.1f s, %.0f samples/s, state %016llx\n", (long)did.steps,
+           did.seconds, did.samples_per_s, (unsigned long long)did.state_hash);
     if (o->save != NULL && dls_net_save(net, o->save, &error) != DLS_OK) return fail(&error);
     if (o->save != NULL) printf("saved %s\n", o->save);
-    if (o->curve != NULL && draw(o->curve) != 0) return 1;
+    if (o->curve != NULL && curve_write(o->curve, points.step, points.n) != 0) return 1;
+    if (points.record != NULL && st == DLS_E_STOPPED)
+        run_write_event(points.record, "stopped", points.n > 0 ? points.step[points.n - 1].step : 0,
+                        did.seconds, -1, NULL);
+    if (points.record != NULL && report_close(points.record, o->csv, "record") != 0) return 1;
+    if (o->csv != NULL && points.record == NULL && points.n > 0) return 1; /* could not be made */
     return st == DLS_OK ? 0 : 3;
 }
 
@@ -428,6 +471,45 @@ static int command_eval(options *o) {
     dls_data_close(&data);
     dls_net_destroy(net);
     return status;
+}
+
+/* All devices make the call; the one in place 0 has the outputs. */
+static int command_infer(options *o) {
+    dls_node_infer_report report;
+    dls_data data;
+    dls_error error;
+    dls_net *net;
+    dls_node *node = NULL;
+    float *y;
+    int32_t i, k, right = 0, outputs;
+    dls_status st;
+    if (o->words < 3) return bad("infer needs", "MODEL DATA");
+    if (dls_net_load(&net, o->word[1], &error) != DLS_OK) return fail(&error);
+    if (dls_data_open(&data, o->word[2], &error) != DLS_OK)
+        return dls_net_destroy(net), fail(&error);
+    outputs = (int32_t)dls_shape_count(dls_net_shape(net, dls_net_nodes(net) - 1));
+    y = (float *)calloc((size_t)data.count * (size_t)outputs, sizeof *y);
+    st = y != NULL ? join(o, &node) : DLS_E_MEMORY;
+    if (st == DLS_OK) st = dls_node_infer(node, net, &data, o->batch, y, &report);
+    for (i = 0; st == DLS_OK && i < data.count && data.label != NULL; i++) {
+        int32_t best = 0;
+        for (k = 1; k < outputs; k++)
+            if (y[i * outputs + k] > y[i * outputs + best]) best = k;
+        right += best == data.label[i];
+    }
+    if (st != DLS_OK)
+        fprintf(stderr, "dlshard: %s\n", node != NULL ? dls_node_explain(node) : "no memory");
+    else
+        printf("ran nodes %d..%d on %d samples, %.0f samples/s\n", (int)report.first_node,
+               (int)report.last_node - 1, (int)report.samples,
+               report.samples / (report.seconds + 1e-9));
+    if (st == DLS_OK && dls_node_rank(node) == 0 && data.label != NULL)
+        printf("accuracy %.2f %% of %d\n", 100.0 * right / data.count, (int)data.count);
+    dls_node_destroy(node);
+    free(y);
+    dls_data_close(&data);
+    dls_net_destroy(net);
+    return st != DLS_OK;
 }
 
 static int command_info(options *o) {
@@ -628,6 +710,199 @@ static int command_enrol(const options *o) {
     return st == DLS_OK ? 0 : 1;
 }
 
+/* ---- Enrolment over TCP: u32 length + packet, see dls_enrol ---- */
+
+/* All n bytes, within 2 s of silence each; false: not. */
+static bool carry(int fd, void *bytes, size_t n, bool in) {
+    unsigned char *at = (unsigned char *)bytes;
+    while (n > 0) {
+        struct pollfd p;
+        ssize_t k;
+        p.fd = fd;
+        p.events = in ? POLLIN : POLLOUT;
+        if (poll(&p, 1, 2000) != 1) return false;
+        k = in ? recv(fd, at, n, 0) : send(fd, at, n, MSG_NOSIGNAL);
+        if (k <= 0) return false;
+        at += k;
+        n -= (size_t)k;
+    }
+    return true;
+}
+static bool packet_send(int fd, unsigned char *packet, size_t n) {
+    unsigned char length[4];
+    int i;
+    for (i = 0; i < 4; i++) length[i] = (unsigned char)(n >> 8 * i & 255u);
+    return carry(fd, length, 4, false) && carry(fd, packet, n, false);
+}
+/* Its size, 0: none came, or a longer one than may. */
+static size_t packet_take(int fd, unsigned char *packet, size_t most) {
+    unsigned char length[4];
+    size_t n = 0;
+    int i;
+    if (!carry(fd, length, 4, true)) return 0;
+    for (i = 0; i < 4; i++) n |= (size_t)length[i] << 8 * i;
+    return n <= most && carry(fd, packet, n, true) ? n : 0;
+}
+
+/* One conversation. Strangers get no byte. */
+static void admit(int fd, const options *o, const dls_root *root, dls_roster_file *file,
+                  dls_invite *invite, int count) {
+    static unsigned char in[DLS_ENROL_BYTES], out[DLS_ENROL_MOST];
+    const char *roster = o->roster != NULL ? o->roster : "lab.roster";
+    dls_enrol e;
+    dls_error error;
+    dls_status st;
+    size_t n = packet_take(fd, in, sizeof in);
+    memset(&e, 0, sizeof e);
+    if (n > 0 && dls_enrol_answer(&e, invite, count, in, n, out, dls_now_us()) == DLS_OK &&
+        packet_send(fd, out, DLS_ENROL_BYTES) && (n = packet_take(fd, in, sizeof in)) > 0) {
+        st = dls_enrol_admit(&e, root, file, in, n, out, &n, &error);
+        if (st == DLS_OK) st = dls_roster_save(file, roster, true, &error);
+        if (st != DLS_OK)
+            fail(&error);
+        else if (packet_send(fd, out, n))
+            printf("%s has joined; %s: %d devices, epoch %u\n", e.invite->name, roster,
+                   (int)file->roster.count, (unsigned)file->roster.epoch);
+        else
+            printf(
+                "%s is enrolled, but its keys did not reach it: revoke it, invite another name\n",
+                e.invite->name);
+    }
+    dls_wipe(out, sizeof out);
+    dls_enrol_wipe(&e);
+}
+static int listen_at(int port) {
+    struct sockaddr_in a;
+    const int one = 1, fd = socket(AF_INET, SOCK_STREAM, 0);
+    memset(&a, 0, sizeof a);
+    a.sin_family = AF_INET;
+    a.sin_port = htons((uint16_t)port);
+    if (fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) == 0 &&
+        bind(fd, (struct sockaddr *)&a, sizeof a) == 0 && listen(fd, 8) == 0)
+        return fd;
+    fprintf(stderr, "dlshard: cannot listen on TCP port %d; --listen takes another\n", port);
+    if (fd >= 0) close(fd);
+    return -1;
+}
+static int command_invite(const options *o) {
+    const int count = o->words - 1, port = o->node.listen > 0 ? o->node.listen : 7398;
+    const uint64_t end = dls_now_us() + (uint64_t)((o->seconds != 2 ? o->seconds : 600) * 1e6);
+    const uint32_t role = roles(o->role != NULL ? o->role : "train,serve,infer");
+    dls_invite invite[4];
+    dls_roster_file file;
+    dls_root root;
+    dls_error error;
+    char code[DLS_CODE_TEXT];
+    int i, fd, left = count;
+    if (count < 1) return bad("invite needs", "NAME");
+    if (role == 0) return 2;
+    if (open_group(o, &root, &file, &error) != DLS_OK) return fail(&error);
+    fd = listen_at(port);
+    for (i = 0; i < count && fd >= 0; i++) {
+        if (dls_invite_make(&invite[i], o->word[i + 1], role, code) != DLS_OK)
+            return bad("no name of 1 to 15 printable characters:", o->word[i + 1]);
+        printf("%s: dlshard join %s --at HOST:%d\n", invite[i].name, code, port);
+    }
+    fflush(stdout);
+    while (fd >= 0 && left > 0 && !stop && dls_now_us() < end) {
+        struct pollfd p;
+        int c;
+        p.fd = fd;
+        p.events = POLLIN;
+        if (poll(&p, 1, 100) != 1 || (c = accept(fd, NULL, NULL)) < 0) continue;
+        admit(c, o, &root, &file, invite, count);
+        fflush(stdout);
+        close(c);
+        for (i = left = 0; i < count; i++) left += !invite[i].used;
+    }
+    if (fd >= 0) close(fd);
+    dls_roster_free(&file);
+    dls_wipe(&root, sizeof root);
+    dls_wipe(invite, sizeof invite);
+    return left == 0 ? 0 : 1;
+}
+static int call_at(const char *text) {
+    dls_addr a;
+    struct sockaddr_in v4;
+    struct sockaddr_in6 v6;
+    int fd;
+    if (dls_addr_read(&a, text) != DLS_OK)
+        return bad("--at wants HOST:PORT, numbers, not", text), -1;
+    memset(&v4, 0, sizeof v4);
+    memset(&v6, 0, sizeof v6);
+    v4.sin_family = AF_INET;
+    v6.sin6_family = AF_INET6;
+    memcpy(&v4.sin_addr, a.bytes, 4);
+    memcpy(&v4.sin_port, a.bytes + 4, 2);
+    memcpy(&v6.sin6_addr, a.bytes, 16);
+    memcpy(&v6.sin6_port, a.bytes + 16, 2);
+    if (a.size == 19) v6.sin6_scope_id = a.bytes[18];
+    fd = socket(a.size == 6 ? AF_INET : AF_INET6, SOCK_STREAM, 0);
+    if (fd >= 0 && connect(fd, a.size == 6 ? (struct sockaddr *)&v4 : (struct sockaddr *)&v6,
+                           a.size == 6 ? sizeof v4 : sizeof v6) == 0)
+        return fd;
+    fprintf(stderr, "dlshard: nobody answers at %s; does `dlshard invite` run there?\n", text);
+    if (fd >= 0) close(fd);
+    return -1;
+}
+/* The newcomer's side of a conversation. */
+static dls_status enrol_over(int fd, dls_enrol *e, dls_invite *invite, dls_keys *keys,
+                             dls_roster_file *file, dls_error *error) {
+    static unsigned char packet[DLS_ENROL_MOST];
+    size_t n;
+    dls_status st = dls_enrol_call(e, invite, packet);
+    if (st != DLS_OK || !packet_send(fd, packet, DLS_ENROL_BYTES)) return DLS_E_IO;
+    n = packet_take(fd, packet, DLS_ENROL_BYTES);
+    if (n == 0) return DLS_E_TIMEOUT;
+    st = dls_enrol_prove(e, packet, n, packet);
+    if (st != DLS_OK || !packet_send(fd, packet, 68)) return st != DLS_OK ? st : DLS_E_IO;
+    n = packet_take(fd, packet, sizeof packet);
+    if (n == 0) return DLS_E_TIMEOUT;
+    st = dls_enrol_take(e, packet, n, keys, file, error);
+    dls_wipe(packet, sizeof packet);
+    return st;
+}
+static int command_join(const options *o) {
+    const char *roster = o->roster != NULL ? o->roster : "lab.roster", *code = o->word[1];
+    char path[512], line[DLS_CODE_TEXT + 2] = "";
+    dls_roster_file file;
+    dls_invite invite;
+    dls_enrol e;
+    dls_keys keys;
+    dls_error error;
+    dls_status st;
+    int fd;
+    if (o->words < 2 || o->at == NULL) return bad("join needs", "CODE --at HOST:PORT");
+    if (strcmp(code, "-") == 0 && fgets(line, sizeof line, stdin) != NULL) code = line;
+    line[strcspn(line, "\n")] = '\0';
+    if (dls_invite_read(&invite, code) != DLS_OK) return bad("mistyped, or no invite:", code);
+    fd = call_at(o->at);
+    if (fd < 0) return 1;
+    memset(&error, 0, sizeof error);
+    memset(&file, 0, sizeof file);
+    st = enrol_over(fd, &e, &invite, &keys, &file, &error);
+    close(fd);
+    dls_enrol_wipe(&e);
+    dls_wipe(&invite, sizeof invite);
+    if (st != DLS_OK) {
+        fprintf(stderr, "dlshard: %s: no answer to this code: was it used, or is it another's?\n",
+                dls_status_text(st));
+        return 1;
+    }
+    snprintf(path, sizeof path, "%s", o->out != NULL ? o->out : keys.name);
+    if (o->out == NULL) snprintf(path, sizeof path, "%.15s.key", keys.name);
+    if (strchr(keys.name, '/') != NULL && o->out == NULL)
+        return bad("a name with / needs --out, not", keys.name);
+    st = dls_keys_save(&keys, path, o->force, &error);
+    if (st == DLS_OK) st = dls_roster_save(&file, roster, true, &error);
+    if (st == DLS_OK)
+        printf("%s: key of device %u; %s: %d devices, epoch %u\n", path, (unsigned)keys.id, roster,
+               (int)file.roster.count, (unsigned)file.roster.epoch);
+    dls_roster_free(&file);
+    dls_wipe(&keys, sizeof keys);
+    return st == DLS_OK ? 0 : fail(&error);
+}
+
 static int command_revoke(const options *o) {
     const char *roster = o->roster != NULL ? o->roster : "lab.roster";
     dls_roster_file file;
@@ -685,11 +960,16 @@ int main(int argc, char **argv) {
     if (!parse(&o, argc, argv)) return 2;
     if (o.words == 0) return help(stderr, 2);
     if (!strcmp(o.word[0], "train")) return command_train(&o);
+    if (!strcmp(o.word[0], "report"))
+        return o.words == 2 ? report(o.word[1], o.out) : bad("report needs", "RUN.csv");
     if (!strcmp(o.word[0], "eval")) return command_eval(&o);
+    if (!strcmp(o.word[0], "infer")) return command_infer(&o);
     if (!strcmp(o.word[0], "info")) return command_info(&o);
     if (!strcmp(o.word[0], "bench")) return command_bench(&o);
     if (!strcmp(o.word[0], "keygen")) return command_keygen(&o);
     if (!strcmp(o.word[0], "enrol")) return command_enrol(&o);
+    if (!strcmp(o.word[0], "invite")) return command_invite(&o);
+    if (!strcmp(o.word[0], "join")) return command_join(&o);
     if (!strcmp(o.word[0], "revoke")) return command_revoke(&o);
     if (!strcmp(o.word[0], "roster")) return command_roster(&o);
     if (!strcmp(o.word[0], "help")) return help(stdout, 0);

@@ -10,6 +10,9 @@
 #ifndef PEER_CONTROL
 #define PEER_CONTROL 256
 #endif
+#ifndef PEER_NO_PACKETS /* 1: its links are UARTs alone */
+#define PEER_NO_PACKETS 0
+#endif
 #define PEER_BYTES 20480 /* dls_peer_size() of the desc below; checked at the start */
 
 static uint64_t memory[PEER_BYTES / 8];
@@ -46,6 +49,7 @@ void peer_open(void) {
     desc.ops_max = 4;
     desc.window = PEER_WINDOW;
     desc.control_bytes = PEER_CONTROL;
+    desc.no_packets = PEER_NO_PACKETS;
     if (st == DLS_OK) st = dls_peer_init(&peer, &desc, memory, sizeof memory);
     if (st != DLS_OK) {
         say("cannot start, status", (uint32_t)st);
@@ -54,7 +58,8 @@ void peer_open(void) {
     }
     dls_peer_roster_space(peer, newer, sizeof newer);
     link_open(peer, board_now_us());
-    (void)sum_init(&work, peer, key_id);
+    st = sum_init(&work, peer, key_id);
+    if (st != DLS_OK) say("cannot sum, status", (uint32_t)st);
     say("device", key_id);
 }
 

@@ -17,7 +17,7 @@ typedef struct sum {
     bool under_way;
     uint64_t next; /* when the next round may begin */
     int32_t total[SUM_COUNT];
-    uint64_t staging[64]; /* dls_coll_size(SUM_MEMBERS, sizeof total) bytes or more */
+    uint64_t staging[128]; /* dls_coll_size(SUM_MEMBERS, sizeof total) bytes or more */
 } sum;
 
 /* Errors: as dls_coll_init(). */

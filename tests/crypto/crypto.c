@@ -232,6 +232,28 @@ static void test_random(void) {
     CHECK_STATUS(dls_random(NULL, 0), DLS_OK);
 }
 
+/* As the peer seals and opens long records: what follows the first bytes stands elsewhere. */
+static void seal_apart(dlsi_cipher cipher, const unsigned char *from, size_t n,
+                       const unsigned char *want, const unsigned char *want_tag,
+                       const unsigned char *ad, size_t ad_n, const unsigned char *nonce,
+                       const unsigned char *key) {
+    static unsigned char at[20100], far[20100];
+    const size_t near = n < DLSI_AEAD_NEAR ? n : DLSI_AEAD_NEAR;
+    unsigned char tag[16];
+    uint32_t rest[16];
+    memset(at, 0, sizeof at);
+    memcpy(at, from, near);
+    dlsi_aead_seal_two(cipher, at, tag, at, from + near, n, ad, ad_n, nonce, key);
+    CHECK(same(at, want, n) && same(tag, want_tag, 16));
+    CHECK(dlsi_aead_open_near(cipher, at, at, n, tag, ad, ad_n, nonce, key, rest) == 0);
+    CHECK(same(at, from, near) && same(at + near, want + near, n - near));
+    dlsi_chacha_xor(cipher, rest, far, at + near, n - near);
+    CHECK(same(far, from + near, n - near));
+    tag[n % 16] ^= 4;
+    memcpy(at, want, n);
+    CHECK(dlsi_aead_open_near(cipher, at, at, n, tag, ad, ad_n, nonce, key, rest) != 0);
+    CHECK(same(at, want, n));
+}
 /* Each size, at odd addresses, in place and not, by each cipher: like the scalar one, opens again,
    and nothing beside the buffers is touched. */
 static void seal_sizes(size_t first, size_t last, size_t step) {
@@ -253,6 +275,7 @@ static void seal_sizes(size_t first, size_t last, size_t step) {
             memcpy(to, guard, sizeof to);
             dlsi_aead_seal_by(ciphers[c], to + at2, tag, from + at, n, ad, ad_n, nonce, key);
             CHECK(same(to, want, n + 64) && same(tag, want_tag, 16));
+            seal_apart(ciphers[c], from + at, n, want + at2, want_tag, ad, ad_n, nonce, key);
             memcpy(again, guard, sizeof again);
             CHECK(dlsi_aead_open_by(ciphers[c], again + at, to + at2, n, tag, ad, ad_n, nonce,
                                     key) == 0);

@@ -6,12 +6,13 @@ rm -rf "$ex"
 mkdir -p "$ex/examples" "$ex/tools"
 cp "$root/dlshard.h" "$ex/"
 cp -r "$root/examples/"*.c "$root/examples/Makefile" "$root/examples/data" "$ex/examples/"
-cp "$root/tools/dlshard.c" "$ex/tools/"
+cp "$root/tools/dlshard.c" "$root/tools/report.c" "$ex/tools/"
 cd "$ex/examples" || exit 1
 
 line() { sed -n '1s#^/\* ##p' "$1" | sed 's/ *\*\/$//'; } # the build line of an example
 for f in *.c; do
     cmd=$(line "$f" | sed "s/^cc /$CC /")
+    case $cmd in mpicc*) continue ;; esac # below
     case $cmd in "$CC "*) check "$f: its first line builds it" sh -c "$cmd" ;; *) fail "$f: first line is no build line" ;; esac
     [ "$(wc -l <"$f")" -le 150 ] || fail "$f has over 150 lines"
 done
@@ -45,6 +46,26 @@ accuracy=$(sed -n 's/^test accuracy \([0-9]*\).*/\1/p' train.txt)
 check "train: one epoch of 10000 images gives over 94 %" test "${accuracy:-0}" -ge 94
 check "classify" ./classify digits.dls data/mnist-test 200
 check "collective refuses other machines" sh -c './collective 0 10.0.0.1:1,10.0.0.2:1,10.0.0.3:1 2>&1 | grep -q DLS_E_REFUSED'
+
+# MPI as a link and as the collective: the state of one process, for any number of ranks.
+if ! have mpicc; then
+    skip "mpi" mpicc
+elif OMPI_CC=$CC sh -c "$(line mpi.c)" >mpi.txt 2>&1; then
+    OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
+    OMPI_MCA_mpi_yield_when_idle=1 OMPI_MCA_pml=ob1 OMPI_MCA_btl=tcp,self OMPI_MCA_btl_tcp_if_include=lo
+    export OMPI_ALLOW_RUN_AS_ROOT OMPI_ALLOW_RUN_AS_ROOT_CONFIRM OMPI_MCA_rmaps_base_oversubscribe \
+        OMPI_MCA_mpi_yield_when_idle OMPI_MCA_pml OMPI_MCA_btl OMPI_MCA_btl_tcp_if_include
+    one=$(t --steps 160 --seed 3 --shards 8) # more than an epoch
+    for way in --link --collective; do
+        for ranks in 1 2 4; do
+            same "mpi $way: $ranks ranks = one process" "$one" \
+                "$(mpirun -n $ranks ./mpi $way 3 160 2>&1 | sed 's/^state-hash //; /ranks$/d')"
+        done
+    done
+    check "mpi: misuse" sh -c 'mpirun -n 2 ./mpi --links 2>&1 | grep -q "link or --collective failed"'
+else
+    fail "mpi.c: its first line builds it" mpi.txt
+fi
 
 # Interrupted, train leaves a checkpoint and says how to go on.
 ./train --data data/mnist-train --epochs 200 --save int.dls >int.txt 2>&1 &
@@ -86,6 +107,40 @@ peers=127.0.0.1:$(((($$ * 7) % 20000) + 20000)),127.0.0.1:$(((($$ * 7) % 20000) 
 check "dlshard train --peers" ./dlshard train --data data/mnist-train --steps 20 --peers "$peers" --rank 0
 wait $!
 same "dlshard train --peers: rank 1 ends well" "$?" 0
+
+# By key: three devices find each other on the loopback's LAN; the example's and the tool's results
+# are those of one device.
+for d in ada ben cleo; do ./dlshard enrol $d --role train,coord >/dev/null 2>&1 || { ./dlshard keygen >/dev/null && ./dlshard enrol $d --role train,coord >/dev/null; }; done
+mkdir -p few # 640 images of each
+for part in train test; do
+    { printf '\000\000\010\003\000\000\002\200\000\000\000\034\000\000\000\034'
+      gzip -dc data/mnist-$part-images-idx3-ubyte.gz | tail -c +17 | head -c $((640 * 784)); } >few/mnist-$part-images-idx3-ubyte
+    { printf '\000\000\010\001\000\000\002\200'
+      gzip -dc data/mnist-$part-labels-idx1-ubyte.gz | tail -c +9 | head -c 640; } >few/mnist-$part-labels-idx1-ubyte
+done
+for d in ben cleo; do DLSHARD_DATA=few ./collective $d.key >$d.txt 2>&1 & done
+check "collective by key" sh -c 'DLSHARD_DATA=few ./collective ada.key >ada.txt 2>&1 || { cat ada.txt; exit 1; }'
+wait
+same "collective by key: the state of one device" "$(sed -n 's/.*every peer has state //p' ada.txt)" \
+    "$(./train --data few/mnist-train --state-hash --epochs 3 --shards 8 | sed -n 's/^state-hash //p')"
+check "collective by key: outputs equal those of one device" grep -q 'outputs equal, bit for bit' ada.txt
+lan="--lan-port $(((($$ * 11) % 20000) + 20000))"
+t3="train --data data/mnist-train --steps 20 --shards 8"
+for d in ben cleo; do ./dlshard $t3 --key $d.key $lan >$d.txt 2>&1 & done
+# shellcheck disable=SC2086
+check "dlshard train --key" sh -c "./dlshard $t3 --key ada.key $lan --save k.dls >ada.txt 2>&1 || { cat ada.txt; exit 1; }"
+wait
+check "dlshard train --key: who is there" grep -q '^together: ada ben cleo; this is place 0' ada.txt
+state() { sed -n 's/^trained.*state //p' "$1"; }
+./dlshard $t3 >one.txt 2>&1
+for d in ada ben cleo; do same "dlshard train --key: $d has the state of one device" "$(state $d.txt)" "$(state one.txt)"; done
+./dlshard eval k.dls data/mnist-test >one.txt 2>&1
+for d in ben cleo; do ./dlshard infer k.dls data/mnist-test --key $d.key $lan >$d.txt 2>&1 & done
+check "dlshard infer --key" sh -c "./dlshard infer k.dls data/mnist-test --key ada.key $lan >ada.txt 2>&1 || { cat ada.txt; exit 1; }"
+wait
+same "dlshard infer --key: the accuracy of one device" "$(sed -n 's/^accuracy \([0-9.]* % of [0-9]*\).*/\1/p' ada.txt)" "$(sed -n 's/^accuracy \([0-9.]* % of [0-9]*\).*/\1/p' one.txt)"
+wrong "nobody else was found" ./dlshard train --data data/mnist-train --key ada.key $lan --join-ms 300
+wrong "no/such.key" ./dlshard train --data data/mnist-train --key no/such.key
 wrong "no option" ./dlshard train --what 3
 wrong "no command" ./dlshard fly
 wrong "wants a number" ./dlshard train --data data/mnist-train --epochs many

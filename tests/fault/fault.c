@@ -249,6 +249,64 @@ static dls_status do_node_with_address(void) {
     return node_scenario(peers);
 }
 
+/* A host with keys that is its group's only member, in an elastic run with checkpoints. */
+static dls_status host_want; /* of the failure that is under test */
+static void host_path(char *to, const char *name) { snprintf(to, 400, "%s", at(name)); }
+static void host_files(void) {
+    char key[400];
+    dls_roster_file roster;
+    dls_root root;
+    dls_keys keys;
+    memset(&roster, 0, sizeof roster);
+    host_path(key, "host.key");
+    CHECK_STATUS(dls_root_make(&root, NULL), DLS_OK);
+    CHECK_STATUS(dls_roster_enrol(&roster, &root, "host",
+                                  DLS_ROLE_JOIN | DLS_ROLE_TRAIN | DLS_ROLE_COORD, false, &keys,
+                                  &fault_error),
+                 DLS_OK);
+    CHECK_STATUS(dls_keys_save(&keys, key, true, &fault_error), DLS_OK);
+    CHECK_STATUS(dls_roster_save(&roster, at("host.roster"), true, &fault_error), DLS_OK);
+    dls_roster_free(&roster);
+    (void)remove(at("host.key.state"));
+}
+static dls_status host_scenario(bool resumes) {
+    static char key[400], roster[400], checkpoint[400];
+    const dls_data data = small_data();
+    dls_net *net = small_net();
+    dls_host_fit_desc f;
+    dls_fit_report report;
+    dls_host_desc h;
+    dls_host host;
+    dls_status st;
+    if (net == NULL) return DLS_E_MEMORY;
+    memset(&f, 0, sizeof f);
+    memset(&h, 0, sizeof h);
+    host_path(key, "host.key");
+    host_path(roster, "host.roster");
+    host_path(checkpoint, "host.ckpt");
+    h.key = key;
+    h.roster = roster;
+    h.no_lan = true;
+    h.timeout_us = 100000; /* elections wait by the heartbeat, a tenth of it */
+    f.fit.train.batch = 6;
+    f.fit.train.optim.kind = DLS_OPTIM_ADAM;
+    f.fit.threads = 1;
+    f.fit.epochs = resumes ? 2 : 1;
+    f.fit.resume = resumes ? checkpoint : NULL;
+    f.fit.checkpoint = checkpoint;
+    st = dls_host_open(&host, &h, &fault_error);
+    if (st == DLS_OK) st = dls_host_fit(&host, net, &data, &f, &report, NULL, &fault_error);
+    if (st == DLS_OK && !resumes) CHECK_INT(report.steps, 2);
+    if (st == DLS_E_IO && (strstr(text_of(&fault_error), "cannot coordinate") != NULL ||
+                            strstr(text_of(&fault_error), "starts are counted") != NULL))
+        st = fault_error.status = host_want; /* a store hook tells only that it failed */
+    dls_host_close(&host);
+    dls_net_destroy(net);
+    return st;
+}
+static dls_status do_host_fit(void) { return host_scenario(false); }
+static dls_status do_host_resume(void) { return host_scenario(true); }
+
 /* ---- Making them fail ---- */
 
 static void clear(void) {
@@ -342,6 +400,20 @@ static void test_fault_memory_grad_check(void) { CHECK(fail_memory(do_grad_check
 static void test_fault_memory_node_alone(void) { CHECK(fail_memory(do_node_alone, 0) >= 8); }
 static void test_fault_memory_node_with_address(void) {
     CHECK(fail_memory(do_node_with_address, 0) >= 10);
+}
+static void test_fault_memory_host(void) {
+    host_files();
+    host_want = DLS_E_MEMORY;
+    CHECK(fail_memory(do_host_fit, 0) >= 15);
+    CHECK(fail_memory(do_host_resume, 1) >= 15);
+}
+static void test_fault_files_host(void) {
+    host_files();
+    CHECK_STATUS(do_host_fit(), DLS_OK);
+    host_want = DLS_E_FULL;
+    CHECK(fail_files(do_host_fit, "host.ckpt", "host", ENOSPC, DLS_E_FULL) >= 15);
+    host_want = DLS_E_IO;
+    CHECK(fail_files(do_host_resume, "host.ckpt", "host", EIO, DLS_E_IO) >= 15);
 }
 static void test_fault_memory_for_good(void) {
     static dls_status (*const all[])(void) = {
@@ -713,6 +785,8 @@ int main(int argc, char **argv) {
     RUN(fault_memory_node_alone);
     RUN(fault_memory_node_with_address);
     RUN(fault_memory_for_good);
+    RUN(fault_memory_host);
+    RUN(fault_files_host);
     RUN(fault_files_save);
     RUN(fault_files_train);
     RUN(fault_files_fit);

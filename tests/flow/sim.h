@@ -41,6 +41,7 @@ typedef struct sim_end {
     uint64_t delivered, sent; /* bytes, first arrivals only */
     /* ours */
     dls_flow tx, rx;
+    dls_path path;
     dls_sent *ring;
     uint64_t pn, rx_pn;
     uint32_t next_id, ids_max, limit; /* limit: contents to send, 0: endless */
@@ -460,9 +461,12 @@ static sim_end *sim_add(sim *s, int32_t kind, double rtt_us, double from, double
     e->stop = to;
     if (kind == SIM_FLOW) {
         e->ring = (dls_sent *)malloc((size_t)s->d.ring * sizeof *e->ring);
-        CHECK_STATUS(dls_flow_init(&e->tx, e->ring, s->d.ring, s->d.mtu, 0), DLS_OK);
-        CHECK_STATUS(dls_flow_init(&e->rx, (dls_sent *)calloc(4, sizeof(dls_sent)), 4, s->d.mtu, 0),
+        CHECK_STATUS(dls_flow_init(&e->tx, e->ring, s->d.ring, s->d.mtu,
+                                   s->d.ring > 16 ? &e->path : NULL, 0),
                      DLS_OK);
+        CHECK_STATUS(
+            dls_flow_init(&e->rx, (dls_sent *)calloc(4, sizeof(dls_sent)), 4, s->d.mtu, NULL, 0),
+            DLS_OK);
     } else {
         e->cwnd = 10;
         e->ssthresh = 1e9;

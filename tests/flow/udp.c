@@ -19,6 +19,7 @@ static struct {
     int fd;
     struct sockaddr_in to;
     dls_flow flow;
+    dls_path path;
     dls_sent ring[4096];
     dls_rng rng;
     uint64_t pn, dropped;
@@ -71,7 +72,7 @@ static int receive(int port, double delay_ms) {
         while ((n = recvfrom(u.fd, packet, sizeof packet, MSG_DONTWAIT, (struct sockaddr *)&u.to,
                              &len)) >= 9) {
             if (packet[8] == 255) { /* a new sender */
-                (void)dls_flow_init(&u.flow, u.ring, 4096, MTU, now_us());
+                (void)dls_flow_init(&u.flow, u.ring, 4096, MTU, &u.path, now_us());
                 u.loss = (double)dlsi_load32(packet + 9) * 1e-6;
                 u.pn = in = out_at = 0;
                 continue;
@@ -113,7 +114,7 @@ static int transmit(const char *address, int port, double seconds, double mbit) 
     usleep(20000);
     start = now_us();
     end = start + (uint64_t)(seconds * 1e6);
-    (void)dls_flow_init(&u.flow, u.ring, 4096, MTU, start);
+    (void)dls_flow_init(&u.flow, u.ring, 4096, MTU, &u.path, start);
     while (now_us() < end) {
         uint32_t ref[4] = {0, 0, 0, 0};
         ssize_t n;
@@ -146,7 +147,7 @@ static int transmit(const char *address, int port, double seconds, double mbit) 
 int main(int argc, char **argv) {
     u.fd = socket(AF_INET, SOCK_DGRAM, 0);
     u.rng.seed = now_us();
-    (void)dls_flow_init(&u.flow, u.ring, 4096, MTU, now_us());
+    (void)dls_flow_init(&u.flow, u.ring, 4096, MTU, &u.path, now_us());
     if (argc >= 3 && strcmp(argv[1], "recv") == 0)
         return receive(atoi(argv[2]), argc > 3 ? atof(argv[3]) : 0);
     if (argc != 7 || strcmp(argv[1], "send") != 0) return fprintf(stderr, "see udp.c\n"), 2;

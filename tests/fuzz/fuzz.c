@@ -384,12 +384,13 @@ static void fuzz_cobs(const uint8_t *bytes, size_t size) {
 static void fuzz_ack(const uint8_t *bytes, size_t size) {
     static dls_sent ring[32];
     static uint8_t given[65536];
+    dls_path path;
     dls_flow f;
     uint64_t now = 0, pn = 0;
     uint32_t ref[4] = {0, 0, 0, 0}, id = 0, flight = 0, i;
     size_t used;
     memset(given, 0, sizeof given);
-    if (dls_flow_init(&f, ring, 32, 100, now) != DLS_OK) return;
+    if (dls_flow_init(&f, ring, 32, 100, &path, now) != DLS_OK) return;
     while (size >= 2 && id < 65000) {
         const size_t n = bytes[1] < size - 2 ? bytes[1] : size - 2;
         now += (uint64_t)bytes[0] * 500;
@@ -404,7 +405,7 @@ static void fuzz_ack(const uint8_t *bytes, size_t size) {
             if (ref[0] >= id || given[ref[0]]++ != 0) __builtin_trap();
         for (i = 0, flight = 0; i < 32; i++)
             if (ring[i].state == DLSI_SENT_OUT) flight += ring[i].bytes;
-        if (flight != f.in_flight || f.window < 200) __builtin_trap();
+        if (flight != f.in_flight || path.window < 200) __builtin_trap();
         bytes += 2 + n;
         size -= 2 + n;
     }
@@ -446,7 +447,7 @@ static unsigned char lab_block[LAB_ENGINES][1 << 17];
 static unsigned char lab_line[2][DLS_PORT_BYTES(DLS_PORT_SERIAL, LAB_MTU)], lab_data[600];
 static unsigned char lab_secret[LAB_ENGINES][32], lab_psk[32], lab_small[32];
 static unsigned char lab_signed[512], lab_space[LAB_ENGINES][512];
-static size_t lab_signed_bytes;
+static size_t lab_signed_bytes, lab_bytes[LAB_ENGINES]; /* of an engine */
 static dls_device lab_device[LAB_ENGINES];
 
 static uint8_t lab_byte(lab *l) {
@@ -503,6 +504,7 @@ static void lab_open(lab *l) {
         d.ops_max = 4;
         d.relay_bytes = 2000;
         d.store = i == 1 ? lab_store : NULL;
+        lab_bytes[i] = dls_peer_size(&d);
         if (dls_peer_init(&l->peer[i], &d, lab_block[i], sizeof lab_block[i]) != DLS_OK) abort();
         dls_peer_roster_space(l->peer[i], lab_space[i], sizeof lab_space[i]);
     }
@@ -551,6 +553,7 @@ static void lab_forge(lab *l, int32_t i, int32_t k) {
     dlsi_ses *s = dlsi_peer_ses(l->peer[i], k);
     size_t n = lab_byte(l), at;
     unsigned char *p;
+    bool wire;
     dls_data_head h;
     const dls_addr from = lab_addr(i);
     if (s == NULL || i == k) return;
@@ -560,8 +563,8 @@ static void lab_forge(lab *l, int32_t i, int32_t k) {
     dls_data_head_write(&h, p);
     for (at = 0; at < n; at++) p[8 + at] = lab_byte(l);
     (void)dls_session_seal(&s->record, p + 8, p + 8, n, p, 8, p + 8 + n);
-    (void)dlsi_peer_packet(l->peer[k], s->via < 0 && s->addr.size == 0 ? l->line[k] : l->air[k], -1,
-                           &from, p, n + 24, l->now);
+    wire = s->via < 0 && l->peer[i]->reach[s - l->peer[i]->ses].addr.size == 0;
+    (void)dlsi_peer_packet(l->peer[k], wire ? l->line[k] : l->air[k], -1, &from, p, n + 24, l->now);
     free(p);
 }
 static void lab_raw(lab *l, int32_t i) {
@@ -611,24 +614,48 @@ static void lab_step(lab *l) {
         (void)dls_peer_deadline(p);
     }
 }
+/* As they stand at the start, all up or none: made once, since handshakes take most of a run. */
+typedef struct lab_image {
+    unsigned char block[LAB_ENGINES][sizeof lab_block[0]], line[sizeof lab_line],
+        space[sizeof lab_space];
+    lab l;
+    bool made;
+} lab_image;
+static void lab_make(lab_image *image, bool up) {
+    lab *l = &image->l;
+    int32_t i, k;
+    l->now = 1000000;
+    lab_open(l);
+    for (i = 0; i < LAB_ENGINES; i++) l->air[i] = l->line[i & 1] = -1;
+    for (i = 0; i < LAB_ENGINES && up; i++) lab_ports(l, i);
+    for (i = 0; i < LAB_ENGINES && up; i++)
+        for (k = 0; k < LAB_ENGINES; k++) {
+            const dls_addr to = lab_addr(k);
+            if (i == 1 || k == 1) dls_peer_call(l->peer[i], k, l->air[i], &to, l->now);
+        }
+    if (up) lab_pump(l, 20);
+    memcpy(image->block, lab_block, sizeof lab_block);
+    memcpy(image->line, lab_line, sizeof lab_line);
+    memcpy(image->space, lab_space, sizeof lab_space);
+    image->made = true;
+}
+static void lab_start(lab *l, bool up) {
+    static lab_image images[2];
+    lab_image *image = &images[up];
+    int32_t i;
+    if (!image->made) lab_make(image, up);
+    for (i = 0; i < LAB_ENGINES; i++) memcpy(lab_block[i], image->block[i], lab_bytes[i]);
+    memcpy(lab_line, image->line, sizeof lab_line);
+    memcpy(lab_space, image->space, sizeof lab_space);
+    *l = image->l;
+}
 static void fuzz_engines(const uint8_t *bytes, size_t size) {
     lab l;
-    int32_t i, k;
-    memset(&l, 0, sizeof l);
+    int32_t i;
+    lab_start(&l, size > 0 && (bytes[0] & 1) != 0);
     l.at = bytes;
     l.left = size;
-    l.now = 1000000;
-    lab_open(&l);
-    for (i = 0; i < LAB_ENGINES; i++) l.air[i] = l.line[i & 1] = -1;
-    if ((lab_byte(&l) & 1) != 0) { /* all are up already */
-        for (i = 0; i < LAB_ENGINES; i++) lab_ports(&l, i);
-        for (i = 0; i < LAB_ENGINES; i++)
-            for (k = 0; k < LAB_ENGINES; k++) {
-                const dls_addr to = lab_addr(k);
-                if (i == 1 || k == 1) dls_peer_call(l.peer[i], k, l.air[i], &to, l.now);
-            }
-        lab_pump(&l, 20);
-    }
+    (void)lab_byte(&l);
     for (i = 0; i < 400 && l.left > 0; i++) lab_step(&l);
     for (i = 0; i < LAB_ENGINES; i++) dls_peer_close(l.peer[i]);
 }
@@ -746,6 +773,61 @@ static void fuzz_keys(const uint8_t *bytes, size_t size) {
         dlsi_field_write(&kind->field[i], (const unsigned char *)&to + kind->field[i].at, &t);
     if (t.used + 15 != size || memcmp(text, again, t.used) != 0) __builtin_trap();
 }
+/* Enrolment: the input is the packet that comes at a step, its first byte says which; or a code. */
+static void fuzz_enrol(const uint8_t *bytes, size_t size) {
+    static unsigned char to[DLS_ENROL_MOST], next[DLS_ENROL_MOST];
+    const unsigned step = size > 0 ? bytes[0] % 4u : 0;
+    char code[DLS_CODE_TEXT + 8];
+    dls_enrol here, there;
+    dls_invite invite, guess;
+    dls_roster_file file, got;
+    dls_root root;
+    dls_keys keys;
+    size_t n;
+    if (size < 2) return;
+    memset(&root, 7, sizeof root);
+    memset(&file, 0, sizeof file);
+    memset(&got, 0, sizeof got);
+    memcpy(code, bytes + 1, n = size - 1 < sizeof code - 1 ? size - 1 : sizeof code - 1);
+    code[n] = '\0';
+    (void)dls_invite_read(&guess, code);
+    if (dls_invite_make(&invite, "ben", DLS_ROLE_JOIN, code) != DLS_OK) abort();
+    if (dls_enrol_call(&here, &invite, to) != DLS_OK) abort();
+    if (step == 0) {
+        if (dls_enrol_answer(&there, &invite, 1, bytes + 1, size - 1, next, 0) == DLS_OK) abort();
+        return;
+    }
+    if (dls_enrol_answer(&there, &invite, 1, to, DLS_ENROL_BYTES, next, 0) != DLS_OK) abort();
+    if (step == 1) {
+        if (dls_enrol_prove(&here, bytes + 1, size - 1, to) == DLS_OK) abort();
+        return;
+    }
+    if (dls_enrol_prove(&here, next, DLS_ENROL_BYTES, to) != DLS_OK) abort();
+    if (step == 2) {
+        if (dls_enrol_admit(&there, &root, &file, bytes + 1, size - 1, next, &n, NULL) == DLS_OK)
+            abort();
+        dls_roster_free(&file);
+        return;
+    }
+    if (bytes[0] & 4) { /* genuine, but what it says is the input: as if root's holder were bad */
+        dls_session record;
+        unsigned char send[32], recv[32];
+        if (dls_noise_read(&there.noise, to + 4, 64, next, 0, &n) != DLS_OK) abort();
+        if (dls_noise_split(&there.noise, send, recv) != DLS_OK) abort();
+        dls_session_init(&record, send, recv);
+        n = size - 1 < 50000 ? size - 1 : 50000;
+        memcpy(next, "\x06\x01\x02\x04", 4);
+        memcpy(next + 4, bytes + 1, n);
+        if (dls_session_seal(&record, next + 4, next + 4, n, next, 4, next + 4 + n) != DLS_OK)
+            abort();
+        bytes = next;
+        size = n + 4 + 16;
+    } else {
+        bytes++;
+        size--;
+    }
+    if (dls_enrol_take(&here, bytes, size, &keys, &got, NULL) == DLS_OK) dls_roster_free(&got);
+}
 static void fuzz_addr(const uint8_t *bytes, size_t size) {
     char text[100], again[100];
     dls_addr a, b;
@@ -757,6 +839,43 @@ static void fuzz_addr(const uint8_t *bytes, size_t size) {
     if (dls_addr_read(&b, dls_addr_text(&a, again, sizeof again)) != DLS_OK ||
         !dlsi_addr_same(&a, &b))
         __builtin_trap();
+}
+
+/* A message: u8 what for, then its bytes. What passes is finite, and merges with itself. */
+static void fuzz_codec(const uint8_t *bytes, size_t size) {
+    static float to[20000];
+    static unsigned char merged[100000];
+    dls_codec_info info;
+    dls_codec_part part[2];
+    dls_codec_desc d;
+    dls_codec c;
+    static unsigned char mem[20000];
+    size_t i, out;
+    if (size < 1) return;
+    if (bytes[0] == 1) { /* a saved state */
+        memset(&d, 0, sizeof d);
+        d.kind = DLS_CODEC_TOPK;
+        d.momentum = 0.5f;
+        if (dls_codec_init(&c, &d, 40, mem, sizeof mem) != DLS_OK) __builtin_trap();
+        (void)dls_codec_load(&c, bytes + 1, size - 1);
+        for (i = 0; i < c.state_count; i++)
+            if (!dlsi_finite((double)c.state[i])) __builtin_trap();
+        return;
+    }
+    if (dls_codec_check(bytes + 1, size - 1, &info) != DLS_OK) return;
+    if (info.sent > info.n) __builtin_trap();
+    if (info.n > sizeof to / sizeof *to) return;
+    if (dls_codec_decode(bytes + 1, size - 1, info.n, to, 1.0f, false) != DLS_OK) __builtin_trap();
+    for (i = 0; i < info.n; i++)
+        if (!dlsi_finite((double)to[i])) __builtin_trap();
+    memset(part, 0, sizeof part);
+    for (i = 0; i < 2; i++) {
+        part[i].in = bytes + 1;
+        part[i].bytes = size - 1;
+        part[i].weight = 0.25f;
+    }
+    if (dls_codec_merge(part, 2, info.n, merged, sizeof merged, &out) != DLS_OK) return;
+    if (dls_codec_decode(merged, out, info.n, to, 1.0f, true) != DLS_OK) __builtin_trap();
 }
 
 /* What an input's first byte says, modulo their number: new ones go to the end. */
@@ -781,15 +900,20 @@ static void (*const targets[])(const uint8_t *bytes, size_t size) = {
     fuzz_find,              /* 17 */
     fuzz_keys,              /* 18 */
     fuzz_addr,              /* 19 */
+    fuzz_enrol,             /* 20 */
+    fuzz_codec,             /* 21 */
 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    unsigned char *copy; /* of exact length, so that reads past its end are seen */
+    static const char *only; /* FUZZ_TARGET: all inputs go to this one */
+    unsigned char *copy;     /* of exact length, so that reads past its end are seen */
     if (size < 1) return 0;
+    if (only == NULL) only = getenv("FUZZ_TARGET");
     copy = (unsigned char *)malloc(size);
     memcpy(copy, data + 1, size - 1);
-    targets[data[0] % (sizeof targets / sizeof *targets)](copy, size - 1);
+    targets[(only != NULL ? (size_t)atoi(only) : data[0]) % (sizeof targets / sizeof *targets)](
+        copy, size - 1);
     free(copy);
     return 0;
 }
@@ -867,6 +991,37 @@ static void link_seeds(const char *dir) {
         seed(dir, 18, k == 0 ? "root_key" : "device_key", text, t.used);
     }
     seed(dir, 19, "address", address, sizeof address - 1);
+    memset(text, 0, sizeof text);
+    for (k = 0; k < 8; k++) { /* a head of each step, and what packet 4 has inside */
+        text[0] = (char)k;
+        memcpy(text + 1, "\x06\x01\x02", 3);
+        text[4] = (char)(k % 4 + 1);
+        seed(dir, 20, k < 4 ? "packet" : "inside", text, k % 4 == 3 ? 200 : 101);
+    }
+}
+static void codec_seeds(const char *dir) {
+    static unsigned char mem[20000], out[2000];
+    float g[300];
+    char name[] = "codec0";
+    dls_codec_desc d;
+    dls_codec c;
+    size_t bytes;
+    int i;
+    for (i = 0; i < 300; i++) g[i] = (float)(i * 37 % 101 - 50);
+    for (i = 0; i < 10; i++) {
+        memset(&d, 0, sizeof d);
+        d.kind = (dls_codec_kind)(i < 7 ? i : DLS_CODEC_TOPK);
+        d.value_bits = i == 7 ? 16 : i == 8 ? 2 : 8;
+        d.density = 0.1f;
+        d.momentum = i == 9 ? 0.5f : 0.0f;
+        out[0] = i == 9;
+        name[5] = (char)('0' + i);
+        if (dls_codec_init(&c, &d, i == 9 ? 40 : 300, mem, sizeof mem) != DLS_OK) return;
+        if (dls_codec_encode(&c, 1, 2, g, out + 1, sizeof out - 1, &bytes) != DLS_OK) return;
+        if (i == 9 && dls_codec_save(&c, out + 1, sizeof out - 1) == DLS_OK)
+            bytes = dls_codec_saved_bytes(&c);
+        seed(dir, 21, name, out, bytes + 1);
+    }
 }
 int main(int argc, char **argv) {
     static unsigned char buf[1 << 16];
@@ -934,6 +1089,7 @@ int main(int argc, char **argv) {
     seed(argv[1], 10, "engines", buf, 60);
     session_seeds(argv[1]);
     link_seeds(argv[1]);
+    codec_seeds(argv[1]);
     seed(argv[1], 16, "ack", ack, sizeof ack);
     seed(argv[1], 15, "cobs", buf, dls_cobs_write(buf, sizeof buf, csv, sizeof csv));
     return 0;

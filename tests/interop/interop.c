@@ -1,8 +1,9 @@
 /* interop PATTERN i|r COUNT: our side of COUNT handshakes with interop.go, over stdin and stdout.
    A message is a big-endian u16 of its size, then its bytes. Per handshake: keys from the other
-   side (psk, our secret, its public key), the handshake, a message with our hash, 10 records each
-   way, with a new key every 4. What we refuse we answer with one byte and wait for another. */
-#define DLSI_REKEY_BITS 2
+   side (psk, our secret, its public key), the handshake, a message with our hash, 70 records each
+   way, with a new key after 64. What we refuse we answer with one byte and wait for another. */
+#define DLSI_REKEY_BITS 6
+#define DLS_REPLAY_BITS 64
 #define DLSHARD_IMPLEMENTATION
 #include "dlshard.h"
 #include <stdio.h>
@@ -51,7 +52,7 @@ static void handshake(dls_noise *n, bool mine) {
 }
 static void records(dls_session *s, bool mine) {
     int m;
-    for (m = 0; m < 20; m++, mine = !mine) {
+    for (m = 0; m < 140; m++, mine = !mine) {
         const size_t want = payload_of(m);
         size_t bytes;
         if (mine) {

@@ -66,7 +66,7 @@ func one(pattern string, initiator bool, damage int) {
 	var there, back *noise.CipherState // initiator to responder, and back
 	turn := initiator
 	for m := 0; there == nil; m++ {
-		want := psk[:psk[m]%33]
+		want := psk[:psk[m%32]%33]
 		if turn {
 			var message []byte
 			message, there, back, err = side.WriteMessage(nil, want)
@@ -94,13 +94,13 @@ func one(pattern string, initiator bool, damage int) {
 		send, recv = back, there
 	}
 	turn = initiator
-	for m := 0; m < 20; m++ {
-		want := psk[:psk[m]%33]
+	for m := 0; m < 140; m++ {
+		want := psk[:psk[m%32]%33]
 		state := recv
 		if turn {
 			state = send
 		}
-		if record := m / 2; record > 0 && record%4 == 0 {
+		if record := m / 2; record > 0 && record%64 == 0 {
 			state.Rekey()
 		}
 		if turn {

@@ -374,7 +374,128 @@ static void test_host_roster(void) {
     for (i = 0; i < 2; i++) dls_host_close(&h[i]);
     dls_roster_free(&file);
 }
+/* One conversation, packet by packet, each in a block of its exact size. change: which packet is
+   spoilt (0: none), at which byte; cut: by how many bytes. Returns the step that failed or 0. */
+typedef struct enrolment {
+    dls_enrol here, root;
+    dls_keys keys;
+    dls_roster_file got;
+    unsigned char packet[5][DLS_ENROL_MOST];
+    size_t size[5];
+    uint64_t now;
+} enrolment;
+static enrolment enrol_c;
+static dls_status enrol_step(dls_status st, int step, int change, size_t at, size_t cut) {
+    if (st == DLS_OK && change == step) {
+        enrol_c.size[step] -= cut;
+        if (cut == 0) enrol_c.packet[step][at % enrol_c.size[step]] ^= 1;
+    }
+    return st;
+}
+static int enrol_run(dls_invite *here, dls_invite *root_invite, int32_t invites,
+                     const dls_root *root, dls_roster_file *file, int change, size_t at,
+                     size_t cut) {
+    enrolment *c = &enrol_c;
+    unsigned char *p;
+    dls_status st;
+    int i, failed = 0;
+    c->now += 200000;
+    c->size[1] = c->size[2] = DLS_ENROL_BYTES;
+    c->size[3] = 68;
+    st = enrol_step(dls_enrol_call(&c->here, here, c->packet[1]), 1, change, at, cut);
+    for (i = 1; i <= 4 && st == DLS_OK; i++) {
+        p = (unsigned char *)malloc(c->size[i] + 1);
+        memcpy(p, c->packet[i], c->size[i]);
+        failed = i;
+        if (i == 1)
+            st = dls_enrol_answer(&c->root, root_invite, invites, p, c->size[1], c->packet[2],
+                                  c->now);
+        if (i == 2) st = dls_enrol_prove(&c->here, p, c->size[2], c->packet[3]);
+        if (i == 3)
+            st = dls_enrol_admit(&c->root, root, file, p, c->size[3], c->packet[4], &c->size[4],
+                                 NULL);
+        if (i == 4) st = dls_enrol_take(&c->here, p, c->size[4], &c->keys, &c->got, NULL);
+        free(p);
+        if (i < 4) st = enrol_step(st, i + 1, change, at, cut);
+    }
+    return st == DLS_OK ? 0 : failed;
+}
+static void test_enrol_by_code(void) {
+    char code[DLS_CODE_TEXT], bad[DLS_CODE_TEXT];
+    unsigned char root32[32], old[DLS_ENROL_BYTES], to[DLS_ENROL_BYTES];
+    dls_invite here, other, list[3];
+    dls_roster_file file;
+    dls_root root;
+    dls_keys keys;
+    int i;
+    memset(&file, 0, sizeof file);
+    CHECK_STATUS(dls_root_make(&root, NULL), DLS_OK);
+    dls_ed25519_public(root32, root.seed);
+    CHECK_STATUS(
+        dls_roster_enrol(&file, &root, "ada", DLS_ROLE_JOIN | DLS_ROLE_COORD, false, &keys, NULL),
+        DLS_OK);
+    CHECK_STATUS(dls_invite_make(&list[0], "a b", DLS_ROLE_JOIN, code), DLS_E_ARG);
+    CHECK_STATUS(dls_invite_make(&list[0], "ben", DLS_ROLE_TRAIN, code), DLS_E_ARG);
+    CHECK_STATUS(dls_invite_make(&list[0], "cleo", DLS_ROLE_JOIN, code), DLS_OK);
+    CHECK_STATUS(dls_invite_read(&other, code), DLS_OK);
+    CHECK_STATUS(dls_invite_make(&list[1], "ben", DLS_ROLE_JOIN | DLS_ROLE_TRAIN, code), DLS_OK);
+    CHECK_STATUS(dls_invite_make(&list[2], "ada", DLS_ROLE_JOIN, bad), DLS_OK);
+    CHECK_INT(strlen(code), DLS_CODE_TEXT - 1);
+    for (i = 0; i < DLS_CODE_TEXT - 1; i++) { /* mistyped, cut short */
+        memcpy(bad, code, sizeof bad);
+        bad[i] = bad[i] == '0' ? '1' : '0';
+        CHECK_STATUS(dls_invite_read(&here, bad), DLS_E_FORMAT);
+        bad[i] = '\0';
+        CHECK_STATUS(dls_invite_read(&here, bad), DLS_E_FORMAT);
+    }
+    CHECK_STATUS(dls_invite_read(&here, code), DLS_OK);
+    CHECK(memcmp(here.psk, list[1].psk, 32) == 0);
+    /* Any byte of a packet changed, or some missing: its receiver stops there. Packet 4 of all
+       bytes is tried last, since it uses the invite up. */
+    for (i = 0; i < DLS_ENROL_BYTES; i++) {
+        CHECK_INT(enrol_run(&here, list, 3, &root, &file, 1, (size_t)i, 0), 1);
+        CHECK_INT(enrol_run(&here, list, 3, &root, &file, 2, (size_t)i, 0), 2);
+        CHECK_INT(enrol_run(&here, list, 3, &root, &file, 1, 0, (size_t)i + 1), 1);
+        CHECK_INT(enrol_run(&here, list, 3, &root, &file, 2, 0, (size_t)i + 1), 2);
+        if (i >= 68) continue;
+        CHECK_INT(enrol_run(&here, list, 3, &root, &file, 3, (size_t)i, 0), 3);
+        CHECK_INT(enrol_run(&here, list, 3, &root, &file, 3, 0, (size_t)i + 1), 3);
+    }
+    CHECK_INT(file.roster.count, 1);
+    memcpy(old, enrol_c.packet[1], sizeof old);
+    /* A good first packet again: answered, seldom, and that is all. */
+    enrol_c.now += 200000;
+    CHECK_STATUS(dls_enrol_answer(&enrol_c.root, list, 3, old, sizeof old, to, enrol_c.now),
+                 DLS_OK);
+    CHECK_STATUS(dls_enrol_answer(&enrol_c.root, list, 3, old, sizeof old, to, enrol_c.now + 99999),
+                 DLS_E_LIMIT);
+    CHECK_STATUS(dls_enrol_admit(&enrol_c.root, &root, &file, enrol_c.packet[3], 68,
+                                 enrol_c.packet[4], &enrol_c.size[4], NULL),
+                 DLS_E_STATE);
+    CHECK_INT(file.roster.count, 1);
+    /* The right code; the device has a key of its own, a name, and is in the roster. */
+    CHECK_INT(enrol_run(&here, list, 3, &root, &file, 0, 0, 0), 0);
+    CHECK_INT(file.roster.count, 2);
+    CHECK(enrol_c.keys.id == 2 && strcmp(enrol_c.keys.name, "ben") == 0 && !enrol_c.keys.is_small);
+    CHECK(memcmp(enrol_c.keys.psk, root.psk, 32) == 0);
+    CHECK(memcmp(enrol_c.keys.root, root32, 32) == 0);
+    dls_x25519_public(to, enrol_c.keys.secret);
+    CHECK(memcmp(to, file.device[1].public_key, 32) == 0);
+    CHECK_INT(file.device[1].role, DLS_ROLE_JOIN | DLS_ROLE_TRAIN);
+    CHECK_INT(enrol_c.got.roster.count, 2);
+    dls_roster_free(&enrol_c.got);
+    /* Once. A packet 3 that was recorded is worth nothing; a name that is taken is refused. */
+    CHECK_INT(enrol_run(&here, list, 3, &root, &file, 0, 0, 0), 1);
+    CHECK(list[1].used && !list[0].used);
+    CHECK_INT(enrol_run(&list[2], list, 3, &root, &file, 0, 0, 0), 3);
+    CHECK(!list[2].used);
+    CHECK_INT(enrol_run(&other, list, 1, &root, &file, 4, 5, 0), 4);
+    dls_enrol_wipe(&enrol_c.here);
+    dls_enrol_wipe(&enrol_c.root);
+    dls_roster_free(&file);
+}
 static void keys_tests(void) {
+    RUN(enrol_by_code);
     RUN(key_files);
     RUN(roster_files);
     RUN(identity);

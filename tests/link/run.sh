@@ -80,6 +80,45 @@ wrong "no baud rate" peer --key ada.key --roster lab.roster --serial /dev/null:f
 wrong "no device id" peer --key ada.key --roster lab.roster --serial /dev/null=x
 wrong "peer --key" peer --what
 
+within() { # SECONDS COMMAND...: until it succeeds
+    end=$(($(date +%s) + $1))
+    shift
+    until "$@"; do
+        [ "$(date +%s)" -le $end ] || return 1
+        sleep 0.1
+    done
+}
+has() { grep -q -e "$1" "$2"; } # TEXT LOG
+expect() { # NAME SECONDS TEXT LOG
+    if within "$2" has "$3" "$4"; then ok "$1"; else fail "$1" "$4" 12; fi
+}
+
+# Enrolled over the network, by a code: once, and with a wrong code not at all.
+mkdir -p far
+inv=$(($$ % 20000 + 20001))
+cp root.key lab.roster far/ # the root's side, so that what follows is as before
+(cd far && exec dlshard invite nova --listen $inv --seconds 60 >invite.txt 2>&1) &
+running="$running $!"
+expect "invite prints a code" 5 '^nova: dlshard join' far/invite.txt
+code=$(sed -n 's/^nova: dlshard join \([0-9a-f-]*\) .*/\1/p' far/invite.txt)
+mkdir -p near
+wrong "mistyped" dlshard join 0$code --at 127.0.0.1:$inv
+wrong "numbers" dlshard join $code --at somewhere
+wrong "nobody answers" dlshard join $code --at 127.0.0.1:1
+(cd far && exec dlshard invite other --listen $((inv + 1)) --seconds 60 >other.txt 2>&1) &
+running="$running $!"
+expect "another invite" 5 '^other: dlshard join' far/other.txt
+wrong "no answer to this code" dlshard join $code --at 127.0.0.1:$((inv + 1)) --out near/x.key
+check "a wrong code leaves nothing" sh -c '! test -e near/x.key'
+check "join by a code from standard input" sh -c "echo $code | dlshard join - --at 127.0.0.1:$inv --out near/nova.key --roster near/lab.roster"
+expect "the root's side tells of it" 3 'nova has joined' far/invite.txt
+check "the device has the roster" cmp near/lab.roster far/lab.roster
+check "its key is its own alone" test "$(ls -l near/nova.key | cut -c1-10)" = "-rw-------"
+wrong "nobody answers" dlshard join $code --at 127.0.0.1:$inv
+peer --key near/nova.key --no-lan --seconds 0.2 >nova.txt 2>&1
+check "and starts with it" test $? = 0
+end_peers
+
 # ---- Peers as processes ----
 
 # start LOG [NETNS] -- ARGS: a peer that runs on, its number in $pid
@@ -97,18 +136,6 @@ start() {
     fi
     pid=$!
     running="$running $pid"
-}
-within() { # SECONDS COMMAND...: until it succeeds
-    end=$(($(date +%s) + $1))
-    shift
-    until "$@"; do
-        [ "$(date +%s)" -le $end ] || return 1
-        sleep 0.1
-    done
-}
-has() { grep -q -e "$1" "$2"; } # TEXT LOG
-expect() { # NAME SECONDS TEXT LOG
-    if within "$2" has "$3" "$4"; then ok "$1"; else fail "$1" "$4" 12; fi
 }
 hash_of() { sed -n "s/^sum [0-9]* 5 1,2,3 //p" "$1" | tail -n 1; }
 

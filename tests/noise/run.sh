@@ -2,5 +2,5 @@
 # rekeying every 64 records.
 . ./lib.sh
 build "$out/noise" noise/noise.c && run_c "$out/noise"
-build "$out/noise_small" noise/noise.c -DDLSI_REKEY_BITS=6 -DDLS_REPLAY_BITS=64 &&
+build "$out/noise_small" noise/noise.c -DDLSI_REKEY_BITS=8 -DDLS_REPLAY_BITS=64 &&
     run_c "$out/noise_small" record | sed 's/$/, small/'

@@ -73,6 +73,33 @@ static void test_engine_desc_bounds(void) {
     CHECK_STATUS(dls_peer_init(&p, &d, mem, bytes), DLS_E_ARG);
     free(mem);
 }
+/* What a session costs, without and with packets: tools/size counts the former in the same way. */
+static void test_engine_session_bytes(void) {
+    dls_peer_desc d = cluster_desc(0, 2), more;
+    const dls_addr to = net_addr(1);
+    dls_port_desc port;
+    unsigned char *mem;
+    size_t bytes, own;
+    dls_peer *p;
+    d.window = 4;
+    d.control_bytes = 128;
+    d.sessions_max = 64;
+    d.ports_max = 4;
+    more = d;
+    more.sessions_max = 128;
+    own = 64 * (sizeof(dlsi_ses) + 4 * sizeof(dls_sent) + 128);
+    CHECK_INT(dls_peer_size(&more) - dls_peer_size(&d), own + 64 * sizeof(dlsi_reach));
+    d.no_packets = more.no_packets = true;
+    CHECK_INT(dls_peer_size(&more) - dls_peer_size(&d), own);
+    p = engine_make(&d, &mem, &bytes);
+    memset(&port, 0, sizeof port);
+    port.kind = DLS_PORT_PACKET;
+    port.mtu = 128;
+    CHECK_INT(dls_peer_port_open(p, &port, 0), -1);
+    dls_peer_call(p, 1, 0, &to, 0);
+    dls_peer_close(p);
+    free(mem);
+}
 static void test_engine_desc_keys(void) {
     static net_keys k;
     dls_peer_desc d;
@@ -465,6 +492,7 @@ static void test_engine_allocates_nothing(void) {
 }
 static void engine_tests(void) {
     RUN(engine_desc_bounds);
+    RUN(engine_session_bytes);
     RUN(engine_desc_keys);
     RUN(engine_ports);
     RUN(engine_messages);

@@ -55,6 +55,8 @@ static void *node_run(void *arg) {
     c->join = dls_node_create(&node, &c->desc);
     snprintf(c->text, sizeof c->text, "%s", dls_node_explain(node));
     if (c->join == DLS_OK) {
+        if (c->desc.key_file != NULL) /* the view counts; names are the roster's */
+            c->desc.rank = dls_node_rank(node);
         if (dls_node_rank(node) != c->desc.rank) c->join = DLS_E_STATE;
         snprintf(c->name, sizeof c->name, "%s",
                  dls_node_name(node, (c->desc.rank + 1) % dls_node_count(node)));
@@ -170,6 +172,264 @@ static void test_node_unlike_shares_equal_one(void) {
     static const int32_t shares[3] = {1, 2, 5};
     node_equal(0, shares);
     node_equal(1, shares);
+}
+
+/* ---- By key ---- */
+
+/* A group of n devices in OUT, the first `coords` of which coordinate. */
+static char node_key[3][300], node_roster[300];
+static dls_root node_root;
+static void node_group(int32_t n, int32_t coords) {
+    static const char *const names[] = {"tablet", "phone", "glasses"};
+    const char *dir = getenv("OUT") != NULL ? getenv("OUT") : ".";
+    dls_roster_file file;
+    dls_keys keys;
+    char state[320];
+    int32_t i;
+    memset(&file, 0, sizeof file);
+    CHECK_STATUS(dls_root_make(&node_root, NULL), DLS_OK);
+    for (i = 0; i < n; i++) {
+        const uint32_t role = i < coords ? DLS_ROLE_COORD : 0u;
+        CHECK_STATUS(dls_roster_enrol(&file, &node_root, names[i],
+                                      DLS_ROLE_JOIN | DLS_ROLE_TRAIN | role, false, &keys, NULL),
+                     DLS_OK);
+        snprintf(node_key[i], sizeof node_key[i], "%s/node_%s.key", dir, names[i]);
+        CHECK_STATUS(dls_keys_save(&keys, node_key[i], true, NULL), DLS_OK);
+        snprintf(state, sizeof state, "%s.state", node_key[i]);
+        remove(state);
+    }
+    snprintf(node_roster, sizeof node_roster, "%s/lab.roster", dir); /* where a key looks for it */
+    CHECK_STATUS(dls_roster_save(&file, node_roster, true, NULL), DLS_OK);
+    dls_roster_free(&file);
+}
+static void node_by_key(node_call *c, int32_t n) {
+    const int32_t lan = dls_tcp_free_port();
+    int32_t i;
+    node_calls(c, n, NULL, NULL);
+    for (i = 0; i < n; i++) {
+        c[i].desc.key_file = node_key[i];
+        c[i].desc.lan_port = lan;
+        c[i].desc.rank = 0;
+    }
+}
+static void node_check_together(int32_t n, uint64_t want) {
+    int32_t i;
+    bool seen[3] = {false, false, false};
+    for (i = 0; i < n; i++) {
+        CHECK_STATUS(node_c[i].join, DLS_OK);
+        CHECK_STATUS(node_c[i].st[0], DLS_OK);
+        CHECK_STATUS(node_c[i].staged, DLS_OK);
+        if (node_c[i].join != DLS_OK || node_c[i].st[0] != DLS_OK)
+            test_report(__FILE__, __LINE__, "device %d: %s", (int)i, node_c[i].text);
+        CHECK(node_c[i].report.state_hash == want);
+        CHECK_INT(node_c[i].desc.rank, i); /* places go by id */
+        seen[i] = node_c[i].y[0] != 0.0f;
+    }
+    CHECK(memcmp(node_c[0].y, node_y, sizeof node_y) == 0);
+    CHECK(seen[0] && !seen[1]);
+}
+static void test_node_by_key_equals_one(void) {
+    static const int32_t shares[3] = {1, 2, 5};
+    const uint64_t want = node_alone(0, node_y);
+    long blocks;
+    int32_t i, round;
+    node_group(3, 3);
+    blocks = test_blocks;
+    for (round = 0; round < 2; round++) { /* found on the LAN; by address, with shares */
+        char at[2][60];
+        int32_t port = dls_tcp_free_port();
+        node_by_key(node_c, 3);
+        snprintf(at[0], sizeof at[0], "1@127.0.0.1:%d", (int)port);
+        snprintf(at[1], sizeof at[1], "%s,2@127.0.0.1:%d", at[0], (int)port + 1);
+        for (i = 0; i < 3; i++) {
+            node_c[i].net = 0;
+            node_c[i].fit = node_fit_desc(0);
+            node_c[i].infer = true;
+            node_c[i].calls = 2;
+            if (round == 0) continue;
+            node_c[i].desc.shares = shares;
+            node_c[i].desc.no_lan = true;
+            node_c[i].desc.listen = i < 2 ? port + i : 0;
+            node_c[i].desc.connect = i > 0 ? at[i - 1] : NULL;
+            node_c[i].calls = 1;
+        }
+        node_threads(node_c, 3);
+        if (round == 0)
+            for (i = 0; i < 3; i++) CHECK_STATUS(node_c[i].st[1], DLS_OK);
+        if (round == 1) node_check_together(3, want);
+        if (round == 1) CHECK(node_c[1].share[2].samples > 2 * node_c[1].share[0].samples);
+        CHECK(strcmp(node_c[0].name, "phone") == 0 && strcmp(node_c[2].name, "tablet") == 0);
+        CHECK_INT(test_blocks - blocks, 0);
+    }
+}
+/* Two of three come: they go on, and know who is missing. One alone does not. */
+static void test_node_by_key_goes_on_with_who_is_there(void) {
+    const uint64_t want = node_alone(1, node_y);
+    const dls_data data = job_data();
+    dls_node_desc d;
+    dls_node *node;
+    int32_t i;
+    node_group(3, 3);
+    node_by_key(node_c, 2);
+    for (i = 0; i < 2; i++) {
+        node_c[i].desc.join_ms = 3000;
+        node_c[i].infer = true;
+    }
+    node_threads(node_c, 2);
+    node_check_together(2, want);
+    for (i = 0; i < 2; i++) {
+        CHECK_TEXT(node_c[i].text, "2 of 3 devices are here");
+        CHECK_TEXT(node_c[i].text, "device 3 (glasses) was never heard");
+    }
+    d = node_c[0].desc;
+    d.join_ms = 300;
+    CHECK_STATUS(dls_node_create(&node, &d), DLS_E_TIMEOUT);
+    CHECK_TEXT(dls_node_explain(node), "nobody else was found in 300 ms");
+    CHECK_TEXT(dls_node_explain(node), "device 2 (phone)");
+    CHECK_STATUS(dls_node_infer(node, NULL, &data, 0, NULL, NULL), DLS_E_TIMEOUT);
+    dls_node_destroy(node);
+    d.expect = 2;
+    d.no_lan = true;
+    CHECK_STATUS(dls_node_create(&node, &d), DLS_E_TIMEOUT);
+    CHECK_TEXT(dls_node_explain(node), "phone does not answer");
+    dls_node_destroy(node);
+    d.peers = "127.0.0.1:1";
+    CHECK_STATUS(dls_node_create(&node, &d), DLS_E_ARG);
+    dls_node_destroy(node);
+    d.peers = NULL;
+    d.roster_file = "no/such.roster";
+    CHECK_STATUS(dls_node_create(&node, &d), DLS_E_NOT_FOUND);
+    CHECK_TEXT(dls_node_explain(node), "no/such.roster");
+    dls_node_destroy(node);
+    node_group(1, 0);
+    d.roster_file = NULL;
+    CHECK_STATUS(dls_node_create(&node, &d), DLS_E_NOT_FOUND);
+    CHECK_TEXT(dls_node_explain(node), "coordinates");
+    dls_node_destroy(node);
+    node_group(1, 1); /* a group of one device is complete */
+    d.expect = 0;
+    d.join_ms = 5000;
+    CHECK_STATUS(dls_node_create(&node, &d), DLS_OK);
+    CHECK_INT(dls_node_count(node), 1);
+    dls_node_destroy(node);
+}
+/* Revoked while it waits for others: it is told, and stops. */
+static void *node_revoke(void *arg) {
+    dls_roster_file file;
+    unsigned char root32[32];
+    (void)arg;
+    usleep(500000);
+    dls_ed25519_public(root32, node_root.seed);
+    if (dls_roster_load(&file, node_roster, root32, NULL) != DLS_OK) return NULL;
+    if (dls_roster_revoke(&file, &node_root, "tablet", NULL) == DLS_OK)
+        (void)dls_roster_save(&file, node_roster, true, NULL);
+    dls_roster_free(&file);
+    return NULL;
+}
+static void test_node_by_key_revoked(void) {
+    pthread_t t;
+    dls_node *node;
+    node_group(2, 2);
+    node_by_key(node_c, 1);
+    CHECK_INT(pthread_create(&t, NULL, node_revoke, NULL), 0);
+    CHECK_STATUS(dls_node_create(&node, &node_c[0].desc), DLS_E_REFUSED);
+    CHECK_TEXT(dls_node_explain(node), "revoked");
+    dls_node_destroy(node);
+    pthread_join(t, NULL);
+}
+/* A third device joins while a call begins. Who has told the others that it makes the call stays
+   with them, so that no two begin it in different views; when one of them makes its call only
+   after the change, all begin in the new one. */
+static void *node_open(void *arg) { /* fit.user: the node */
+    node_call *c = (node_call *)arg;
+    dls_node *node;
+    c->join = dls_node_create(&node, &c->desc);
+    c->fit.user = node;
+    return NULL;
+}
+static void *node_barrier(void *arg) {
+    node_call *c = (node_call *)arg;
+    c->st[0] = dlsi_node_gather((dls_node *)c->fit.user);
+    return NULL;
+}
+static bool node_until(dls_node *n, bool (*done)(const dls_node *), uint64_t us) {
+    const uint64_t start = dls_now_us();
+    bool good = false;
+    while (!good && dls_now_us() - start < us) {
+        dlsi_node_lock(n);
+        good = done(n);
+        dlsi_node_unlock(n);
+        if (!good) usleep(1000);
+    }
+    return good;
+}
+static bool node_has_told(const dls_node *n) { return n->coll.old >= 0; }
+static bool node_view_of_3(const dls_node *n) { return n->peer->view.count == 3; }
+static void node_join_in_between(bool chosen) { /* the second had chosen its view already */
+    dls_node *node[3] = {NULL, NULL, NULL};
+    unsigned char byte = 0;
+    uint64_t start;
+    pthread_t t[3];
+    dls_status st = DLS_E_PEER;
+    bool over = false;
+    uint32_t before;
+    int32_t i;
+    node_group(3, 3);
+    node_by_key(node_c, 3);
+    for (i = 0; i < 2; i++) {
+        node_c[i].desc.expect = 2;
+        node_c[i].desc.threads = 1;
+        CHECK_INT(pthread_create(&t[i], NULL, node_open, &node_c[i]), 0);
+    }
+    for (i = 0; i < 2; i++) {
+        pthread_join(t[i], NULL);
+        node[i] = (dls_node *)node_c[i].fit.user;
+        CHECK_STATUS(node_c[i].join, DLS_OK);
+    }
+    before = node[0]->view;
+    CHECK_INT(node[1]->view, before);
+    CHECK_INT(pthread_create(&t[0], NULL, node_barrier, &node_c[0]), 0);
+    CHECK(node_until(node[0], node_has_told, 5000000));
+    node_c[2].desc.expect = 3;
+    (void)node_open(&node_c[2]);
+    node[2] = (dls_node *)node_c[2].fit.user;
+    CHECK_STATUS(node_c[2].join, DLS_OK);
+    CHECK(node_until(node[0], node_view_of_3, 5000000));
+    usleep(100000); /* the first has seen it too */
+    if (chosen) {
+        dlsi_node_lock(node[1]);
+        CHECK_STATUS(dlsi_node_stage(node[1], 64), DLS_OK);
+        CHECK_STATUS(dlsi_node_seat(node[1]), DLS_OK);
+        CHECK_STATUS(dls_coll_allreduce(&node[1]->coll, &byte, 1, DLS_REDUCE_MAX_U8), DLS_OK);
+        start = dls_now_us();
+        while (!over && dls_now_us() - start < 5000000) {
+            over = dls_coll_poll(&node[1]->coll, &st);
+            if (!over) dlsi_node_wait(node[1]);
+        }
+        if (!over) (void)dlsi_node_seat(node[1]);
+        dlsi_node_unlock(node[1]);
+        CHECK(over);
+        CHECK_STATUS(st, DLS_OK);
+        pthread_join(t[0], NULL);
+        CHECK_INT(node[0]->view, before);
+    } else {
+        for (i = 1; i < 3; i++)
+            CHECK_INT(pthread_create(&t[i], NULL, node_barrier, &node_c[i]), 0);
+        for (i = 0; i < 3; i++) {
+            pthread_join(t[i], NULL);
+            CHECK(node[i]->view > before);
+            CHECK_INT(node[i]->view, node[0]->view);
+            CHECK_INT(node[i]->count, 3);
+        }
+        CHECK_STATUS(node_c[1].st[0], DLS_OK);
+        CHECK_STATUS(node_c[2].st[0], DLS_OK);
+    }
+    CHECK_STATUS(node_c[0].st[0], DLS_OK);
+    for (i = 0; i < 3; i++) dls_node_destroy(node[i]);
+}
+static void test_node_a_device_joins_as_a_call_begins(void) {
+    node_join_in_between(true);
+    node_join_in_between(false);
 }
 static void test_node_by_itself(void) {
     const uint64_t want = node_alone(1, node_y);
@@ -484,6 +744,10 @@ static void node_tests(void) {
     RUN(node_peer_killed);
     RUN(node_three_threads_equal_one);
     RUN(node_unlike_shares_equal_one);
+    RUN(node_by_key_equals_one);
+    RUN(node_by_key_goes_on_with_who_is_there);
+    RUN(node_by_key_revoked);
+    RUN(node_a_device_joins_as_a_call_begins);
     RUN(node_by_itself);
     RUN(node_bad_descs);
     RUN(node_port_in_use);

@@ -190,4 +190,88 @@ else
     skip "size" arm-none-eabi-gcc
 fi
 
-# ---- dlshard, the command-line program: tests/example uses it; what only it can do goes here ----
+# ---- dlshard report: tests/example uses the rest of the command-line program ----
+
+san="-fsanitize=address,undefined -fno-sanitize-recover=all"
+echo 'int main(void) { return 0; }' >"$out/san.c"
+# shellcheck disable=SC2086
+"$CC" $san "$out/san.c" -o "$out/san" 2>/dev/null && "$out/san" || san=
+# shellcheck disable=SC2086
+check "dlshard builds without warnings" "$CC" -std=gnu99 -O0 -Wall -Wextra -Wshadow -Werror $san \
+    "$root/tools/dlshard.c" -o "$out/dlshard" -lpthread
+cp tool/run.csv "$out/run.csv"
+dlshard() { "$out/dlshard" "$@"; }
+page=$out/run.html
+rm -f "$page"
+check "report: beside the record" dlshard report "$out/run.csv"
+check "report: whole" grep -q '</main></body></html>' "$page"
+check "report: loads nothing from elsewhere" sh -c "! sed 's#http://www.w3.org/2000/svg##' '$page' |
+    grep -q -i -E 'http|src=|href=|url\(|@import|<script'"
+check "report: a line of loss, one of accuracy" test "$(grep -c '<polyline' "$page")" = 2
+check "report: all charts" test "$(grep -c '<svg' "$page")" = 5
+check "report: axes have units" sh -c "for w in step 'samples / s' '% of samples' seconds 'training loss'; do
+    grep -q \">\$w</text>\" '$page' || exit 1; done"
+awk -F, '$1 == "peer" { sum[$5] += $9; all += $9; sent[$5] += $13; saved[$5] += $14 }
+    END { for (n in sum) { name = n; gsub(/"/, "", name)
+        printf "%s<td>%.0f<td>%.1f %%<td>\n", name, sum[n], 100 * sum[n] / all
+        printf "(%.0f %%)</tr>\n", 100 * saved[n] / (saved[n] + sent[n]) } }' "$out/run.csv" >"$out/want.txt"
+check "report: sums by peer are those of the record" sh -c "[ \$(wc -l <'$out/want.txt') = 10 ] &&
+    while read -r line; do grep -q -F \"\$line\" '$page' || { echo \"\$line\"; exit 1; }; done <'$out/want.txt'"
+check "report: two went, two came" test "$(grep -c "l6 6m0 -6l-6 6" "$page") $(grep -c "m0 3h6m-3 -3v6" "$page")" = "2 2"
+
+sed 's/"watch"/"a""<b>\&amp,'"'"'x"/' "$out/run.csv" >"$out/odd.csv"
+check "report: odd names" dlshard report "$out/odd.csv" -o "$out/odd.html"
+check "report: odd names are escaped" sh -c "grep -q 'a&#34;&#60;b&#62;&#38;amp,&#39;x' '$out/odd.html' && ! grep -q '<b>&' '$out/odd.html'"
+awk -F, 'NR == 1 || $1 == "step"' "$out/run.csv" >"$out/plain.csv"
+check "report: steps alone" dlshard report "$out/plain.csv" -o "$out/plain.html"
+sed 's/$/\r/' "$out/run.csv" >"$out/crlf.csv"
+check "report: lines that end in CR LF" sh -c "'$out/dlshard' report '$out/crlf.csv' -o '$out/crlf.html' &&
+    sed 's/crlf.csv/run.csv/' '$out/crlf.html' | cmp - '$page'"
+awk -F, -v OFS=, 'NR == 1 { print; next } $1 == "step" { for (k = 0; k < 50; k++) { n++; print "step", n, n * 9,
+    "", "", 1 / n, 0.5, 100, "", "", "", "", "", ""
+    for (p = 0; p < 20; p++) print "peer", n, n * 9, p, "p" p, "", "", "", 10, 5, 3, 1, 1000, 0 } }' \
+    "$out/run.csv" >"$out/long.csv"
+check "report: 4,000 points of 20 peers" dlshard report "$out/long.csv" -o "$out/long.html"
+check "report: stays under 1 MB, in hours" sh -c "[ \$(wc -c <'$out/long.html') -lt 1000000 ] && grep -q '>hours</text>' '$out/long.html'"
+
+refuses() { # NAME TEXT FILE [ARG...]: status 1 or 2, with that text
+    name=$1 text=$2
+    shift 2
+    dlshard report "$@" >"$out/said.txt" 2>&1
+    s=$?
+    if [ $s -ge 1 ] && [ $s -le 2 ] && grep -q "$text" "$out/said.txt"; then ok "report refuses $name"
+    else fail "report refuses $name (status $s)" "$out/said.txt"; fi
+}
+head -1 "$out/run.csv" >"$out/none.csv"
+sed '9s/^peer,[0-9]*/peer,x/' "$out/run.csv" >"$out/letters.csv"
+sed '$s/,[0-9.]*,/,1.5,/2; $s/,[0-9]*\.[0-9]*,/,1.5,/' "$out/run.csv" >"$out/back.csv"
+sed '1s/wire/wier/' "$out/run.csv" >"$out/names.csv"
+refuses "what is not there" "none/such.csv" none/such.csv
+refuses "other text" "14 columns" ../README.md
+refuses "other columns" "not those of a run" "$out/names.csv"
+refuses "no steps" "no step rows" "$out/none.csv"
+refuses "letters for a number" "row 9: no number" "$out/letters.csv"
+refuses "time that goes back" "time goes back" "$out/back.csv"
+refuses "a page it cannot write" "cannot write" "$out/run.csv" -o "$out/no/such/dir.html"
+refuses "no record" "RUN.csv"
+[ ! -w /dev/full ] || refuses "a full disk" "failed" "$out/run.csv" -o /dev/full
+
+# Records cut short or with bytes changed give a page or a message, never a crash.
+i=0 crashed=
+while [ $i -lt 150 ]; do
+    i=$((i + 1))
+    if [ $((i % 2)) = 0 ]; then head -c $((i * i)) "$out/run.csv" >"$out/bad.csv"
+    else
+        awk -v seed=$i 'BEGIN { srand(seed) } { if (rand() < 0.01) { at = int(rand() * length($0)) + 1
+            $0 = substr($0, 1, at) substr("\",x-e9\r\n1", int(rand() * 9) + 1, 1) substr($0, at + 2) } print }' \
+            "$out/run.csv" >"$out/bad.csv"
+    fi
+    dlshard report "$out/bad.csv" -o "$out/bad.html" >"$out/said.txt" 2>&1
+    [ $? -le 1 ] || { crashed="$i"; break; }
+done
+if [ -z "$crashed" ]; then ok "report: 150 broken records"; else fail "report: broken record $crashed" "$out/said.txt"; fi
+
+check "train --csv" dlshard train --data ../examples/data/mnist-train --steps 30 --threads 1 --batch 16 \
+    --csv "$out/train.csv" --curve "$out/train.svg"
+check "train --csv: a report of it" dlshard report "$out/train.csv"
+check "train --csv: its last step" sh -c "grep '^step,' '$out/train.csv' | tail -n 1 | grep -q '^step,30,'"

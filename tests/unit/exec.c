@@ -518,6 +518,64 @@ static void test_exec_share_weights(void) {
 
 /* ---- A custom op ---- */
 
+/* Each trained weight's gradient is told of once, final, the last layer's first. */
+typedef struct told {
+    const dls_real *grads;
+    dls_real value[4000];
+    int count[4000];
+    size_t first; /* where the first part lies */
+    int calls;
+} told;
+static void note_ready(void *user, dls_real *x, size_t count) {
+    told *t = (told *)user;
+    const size_t at = (size_t)(x - t->grads);
+    if (t->calls++ == 0) t->first = at;
+    for (size_t i = at; i < at + count && i < 4000; i++) {
+        t->count[i]++;
+        t->value[i] = t->grads[i];
+    }
+}
+static void test_exec_on_ready(void) {
+    dls_net *net = dls_net_create(NULL);
+    dls_exec_desc d;
+    dls_param p;
+    size_t at, count, wrong = 0, seen = 0;
+    static told t;
+    dls_val x = dls_net_input(net, 8, 8, 2), last;
+    memset(&d, 0, sizeof d);
+    memset(&t, 0, sizeof t);
+    x = dls_net_batchnorm(net, dls_net_conv2d(net, x, 6, 3, DLS_ACT_NONE), DLS_ACT_RELU);
+    x = dls_net_dense(net, dls_net_maxpool(net, x, 2), 12, DLS_ACT_RELU);
+    last = dls_net_dense(net, x, 5, DLS_ACT_NONE);
+    d.batch = 4;
+    d.train = true;
+    dls_exec *exec = dls_exec_create(net, &d);
+    t.grads = dls_exec_grads(exec);
+    CHECK(dls_net_param_count(net) < 4000);
+    for (int i = 0; i < 4 * 8 * 8 * 2; i++)
+        ((dls_real *)dls_exec_input(exec, 0))[i] = (dls_real)(i % 13) / 13;
+    dls_exec_on_ready(exec, note_ready, &t);
+    CHECK_STATUS(dls_exec_forward_train(exec, 4, 1, 0, 0), DLS_OK);
+    for (int i = 0; i < 20; i++) dls_exec_output_grad(exec)[i] = (dls_real)(i % 3 - 1);
+    CHECK_STATUS(dls_exec_backward(exec, false), DLS_OK);
+    for (dls_val v = 0; v < dls_net_nodes(net); v++)
+        for (int32_t i = 0; dls_net_param_of(net, v, i, &p, &at, &count) == DLS_OK; i++) {
+            if (v == last) CHECK(i != 0 || t.first >= at);
+            if ((p.flags & DLS_PARAM_STATISTIC) != 0) continue;
+            for (size_t k = at; k < at + count; k++, seen++)
+                wrong += t.count[k] != 1 || t.value[k] != t.grads[k];
+        }
+    CHECK_INT(wrong, 0);
+    CHECK(seen > 700);
+    dls_exec_on_ready(exec, NULL, NULL);
+    t.calls = 0;
+    CHECK_STATUS(dls_exec_forward_train(exec, 4, 1, 0, 0), DLS_OK);
+    CHECK_STATUS(dls_exec_backward(exec, false), DLS_OK);
+    CHECK_INT(t.calls, 0);
+    dls_exec_destroy(exec);
+    dls_net_destroy(net);
+}
+
 /* y = x^2 w with one w per channel; fails for n above 3 when training. */
 static dls_status exec_square_shape(const dls_op_site *site, dls_op_spec *spec) {
     if (site->attr->i[0] != 7)
@@ -610,5 +668,6 @@ static void exec_tests(void) {
     RUN(exec_refuses);
     RUN(exec_bad_ids);
     RUN(exec_share_weights);
+    RUN(exec_on_ready);
     RUN(exec_custom_op);
 }

@@ -28,6 +28,7 @@ static void unit_free(void *mem) {
 
 #include "unit/base.c"
 #include "unit/port.c"
+#include "unit/trace.c"
 #include "unit/tensor.c"
 #include "unit/op.c" /* before par: it has the pool */
 #include "unit/par.c"
@@ -40,6 +41,7 @@ int main(int argc, char **argv) {
     test_start("unit", argc, argv);
     base_tests();
     port_tests();
+    trace_tests();
     tensor_tests();
     par_tests();
     op_tests();

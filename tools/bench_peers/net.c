@@ -2,6 +2,10 @@
      cc -O2 -I. tools/bench_peers/net.c -lpthread -o net
      net stream plain|keys SECONDS   one connection, 4 MB messages one after the other: GB/s
      net ping plain|keys|udp|raw-tcp|raw-udp N  median round trip of 16 bytes, N times: us
+     net flood WHAT RATE SECONDS     a UDP stream as above, MB/s, while a third process sends the
+       receiver's port RATE packets a second: random bytes; INITs with a wrong mac1 (mac); of who
+       has the PSK but not the key of its name (stranger); seen before (replay). sink-WHAT: the same
+       packets to a socket that somebody reads, so that only what they cost the engine differs.
    Two processes, each an engine and its driver in one thread; raw-*: sockets alone, same calls. */
 #define _GNU_SOURCE
 #define DLSHARD_IMPLEMENTATION
@@ -12,7 +16,7 @@
 #include <signal.h>
 #include <sys/wait.h>
 
-enum { MESSAGE = 4 << 20, AHEAD = 4 };
+enum { MESSAGE = 4 << 20, AHEAD = 4, FLOOD_MESSAGE = 256 << 10 };
 
 static dls_peer *peer;
 static dls_tcp *tcp;
@@ -27,27 +31,20 @@ static void die(const char *what) {
 static void poll_links(uint64_t us) { dls_links_poll(links, us, NULL, NULL, NULL); }
 static void *block(size_t bytes) { return calloc(1, bytes + 64); }
 
-/* The engine of rank 0 or 1, joined with the other. */
-static void join(int rank, bool keyed, bool by_udp) {
-    static unsigned char secret[2][32], psk[32];
+static dls_peer *engine(int rank, bool keyed, bool impostor) {
+    static unsigned char secret[2][32], psk[32], other[32] = {9};
     static dls_device device[2];
     static dls_roster roster = {7, 1, 2, device};
     dls_peer_desc d;
-    dls_tcp_desc t;
-    dls_udp_desc u;
-    dls_links_desc l;
-    char peers[80];
+    dls_peer *made;
     int i;
     memset(&d, 0, sizeof d);
-    memset(&t, 0, sizeof t);
-    memset(&u, 0, sizeof u);
-    memset(&l, 0, sizeof l);
     for (i = 0; i < 2; i++) {
         memset(secret[i], i + 1, 32);
         device[i].id = (uint32_t)i;
         device[i].role = DLS_ROLE_JOIN;
         device[i].name[0] = (char)('a' + i);
-        dls_x25519_public(device[i].public_key, secret[i]);
+        dls_x25519_public(device[i].public_key, impostor && i == rank ? other : secret[i]);
     }
     d.rank = rank;
     d.size = 2;
@@ -55,11 +52,24 @@ static void join(int rank, bool keyed, bool by_udp) {
     if (keyed) {
         d.roster = &roster;
         d.id = (uint32_t)rank;
-        d.secret = secret[rank];
+        d.secret = impostor ? other : secret[rank];
         d.psk = psk;
     }
-    if (dls_peer_init(&peer, &d, block(dls_peer_size(&d)), dls_peer_size(&d)) != DLS_OK)
+    if (dls_peer_init(&made, &d, block(dls_peer_size(&d)), dls_peer_size(&d)) != DLS_OK)
         die("no engine");
+    return made;
+}
+/* The engine of rank 0 or 1, joined with the other. */
+static void join(int rank, bool keyed, bool by_udp) {
+    dls_tcp_desc t;
+    dls_udp_desc u;
+    dls_links_desc l;
+    char peers[80];
+    int i;
+    memset(&t, 0, sizeof t);
+    memset(&u, 0, sizeof u);
+    memset(&l, 0, sizeof l);
+    peer = engine(rank, keyed, false);
     l.peer = peer;
     if (dls_links_init(&links, &l, block(dls_links_size(&l)), dls_links_size(&l), NULL) != DLS_OK)
         die("no links");
@@ -91,24 +101,85 @@ static bool finish(int32_t op) {
 }
 static double now(void) { return (double)dls_now_us() * 1e-6; }
 
-static void stream(int rank, double seconds) {
+static double stream(int rank, double seconds, size_t message) {
     static unsigned char *data[AHEAD];
     int32_t op[AHEAD], i, k;
     const double start = now();
     double bytes = 0;
     for (i = 0; i < AHEAD; i++) {
-        data[i] = (unsigned char *)malloc(MESSAGE);
-        memset(data[i], i, MESSAGE);
-        op[i] = rank == 1 ? dls_peer_send(peer, 0, 1, data[i], MESSAGE)
-                          : dls_peer_recv(peer, 1, 1, data[i], MESSAGE);
+        data[i] = (unsigned char *)malloc(message);
+        memset(data[i], i, message);
+        op[i] = rank == 1 ? dls_peer_send(peer, 0, 1, data[i], message)
+                          : dls_peer_recv(peer, 1, 1, data[i], message);
     }
     for (k = 0; now() - start < seconds; k = (k + 1) % AHEAD) {
         if (!finish(op[k])) break; /* the other has stopped */
-        bytes += MESSAGE;
-        op[k] = rank == 1 ? dls_peer_send(peer, 0, 1, data[k], MESSAGE)
-                          : dls_peer_recv(peer, 1, 1, data[k], MESSAGE);
+        bytes += (double)message;
+        op[k] = rank == 1 ? dls_peer_send(peer, 0, 1, data[k], message)
+                          : dls_peer_recv(peer, 1, 1, data[k], message);
     }
-    if (rank == 0) printf("%.3f\n", bytes / (now() - start) * 1e-9);
+    return bytes / (now() - start);
+}
+
+
+/* A packet for the receiver's port. */
+static size_t bad_packet(const char *what, unsigned char *to) {
+    dls_peer *from = engine(1, true, strcmp(what, "stranger") == 0);
+    dls_port_desc d;
+    dls_addr at;
+    size_t n;
+    int i;
+    memset(&d, 0, sizeof d);
+    d.kind = DLS_PORT_PACKET;
+    d.mtu = 1232;
+    (void)dls_addr_read(&at, address[0]);
+    dls_peer_call(from, 0, dls_peer_port_open(from, &d, 1), &at, 1);
+    dls_peer_tick(from, 1);
+    n = dls_peer_tx_packet(from, 0, &at, to, 1);
+    if (n == 0 || to[0] != DLS_PACKET_INIT) die("no INIT");
+    if (strcmp(what, "mac") == 0) to[76] ^= 1;
+    for (i = 0; strcmp(what, "random") == 0 && i < (int)n; i++) to[i] = (unsigned char)rand();
+    return n;
+}
+/* Sends until it is killed. */
+static void flood(const char *what, int rate) {
+    const bool to_sink = strncmp(what, "sink-", 5) == 0;
+    const int fd = socket(AF_INET, SOCK_DGRAM, 0), sink = socket(AF_INET, SOCK_DGRAM, 0);
+    const double start = now();
+    unsigned char packet[1500];
+    struct sockaddr_in to;
+    socklen_t length = sizeof to;
+    size_t n;
+    double sent = 0;
+    memset(&to, 0, sizeof to);
+    to.sin_family = AF_INET;
+    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    if (bind(sink, (struct sockaddr *)&to, sizeof to) != 0 ||
+        getsockname(sink, (struct sockaddr *)&to, &length) != 0)
+        die("bind");
+    if (!to_sink) to.sin_port = htons((uint16_t)atoi(strchr(address[0], ':') + 1));
+    n = bad_packet(what + (to_sink ? 5 : 0), packet);
+    if (to_sink && fork() == 0)
+        for (;;) (void)recv(sink, packet, sizeof packet, 0);
+    for (;; usleep(1000))
+        for (; sent < (now() - start) * rate; sent++)
+            (void)sendto(fd, packet, n, 0, (struct sockaddr *)&to, sizeof to);
+}
+static double flooded(int rank, const char *what, int rate, double seconds) {
+    pid_t child = -1;
+    double speed;
+    if (rank == 0 && strcmp(what, "none") != 0) {
+        child = fork();
+        if (child == 0) {
+            (void)setpgid(0, 0);
+            flood(what, rate);
+        }
+        (void)setpgid(child, child);
+    }
+    speed = stream(rank, seconds, FLOOD_MESSAGE);
+    if (child > 0) (void)kill(-child, SIGKILL);
+    if (child > 0) (void)waitpid(child, NULL, 0);
+    return speed;
 }
 
 static int by_time(const void *a, const void *b) {
@@ -178,7 +249,8 @@ int main(int argc, char **argv) {
     const char *what = argc > 2 ? argv[2] : "";
     int rank, i;
     pid_t child;
-    if (argc != 4) {
+    const bool floods = argc == 5 && strcmp(argv[1], "flood") == 0;
+    if (argc != 4 && !floods) {
         fprintf(stderr, "usage: see the head of net.c\n");
         return 2;
     }
@@ -189,9 +261,12 @@ int main(int argc, char **argv) {
     if (strncmp(what, "raw-", 4) == 0) {
         raw(rank, atoi(argv[3]), strcmp(what, "raw-tcp") == 0);
     } else {
-        join(rank, strcmp(what, "plain") != 0, strcmp(what, "udp") == 0);
-        if (strcmp(argv[1], "stream") == 0) stream(rank, atof(argv[3]));
+        double speed = 0;
+        join(rank, strcmp(what, "plain") != 0, floods || strcmp(what, "udp") == 0);
+        if (floods) speed = 1e3 * flooded(rank, what, atoi(argv[3]), atof(argv[4]));
+        else if (strcmp(argv[1], "stream") == 0) speed = stream(rank, atof(argv[3]), MESSAGE);
         else ping(rank, atoi(argv[3]));
+        if (rank == 0 && speed > 0) printf("%.3f\n", speed * 1e-9);
     }
     fflush(stdout);
     if (rank == 1) _exit(0);

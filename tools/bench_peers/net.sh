@@ -2,10 +2,41 @@
 # net.sh [REPEATS]: streams and round trips over loopback beside iperf3 and raw sockets, the cipher
 # beside OpenSSL; run as `tools/bench net`. Ours and theirs in turns; medians. Status 1: a target is
 # missed. Needs iperf3 and libssl-dev (apt-get).
+# net.sh flood [REPEATS]: an established UDP session under floods of bad handshakes beside one whose
+# flood goes to another socket; run as `tools/bench net flood`. RATE: packets a second, 20000.
 cd "$(dirname "$0")/../.." || exit 2
-repeats=${1:-7} made=tools/bench_peers/build
+made=tools/bench_peers/build
 mkdir -p "$made"
 : "${CC:=cc}"
+median() { sort -n "$made/net-$1.txt" | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'; }
+if [ "$1" = flood ]; then
+    repeats=${2:-7} rate=${RATE:-20000} kinds="random mac stranger replay" missed=0
+    "$CC" -std=gnu99 -O2 -I. tools/bench_peers/net.c -lpthread -o "$made/net" || exit 2
+    rm -f "$made"/net-flood-*.txt
+    i=0
+    while [ $i -lt "$repeats" ]; do
+        "$made/net" flood none "$rate" 1 >>"$made/net-flood-none.txt"
+        for kind in $kinds; do
+            "$made/net" flood "$kind" "$rate" 1 >>"$made/net-flood-$kind.txt"
+            "$made/net" flood "sink-$kind" "$rate" 1 >>"$made/net-flood-sink-$kind.txt"
+        done
+        i=$((i + 1))
+    done
+    echo "| $rate bad packets/s, medians of $repeats in turns | MB/s | sent elsewhere, MB/s | ratio | target | |"
+    echo "|---|---|---|---|---|---|"
+    for kind in $kinds; do
+        echo "$kind $(median "flood-$kind") $(median "flood-sink-$kind")" | awk '{
+            met = $2 / $3 >= 0.8
+            printf "| UDP session, flood of %s | %s | %s | %.2f | >= 0.80 | %s |\n", $1, $2, $3, $2 / $3,
+                met ? "met" : "**missed**"
+            exit !met
+        }' || missed=1
+    done
+    echo
+    echo "Without a flood: $(median flood-none) MB/s."
+    exit $missed
+fi
+repeats=${1:-7}
 command -v iperf3 >/dev/null 2>&1 || { echo "net: needs iperf3" >&2; exit 2; }
 "$CC" -std=gnu99 -O2 -I. tools/bench_peers/net.c -lpthread -o "$made/net" || exit 2
 "$CC" -std=gnu99 -O2 -DDLS_ENABLE_TRAIN=0 -I. tools/bench_peers/aead.c -lcrypto -lpthread -o "$made/aead" || exit 2
@@ -28,7 +59,6 @@ while [ $i -lt "$repeats" ]; do
     i=$((i + 1))
 done
 "$made/aead" 1 >"$made/net-aead.txt"
-median() { sort -n "$made/net-$1.txt" | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'; }
 cipher=$(awk '$1 == 65536 { print $2 }' "$made/net-aead.txt")
 {
     echo "iperf $(median iperf)"
