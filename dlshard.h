@@ -21091,7 +21091,7 @@ DLSI_FN size_t dlsi_ses_put_lost(dls_peer *p, dlsi_ses *s, unsigned char *to, si
     ref[0] |= n << 16;
     ref[1] = s->lost_op;
     ref[2] = s->lost_at;
-    s->lost_at += n; /* what is in front now may leave less room than there was */
+    s->lost_at += n; /* where packets are shorter now than they were */
     s->lost_bytes = (uint16_t)(s->lost_bytes - n);
     s->has_lost = s->lost_bytes > 0;
     return dlsi_ses_put_chunk(o, ref[2], n, n, to);
@@ -21156,7 +21156,7 @@ DLSI_FN size_t dlsi_ses_put_rest(dls_peer *p, int32_t i, unsigned char *to, size
 DLSI_FN size_t dlsi_ses_frames(dls_peer *p, int32_t i, unsigned char *to, size_t max, bool *elicits,
                                uint32_t *ref, uint64_t now) {
     dlsi_ses *s = &p->ses[i];
-    size_t n = 0, ack = 0;
+    size_t n = 0, ack = 0, lost = 0;
     bool room = true;
     memset(ref, 0, 4 * sizeof *ref);
     if (dlsi_ses_lossy(s)) {
@@ -21165,10 +21165,14 @@ DLSI_FN size_t dlsi_ses_frames(dls_peer *p, int32_t i, unsigned char *to, size_t
         s->shut = !room;
         if (dls_flow_ack_due(&s->flow, now) || (room && dlsi_ses_may_ack(p, s)))
             ack = dlsi_ses_put_ack(s, to, max / 4, now);
+        /* a lost part goes whole: more parts than packets in the window have no place to be noted,
+           and once all of those are lost too, nothing would go any more */
+        if (s->has_lost) lost = dlsi_min_size(s->lost_bytes + 9u, max);
+        if (lost > max - ack) room = false;
     }
     n = ack;
     if (room) {
-        n += dlsi_ses_put_control(p, s, to + n, max - n, ref);
+        n += dlsi_ses_put_control(p, s, to + n, max - n - lost, ref);
         if (s->has_lost) n += dlsi_ses_put_lost(p, s, to + n, max - n, ref);
         if (ref[1] == 0 && !s->has_lost)
             n += dlsi_ses_put_rest(p, i, to + n, max - n, n == 0, ref, now);
