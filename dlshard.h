@@ -19976,14 +19976,14 @@ typedef struct dlsi_member {
     int32_t route;     /* session of a gateway that knows it, -1: none */
     int32_t call_port; /* -1: no address known */
     uint16_t calls, route_mtu;
-    bool untold; /* its route is not in the list of routes that is arriving, so far */
+    bool untold;      /* its route is not in the list of routes that is arriving, so far */
+    uint32_t gathers; /* number of the view it gathers in, see GATHER in >>wire; mine: I do */
     dls_device device;
     uint32_t stamp[3]; /* when each event happened */
     uint64_t newest;   /* boot and sequence of its latest INIT */
     uint64_t again;    /* when to call it again */
     dls_addr call_addr;
 #if DLS_ENABLE_HEAP
-    uint32_t gathers; /* number of the view it gathers in, see GATHER in >>wire; mine: I do */
 #endif
 } dlsi_member;
 
@@ -21179,7 +21179,7 @@ DLSI_FN size_t dlsi_ses_put_lost(dls_peer *p, dlsi_ses *s, unsigned char *to, si
     ref[0] |= n << 16;
     ref[1] = s->lost_op;
     ref[2] = s->lost_at;
-    s->lost_at += n; /* what is in front now may leave less room than there was */
+    s->lost_at += n; /* where packets are shorter now than they were */
     s->lost_bytes = (uint16_t)(s->lost_bytes - n);
     s->has_lost = s->lost_bytes > 0;
     return dlsi_ses_put_chunk(o, ref[2], n, n, to);
@@ -23950,8 +23950,8 @@ DLSI_FN void dlsi_coll_groups(dls_coll *c) {
         if (before == mine || (mine >= c->near_owners && before == 0)) c->far[c->far_count++] = i;
     }
 }
-/* What an algorithm takes: the steps one after the other; of the busiest member messages, bytes sent
-   over its rate, and bytes it adds; of all together messages and bytes. */
+/* What an algorithm takes: the steps one after the other; of the busiest member messages, bytes
+   sent over its rate, and bytes it adds; of all together messages and bytes. */
 typedef struct dlsi_coll_bill {
     double steps, mine, time, added, all, bytes;
 } dlsi_coll_bill;

@@ -793,7 +793,9 @@ static int mix(int32_t rank, const char *peers) {
                 hash = hash * 6364136223846793005u + (uint64_t)(int64_t)(v * 65536.0);
             }
             printf("%d %d %llu%s\n", (int)type, (int)algo, (unsigned long long)hash,
-                   st != DLS_OK ? dls_status_text(st) : wrong > 0 ? " bad" : "");
+                   st != DLS_OK ? dls_status_text(st)
+                   : wrong > 0  ? " bad"
+                                : "");
         }
     dls_peer_leave(peer);
     for (i = 0; i < 50 && dls_peer_up(peer) > 1; i++) dls_tcp_poll(tcp, 10000, NULL, NULL, NULL);
