@@ -19920,14 +19920,15 @@ enum { DLSI_SES_FREE = 0, DLSI_SES_CALLING, DLSI_SES_HALF, DLSI_SES_UP, DLSI_SES
 /* Here and below, what is used most and smallest stands first: Thumb reaches it in short. */
 typedef struct dlsi_ses {
     uint8_t state, pattern, answer; /* answer: bytes of a RESP that waits in control */
-    bool lossy, hello, ping, has_lost, turn;
+    bool hello, ping, has_lost, lossy : 1, turn : 1;
+    int8_t hand;                     /* the handshake it is at, -1: none */
     uint8_t late;                    /* answers to INITs that came after the next INIT */
     bool routes_more : 1;            /* its list of routes goes on in the next message */
     bool shut : 1;                   /* its flow let nothing more out */
     bool full : 1;                   /* something that must be said did not fit: it is given up */
     bool routes;                     /* the neighbour is to hear of our routes */
     uint8_t wants, wants_max, calls; /* receives asked for and not begun; most that they keep */
-    int16_t rank, port, via, hand;
+    int16_t rank, port, via;
     uint16_t control_used, control_count, control_sent, control_first, control_expected;
     uint16_t lost_bytes, index;
     uint32_t lost_op, lost_at; /* part of a send to be made again, when has_lost; as in the ref */
@@ -20704,7 +20705,7 @@ DLSI_FN size_t dlsi_ses_call(dls_peer *p, int32_t i, unsigned char *to, uint64_t
     if (s->pattern == 0) return dlsi_init_write(p, s, NULL, p->group, to);
     for (k = 0; s->hand < 0 && k < p->hands; k++) {
         if (p->hand[k].ses >= 0) continue;
-        s->hand = (int16_t)k;
+        s->hand = (int8_t)k;
         p->hand[k].ses = i;
         p->hand[k].has_cookie = false;
     }
@@ -21006,7 +21007,7 @@ DLSI_FN void dlsi_renew_ask(dls_peer *p, int32_t i, uint64_t now) {
     s->renew.at = now; /* if it fails: later */
     for (k = 0; k < p->hands && p->hand[k].ses >= 0; k++) {}
     if (k == p->hands) return;
-    s->hand = (int16_t)k;
+    s->hand = (int8_t)k;
     p->hand[k].ses = i;
     if (dlsi_peer_noise(p, &p->hand[k].noise, s->rank, true) == DLS_OK &&
         dlsi_renew_say(p, s, &p->hand[k].noise, 1))
