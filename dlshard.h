@@ -25328,12 +25328,15 @@ DLSI_FN void dlsi_ps_free(dls_ps_server *s, dlsi_ps_link *l) {
     s->slot[l->slot] = -1;
     l->slot = -1;
 }
+/* Its message to the round before clock is under way. */
+DLSI_FN bool dlsi_ps_comes(const dlsi_ps_link *l) {
+    return l->phase >= DLSI_PS_TAKE && l->phase <= DLSI_PS_DECODE;
+}
 /* What was under way with a client is off; a message that did not come leaves its round to it. */
 DLSI_FN void dlsi_ps_off(dls_ps_server *s, dlsi_ps_link *l) {
     dlsi_ps_drop(s->desc.peer, &l->say_op);
     dlsi_ps_drop(s->desc.peer, &l->data_op);
-    if (l->phase >= DLSI_PS_TAKE && l->phase <= DLSI_PS_DECODE && s->desc.mode != DLS_PS_ASYNC)
-        l->clock--;
+    if (dlsi_ps_comes(l) && s->desc.mode != DLS_PS_ASYNC) l->clock--;
     l->phase = DLSI_PS_OPEN;
 }
 DLSI_FN void dlsi_ps_gone(dls_ps_server *s, int32_t rank) {
@@ -25461,6 +25464,7 @@ DLSI_FN void dlsi_ps_start(dls_ps_server *s, int32_t rank) {
         if (l->data_op < 0 || !dlsi_ps_say(s, rank, l->verdict)) return;
         s->report.bytes_out += 4 * (int64_t)s->desc.count;
         l->phase = DLSI_PS_SENDING;
+        l->granted = l->verdict == DLSI_PS_GRANT;
     }
 }
 /* What was under way with a client is over. */
@@ -25469,7 +25473,6 @@ DLSI_FN void dlsi_ps_moved(dls_ps_server *s, int32_t rank) {
     switch (l->phase) {
     case DLSI_PS_SENDING:
         l->phase = DLSI_PS_HELD;
-        l->granted = l->verdict == DLSI_PS_GRANT;
         if (l->granted) break;
         l->phase = DLSI_PS_OPEN; /* it has the last weights */
         l->here = false;
@@ -25512,7 +25515,7 @@ DLSI_FN void dlsi_ps_serve(dls_ps_server *s, int32_t rank) {
    is over; and what came is enough for the rule. */
 DLSI_FN bool dlsi_ps_ready(dls_ps_server *s) {
     int32_t i, arrived = 0, turned = 0, bad = 0;
-    bool waits = false, enough;
+    bool waits = false, enough, gave;
     if (s->desc.mode == DLS_PS_ASYNC || dlsi_ps_done(s)) return false;
     for (i = 0; i < s->links; i++) {
         const dlsi_ps_link *l = &s->link[i];
@@ -25523,8 +25526,9 @@ DLSI_FN bool dlsi_ps_ready(dls_ps_server *s) {
             continue;
         }
         bad += out || (l->here && l->bad == s->round + 1) ? 1 : 0;
-        turned += out || (l->here && l->clock > s->round) ? 1 : 0;
-        waits = waits || (l->here && !out && l->clock <= s->round);
+        gave = l->clock - (dlsi_ps_comes(l) ? 1 : 0) > s->round;
+        turned += out || (l->here && gave) ? 1 : 0;
+        waits = waits || (l->here && !out && !gave);
     }
     if (arrived + turned == 0) s->since = 0;
     if (s->since == 0) s->since = s->now;
@@ -25705,7 +25709,7 @@ DLSI_FN int dlsi_ps_decode(dls_ps_server *s, int32_t rank) {
     float *x = dlsi_ps_vector(s, p);
     int verdict = DLSI_PS_TAKEN;
     dls_status st;
-    if (!async && (round < s->round || dlsi_ps_done(s))) { /* the round went on without it */
+    if (dlsi_ps_done(s) || (!async && round < s->round)) { /* the round went on without it */
         s->report.late++;
         (void)dlsi_ps_event(s, DLS_PS_LATE, rank, DLS_E_TIMEOUT,
                             DLSI_MSG("'{s}' (rank {2}) is late with round {0}"), (int32_t)round, 0);
