@@ -25506,7 +25506,8 @@ DLSI_FN void dlsi_ps_serve(dls_ps_server *s, int32_t rank) {
     if (l->ask_op < 0) l->ask_op = dls_peer_recv(p, rank, DLSI_TAG_PS_ASK, l->ask, DLSI_PS_ASK);
     if (l->phase == DLSI_PS_WAIT) {
         if (l->clock < s->round || s->desc.mode == DLS_PS_ASYNC) l->clock = s->round;
-        if (dlsi_ps_done(s) || l->clock - s->round <= (uint32_t)s->desc.staleness)
+        if (dlsi_ps_done(s) || (l->clock - s->round <= (uint32_t)s->desc.staleness &&
+                                (s->desc.rounds == 0 || l->clock < (uint64_t)s->desc.rounds)))
             l->phase = DLSI_PS_COPY;
     }
     dlsi_ps_start(s, rank);
