@@ -2778,6 +2778,7 @@ DLS_API void dls_run_stop(dls_run *run);
 DLS_API dls_status dls_run_status(const dls_run *run, dls_error *error);
 
 typedef enum dls_run_event_type {
+    DLS_RUN_QUIET = 0,   /* of dls_host_fit alone: it waits, told every 0.1 s; all else is 0 */
     DLS_RUN_TROUBLE = 1, /* something is odd, in words in note; the run goes on */
     DLS_RUN_VIEW,        /* a new view begins */
     DLS_RUN_STATE,       /* the state came from others */
@@ -2798,6 +2799,7 @@ typedef struct dls_run_event {
     uint32_t view;                /* its number */
     int32_t members, mine;        /* of the view; my place */
     int32_t shards, samples;      /* mine, of the next step; of the last one */
+    int64_t redone;               /* as in dls_run_report */
     dls_step_stats stats;         /* STEP */
     const dls_run_member *member; /* STEP: member_count of them, as all agreed, by place; valid
                                      until the next step. NULL otherwise */
@@ -25176,6 +25178,7 @@ DLS_API bool dls_run_next(dls_run *run, dls_run_event *event) {
     event->mine = run->mine;
     if (run->mine >= 0 && run->count > 0) event->shards = dlsi_run_range(run, run->mine, &first);
     event->samples = run->samples;
+    event->redone = run->report.redone;
     if (type == (int32_t)DLS_RUN_STEP) {
         event->stats = run->stats;
         event->member = run->figure;
@@ -29289,7 +29292,7 @@ typedef struct dlsi_host_fit {
 } dlsi_host_fit;
 
 /* What happened, with the lock held. */
-DLSI_FN void dlsi_host_fit_events(dlsi_host_fit *h) {
+DLSI_FN void dlsi_host_fit_events(dlsi_host_fit *h, bool waited) {
     const dls_peer *p = h->mover.host->peer;
     dls_run_event e;
     dls_view v;
@@ -29305,7 +29308,9 @@ DLSI_FN void dlsi_host_fit_events(dlsi_host_fit *h) {
             h->stepped = true;
         }
         if (h->desc->event != NULL) h->desc->event(h->desc->fit.user, &e);
+        waited = false;
     }
+    if (waited && h->desc->event != NULL) h->desc->event(h->desc->fit.user, &e); /* all zero */
 }
 /* Between turns, without the lock: the caller's progress, and checkpoints. */
 DLSI_FN dls_status dlsi_host_fit_look(dlsi_host_fit *h, bool waited) {
@@ -29346,7 +29351,7 @@ DLSI_FN dls_status dlsi_host_fit_loop(dlsi_host_fit *h) {
         }
         what = m->what;
         st = m->refused;
-        dlsi_host_fit_events(h);
+        dlsi_host_fit_events(h, waited);
         dlsi_mover_unlock(m);
         if (st == DLS_OK && (waited || h->stepped)) st = dlsi_host_fit_look(h, waited);
     }
