@@ -2713,7 +2713,7 @@ DLS_API bool dls_coll_poll(dls_coll *coll, dls_status *status);
 
 /* ------------------------------------------------------------------------------------------------
    >>job.api   data-parallel step, elastic runs, parameter server, staged inference
-   deps: config base tensor par net train codec wire peer coll */
+   deps: config base trace tensor par net train codec wire peer coll */
 
 /* Shards of a step that rank works on: [*first, *first + *count), from integer shares of all ranks
    (NULL: equal). Largest remainders get the rest. Pure. */
@@ -2820,6 +2820,8 @@ typedef struct dls_run_desc {
     int32_t members_max;   /* 0: as many as the engine may have devices */
     int32_t members_least; /* fewer than that wait; 0: 1 */
     int32_t chunk_bytes;   /* the state travels in pieces of that many, alike on all; 0: 256 KiB */
+    dls_trace *trace;      /* or NULL: spans compute, reduce, agree, commit, state, join, wait, with
+                              the step as value; marks view, trouble */
 } dls_run_desc;
 /* Bytes a run needs: the state once more, and what an all-reduce takes. 0 when the desc is out of
    range. Pure. */
@@ -2849,20 +2851,33 @@ DLS_API void dls_run_stop(dls_run *run);
 DLS_API dls_status dls_run_status(const dls_run *run, dls_error *error);
 
 typedef enum dls_run_event_type {
+    DLS_RUN_QUIET = 0,   /* of dls_host_fit alone: it waits, told every 0.1 s; all else is 0 */
     DLS_RUN_TROUBLE = 1, /* something is odd, in words in note; the run goes on */
     DLS_RUN_VIEW,        /* a new view begins */
     DLS_RUN_STATE,       /* the state came from others */
     DLS_RUN_STEP,        /* a step was committed */
     DLS_RUN_SHARES       /* shards were spread anew */
 } dls_run_event_type;
+/* What a member told of a step. Time in which others still computed is wait, the rest of what was
+   not its own computing is wire. */
+typedef struct dls_run_member {
+    int32_t rank; /* in the engine: dls_peer_name */
+    int32_t shards, samples;
+    uint32_t compute_us, wire_us, wait_us;
+    uint32_t sent_bytes; /* arrays and state; at most 2^32 - 1 */
+} dls_run_member;
 typedef struct dls_run_event {
     dls_run_event_type type;
-    int64_t step;            /* steps done */
-    uint32_t view;           /* its number */
-    int32_t members, mine;   /* of the view; my place */
-    int32_t shards, samples; /* mine, of the next step; of the last one */
-    dls_step_stats stats;    /* STEP */
-    dls_error note;          /* TROUBLE */
+    int64_t step;                 /* steps done */
+    uint32_t view;                /* its number */
+    int32_t members, mine;        /* of the view; my place */
+    int32_t shards, samples;      /* mine, of the next step; of the last one */
+    int64_t redone;               /* as in dls_run_report */
+    dls_step_stats stats;         /* STEP */
+    const dls_run_member *member; /* STEP: member_count of them, as all agreed, by place; valid
+                                     until the next step. NULL otherwise */
+    int32_t member_count;
+    dls_error note; /* TROUBLE */
 } dls_run_event;
 /* Takes the next event; false: none. Poll and work keep one of each type. Owner. */
 DLS_API bool dls_run_next(dls_run *run, dls_run_event *event);
@@ -3490,7 +3505,7 @@ DLS_API void dls_host_close(dls_host *host);
 #endif
 
 /* ------------------------------------------------------------------------------------------------
-   >>node.api   the facade    deps: config base port tensor par net train wire peer coll job link
+   >>node.api   the facade    deps: config base port trace tensor par net train wire peer coll job link
     */
 #if DLS_ENABLE_SOCKETS && DLS_ENABLE_HEAP && DLS_ENABLE_TRAIN
 
@@ -3569,7 +3584,9 @@ typedef struct dls_host_fit_desc {
     const dls_run_mode *mode; /* NULL: exact. Else train.shards is taken as 0; what a LOCAL run's
                                  checkpoint has of inner and outer momentum is the inner one */
     bool save;                /* this device writes its checkpoint, coordinator or not */
-    void (*event)(void *user, const dls_run_event *event); /* or NULL; user is fit.user */
+    void (*event)(void *user, const dls_run_event *event); /* or NULL; user is fit.user. Under the
+                                                              engine's lock, which it may read */
+    dls_trace *trace;                                      /* as dls_run_desc.trace */
 } dls_host_fit_desc;
 /* dls_fit as an elastic run (dls_run) of all members that make this call with the same network,
    data and settings: members may die or join, the state is that of one device. One thread more
@@ -24564,7 +24581,7 @@ DLS_API bool dls_coll_poll(dls_coll *coll, dls_status *status) {
 }
 
 /* ------------------------------------------------------------------------------------------------
-   >>job.impl  deps: config base tensor par net train codec wire peer coll job.api */
+   >>job.impl  deps: config base trace tensor par net train codec wire peer coll job.api */
 
 DLS_API void dls_job_shards(const int32_t *shares, int32_t size, int32_t shards, int32_t rank,
                             int32_t *first, int32_t *count) {
@@ -24642,10 +24659,11 @@ DLS_API bool dls_job_poll(dls_job *job, dls_status *status, dls_step_stats *stat
 /* What each member tells on entering a view: u64 steps, u64 hash of its state, u64 hash of its
    call, u64 hash of the state it is being sent, u64 bytes of it that are here, u32 ns a sample, u8
    how it wants to end, u8 1. And before a commit: u64 hash of the sums, u32 step, u32 ns a sample,
-   u16 shard that failed, u8 status, u8 stop, u8 tries, u8 1, u16 0. All-gathered as the maximum
-   with zeros. */
+   u16 shard that failed, u8 status, u8 stop, u8 tries, u8 1, u16 0, u32 us of computing, u32 us of
+   reducing and agreeing, u32 bytes sent, all three since the last step, u32 samples of it.
+   All-gathered as the maximum with zeros. */
 #define DLSI_RUN_TOLD 48
-#define DLSI_RUN_AGREED 24
+#define DLSI_RUN_AGREED 40
 #define DLSI_RUN_OPS 8   /* pieces of the state under way */
 #define DLSI_RUN_TRIES 3 /* of a step whose sums differ */
 #define DLSI_RUN_PATIENCE 3000000u
@@ -24671,6 +24689,17 @@ enum {
 };
 enum { DLSI_RUN_GOES_ON = 0, DLSI_RUN_DONE, DLSI_RUN_STOPPED };
 enum { DLSI_RUN_OP_FREE = -1, DLSI_RUN_OP_LANDED = -2 };
+/* What the time of a phase is spent on. */
+enum {
+    DLSI_PART_COMPUTES = 0,
+    DLSI_PART_REDUCES,
+    DLSI_PART_AGREES,
+    DLSI_PART_COMMITS,
+    DLSI_PART_MOVES,
+    DLSI_PART_JOINS,
+    DLSI_PART_WAITS,
+    DLSI_PARTS
+};
 
 typedef struct dlsi_run_op {
     int32_t op, place; /* with whom */
@@ -24741,8 +24770,14 @@ struct dls_run {
     unsigned events; /* bit of a type: pending */
     dls_step_stats stats;
     dls_error note;
-    uint64_t call, now, handed, busy; /* busy: us of this step's shards */
-    bool fixed, stop, again;          /* again: ask for a new view */
+    uint64_t call, now, busy; /* busy: us of this step's shards */
+    int32_t part;             /* what time goes into now */
+    uint64_t part_since, traced_since;
+    uint64_t computed, together, sent; /* not told yet: us, us; bytes told */
+    uint64_t state_bytes;              /* sent to others */
+    dls_run_member *figure;            /* of the last step, by place */
+    int32_t figures;
+    bool fixed, stop, again; /* again: ask for a new view */
     int32_t ending;
     /* the view */
     uint32_t view;
@@ -24801,6 +24836,7 @@ DLSI_FN dls_run *dlsi_run_layout(dlsi_layout *l, const dls_run_desc *d) {
     dlsi_mode *m = NULL;
     int32_t *number[7], i;
     unsigned char *table, *image;
+    dls_run_member *figure;
     int32_t *index;
     uint8_t *codes;
     void *staging;
@@ -24811,6 +24847,7 @@ DLSI_FN dls_run *dlsi_run_layout(dlsi_layout *l, const dls_run_desc *d) {
     if (d->mode != NULL) m = d->mode->ops->layout(l, d, room, &staging_bytes);
     staging_bytes = dls_coll_size(room, staging_bytes);
     for (i = 0; i < 7; i++) number[i] = (int32_t *)dlsi_layout_take(l, places);
+    figure = (dls_run_member *)dlsi_layout_take(l, (size_t)room * sizeof *figure);
     table = (unsigned char *)dlsi_layout_take(l, table_bytes);
     image = (unsigned char *)dlsi_layout_take(l, dlsi_run_image_bytes(d));
     index = (int32_t *)dlsi_layout_take(l, (size_t)d->train->desc.batch * sizeof *index);
@@ -24832,6 +24869,8 @@ DLSI_FN dls_run *dlsi_run_layout(dlsi_layout *l, const dls_run_desc *d) {
     r->donor = number[4];
     r->rate = (uint32_t *)(void *)number[5];
     r->next = (uint32_t *)(void *)number[6];
+    r->part = DLSI_PART_WAITS;
+    r->figure = figure;
     r->table = table;
     r->image = image;
     r->image_bytes = dlsi_run_image_bytes(d);
@@ -24957,7 +24996,12 @@ DLS_API dls_status dls_run_init(dls_run **run, const dls_run_desc *desc, void *m
     return DLS_OK;
 }
 
-DLSI_FN void dlsi_run_event(dls_run *r, dls_run_event_type type) { r->events |= 1u << type; }
+DLSI_FN void dlsi_run_event(dls_run *r, dls_run_event_type type) {
+    r->events |= 1u << type;
+    if (type == DLS_RUN_VIEW || type == DLS_RUN_TROUBLE)
+        dls_trace_mark(r->desc.trace, 0, type == DLS_RUN_VIEW ? "view" : "trouble", r->now,
+                       r->desc.train->step);
+}
 DLSI_FN void dlsi_run_trouble(dls_run *r, dls_status st, const char *what, int32_t place, int32_t a,
                               int32_t b) {
     dlsi_error_clear(&r->note);
@@ -25293,6 +25337,7 @@ DLSI_FN bool dlsi_run_send(dls_run *r) {
                                   r->image + at, n);
             if (o->op < 0) return false;
             dls_peer_op_class(r->desc.peer, o->op, DLS_CLASS_BULK);
+            r->state_bytes += n;
             o->chunk = r->next[i];
             o->place = i;
             r->next[i] += (uint32_t)r->donors;
@@ -25386,7 +25431,7 @@ DLSI_FN void dlsi_run_rebalance(dls_run *r) {
 
 /* ---- A step ---- */
 
-/* My shards: [*first, *first + returned). A step that is tried again after a NaN is turned: each
+/* Shards of a place: [*first, *first + returned). A step that is tried again after a NaN is turned: each
    does what its neighbour did. */
 DLSI_FN int32_t dlsi_run_range(const dls_run *r, int32_t place, int32_t *first) {
     const int32_t as = (place + r->turned) % r->count;
@@ -25450,6 +25495,7 @@ DLSI_FN size_t dlsi_run_agreed_bytes(const dls_run *r) {
     const size_t tail = r->ops != NULL ? DLSI_MODE_TAIL : 0;
     return (size_t)r->count * (DLSI_RUN_AGREED + tail) + r->exact.scales_count;
 }
+DLSI_FN uint64_t dlsi_run_sent(const dls_run *r) { return r->coll.sent_bytes + r->state_bytes; }
 DLSI_FN void dlsi_run_fold(dls_run *r) {
     const int32_t samples = dlsi_run_samples(r);
     unsigned char *p = dlsi_run_agreed(r, r->mine);
@@ -25471,6 +25517,10 @@ DLSI_FN void dlsi_run_fold(dls_run *r) {
     p[19] = r->stop ? 1 : 0;
     p[20] = (unsigned char)r->tries;
     p[21] = 1;
+    dlsi_store32(p + 24, (uint32_t)dlsi_min_u64(r->computed, 0xFFFFFFFFu));
+    dlsi_store32(p + 28, (uint32_t)dlsi_min_u64(r->together, 0xFFFFFFFFu));
+    dlsi_store32(p + 32, (uint32_t)dlsi_min_u64(dlsi_run_sent(r) - r->sent, 0xFFFFFFFFu));
+    dlsi_store32(p + 36, (uint32_t)samples);
     memcpy(dlsi_run_agreed(r, r->count), r->exact.scales, r->exact.scales_count);
     r->phase = DLSI_RUN_AGREE;
 }
@@ -25518,9 +25568,36 @@ DLSI_FN bool dlsi_run_same_sums(dls_run *r) {
     dlsi_run_end(r, DLS_E_MISMATCH, "", 0, 0);
     return false;
 }
+/* Who did what in the step, from what was agreed. */
+DLSI_FN void dlsi_run_figures(dls_run *r) {
+    const unsigned char *own = dlsi_run_agreed(r, r->mine);
+    uint32_t most = 0;
+    int32_t i, first;
+    for (i = 0; i < r->count; i++) {
+        const uint32_t computed = dlsi_load32(dlsi_run_agreed(r, i) + 24);
+        if (computed > most) most = computed;
+    }
+    for (i = 0; i < r->count; i++) {
+        const unsigned char *p = dlsi_run_agreed(r, i);
+        const uint32_t together = dlsi_load32(p + 28);
+        dls_run_member *m = &r->figure[i];
+        m->rank = r->member[i];
+        m->shards = dlsi_run_range(r, i, &first);
+        m->samples = (int32_t)dlsi_load32(p + 36);
+        m->compute_us = dlsi_load32(p + 24);
+        m->wait_us = (uint32_t)dlsi_min_u64(most - m->compute_us, together);
+        m->wire_us = together - m->wait_us;
+        m->sent_bytes = dlsi_load32(p + 32);
+    }
+    r->figures = r->count;
+    r->computed -= dlsi_load32(own + 24);
+    r->together -= dlsi_load32(own + 28);
+    r->sent += dlsi_load32(own + 32);
+}
 DLSI_FN void dlsi_run_committed(dls_run *r) {
     int32_t i;
-    r->samples = dlsi_run_samples(r);
+    dlsi_run_figures(r);
+    r->samples = r->figure[r->mine].samples;
     r->report.samples += r->samples;
     r->report.steps += r->ops != NULL ? r->m->locals : 1;
     r->begun = false;
@@ -25695,11 +25772,45 @@ DLSI_FN void dlsi_run_linger(dls_run *r) {
     dlsi_run_end(r, r->ending == DLSI_RUN_DONE ? DLS_OK : DLS_E_STOPPED,
                  DLSI_MSG("stopped after step {0}"), (int32_t)r->desc.train->step, 0);
 }
+DLSI_FN int32_t dlsi_run_part(const dls_run *r) {
+    switch (r->phase) {
+    case DLSI_RUN_STEP: return DLSI_PART_COMPUTES;
+    case DLSI_RUN_SUM:
+    case DLSI_RUN_MORE:
+    case DLSI_RUN_SUMMING: return DLSI_PART_REDUCES;
+    case DLSI_RUN_FOLD:
+    case DLSI_RUN_AGREE:
+    case DLSI_RUN_AGREEING: return DLSI_PART_AGREES;
+    case DLSI_RUN_COMMIT: return DLSI_PART_COMMITS;
+    case DLSI_RUN_MOVE:
+    case DLSI_RUN_TAKE: return DLSI_PART_MOVES;
+    case DLSI_RUN_HASH:
+    case DLSI_RUN_TELL:
+    case DLSI_RUN_TELLING: return DLSI_PART_JOINS;
+    default: return DLSI_PART_WAITS;
+    }
+}
+/* Books the time since the last call to what it was spent on, and what is new in the trace. */
+DLSI_FN void dlsi_run_clock(dls_run *r) {
+    static const char *const name[DLSI_PARTS] = {"compute", "reduce", "agree", "commit",
+                                                 "state",   "join",   "wait"};
+    const int32_t part = dlsi_run_part(r);
+    const uint64_t spent = r->now > r->part_since ? r->now - r->part_since : 0;
+    if (r->part == DLSI_PART_COMPUTES) r->busy += spent;
+    if (r->part == DLSI_PART_COMPUTES || r->part == DLSI_PART_COMMITS) r->computed += spent;
+    if (r->part == DLSI_PART_REDUCES || r->part == DLSI_PART_AGREES) r->together += spent;
+    r->part_since = r->now;
+    if (part == r->part) return;
+    if (r->now > r->traced_since)
+        dls_trace_span(r->desc.trace, 0, name[r->part], r->traced_since, r->now,
+                       r->desc.train->step);
+    r->part = part;
+    r->traced_since = r->now;
+}
 DLS_API dls_run_do dls_run_poll(dls_run *run, uint64_t now) {
     run->now = now;
-    if (run->since == 0) run->since = now;
-    if (run->handed != 0 && now > run->handed) run->busy += now - run->handed;
-    run->handed = 0;
+    if (run->since == 0) run->since = run->part_since = run->traced_since = now;
+    dlsi_run_clock(run);
     if (run->phase != DLSI_RUN_ENDED) dlsi_run_look(run);
     if (run->again) {
         run->again = false;
@@ -25708,9 +25819,10 @@ DLS_API dls_run_do dls_run_poll(dls_run *run, uint64_t now) {
     }
     while (dlsi_run_go(run)) {}
     if (run->phase != DLSI_RUN_ENDED) dlsi_run_linger(run);
+    dlsi_run_clock(run);
     switch (run->phase) {
     case DLSI_RUN_ENDED: return DLS_RUN_OVER;
-    case DLSI_RUN_STEP: run->handed = now; return DLS_RUN_WORK;
+    case DLSI_RUN_STEP:
     case DLSI_RUN_HASH:
     case DLSI_RUN_TAKE:
     case DLSI_RUN_MORE:
@@ -25737,7 +25849,12 @@ DLS_API bool dls_run_next(dls_run *run, dls_run_event *event) {
     event->mine = run->mine;
     if (run->mine >= 0 && run->count > 0) event->shards = dlsi_run_range(run, run->mine, &first);
     event->samples = run->samples;
-    if (type == (int32_t)DLS_RUN_STEP) event->stats = run->stats;
+    event->redone = run->report.redone;
+    if (type == (int32_t)DLS_RUN_STEP) {
+        event->stats = run->stats;
+        event->member = run->figure;
+        event->member_count = run->figures;
+    }
     if (type == (int32_t)DLS_RUN_TROUBLE) event->note = run->note;
     return true;
 }
@@ -30971,7 +31088,7 @@ DLS_API void dls_host_close(dls_host *host) {
 #endif
 
 /* ------------------------------------------------------------------------------------------------
-   >>node.impl  deps: config base port tensor par net train wire peer coll job link node.api
+   >>node.impl  deps: config base port trace tensor par net train wire peer coll job link node.api
    The caller's thread computes; a second one moves bytes, so that heartbeats go on. They share the
    engine under one lock. Without threads the caller moves bytes while it waits. */
 #if DLS_ENABLE_SOCKETS && DLS_ENABLE_HEAP && DLS_ENABLE_TRAIN
@@ -31992,7 +32109,7 @@ typedef struct dlsi_host_fit {
 } dlsi_host_fit;
 
 /* What happened, with the lock held. */
-DLSI_FN void dlsi_host_fit_events(dlsi_host_fit *h) {
+DLSI_FN void dlsi_host_fit_events(dlsi_host_fit *h, bool waited) {
     const dls_peer *p = h->mover.host->peer;
     dls_run_event e;
     dls_view v;
@@ -32008,7 +32125,9 @@ DLSI_FN void dlsi_host_fit_events(dlsi_host_fit *h) {
             h->stepped = true;
         }
         if (h->desc->event != NULL) h->desc->event(h->desc->fit.user, &e);
+        waited = false;
     }
+    if (waited && h->desc->event != NULL) h->desc->event(h->desc->fit.user, &e); /* all zero */
 }
 /* Between turns, without the lock: the caller's progress, and checkpoints. */
 DLSI_FN dls_status dlsi_host_fit_look(dlsi_host_fit *h, bool waited) {
@@ -32049,7 +32168,7 @@ DLSI_FN dls_status dlsi_host_fit_loop(dlsi_host_fit *h) {
         }
         what = m->what;
         st = m->refused;
-        dlsi_host_fit_events(h);
+        dlsi_host_fit_events(h, waited);
         dlsi_mover_unlock(m);
         if (st == DLS_OK && (waited || h->stepped)) st = dlsi_host_fit_look(h, waited);
     }
@@ -32091,6 +32210,7 @@ DLSI_FN dls_status dlsi_host_fit_open(dlsi_host_fit *h, dls_host *host, dls_net 
     r.steps = h->fit.steps;
     r.share = h->desc->share;
     r.members_least = h->desc->members_least;
+    r.trace = h->desc->trace;
     h->mem = dlsi_heap_take(dls_run_size(&r));
     st = h->mem != NULL ? dls_run_init(&h->mover.run, &r, h->mem, dls_run_size(&r)) : DLS_E_MEMORY;
     h->mover.host = host;
