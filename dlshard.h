@@ -23843,8 +23843,8 @@ DLSI_FN void dlsi_coll_groups(dls_coll *c) {
         if (before == mine || (mine >= c->near_owners && before == 0)) c->far[c->far_count++] = i;
     }
 }
-/* What an algorithm takes: the steps one after the other; of the busiest member messages, bytes sent
-   over its rate, and bytes it adds; of all together messages and bytes. */
+/* What an algorithm takes: the steps one after the other; of the busiest member messages, bytes
+   sent over its rate, and bytes it adds; of all together messages and bytes. */
 typedef struct dlsi_coll_bill {
     double steps, mine, time, added, all, bytes;
 } dlsi_coll_bill;

@@ -368,7 +368,7 @@ static void test_large(void) { /* many segments, lanes, staging that is far too 
     }
     CHECK_INT(wrong, 0);
 }
-/* Floats by DIRECT and STAR, with any shares and root: the sum in the order of places, bit by bit. */
+/* Floats by DIRECT and STAR, with any shares and root: the sum in order of places, bit by bit. */
 static void test_float_sums_have_one_order(void) {
     static const uint16_t shares[MOST] = {3, 0, 1, 9, 2, 2, 65535};
     static task t;
