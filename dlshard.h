@@ -2712,8 +2712,8 @@ DLS_API dls_status dls_coll_allreduce(dls_coll *coll, void *data, size_t count, 
 DLS_API bool dls_coll_poll(dls_coll *coll, dls_status *status);
 
 /* ------------------------------------------------------------------------------------------------
-   >>job.api   data-parallel step, elastic runs, staged inference
-   deps: config base tensor par net train wire peer coll */
+   >>job.api   data-parallel step, elastic runs, parameter server, staged inference
+   deps: config base tensor par net train codec wire peer coll */
 
 /* Shards of a step that rank works on: [*first, *first + *count), from integer shares of all ranks
    (NULL: equal). Largest remainders get the rest. Pure. */
@@ -2756,11 +2756,64 @@ DLS_API bool dls_job_poll(dls_job *job, dls_status *status, dls_step_stats *stat
        }
    dls_host_fit is that. tests/train/sim.c does it in virtual time. */
 typedef struct dls_run dls_run;
+
+/* How members in float arithmetic come to the same weights: set by dls_run_sync or dls_run_local,
+   then changed where wanted. Alike on all, as the rest of the call. All members have the same bits
+   after each step, but other bits than with another number of members; sums agree with one device's
+   to rounding. A step cut short by a change of view leaves no trace but in LOCAL's own momentum. */
+typedef struct dls_run_mode {
+    dls_codec_desc
+        codec; /* of gradients or differences; F32: as they are. Lossy kinds with feedback,
+                             one debt an element, repaid densely in the first step of a view; what
+                             norms gather goes as f32. momentum 0, as an owner has no message
+                             of its own to correct. POWER: rows, cols are those of each tensor */
+    size_t bucket_bytes; /* the gradient goes in pieces of that many bytes on the wire, while
+                             backward goes on; 0: 128 KiB */
+    int32_t steps;       /* LOCAL: of each member between two exchanges */
+    float outer_lr, outer_momentum; /* LOCAL: Nesterov's, on the mean of differences */
+    float mu;      /* LOCAL: FedProx: mu (w - w of the last exchange) joins gradients */
+    bool own_data; /* LOCAL: each member's data is its own, and stays there; steps count as with
+                      common data */
+    const struct dlsi_mode_ops *ops; /* private */
+} dls_run_mode;
+/* Every step the mean gradient of the whole batch, each device its part: exactly weighted. */
+DLS_API void dls_run_sync(dls_run_mode *mode);
+/* DiLoCo (Douillard 2023): so many steps of each by itself, on its part of every batch; then the
+   mean of how far they came, weighted by samples, with outer_lr 0.7, outer_momentum 0.9. FedAvg:
+   outer_lr 1, outer_momentum 0. SparseLoCo: besides, a TOPK codec of 2 bits with decay 0.95. The
+   inner optimiser's state is each member's own, in no checkpoint of another. */
+DLS_API void dls_run_local(dls_run_mode *mode, int32_t steps);
+
+/* Which mode suits: all figures measured, none assumed; of a step of all, as dls_run_report has them
+   for dls_run_sync without a codec. */
+typedef struct dls_mode_case {
+    dls_codec_case link; /* n, bytes_per_s, latency_us; hidden_us: of the exchange, by backward */
+    int32_t members;
+    double compute_us; /* of a step's gradient, shares being right */
+    double uneven;     /* 95th percentile of the time of steps by their median; 0: not known */
+    const dls_codec_option *option; /* codecs to choose from, best accuracy first */
+    int32_t options;
+} dls_mode_case;
+typedef enum dls_mode_kind { DLS_MODE_SYNC = 0, DLS_MODE_SYNC_CODEC, DLS_MODE_LOCAL } dls_mode_kind;
+typedef struct dls_mode_choice {
+    dls_mode_kind kind;
+    int32_t option;    /* -1: none */
+    int32_t steps;     /* LOCAL: between two exchanges */
+    double exposed_us; /* of an exchange, beyond what computation hides */
+    bool straggles;    /* steps take over 1.5 times the median too often: shares cannot help */
+    char why[240];
+} dls_mode_choice;
+/* SYNC when the exchange is exposed for less than a tenth of a step; else with the first codec that
+   gets there; else LOCAL with the fewest steps that do, dense, as sparse is for its author to try.
+   Errors: DLS_E_ARG (a figure is negative or none, bytes_per_s or compute_us is 0). Pure. */
+DLS_API dls_status dls_mode_choose(const dls_mode_case *at, dls_mode_choice *choice);
+
 typedef struct dls_run_desc {
-    dls_train *train;     /* in exact mode (desc.shards > 0); more shards than members, for
-                                 shares of 1:2:5:8 at least 16 */
-    dls_peer *peer;       /* NULL: alone. Without roster: a fixed group, whose loss ends it */
-    const dls_data *data; /* alike on all */
+    dls_train *train; /* mode NULL: in exact mode (desc.shards > 0); more shards than members,
+                             for shares of 1:2:5:8 at least 16. Else fast (shards 0) */
+    const dls_run_mode *mode; /* NULL: exact. Copied */
+    dls_peer *peer;           /* NULL: alone. Without roster: a fixed group, whose loss ends it */
+    const dls_data *data;     /* alike on all */
     const dls_augment *augment;
     int64_t steps;         /* in all; samples in the order of dls_fit_index */
     int32_t share;         /* relative speed of this device; 0: measured */
@@ -2771,7 +2824,7 @@ typedef struct dls_run_desc {
 /* Bytes a run needs: the state once more, and what an all-reduce takes. 0 when the desc is out of
    range. Pure. */
 DLS_API size_t dls_run_size(const dls_run_desc *desc);
-/* Errors: DLS_E_ARG, DLS_E_STATE (the trainer has no shards), DLS_E_REFUSED (my role is not to
+/* Errors: DLS_E_ARG, DLS_E_STATE (the trainer has no shards; or has, with a mode), DLS_E_REFUSED (my role is not to
    train), DLS_E_UNSUPPORTED (DLS_REAL64), DLS_E_SHAPE (data and network), DLS_E_MEMORY. */
 DLS_API dls_status dls_run_init(dls_run **run, const dls_run_desc *desc, void *mem, size_t bytes);
 /* Gives up what is under way in the engine; before the memory goes. Under its lock. */
@@ -2821,12 +2874,173 @@ typedef struct dls_run_report {
     int64_t views, fetched; /* views entered; states taken from others */
     int64_t samples;        /* computed here, in steps that were committed */
     int64_t spread;         /* times that shards were spread anew while running */
+    int64_t compute_us;     /* with a mode, in steps committed: computing gradients */
+    int64_t exposed_us;     /* and waiting for the exchange after that */
+    int64_t sent_bytes;     /* of arrays, handed to the engine */
 } dls_run_report;
 /* What happened so far. Owner. */
 DLS_API void dls_run_tell(const dls_run *run, dls_run_report *report);
 /* Shards of each member when one shard takes it rate[i] (0: not known, the mean of the others), so
    that the slowest is done soonest. Pure. O(shards members). */
 DLS_API void dls_run_spread(const uint32_t *rate, int32_t members, int32_t shards, int32_t *each);
+#endif
+
+#if DLS_ENABLE_TRAIN
+/* ---- Parameter server: the weights and the optimiser are at one device, or each of several has a
+   range of them; clients fetch weights, compute on data of their own, which never leave them, and
+   send a gradient, or what some local steps changed (FedAvg, FedProx, DiLoCo), as a dls_codec
+   message with feedback. Clients come and go; a server that died goes on from what it saved. A
+   client whose answer was lost learns whether it counted, so that nothing counts twice or never.
+   Each side is polled under the engine's lock and works without it:
+
+       for (;;) {
+           lock; what = dls_ps_server_poll(server, now); unlock;      or dls_ps_client_...
+           if (what == DLS_RUN_OVER) break;
+           if (what == DLS_RUN_WORK) dls_ps_server_work(server); else move bytes, then poll again;
+       }
+   An engine needs at a server 4 ops for each client, at a client 4 for each server. A server's
+   memory is (staleness + 1) count floats for each of clients_max, a client's the message, and what
+   its codec owes: weights come to where they are used. Li et al. 2014. Example: examples/ps.c */
+typedef enum dls_ps_mode {
+    DLS_PS_SYNC = 0, /* rounds: those of all who are there become one step */
+    DLS_PS_SSP,      /* rounds, of which a client may be `staleness` ahead; 0 is SYNC. Ho 2013 */
+    DLS_PS_ASYNC     /* each is a step at once, of lr / (1 + tau), tau: steps since its weights were
+                        fetched. tau > 4 times the clients that are there: dropped */
+} dls_ps_mode;
+
+typedef struct dls_ps_server dls_ps_server;
+typedef struct dls_ps_server_desc {
+    dls_peer *peer;
+    dls_train *train;      /* not in exact mode: its weights and optimiser; or NULL: */
+    float *weights;        /* count floats, an optimiser beside them */
+    dls_optim_desc optim;  /* FedAvg: SGD with lr 1; DiLoCo: SGD, lr 0.7, momentum 0.9, nesterov */
+    size_t first, count;   /* the range of all weights that is here; trainer and count 0: all */
+    bool delta;            /* what comes is the change of local steps, see local_steps below */
+    int32_t clients_max;   /* 0: as many as the engine may have devices; at most DLS_ROBUST_MAX */
+    int32_t clients_least; /* a round waits for as many; 0: 1, or what the rule needs */
+    dls_ps_mode mode;
+    int32_t staleness;    /* SSP: at most 64 */
+    uint64_t deadline_us; /* a round waits so long after its first gradient for the others; who is
+                             late is told, and adds it to the next. 0: for ever, but not for those
+                             whom the engine has lost */
+    dls_robust_kind rule; /* rounds: how vectors become one. MEAN: by samples */
+    int32_t hostile;      /* as in dls_robust_desc; less those who were put out or refused. With
+                             fewer vectors than TRIMMED (2 hostile + 1) or KRUM (2 hostile + 3)
+                             needs, a round waits; a range that fewer train has fewer assumed */
+    float radius;         /* CLIP */
+    double norm_max, norm_ratio; /* see dls_robust_guard; NaN and infinity are always refused */
+    size_t message_max;          /* longest message taken, bytes; 0: any of count elements */
+    int64_t rounds;              /* over after as many; 0: never */
+} dls_ps_server_desc;
+/* 0: desc is wrong. Pure. */
+DLS_API size_t dls_ps_server_size(const dls_ps_server_desc *desc);
+/* Errors: DLS_E_ARG, DLS_E_STATE (a trainer in exact mode), DLS_E_UNSUPPORTED (DLS_REAL64),
+   DLS_E_MEMORY. Weights, trainer and engine must stay. */
+DLS_API dls_status dls_ps_server_init(dls_ps_server **server, const dls_ps_server_desc *desc,
+                                      void *mem, size_t bytes);
+/* Gives up what is under way in the engine, under its lock. */
+DLS_API void dls_ps_server_close(dls_ps_server *server);
+/* Moves; now in microseconds. OVER: the rounds are done and all who are there know. Owner, under
+   the engine's lock. */
+DLS_API dls_run_do dls_ps_server_poll(dls_ps_server *server, uint64_t now);
+/* A piece: decodes, makes a step, copies weights for a client. Owner. */
+DLS_API void dls_ps_server_work(dls_ps_server *server);
+
+typedef enum dls_ps_event_type {
+    DLS_PS_JOINED = 1, /* a client is there */
+    DLS_PS_LEFT,
+    DLS_PS_STEP,    /* a step was made, of `arrived` gradients */
+    DLS_PS_VOID,    /* a round had nothing that counts */
+    DLS_PS_LATE,    /* its round was over: the client keeps it for the next */
+    DLS_PS_STALE,   /* dropped: tau too large */
+    DLS_PS_REFUSED, /* a message that lies, or a gradient that is out of bounds */
+    DLS_PS_OUT      /* refused once too often: in quarantine, see dls_quarantine */
+} dls_ps_event_type;
+typedef struct dls_ps_event {
+    dls_ps_event_type type;
+    int32_t rank;    /* who; -1: all */
+    int64_t round;   /* rounds done (ASYNC: steps) */
+    int32_t arrived; /* STEP */
+    int32_t tau;     /* STEP in ASYNC, STALE */
+    dls_error why;   /* in words; name is the engine's */
+} dls_ps_event;
+/* Takes the next event; false: none. 32 are kept, then the oldest goes. Owner. */
+DLS_API bool dls_ps_server_next(dls_ps_server *server, dls_ps_event *event);
+typedef struct dls_ps_report {
+    int64_t rounds, steps;                      /* void rounds make no step */
+    int64_t taken, late, stale, refused, empty; /* messages; empty: the client had nothing */
+    int64_t bytes_in, bytes_out;                /* messages and weights, without their heads */
+    int32_t clients;                            /* there now */
+    int32_t ahead;                              /* most rounds that one was ever let ahead */
+} dls_ps_report;
+DLS_API void dls_ps_server_tell(const dls_ps_server *server, dls_ps_report *report);
+/* A client's record, by rank; NULL: no such. Owner. */
+DLS_API const dls_quarantine *dls_ps_server_record(const dls_ps_server *server, int32_t rank);
+/* Weights, optimiser, rounds, records, and whose message was the last that counts. Not between a
+   poll that said WORK and that work. Errors: DLS_E_MEMORY (max). Owner. */
+DLS_API size_t dls_ps_server_saved_bytes(const dls_ps_server *server);
+DLS_API dls_status dls_ps_server_save(const dls_ps_server *server, void *out, size_t max);
+/* Into a server of the same desc, right after init. Errors: DLS_E_FORMAT, DLS_E_CHECKSUM,
+   DLS_E_MISMATCH (of another size or optimiser); nothing has changed then. Owner. */
+DLS_API dls_status dls_ps_server_load(dls_ps_server *server, const void *in, size_t bytes);
+
+/* One server and the range of all weights it has. */
+typedef struct dls_ps_at {
+    int32_t rank;
+    size_t first, count;
+} dls_ps_at;
+/* Gradient, mean over *samples samples, of the loss at the weights; or with local_steps, weights
+   moved so many steps from where they are, grad left alone. Anything but DLS_OK and DLS_E_NUMBER
+   (nothing is sent this time) ends the client. */
+typedef dls_status (*dls_ps_compute_fn)(void *user, float *weights, float *grad, size_t count,
+                                        int32_t *samples);
+
+typedef struct dls_ps_client dls_ps_client;
+typedef struct dls_ps_client_desc {
+    dls_peer *peer;
+    const dls_ps_at *server; /* ranges side by side, from 0 to all weights; must stay */
+    int32_t servers;
+    dls_train *train; /* not in exact mode; of its optimiser only local steps make use. Or NULL: */
+    float *weights;   /* count floats */
+    size_t count;
+    dls_ps_compute_fn compute;
+    void *user;
+    const dls_data *data; /* with train; in the order of dls_fit_index */
+    const dls_augment *augment;
+    int32_t local_steps; /* 0: one gradient. Else so many steps, and what they changed is sent */
+    float prox;          /* FedProx: prox (w - w fetched) joins the gradient of a local step */
+    size_t train_first, train_count; /* the range that is trained and sent; 0, 0: all */
+    dls_codec_desc codec;            /* not POWER; seed must differ from client to client */
+    int64_t pushes;                  /* over after as many; 0: when the server is */
+} dls_ps_client_desc;
+/* 0: desc is wrong. Pure. */
+DLS_API size_t dls_ps_client_size(const dls_ps_client_desc *desc);
+/* Errors: DLS_E_ARG, DLS_E_STATE (a trainer in exact mode), DLS_E_SHAPE (data and network),
+   DLS_E_UNSUPPORTED (DLS_REAL64, POWER), DLS_E_MEMORY. */
+DLS_API dls_status dls_ps_client_init(dls_ps_client **client, const dls_ps_client_desc *desc,
+                                      void *mem, size_t bytes);
+/* Gives up what is under way in the engine, under its lock. */
+DLS_API void dls_ps_client_close(dls_ps_client *client);
+/* OVER: see status. Owner, under the engine's lock. */
+DLS_API dls_run_do dls_ps_client_poll(dls_ps_client *client, uint64_t now);
+/* Computes what is sent next. Owner. */
+DLS_API void dls_ps_client_work(dls_ps_client *client);
+/* DLS_OK: it is not over, or the server is done and the last weights are here, or all pushes are
+   made. DLS_E_MISMATCH: a server has another range, or takes the other of gradient and change.
+   Errors of a step. Owner. */
+DLS_API dls_status dls_ps_client_status(const dls_ps_client *client);
+typedef struct dls_ps_client_report {
+    int64_t pushes, taken, late, stale, refused, lost; /* per server; late and lost were kept */
+    int64_t empty;                                     /* NaN or infinity: nothing was sent */
+    int64_t samples, bytes_in, bytes_out;
+    int64_t round; /* of the weights that are here */
+    double loss;   /* of the last samples computed; 0 with compute */
+} dls_ps_client_report;
+DLS_API void dls_ps_client_tell(const dls_ps_client *client, dls_ps_client_report *report);
+/* What is owed to servers, for a checkpoint of the client. Owner, as with the server's. */
+DLS_API size_t dls_ps_client_saved_bytes(const dls_ps_client *client);
+DLS_API dls_status dls_ps_client_save(const dls_ps_client *client, void *out, size_t max);
+DLS_API dls_status dls_ps_client_load(dls_ps_client *client, const void *in, size_t bytes);
 #endif
 
 /* Cuts a network in `stages` ranges of about equal work, where inference may be cut: at[0] = 0,
@@ -3352,7 +3566,9 @@ typedef struct dls_host_fit_desc {
                               sends its state to all */
     int32_t share;         /* relative speed of this device; 0: measured */
     int32_t members_least; /* fewer members than that wait; 0: 1 */
-    bool save;             /* this device writes its checkpoint, coordinator or not */
+    const dls_run_mode *mode; /* NULL: exact. Else train.shards is taken as 0; what a LOCAL run's
+                                 checkpoint has of inner and outer momentum is the inner one */
+    bool save;                /* this device writes its checkpoint, coordinator or not */
     void (*event)(void *user, const dls_run_event *event); /* or NULL; user is fit.user */
 } dls_host_fit_desc;
 /* dls_fit as an elastic run (dls_run) of all members that make this call with the same network,
@@ -12406,25 +12622,29 @@ DLSI_FN void dlsi_exec_fixed_ready(const dls_exec *e, int32_t i) {
     if ((n->flags & DLSI_NODE_FIXED) != 0 && e->ready != NULL && dlsi_exec_dx(e, i) != NULL)
         e->ready(e->ready_user, dlsi_exec_dx(e, i), dlsi_count(n->y));
 }
-DLS_API dls_status dls_exec_backward(dls_exec *exec, bool add) {
+/* Backward through node i. */
+DLSI_FN dls_status dlsi_exec_back_one(dls_exec *exec, int32_t i, bool add) {
+    const dls_op *op = exec->net->node[i].op;
     dls_op_call call;
+    dls_status st;
+    dlsi_exec_fixed_ready(exec, i);
+    if (exec->slot[i].grad == DLSI_NONE || op->backward == NULL ||
+        !dlsi_slot_is(&exec->slot[i], DLSI_SLOT_GRAD))
+        return DLS_OK;
+    dlsi_exec_back(exec, i, add, &call);
+    st = op->backward(&call);
+    return st == DLS_OK ? st : dlsi_exec_failed(exec, i, st);
+}
+DLS_API dls_status dls_exec_backward(dls_exec *exec, bool add) {
+    dls_status st = DLS_OK;
     int32_t i;
     if (!DLSI_TRAINS(exec) || exec->n == 0)
         return dlsi_fail(&exec->error, DLS_E_STATE,
                          DLSI_MSG("backward needs a plan with train, and a forward call before"),
                          NULL, 0, 0, 0);
-    for (i = exec->last - 1; i >= exec->first; i--) {
-        const dls_op *op = exec->net->node[i].op;
-        dls_status st;
-        dlsi_exec_fixed_ready(exec, i);
-        if (exec->slot[i].grad == DLSI_NONE || op->backward == NULL ||
-            !dlsi_slot_is(&exec->slot[i], DLSI_SLOT_GRAD))
-            continue;
-        dlsi_exec_back(exec, i, add, &call);
-        st = op->backward(&call);
-        if (st != DLS_OK) return dlsi_exec_failed(exec, i, st);
-    }
-    return DLS_OK;
+    for (i = exec->last - 1; i >= exec->first && st == DLS_OK; i--)
+        st = dlsi_exec_back_one(exec, i, add);
+    return st;
 }
 
 /* ---- Cuts ---- */
@@ -13272,6 +13492,13 @@ DLSI_FN void dlsi_train_segments(dls_train *t) {
     }
 }
 DLSI_FN void dlsi_train_ready(void *user, dls_real *dw, size_t count);
+/* Updates weights while backward runs where that may be. */
+DLSI_FN void dlsi_train_immediate(dls_train *t) {
+    t->immediate = t->desc.accumulate == 1 && t->desc.shards == 0 && !(t->desc.optim.clip_norm > 0);
+    if (!t->immediate) return;
+    t->exec->ready = dlsi_train_ready;
+    t->exec->ready_user = t;
+}
 DLS_API dls_status dls_train_init(dls_train **train, dls_net *net, const dls_train_desc *desc,
                                   void *mem, size_t bytes) {
     const dls_train_desc d = dlsi_train_desc(desc);
@@ -13295,11 +13522,7 @@ DLS_API dls_status dls_train_init(dls_train **train, dls_net *net, const dls_tra
     if (t->slot[1] != NULL) memset(t->slot[1], 0, dlsi_reals(net->param_count));
     if (d.shards > 0) memset(t->predicted, DLSI_EXACT_LEAST, t->scales_count);
     dlsi_train_segments(t);
-    t->immediate = d.accumulate == 1 && d.shards == 0 && !(d.optim.clip_norm > 0);
-    if (t->immediate) {
-        t->exec->ready = dlsi_train_ready;
-        t->exec->ready_user = t;
-    }
+    dlsi_train_immediate(t);
     *train = t;
     return DLS_OK;
 }
@@ -19855,14 +20078,15 @@ enum { DLSI_SES_FREE = 0, DLSI_SES_CALLING, DLSI_SES_HALF, DLSI_SES_UP, DLSI_SES
 /* Here and below, what is used most and smallest stands first: Thumb reaches it in short. */
 typedef struct dlsi_ses {
     uint8_t state, pattern, answer; /* answer: bytes of a RESP that waits in control */
-    bool lossy, hello, ping, has_lost, turn;
+    bool hello, ping, has_lost, lossy : 1, turn : 1;
+    int8_t hand;                     /* the handshake it is at, -1: none */
     uint8_t late;                    /* answers to INITs that came after the next INIT */
     bool routes_more : 1;            /* its list of routes goes on in the next message */
     bool shut : 1;                   /* its flow let nothing more out */
     bool full : 1;                   /* something that must be said did not fit: it is given up */
     bool routes;                     /* the neighbour is to hear of our routes */
     uint8_t wants, wants_max, calls; /* receives asked for and not begun; most that they keep */
-    int16_t rank, port, via, hand;
+    int16_t rank, port, via;
     uint16_t control_used, control_count, control_sent, control_first, control_expected;
     uint16_t lost_bytes, index;
     uint32_t lost_op, lost_at; /* part of a send to be made again, when has_lost; as in the ref */
@@ -19918,6 +20142,8 @@ typedef struct dlsi_member {
     uint64_t newest;   /* boot and sequence of its latest INIT */
     uint64_t again;    /* when to call it again */
     dls_addr call_addr;
+#if DLS_ENABLE_HEAP
+#endif
 } dlsi_member;
 
 typedef struct dlsi_seat {
@@ -20485,12 +20711,25 @@ DLSI_FN void dlsi_ses_end(dls_peer *p, int32_t i, dls_status why) {
     dlsi_peer_fail_ops(p, rank);
     dlsi_views_changed(p);
 }
+/* Ends other tries for the same device, which would replace the session in turn; but a direct one
+   may replace one through a gateway. */
+DLSI_FN void dlsi_ses_rivals(dls_peer *p, int32_t i) {
+    int32_t k;
+    for (k = 0; k < p->desc.sessions_max; k++) {
+        const dlsi_ses *s = &p->ses[k];
+        if (k == i || s->rank != p->ses[i].rank || s->state == DLSI_SES_FREE) continue;
+        if (s->state == DLSI_SES_HALF ||
+            (s->state == DLSI_SES_CALLING && (s->via >= 0 || p->ses[i].via < 0)))
+            dlsi_ses_end(p, k, DLS_E_PEER);
+    }
+}
 /* Keys are agreed: the session replaces an older one. */
 DLSI_FN void dlsi_ses_up(dls_peer *p, int32_t i, uint64_t now) {
     dlsi_ses *s = &p->ses[i];
     const int32_t old = p->member[s->rank].ses;
     uint64_t rtt;
     if (old >= 0 && old != i) dlsi_ses_end(p, old, DLS_E_PEER);
+    dlsi_ses_rivals(p, i);
     dlsi_ses_drop_hand(p, s);
     rtt = now - s->spoke; /* of the handshake, whatever it took to compute */
     s->state = DLSI_SES_UP;
@@ -20624,7 +20863,7 @@ DLSI_FN size_t dlsi_ses_call(dls_peer *p, int32_t i, unsigned char *to, uint64_t
     if (s->pattern == 0) return dlsi_init_write(p, s, NULL, p->group, to);
     for (k = 0; s->hand < 0 && k < p->hands; k++) {
         if (p->hand[k].ses >= 0) continue;
-        s->hand = (int16_t)k;
+        s->hand = (int8_t)k;
         p->hand[k].ses = i;
         p->hand[k].has_cookie = false;
     }
@@ -20681,14 +20920,17 @@ DLSI_FN dls_status dlsi_init_judge(dls_peer *p, const dls_init_head *h, const un
     return DLS_OK;
 }
 /* Whether a device that calls us is being called by us, and ours is the call that counts: that of
-   the lower id. Ours goes on the way by which theirs came, since that one works now. */
-DLSI_FN bool dlsi_init_crossed(dls_peer *p, int32_t rank, int32_t port, int32_t via,
+   the lower id. Ours goes on the way by which theirs came, since that one works now. reborn: it
+   has restarted since it was heard of, and knows nothing of what we sent before. */
+DLSI_FN bool dlsi_init_crossed(dls_peer *p, int32_t rank, int32_t port, int32_t via, bool reborn,
                                const dls_addr *from, uint64_t now) {
     const int32_t calling = dlsi_ses_find(p, DLSI_SES_CALLING, rank);
     dlsi_ses *s = calling >= 0 ? &p->ses[calling] : NULL;
     if (s == NULL || p->member[p->me].device.id > p->member[rank].device.id || s->calls == 0 ||
         s->calls >= DLSI_CALLS_MAX)
         return false;
+    if (reborn) s->late = 0;
+    if (reborn || now - s->spoke >= (p->desc.heartbeat_us + 1) / 2 << s->late) s->again = now;
     if (dlsi_ses_way(s, port, via) || p->port[s->port].desc.kind != DLS_PORT_PACKET) return true;
     s->port = (int16_t)port;
     s->via = (int16_t)via;
@@ -20743,6 +20985,7 @@ DLSI_FN dls_status dlsi_init_take(dls_peer *p, const unsigned char *packet, size
     dls_noise noise;
     dlsi_ses *s;
     size_t got = 0;
+    uint64_t before = 0;
     int32_t rank, i;
     dls_status st = dls_init_head_read(&h, packet, n);
     if (st == DLS_OK) st = dlsi_init_judge(p, &h, packet, port, via, &rank);
@@ -20755,9 +20998,11 @@ DLSI_FN dls_status dlsi_init_take(dls_peer *p, const unsigned char *packet, size
             st = dls_noise_read(&noise, packet + 16, 60, payload, sizeof payload, &got);
         if (st == DLS_OK && got != sizeof payload) st = DLS_E_FORMAT;
     }
+    if (st == DLS_OK) before = p->member[rank].newest;
     if (st == DLS_OK && !dlsi_init_fresh(&p->member[rank], payload)) st = DLS_E_STATE;
     if (st != DLS_OK) return st;
-    if (dlsi_init_crossed(p, rank, port, via, from, now)) return DLS_E_STATE;
+    if (dlsi_init_crossed(p, rank, port, via, before >> 32 < dlsi_load32(payload + 4), from, now))
+        return DLS_E_STATE;
     i = dlsi_init_again(p, &h, dlsi_load32(payload + 4), port, via);
     if (i >= 0 && p->ses[i].state != DLSI_SES_HALF) return DLS_E_STATE;
     if (i < 0) {
@@ -20805,6 +21050,8 @@ DLSI_FN dls_status dlsi_resp_take(dls_peer *p, const unsigned char *packet, size
         if (st != DLS_OK && s->late < 2) s->late++;
         if (st != DLS_OK) return st;
     }
+    if (dlsi_load32(payload + 4) < p->member[s->rank].newest >> 32)
+        return DLS_E_STATE; /* an earlier life of it answered an earlier one of ours */
     s->their_index = h.index;
     s->boot = dlsi_load32(payload + 4);
     s->epoch = dlsi_load32(payload + 8);
@@ -20918,7 +21165,7 @@ DLSI_FN void dlsi_renew_ask(dls_peer *p, int32_t i, uint64_t now) {
     s->renew.at = now; /* if it fails: later */
     for (k = 0; k < p->hands && p->hand[k].ses >= 0; k++) {}
     if (k == p->hands) return;
-    s->hand = (int16_t)k;
+    s->hand = (int8_t)k;
     p->hand[k].ses = i;
     if (dlsi_peer_noise(p, &p->hand[k].noise, s->rank, true) == DLS_OK &&
         dlsi_renew_say(p, s, &p->hand[k].noise, 1))
@@ -21091,7 +21338,7 @@ DLSI_FN size_t dlsi_ses_put_lost(dls_peer *p, dlsi_ses *s, unsigned char *to, si
     ref[0] |= n << 16;
     ref[1] = s->lost_op;
     ref[2] = s->lost_at;
-    s->lost_at += n; /* what is in front now may leave less room than there was */
+    s->lost_at += n; /* where packets are shorter now than they were */
     s->lost_bytes = (uint16_t)(s->lost_bytes - n);
     s->has_lost = s->lost_bytes > 0;
     return dlsi_ses_put_chunk(o, ref[2], n, n, to);
@@ -21156,7 +21403,7 @@ DLSI_FN size_t dlsi_ses_put_rest(dls_peer *p, int32_t i, unsigned char *to, size
 DLSI_FN size_t dlsi_ses_frames(dls_peer *p, int32_t i, unsigned char *to, size_t max, bool *elicits,
                                uint32_t *ref, uint64_t now) {
     dlsi_ses *s = &p->ses[i];
-    size_t n = 0, ack = 0;
+    size_t n = 0, ack = 0, lost = 0;
     bool room = true;
     memset(ref, 0, 4 * sizeof *ref);
     if (dlsi_ses_lossy(s)) {
@@ -21165,10 +21412,14 @@ DLSI_FN size_t dlsi_ses_frames(dls_peer *p, int32_t i, unsigned char *to, size_t
         s->shut = !room;
         if (dls_flow_ack_due(&s->flow, now) || (room && dlsi_ses_may_ack(p, s)))
             ack = dlsi_ses_put_ack(s, to, max / 4, now);
+        /* A lost chunk goes out whole: a rest of it would be in the way of the next lost one, and
+           the ring may be full by then. So the ack goes alone when they don't fit together. */
+        if (s->has_lost) lost = 9u + s->lost_bytes;
+        if (ack > 0 && max - ack < lost) room = false;
     }
     n = ack;
     if (room) {
-        n += dlsi_ses_put_control(p, s, to + n, max - n, ref);
+        n += dlsi_ses_put_control(p, s, to + n, max > n + lost ? max - n - lost : 0, ref);
         if (s->has_lost) n += dlsi_ses_put_lost(p, s, to + n, max - n, ref);
         if (ref[1] == 0 && !s->has_lost)
             n += dlsi_ses_put_rest(p, i, to + n, max - n, n == 0, ref, now);
@@ -22543,23 +22794,33 @@ DLSI_FN void dlsi_ses_tick(dls_peer *p, int32_t i, uint64_t slept, uint64_t now)
     if (now - s->spoke >= hb) s->ping = true;
     dlsi_renew_tick(p, i, now);
 }
-/* A device that may be called and is not up, nor on the way to it. */
+/* When a call of theirs, which was answered, keeps us from calling no more: the answer is lost.
+   0: there is none. */
+DLSI_FN uint64_t dlsi_member_half(const dls_peer *p, int32_t rank) {
+    const int32_t half = dlsi_ses_find(p, DLSI_SES_HALF, rank);
+    return half < 0 ? 0 : dlsi_later(p->ses[half].heard, 2 * p->desc.heartbeat_us);
+}
+/* A device that may be called and is not up, nor being called. */
 DLSI_FN bool dlsi_member_callable(const dls_peer *p, int32_t rank) {
     const dlsi_member *m = &p->member[rank];
     if (rank == p->me || (m->device.flags & DLS_DEVICE_REVOKED) != 0) return false;
     /* a way through a gateway is good until there is a direct one */
     if (m->ses >= 0 && (m->call_port < 0 || p->ses[m->ses].via < 0)) return false;
     if (dlsi_peer_small(p, rank) && dlsi_peer_small(p, p->me)) return false; /* no common key */
-    return dlsi_ses_find(p, DLSI_SES_CALLING, rank) < 0 &&
-           dlsi_ses_find(p, DLSI_SES_HALF, rank) < 0;
+    return dlsi_ses_find(p, DLSI_SES_CALLING, rank) < 0;
 }
 /* Whether it is time to call; then sets when next. */
-DLSI_FN bool dlsi_member_due(dls_peer *p, dlsi_member *m, uint64_t now) {
+DLSI_FN bool dlsi_member_due(dls_peer *p, int32_t rank, uint64_t now) {
     const uint64_t hb = p->desc.heartbeat_us;
+    dlsi_member *m = &p->member[rank];
     if (m->again > now && m->again - now > 4 * hb) m->again = now; /* the clock jumped back */
-    if (now < m->again) return false;
+    if (now < m->again || now < dlsi_member_half(p, rank)) return false;
     m->again = dlsi_later(now, dlsi_peer_jitter(p, hb) + 1);
     return true;
+}
+DLSI_FN uint64_t dlsi_member_again(const dls_peer *p, int32_t rank) {
+    const uint64_t again = p->member[rank].again, half = dlsi_member_half(p, rank);
+    return again > half ? again : half;
 }
 /* Calls a device: where it was said to be, or else through a gateway. */
 DLSI_FN void dlsi_member_call(dls_peer *p, int32_t rank, uint64_t now) {
@@ -22567,27 +22828,31 @@ DLSI_FN void dlsi_member_call(dls_peer *p, int32_t rank, uint64_t now) {
     const bool direct = m->call_port >= 0 && (m->route < 0 || m->calls % 2 == 0 || m->ses >= 0);
     const int32_t via = m->route;
     int32_t i;
-    if ((!direct && via < 0) || !dlsi_member_callable(p, rank) || !dlsi_member_due(p, m, now))
+    if ((!direct && via < 0) || !dlsi_member_callable(p, rank) || !dlsi_member_due(p, rank, now))
         return;
     m->calls++;
     i = dlsi_ses_make(p, DLSI_SES_CALLING, rank, direct ? m->call_port : p->ses[via].port,
                       direct ? -1 : via, now);
     if (i >= 0 && direct) p->reach[i].addr = m->call_addr;
 }
-/* A serial line has no connection that could break: its caller tries for ever. */
+/* A serial line has no connection that could break: its caller tries for ever, and beside a session
+   that has been silent for two heartbeats too. The other end may have restarted, and can't call. */
 DLSI_FN bool dlsi_port_calls(const dls_peer *p, const dlsi_port *t) {
-    return t->open && t->ses < 0 && t->desc.kind == DLS_PORT_SERIAL && t->desc.call &&
-           dlsi_member_callable(p, t->desc.rank);
+    const dlsi_ses *s = t->ses >= 0 ? &p->ses[t->ses] : NULL;
+    if (!t->open || t->desc.kind != DLS_PORT_SERIAL || !t->desc.call) return false;
+    if (s == NULL) return dlsi_member_callable(p, t->desc.rank);
+    return s->state == DLSI_SES_UP && p->seen > dlsi_later(s->heard, 2 * p->desc.heartbeat_us) &&
+           dlsi_ses_find(p, DLSI_SES_CALLING, t->desc.rank) < 0;
 }
 DLSI_FN void dlsi_ports_tick(dls_peer *p, uint64_t now) {
     int32_t i;
     for (i = 0; i < p->desc.ports_max; i++) {
         dlsi_port *t = &p->port[i];
-        if (!t->open || t->ses >= 0) continue;
+        if (!t->open) continue;
         t->since = dlsi_min_u64(t->since, now);
-        if (dlsi_port_streams(t) && now - t->since > p->desc.timeout_us)
+        if (t->ses < 0 && dlsi_port_streams(t) && now - t->since > p->desc.timeout_us)
             t->done = true; /* a stranger who says nothing */
-        if (dlsi_port_calls(p, t) && dlsi_member_due(p, &p->member[t->desc.rank], now))
+        if (dlsi_port_calls(p, t) && dlsi_member_due(p, t->desc.rank, now))
             (void)dlsi_ses_make(p, DLSI_SES_CALLING, t->desc.rank, i, -1, now);
     }
 }
@@ -22649,14 +22914,15 @@ DLS_API uint64_t dls_peer_deadline(const dls_peer *peer) {
     if (peer->leaving) return soon;
     for (i = 0; i < peer->desc.ports_max; i++) {
         const dlsi_port *t = &peer->port[i];
-        if (dlsi_port_calls(peer, t)) soon = dlsi_min_u64(soon, peer->member[t->desc.rank].again);
+        if (dlsi_port_calls(peer, t))
+            soon = dlsi_min_u64(soon, dlsi_member_again(peer, t->desc.rank));
         if (t->open && t->ses < 0 && dlsi_port_streams(t) && !t->done)
             soon = dlsi_min_u64(soon, dlsi_later(t->since, peer->desc.timeout_us + 1));
     }
     for (i = 0; i < peer->count; i++) {
         const dlsi_member *m = &peer->member[i];
         if ((m->call_port >= 0 || m->route >= 0) && dlsi_member_callable(peer, i))
-            soon = dlsi_min_u64(soon, m->again);
+            soon = dlsi_min_u64(soon, dlsi_member_again(peer, i));
     }
     if (dlsi_peer_gateway(peer) && peer->routes_due) return 0;
     return dlsi_min_u64(soon, dlsi_views_deadline(peer));
@@ -24298,7 +24564,7 @@ DLS_API bool dls_coll_poll(dls_coll *coll, dls_status *status) {
 }
 
 /* ------------------------------------------------------------------------------------------------
-   >>job.impl  deps: config base tensor par net train wire peer coll job.api       */
+   >>job.impl  deps: config base tensor par net train codec wire peer coll job.api */
 
 DLS_API void dls_job_shards(const int32_t *shares, int32_t size, int32_t shards, int32_t rank,
                             int32_t *first, int32_t *count) {
@@ -24400,6 +24666,7 @@ enum {
     DLSI_RUN_AGREE,
     DLSI_RUN_AGREEING,
     DLSI_RUN_COMMIT, /* to compute */
+    DLSI_RUN_MORE,   /* to compute between two exchanges */
     DLSI_RUN_ENDED
 };
 enum { DLSI_RUN_GOES_ON = 0, DLSI_RUN_DONE, DLSI_RUN_STOPPED };
@@ -24409,8 +24676,61 @@ typedef struct dlsi_run_op {
     int32_t op, place; /* with whom */
     uint32_t chunk;
 } dlsi_run_op;
+/* What a mode does otherwise than the exact one. A table, so that who never names a mode does not
+   link one. */
+typedef struct dlsi_mode dlsi_mode;
+#define DLSI_MODE_OPS 8         /* pieces under way at once */
+#define DLSI_MODE_MATRIX 256    /* POWER: smaller tensors go as they are */
+#define DLSI_MODE_BUCKET 131072 /* bytes on the wire */
+struct dlsi_mode {
+    dls_coll_codec codec;
+    dls_codec slice;           /* what an element owes, anywhere: its desc, and work */
+    float *debt, *before;      /* debt, and velocity or POWER's state; before the step */
+    size_t debt_count, bucket; /* floats; elements of a piece */
+    float *dense; /* what goes as it is beside a codec: statistics; POWER: all that goes */
+    size_t dense_count;
+    dls_codec *matrix; /* POWER */
+    size_t *matrix_at;
+    int32_t matrices;
+    float *origin, *outer; /* LOCAL: weights of the last exchange, momentum */
+    /* the step */
+    dls_loss_sums sums;
+    dls_status coded;     /* first error of a codec */
+    size_t ready, posted; /* elements from there on are final; are handed over */
+    bool lossy, dense_posted, touched;
+    bool again; /* the step after a change of view: debts are repaid, nothing is lossy */
+    int32_t handle[DLSI_MODE_OPS], live;
+    int32_t stage;                         /* POWER: which exchange */
+    uint32_t round;                        /* POWER: before the step */
+    int32_t node, part, parts;             /* backward has come down to; samples in parts */
+    int32_t local, locals, samples, total; /* steps, of how many; samples mine, of all */
+    int32_t spread;                        /* members when debts were made */
+    uint64_t hash;                         /* of the sums */
+    uint64_t waited;                       /* us: since when for the exchange, 0: not */
+};
+
+typedef struct dlsi_mode_ops {
+    bool (*good)(const dls_run_desc *d);
+    dlsi_mode *(*layout)(dlsi_layout *l, const dls_run_desc *d, int32_t room, size_t *staging);
+    void (*init)(dls_run *r);
+    void (*close)(dls_run *r);
+    uint64_t (*call)(const dls_run_mode *mode, uint64_t hash);
+    size_t (*image_bytes)(const dls_train *t);
+    void (*image_fill)(const dls_run *r);
+    dls_status (*image_take)(dls_run *r);
+    void (*view)(dls_run *r);    /* a first step follows */
+    void (*drop)(dls_run *r);    /* back to before the step */
+    void (*compute)(dls_run *r); /* a piece, in phase STEP or MORE */
+    bool (*push)(dls_run *r);    /* moves what is computed; true: all is there, or the view broke */
+    void (*fold)(dls_run *r);    /* what is agreed on */
+    dls_status (*commit)(dls_run *r);
+} dlsi_mode_ops;
+#define DLSI_MODE_TAIL 12 /* told by each before a commit: f32 loss, positions, correct */
 struct dls_run {
     dls_run_desc desc;
+    dls_run_mode mode;
+    const dlsi_mode_ops *ops; /* NULL: exact */
+    dlsi_mode *m;
     dls_exact exact;
     dls_coll coll;
     int32_t handle; /* of the reduction under way */
@@ -24461,31 +24781,47 @@ DLSI_FN int32_t dlsi_run_room(const dls_run_desc *d) {
 }
 DLSI_FN size_t dlsi_run_table_bytes(int32_t room, const dls_exact *e) {
     return dlsi_max_size((size_t)room * DLSI_RUN_TOLD,
-                         (size_t)room * DLSI_RUN_AGREED + e->scales_count);
+                         (size_t)room * (DLSI_RUN_AGREED + DLSI_MODE_TAIL) + e->scales_count);
+}
+DLSI_FN size_t dlsi_run_image_bytes(const dls_run_desc *d) {
+    return d->mode != NULL ? d->mode->ops->image_bytes(d->train) : dlsi_train_image_bytes(d->train);
+}
+/* The step as the run sees it: with a mode, a shard is a sample, and sums are the mode's. */
+DLSI_FN void dlsi_run_exact(const dls_run_desc *d, dls_exact *e) {
+    dls_train_exact(d->train, e);
+    if (d->mode == NULL) return;
+    e->shards = d->train->desc.batch;
+    e->sums_count = e->scales_count = 0;
 }
 DLSI_FN dls_run *dlsi_run_layout(dlsi_layout *l, const dls_run_desc *d) {
     const int32_t room = dlsi_run_room(d);
     const size_t places = (size_t)room * sizeof(int32_t);
     dls_exact e;
     dls_run *r = (dls_run *)dlsi_layout_take(l, sizeof *r);
+    dlsi_mode *m = NULL;
     int32_t *number[7], i;
     unsigned char *table, *image;
     int32_t *index;
     uint8_t *codes;
     void *staging;
     size_t table_bytes, staging_bytes;
-    dls_train_exact(d->train, &e);
+    dlsi_run_exact(d, &e);
     table_bytes = dlsi_run_table_bytes(room, &e);
-    staging_bytes = dls_coll_size(room, dlsi_max_size(table_bytes, 4 * e.sums_count));
+    staging_bytes = dlsi_max_size(table_bytes, 4 * e.sums_count);
+    if (d->mode != NULL) m = d->mode->ops->layout(l, d, room, &staging_bytes);
+    staging_bytes = dls_coll_size(room, staging_bytes);
     for (i = 0; i < 7; i++) number[i] = (int32_t *)dlsi_layout_take(l, places);
     table = (unsigned char *)dlsi_layout_take(l, table_bytes);
-    image = (unsigned char *)dlsi_layout_take(l, dlsi_train_image_bytes(d->train));
+    image = (unsigned char *)dlsi_layout_take(l, dlsi_run_image_bytes(d));
     index = (int32_t *)dlsi_layout_take(l, (size_t)d->train->desc.batch * sizeof *index);
     codes = (uint8_t *)dlsi_layout_take(l, e.scales_count);
     staging = dlsi_layout_take(l, staging_bytes);
     if (r == NULL) return NULL;
     memset(r, 0, sizeof *r);
     r->desc = *d;
+    if (d->mode != NULL) r->mode = *d->mode;
+    r->ops = r->mode.ops;
+    r->m = m;
     r->exact = e;
     r->room = room;
     for (i = 0; i < 7; i++) memset(number[i], 0, places);
@@ -24498,7 +24834,7 @@ DLSI_FN dls_run *dlsi_run_layout(dlsi_layout *l, const dls_run_desc *d) {
     r->next = (uint32_t *)(void *)number[6];
     r->table = table;
     r->image = image;
-    r->image_bytes = dlsi_train_image_bytes(d->train);
+    r->image_bytes = dlsi_run_image_bytes(d);
     r->chunk_bytes = (size_t)dlsi_or(d->chunk_bytes, 262144);
     r->index = index;
     r->codes = codes;
@@ -24509,7 +24845,9 @@ DLSI_FN dls_run *dlsi_run_layout(dlsi_layout *l, const dls_run_desc *d) {
 DLSI_FN bool dlsi_run_good(const dls_run_desc *d) {
     return d->train != NULL && d->data != NULL && d->data->count > 0 && d->steps >= 0 &&
            d->share >= 0 && d->share <= 1000000 && d->members_max >= 0 && d->members_max <= 1024 &&
-           d->members_least >= 0 && d->chunk_bytes >= 0 && d->train->desc.shards > 0;
+           d->members_least >= 0 && d->chunk_bytes >= 0 &&
+           (d->mode == NULL) == (d->train->desc.shards > 0) &&
+           (d->mode == NULL || (d->mode->ops != NULL && d->mode->ops->good(d)));
 }
 DLS_API size_t dls_run_size(const dls_run_desc *desc) {
     dlsi_layout l = dlsi_layout_at(NULL);
@@ -24531,8 +24869,7 @@ DLSI_FN uint64_t dlsi_run_call(const dls_run_desc *desc) {
     DLSI_ZERO(a);
     if (desc->augment != NULL) a = *desc->augment;
     {
-        const int64_t number[] = {data->count,
-                                  data->shape.h,
+        const int64_t number[] = {data->shape.h,
                                   data->shape.w,
                                   data->shape.c,
                                   (int64_t)data->dtype,
@@ -24571,6 +24908,9 @@ DLSI_FN uint64_t dlsi_run_call(const dls_run_desc *desc) {
     }
     for (i = 0; l->class_weights != NULL && i < data->classes; i++)
         h = dlsi_hash_word(h, dlsi_float_bits(l->class_weights[i]));
+    if (desc->mode != NULL) h = desc->mode->ops->call(desc->mode, h);
+    if (desc->mode != NULL && desc->mode->own_data) return h == 0 ? 1 : h;
+    h = dlsi_hash_word(h, (uint64_t)data->count);
     for (i = 0; data->label != NULL && i < data->count; i++)
         h = dlsi_hash_word(h, (uint32_t)data->label[i]);
     for (i = 0; data->dtype == DLS_U8 && i < 64; i++) /* reals lie in the host's order */
@@ -24585,7 +24925,8 @@ DLS_API dls_status dls_run_init(dls_run **run, const dls_run_desc *desc, void *m
     dls_status st;
     int32_t i;
     *run = NULL;
-    if (desc->train != NULL && desc->train->desc.shards == 0) return DLS_E_STATE;
+    if (desc->train != NULL && (desc->mode == NULL) != (desc->train->desc.shards > 0))
+        return DLS_E_STATE;
     if (!dlsi_run_good(desc)) return DLS_E_ARG;
     if (DLS_REAL64) return DLS_E_UNSUPPORTED; /* the state travels as f32 */
     if (desc->peer != NULL && (desc->peer->my_role & DLS_ROLE_TRAIN) == 0) return DLS_E_REFUSED;
@@ -24599,6 +24940,7 @@ DLS_API dls_status dls_run_init(dls_run **run, const dls_run_desc *desc, void *m
     if (r->status != DLS_OK) return r->status;
     dlsi_error_clear(&r->error);
     dlsi_error_clear(&r->note);
+    if (r->ops != NULL) r->ops->init(r);
     r->call = dlsi_run_call(desc);
     r->cut = -1;
     for (i = 0; i < DLSI_RUN_OPS; i++) r->op[i].op = DLSI_RUN_OP_FREE;
@@ -24659,6 +25001,7 @@ DLSI_FN void dlsi_run_drop(dls_run *r) {
         if (o->op >= 0) dls_peer_op_drop(r->desc.peer, o->op);
         o->op = DLSI_RUN_OP_FREE;
     }
+    if (r->ops != NULL) r->ops->drop(r);
     if (r->begun) {
         r->cut = r->desc.train->step;
         r->begun = false;
@@ -24669,7 +25012,9 @@ DLSI_FN void dlsi_run_drop(dls_run *r) {
 }
 DLS_API void dls_run_close(dls_run *run) {
     dls_view none;
-    if (run == NULL || run->desc.peer == NULL) return;
+    if (run == NULL) return;
+    if (run->ops != NULL) run->ops->close(run);
+    if (run->desc.peer == NULL) return;
     dlsi_run_drop(run);
     DLSI_ZERO(none);
     none.count = 1; /* a view of myself alone: the collective under way is given up */
@@ -24872,6 +25217,7 @@ DLSI_FN void dlsi_run_decide(dls_run *r) {
         return;
     }
     dls_run_spread(r->rate, r->count, r->exact.shards, r->shards);
+    if (r->ops != NULL) r->ops->view(r);
     r->worse = 0;
     r->spread_at = r->desc.train->step;
     dlsi_run_event(r, DLS_RUN_SHARES);
@@ -25051,6 +25397,7 @@ DLSI_FN int32_t dlsi_run_range(const dls_run *r, int32_t place, int32_t *first) 
 DLSI_FN int32_t dlsi_run_samples(const dls_run *r) {
     int32_t first;
     const int32_t count = dlsi_run_range(r, r->mine, &first);
+    if (r->ops != NULL) return r->m->samples;
     return (int32_t)((int64_t)r->n * (first + count) / r->exact.shards -
                      (int64_t)r->n * first / r->exact.shards);
 }
@@ -25100,11 +25447,13 @@ DLSI_FN unsigned char *dlsi_run_agreed(const dls_run *r, int32_t place) {
     return r->table + (size_t)place * DLSI_RUN_AGREED;
 }
 DLSI_FN size_t dlsi_run_agreed_bytes(const dls_run *r) {
-    return (size_t)r->count * DLSI_RUN_AGREED + r->exact.scales_count;
+    const size_t tail = r->ops != NULL ? DLSI_MODE_TAIL : 0;
+    return (size_t)r->count * (DLSI_RUN_AGREED + tail) + r->exact.scales_count;
 }
 DLSI_FN void dlsi_run_fold(dls_run *r) {
     const int32_t samples = dlsi_run_samples(r);
     unsigned char *p = dlsi_run_agreed(r, r->mine);
+    if (r->ops != NULL) r->ops->fold(r);
     if (r->desc.share > 0) {
         r->my_rate = 1000000000u / (uint32_t)r->desc.share;
     } else if (samples > 0 && r->step_status == DLS_OK) {
@@ -25113,7 +25462,8 @@ DLSI_FN void dlsi_run_fold(dls_run *r) {
         r->my_rate = (uint32_t)dlsi_min_u64(mean, 0xFFFFFFFFu);
     }
     memset(r->table, 0, (size_t)r->count * DLSI_RUN_AGREED);
-    dlsi_store64(p, dlsi_run_sums_hash(r->exact.sums, r->exact.sums_count));
+    dlsi_store64(p, r->ops != NULL ? r->m->hash
+                                   : dlsi_run_sums_hash(r->exact.sums, r->exact.sums_count));
     dlsi_store32(p + 8, (uint32_t)((uint64_t)r->desc.train->step & 0xFFFFFFFFu));
     dlsi_store32(p + 12, r->my_rate);
     dlsi_store16(p + 16, (uint32_t)r->failed);
@@ -25172,7 +25522,7 @@ DLSI_FN void dlsi_run_committed(dls_run *r) {
     int32_t i;
     r->samples = dlsi_run_samples(r);
     r->report.samples += r->samples;
-    r->report.steps++;
+    r->report.steps += r->ops != NULL ? r->m->locals : 1;
     r->begun = false;
     r->tries = r->turned = 0;
     dlsi_run_event(r, DLS_RUN_STEP);
@@ -25205,7 +25555,7 @@ DLSI_FN void dlsi_run_commit(dls_run *r) {
         }
     if (!dlsi_run_same_sums(r)) return;
     memcpy(r->exact.scales, dlsi_run_agreed(r, r->count), r->exact.scales_count);
-    st = dls_train_commit(r->desc.train, &redo, &r->stats);
+    st = r->ops != NULL ? r->ops->commit(r) : dls_train_commit(r->desc.train, &redo, &r->stats);
     if (st != DLS_OK) {
         r->error = r->desc.train->exec->error;
         dlsi_run_end(r, st, DLSI_MSG("a step could not be committed"), 0, 0);
@@ -25220,7 +25570,10 @@ DLSI_FN void dlsi_run_commit(dls_run *r) {
 
 DLSI_FN void dlsi_run_hash(dls_run *r) {
     if (r->part_hash == 0) {
-        dlsi_train_image_fill(r->desc.train, r->image);
+        if (r->ops != NULL)
+            r->ops->image_fill(r);
+        else
+            dlsi_train_image_fill(r->desc.train, r->image);
         r->own_hash = dls_hash64(1, r->image, r->image_bytes);
     }
     r->phase = r->refill ? DLSI_RUN_MOVE : DLSI_RUN_TELL;
@@ -25240,7 +25593,8 @@ DLSI_FN void dlsi_run_take(dls_run *r) {
             dlsi_run_end(r, DLS_E_CHECKSUM, DLSI_MSG("the state came wrong {0} times"), 8, 0);
         return;
     }
-    if (dlsi_train_image_take(r->desc.train, r->image) != DLS_OK) {
+    if ((r->ops != NULL ? r->ops->image_take(r) : dlsi_train_image_take(r->desc.train, r->image)) !=
+        DLS_OK) {
         dlsi_run_end(r, DLS_E_MISMATCH, DLSI_MSG("the state is of another trainer"), 0, 0);
         return;
     }
@@ -25256,7 +25610,13 @@ DLS_API void dls_run_work(dls_run *run) {
     switch (run->phase) {
     case DLSI_RUN_HASH: dlsi_run_hash(run); break;
     case DLSI_RUN_TAKE: dlsi_run_take(run); break;
-    case DLSI_RUN_STEP: dlsi_run_shard(run); break;
+    case DLSI_RUN_STEP:
+    case DLSI_RUN_MORE:
+        if (run->ops != NULL)
+            run->ops->compute(run);
+        else
+            dlsi_run_shard(run);
+        break;
     case DLSI_RUN_FOLD: dlsi_run_fold(run); break;
     case DLSI_RUN_COMMIT: dlsi_run_commit(run); break;
     default: break;
@@ -25310,7 +25670,9 @@ DLSI_FN bool dlsi_run_go(dls_run *r) {
         if (r->phase == DLSI_RUN_MOVE) dlsi_run_decide(r);
         return true;
     case DLSI_RUN_MOVE: return dlsi_run_move(r);
+    case DLSI_RUN_STEP: return r->ops != NULL && r->ops->push(r);
     case DLSI_RUN_SUM:
+        if (r->ops != NULL) return r->ops->push(r);
         return dlsi_run_reduce(r, r->exact.sums, r->exact.sums_count, DLS_REDUCE_SUM_I32);
     case DLSI_RUN_SUMMING: return dlsi_run_reduced(r, DLSI_RUN_FOLD);
     case DLSI_RUN_AGREE:
@@ -25351,6 +25713,7 @@ DLS_API dls_run_do dls_run_poll(dls_run *run, uint64_t now) {
     case DLSI_RUN_STEP: run->handed = now; return DLS_RUN_WORK;
     case DLSI_RUN_HASH:
     case DLSI_RUN_TAKE:
+    case DLSI_RUN_MORE:
     case DLSI_RUN_FOLD:
     case DLSI_RUN_COMMIT: return DLS_RUN_WORK;
     default: return DLS_RUN_WAIT;
@@ -25379,6 +25742,2109 @@ DLS_API bool dls_run_next(dls_run *run, dls_run_event *event) {
     return true;
 }
 DLS_API void dls_run_tell(const dls_run *run, dls_run_report *report) { *report = run->report; }
+
+/* ---- Modes: steps in float arithmetic ----
+   The gradient lies in the executor's array. It goes in pieces, last layers first, as backward, cut
+   in pieces too, comes down to them; collectives sum it in place. What is lossy keeps one debt for
+   each element: a sender's own of what it sent to owners of other shards, an owner's of the sum
+   that it sent back. All together owe their sum, whoever owns a shard. */
+
+/* Whether a tensor goes as it is beside the codec: statistics; with POWER, small ones. */
+DLSI_FN bool dlsi_mode_is_dense(const dls_run_mode *mode, const dlsi_segment *s) {
+    const bool statistic = (s->flags & DLS_PARAM_STATISTIC) != 0;
+    return mode->codec.kind != DLS_CODEC_F32 &&
+           (statistic || (mode->codec.kind == DLS_CODEC_POWER && s->count < DLSI_MODE_MATRIX));
+}
+/* A tensor as a matrix. */
+DLSI_FN dls_codec_desc dlsi_mode_matrix(const dls_codec_desc *d, const dls_net *net, int32_t node,
+                                        int32_t p) {
+    dls_codec_desc own = *d;
+    dls_param info;
+    size_t at, count;
+    int32_t last = 3;
+    (void)dls_net_param_of(net, node, p, &info, &at, &count);
+    while (last > 0 && info.dim[last] == 1) last--;
+    own.cols = info.dim[last];
+    own.rows = (int32_t)(count / (size_t)own.cols);
+    own.rank = dlsi_min_i32(dlsi_or(d->rank, 1), dlsi_min_i32(own.rows, own.cols));
+    return own;
+}
+DLSI_FN bool dlsi_mode_good(const dls_run_desc *d) {
+    const dls_run_mode *mode = d->mode;
+    dls_codec_desc c = mode->codec;
+    c.rows = c.cols = dlsi_max_i32(c.rank, 1);
+    return dls_codec_size(&c, c.kind == DLS_CODEC_POWER ? (size_t)c.rows * (size_t)c.cols : 64) !=
+               0 &&
+           !(mode->mu < 0) && mode->steps >= 0 && mode->outer_momentum >= 0 &&
+           mode->outer_momentum < 1 && (mode->steps == 0 || mode->outer_lr > 0) &&
+           !(c.momentum > 0) && !(mode->own_data && mode->steps == 0) &&
+           mode->bucket_bytes <= (size_t)1 << 30;
+}
+/* Elements of a piece, from bytes of a message of many. */
+DLSI_FN size_t dlsi_mode_bucket(const dls_run_mode *mode, size_t n) {
+    const size_t want = mode->bucket_bytes > 0 ? mode->bucket_bytes : DLSI_MODE_BUCKET,
+                 many = dlsi_min_size(dlsi_max_size(n, 64), 65536),
+                 message = mode->codec.kind == DLS_CODEC_F32 || mode->codec.kind == DLS_CODEC_POWER
+                               ? 4 * many
+                               : dls_codec_bytes_max(&mode->codec, many);
+    const double elements = (double)want * (double)many / (double)message;
+    return elements >= (double)n ? n : dlsi_max_size((size_t)elements, 64);
+}
+/* POWER's matrices: lays out, or only counts, their state; numbers that go in an exchange. */
+DLSI_FN size_t dlsi_mode_power(const dls_run_desc *d, dlsi_mode *m, size_t *floats) {
+    const dls_net *net = d->train->net;
+    const dlsi_segment *s = d->train->segment;
+    size_t p_count = 0, q_count = 0;
+    int32_t i, p, k = 0;
+    *floats = 0;
+    for (i = 0; i < net->nodes; i++)
+        for (p = 0; p < net->node[i].params; p++, s++) {
+            const dls_codec_desc c = dlsi_mode_matrix(&d->mode->codec, net, i, p);
+            const size_t bytes = dlsi_round_up(dls_codec_size(&c, s->count), DLS_ALIGN);
+            if (dlsi_mode_is_dense(d->mode, s)) continue;
+            if (m != NULL) {
+                (void)dls_codec_init(&m->matrix[k], &c, s->count, m->debt + *floats, bytes);
+                m->matrix_at[k++] = s->at;
+            }
+            *floats += bytes / sizeof(float);
+            p_count += (size_t)c.rows * (size_t)c.rank;
+            q_count += (size_t)c.cols * (size_t)c.rank;
+        }
+    if (m != NULL) m->matrices = k;
+    return dlsi_max_size(p_count, q_count);
+}
+DLSI_FN dlsi_mode *dlsi_mode_layout(dlsi_layout *l, const dls_run_desc *d, int32_t room,
+                                    size_t *staging) {
+    const dls_run_mode *mode = d->mode;
+    const dls_codec_kind kind = mode->codec.kind;
+    const dls_train *t = d->train;
+    const size_t n = t->net->param_count, local = mode->steps > 0 ? n : 0;
+    const size_t tensors = kind == DLS_CODEC_POWER ? (size_t)t->segments : 0;
+    const size_t bins = kind == DLS_CODEC_TOPK ? (size_t)1 << DLSI_BIN_BITS : 0;
+    size_t debts = dlsi_codec_owes(&mode->codec) ? n : 0, dense = 0, power = 0;
+    dlsi_mode *m = (dlsi_mode *)dlsi_layout_take(l, sizeof *m);
+    float *part[4];
+    dls_codec *matrix;
+    size_t *matrix_at;
+    uint32_t *work;
+    int32_t i;
+    if (kind == DLS_CODEC_POWER) power = dlsi_mode_power(d, NULL, &debts);
+    for (i = 0; i < t->segments; i++)
+        dense += dlsi_mode_is_dense(mode, &t->segment[i]) ? t->segment[i].count : 0;
+    part[0] = (float *)dlsi_layout_take(l, debts * sizeof(float));
+    part[1] = (float *)dlsi_layout_take(l, debts * sizeof(float));
+    part[2] = (float *)dlsi_layout_take(l, (dense + power) * sizeof(float));
+    part[3] = (float *)dlsi_layout_take(l, 2 * local * sizeof(float));
+    matrix = (dls_codec *)dlsi_layout_take(l, tensors * sizeof *matrix);
+    matrix_at = (size_t *)dlsi_layout_take(l, tensors * sizeof *matrix_at);
+    work = (uint32_t *)dlsi_layout_take(l, bins * sizeof *work);
+    *staging = dlsi_max_size(*staging, 16 * dlsi_min_size(dlsi_mode_bucket(mode, n),
+                                                          DLSI_COLL_CHUNK / 4 * (size_t)room));
+    if (m == NULL) return NULL;
+    memset(m, 0, sizeof *m);
+    m->debt = part[0];
+    m->before = part[1];
+    m->debt_count = debts;
+    m->dense = part[2];
+    m->dense_count = dense;
+    m->origin = part[3];
+    m->outer = part[3] + local;
+    m->matrix = matrix;
+    m->matrix_at = matrix_at;
+    m->slice.work = work;
+    m->bucket = dlsi_mode_bucket(mode, n);
+    return m;
+}
+
+/* ---- On the wire: u32 bytes of the message, 0: it could not be made; the message; room ---- */
+
+DLSI_FN size_t dlsi_mode_bytes(void *user, size_t count) {
+    const dls_codec *c = &((const dls_run *)user)->m->slice;
+    if (count == 0) return 0;
+    return 4 + (c->d.kind == DLS_CODEC_TOPK
+                    ? dlsi_topk_bytes(dlsi_topk_count(c->density, count), count, c->d.value_bits)
+                    : dls_codec_bytes_max(&c->d, count));
+}
+DLSI_FN void dlsi_mode_coded(dlsi_mode *m, dls_status st) {
+    if (m->coded == DLS_OK) m->coded = st;
+}
+DLSI_FN void dlsi_mode_encode(void *user, const float *from, size_t at, size_t count, bool final,
+                              void *to) {
+    const dls_run *r = (const dls_run *)user;
+    unsigned char *out = (unsigned char *)to;
+    dlsi_mode *m = r->m;
+    dls_codec c = m->slice;
+    size_t bytes = 0;
+    dls_status st;
+    if (count == 0) return;
+    c.n = count;
+    if (dlsi_codec_owes(&c.d)) c.error = m->debt + at;
+    st = dls_codec_encode(&c, 2 * (uint64_t)r->desc.train->step + (final ? 1 : 0),
+                          (uint32_t)(at & 0xFFFFFFFFu) ^ (uint32_t)r->mine << 24, from, out + 4,
+                          dlsi_mode_bytes(user, count) - 4, &bytes);
+    if (st != DLS_OK) bytes = 0;
+    dlsi_mode_coded(m, st);
+    dlsi_store32(out, (uint32_t)bytes);
+}
+DLSI_FN void dlsi_mode_decode(void *user, const void *from, size_t count, float *to, bool add) {
+    const unsigned char *in = (const unsigned char *)from;
+    const size_t bytes = count > 0 ? dlsi_load32(in) : 0;
+    dls_status st = DLS_E_NUMBER;
+    if (count == 0) return;
+    if (bytes > dlsi_mode_bytes(user, count) - 4)
+        st = DLS_E_FORMAT;
+    else if (bytes > 0)
+        st = dls_codec_decode(in + 4, bytes, count, to, 1.0f, add);
+    if (st != DLS_OK && !add) memset(to, 0, count * sizeof *to);
+    dlsi_mode_coded(((const dls_run *)user)->m, st);
+}
+DLSI_FN void dlsi_mode_init(dls_run *r) {
+    dlsi_mode *m = r->m;
+    dls_train *t = r->desc.train;
+    dls_codec_desc d = r->mode.codec;
+    size_t floats;
+    r->desc.mode = &r->mode;
+    if (d.kind != DLS_CODEC_POWER) (void)dlsi_codec_resolve(&d, 64, &m->slice.d);
+    m->codec.bytes = dlsi_mode_bytes;
+    m->codec.encode = dlsi_mode_encode;
+    m->codec.decode = dlsi_mode_decode;
+    m->codec.user = r;
+    memset(m->debt, 0, m->debt_count * sizeof(float));
+    if (d.kind == DLS_CODEC_POWER) (void)dlsi_mode_power(&r->desc, m, &floats);
+    if (r->mode.steps > 0) memset(m->outer, 0, t->net->param_count * sizeof(float));
+    t->immediate = false; /* gradients are summed before weights change */
+    dls_exec_on_ready(t->exec, NULL, NULL);
+}
+DLSI_FN void dlsi_mode_close(dls_run *r) { dlsi_train_immediate(r->desc.train); }
+DLSI_FN uint64_t dlsi_mode_call(const dls_run_mode *mode, uint64_t hash) {
+    const dls_codec_desc *d = &mode->codec;
+    const int64_t number[] = {(int64_t)d->kind,
+                              d->no_feedback,
+                              d->value_bits,
+                              d->warmup,
+                              d->rank,
+                              (int64_t)d->seed,
+                              (int64_t)mode->bucket_bytes,
+                              mode->steps,
+                              mode->own_data};
+    const float real[] = {d->decay,       d->density,           d->momentum,
+                          mode->outer_lr, mode->outer_momentum, mode->mu};
+    size_t i;
+    for (i = 0; i < sizeof number / sizeof *number; i++)
+        hash = dlsi_hash_word(hash, (uint64_t)number[i]);
+    for (i = 0; i < sizeof real / sizeof *real; i++)
+        hash = dlsi_hash_word(hash, dlsi_float_bits(real[i]));
+    return hash;
+}
+
+/* ---- What all have alike: with LOCAL u64 steps, 56 bytes 0, the outer momentum, the weights ---- */
+
+DLSI_FN size_t dlsi_local_image_bytes(const dls_train *t) {
+    return DLSI_TRAIN_HEAD + 8 * t->net->param_count;
+}
+DLSI_FN void dlsi_local_image_fill(const dls_run *r) {
+    const dls_net *net = r->desc.train->net;
+    unsigned char *p = r->image + DLSI_TRAIN_HEAD;
+    memset(r->image, 0, DLSI_TRAIN_HEAD);
+    dlsi_store64(r->image, (uint64_t)r->desc.train->step);
+    dlsi_store_reals(p, (const dls_real *)(const void *)r->m->outer, net->param_count);
+    dlsi_store_reals(p + 4 * net->param_count, net->params, net->param_count);
+}
+DLSI_FN dls_status dlsi_local_image_take(dls_run *r) {
+    dls_net *net = r->desc.train->net;
+    const unsigned char *p = r->image + DLSI_TRAIN_HEAD;
+    if (dlsi_load64(r->image) > (uint64_t)1 << 62) return DLS_E_MISMATCH;
+    r->desc.train->step = (int64_t)dlsi_load64(r->image);
+    dlsi_load_reals(p, (dls_real *)(void *)r->m->outer, net->param_count);
+    dlsi_load_reals(p + 4 * net->param_count, net->params, net->param_count);
+    dls_net_touch(net);
+    return DLS_OK;
+}
+DLSI_FN void dlsi_sync_image_fill(const dls_run *r) {
+    dlsi_train_image_fill(r->desc.train, r->image);
+}
+DLSI_FN dls_status dlsi_sync_image_take(dls_run *r) {
+    return dlsi_train_image_take(r->desc.train, r->image);
+}
+
+/* ---- A step ---- */
+
+/* Copies what goes as it is between the gradient and its place. */
+DLSI_FN void dlsi_mode_dense(dls_run *r, bool back) {
+    dls_train *t = r->desc.train;
+    float *at = r->m->dense;
+    int32_t i;
+    for (i = 0; i < t->segments; i++) {
+        const dlsi_segment *s = &t->segment[i];
+        float *g = (float *)(void *)t->exec->grads + s->at;
+        if (!dlsi_mode_is_dense(&r->mode, s)) continue;
+        memcpy(back ? g : at, back ? at : g, s->count * sizeof(float));
+        if (!back) memset(g, 0, s->count * sizeof(float));
+        at += s->count;
+    }
+}
+DLSI_FN void dlsi_mode_view(dls_run *r) { r->m->again = r->desc.train->step > 0; }
+/* Debts, and with LOCAL the weights, are again what they were before the step under way. */
+DLSI_FN void dlsi_mode_drop(dls_run *r) {
+    dlsi_mode *m = r->m;
+    dls_net *net = r->desc.train->net;
+    int32_t i;
+    m->live = 0;
+    if (!m->touched) return;
+    m->touched = false;
+    if (m->debt_count > 0) memcpy(m->debt, m->before, m->debt_count * sizeof(float));
+    for (i = 0; i < m->matrices; i++) {
+        m->matrix[i].stage = 0;
+        m->matrix[i].round = m->round;
+    }
+    if (r->mode.steps == 0) return;
+    memcpy(net->params, m->origin, net->param_count * sizeof(float));
+    dls_net_touch(net);
+}
+/* grads += what is owed by the gradient's measure; POWER's debts are those of a mean. */
+DLSI_FN void dlsi_mode_repay(dls_run *r) {
+    dlsi_mode *m = r->m;
+    float *grads = (float *)(void *)r->desc.train->exec->grads;
+    const float share = 1.0f / (float)dlsi_max_i32(m->spread, 1);
+    size_t n = r->desc.train->net->param_count, i, floats;
+    int32_t k;
+    if (r->mode.codec.kind != DLS_CODEC_POWER) {
+        for (i = 0; m->debt_count > 0 && i < n; i++) grads[i] += m->debt[i];
+        memset(m->debt, 0, m->debt_count * sizeof(float));
+        return;
+    }
+    for (k = 0; k < m->matrices; k++)
+        dlsi_axpy(share, m->matrix[k].error, grads + m->matrix_at[k], m->matrix[k].n);
+    (void)dlsi_mode_power(&r->desc, m, &floats); /* the same first Q on all */
+    memset(m->debt, 0, m->debt_count * sizeof(float));
+    (void)dlsi_mode_power(&r->desc, m, &floats);
+}
+DLSI_FN void dlsi_mode_begin(dls_run *r) {
+    dlsi_mode *m = r->m;
+    dls_train *t = r->desc.train;
+    const size_t n = t->net->param_count;
+    const int64_t per_epoch = dlsi_ceil_div(r->desc.data->count, t->desc.batch);
+    dlsi_mode_drop(r); /* a step that is done again */
+    if (m->debt_count > 0) memcpy(m->before, m->debt, m->debt_count * sizeof(float));
+    if (r->mode.steps > 0) memcpy(m->origin, t->net->params, n * sizeof(float));
+    if (m->matrices > 0) m->round = m->matrix[0].round;
+    m->touched = true;
+    r->report.redone += !r->begun && r->cut == t->step ? 1 : 0;
+    r->begun = true;
+    r->cut = -1;
+    r->busy = 0;
+    r->failed = 0;
+    r->step_status = m->coded = DLS_OK;
+    DLSI_ZERO(m->sums);
+    m->ready = m->posted = n;
+    m->dense_posted = false;
+    m->stage = m->samples = m->total = m->local = 0;
+    m->locals = (int32_t)dlsi_min_u64((uint64_t)dlsi_max_i32(r->mode.steps, 1),
+                                      (uint64_t)(r->desc.steps - t->step));
+    m->lossy = r->mode.codec.kind != DLS_CODEC_F32 && !m->again && r->count > 1;
+    if (r->mode.codec.kind == DLS_CODEC_TOPK)
+        m->slice.density = dls_codec_density(&m->slice.d, (int32_t)(t->step / per_epoch));
+    memset(t->exec->grads, 0, n * sizeof *t->exec->grads); /* also between tensors */
+}
+/* Samples [first, first + n) of index through forward and loss. */
+DLSI_FN dls_status dlsi_mode_forward(dls_run *r, int32_t first, int32_t n, int32_t total,
+                                     double positions) {
+    dls_train *t = r->desc.train;
+    dlsi_source src;
+    dls_target target;
+    dls_status st;
+    DLSI_ZERO(src);
+    src.data = r->desc.data;
+    src.augment = r->desc.augment;
+    src.index = r->index;
+    st = dlsi_train_load(t, &src, first, n, &target);
+    if (st == DLS_OK)
+        st = dls_exec_forward_train(t->exec, n, dlsi_seed(t->desc.seed, (uint64_t)t->step), first,
+                                    total);
+    return st != DLS_OK
+               ? st
+               : dls_loss(&t->exec->cx, &t->desc.loss, n, dls_net_shape(t->net, t->exec->output),
+                          dls_exec_output(t->exec), &target, 1.0 / positions,
+                          dls_exec_output_grad(t->exec), &r->m->sums);
+}
+DLSI_FN double dlsi_mode_positions(const dls_run *r, int32_t first, int32_t n) {
+    dlsi_source src;
+    DLSI_ZERO(src);
+    src.data = r->desc.data;
+    src.index = r->index + first;
+    return dlsi_train_positions(r->desc.train, &src, n);
+}
+/* What backward has come down to, from node on. */
+DLSI_FN void dlsi_mode_back(dls_run *r, bool add, bool tell) {
+    dlsi_mode *m = r->m;
+    dls_exec *e = r->desc.train->exec;
+    const size_t want = m->ready > m->bucket ? m->ready - m->bucket : 0;
+    while (m->node > e->first && r->step_status == DLS_OK) {
+        const dlsi_node *node = &e->net->node[--m->node];
+        r->step_status = dlsi_exec_back_one(e, m->node, add);
+        if (!tell) continue;
+        if (node->params > 0 && node->param < m->ready) m->ready = node->param;
+        if (m->ready <= want && m->ready > 0) return;
+    }
+    if (tell) m->ready = 0;
+}
+/* ---- The exchange ---- */
+
+/* POWER: numbers of all P, or of all Q. */
+DLSI_FN size_t dlsi_power_count(const dlsi_mode *m, bool q) {
+    size_t n = 0;
+    int32_t k;
+    for (k = 0; k < m->matrices; k++)
+        n += (size_t)(q ? m->matrix[k].d.cols : m->matrix[k].d.rows) * (size_t)m->matrix[k].d.rank;
+    return n;
+}
+/* Into the array that goes, or back as the mean: P, or Q. */
+DLSI_FN void dlsi_power_copy(const dls_run *r, bool q, bool back) {
+    dlsi_mode *m = r->m;
+    const float mean = 1.0f / (float)r->count;
+    float *at = m->dense + m->dense_count;
+    int32_t k;
+    for (k = 0; k < m->matrices; k++) {
+        const dls_codec *c = &m->matrix[k];
+        const size_t n = (size_t)(q ? c->d.cols : c->d.rows) * (size_t)c->d.rank;
+        float *own = q ? c->q : c->p;
+        size_t i;
+        for (i = 0; i < n && back; i++) own[i] = at[i] * mean;
+        if (!back) memcpy(at, own, n * sizeof *at);
+        at += n;
+    }
+}
+/* Between the exchanges of POWER, which begins, goes on and ends here. Its gradients are those of a
+   mean: count times what goes into the sum. */
+DLSI_FN void dlsi_power_more(dls_run *r) {
+    dlsi_mode *m = r->m;
+    float *grads = (float *)(void *)r->desc.train->exec->grads, *part;
+    size_t n, i;
+    int32_t k;
+    if (m->stage > 0) dlsi_power_copy(r, m->stage == 2, true);
+    for (k = 0; k < m->matrices && m->coded == DLS_OK; k++) {
+        dls_codec *c = &m->matrix[k];
+        float *g = grads + m->matrix_at[k];
+        for (i = 0; i < c->n && m->stage == 0; i++) g[i] *= (float)r->count;
+        m->coded = m->stage == 0   ? dls_codec_power_begin(c, g, &part, &n)
+                   : m->stage == 1 ? dls_codec_power_middle(c, &part, &n)
+                                   : dls_codec_power_end(c, g);
+    }
+    r->phase = m->stage == 2 ? DLSI_RUN_FOLD : DLSI_RUN_SUM;
+    if (m->stage < 2) dlsi_power_copy(r, m->stage == 1, false);
+    m->dense_posted = false;
+    m->stage++;
+}
+/* What is to go next. False: nothing is ready. */
+DLSI_FN bool dlsi_mode_next(const dls_run *r, dls_coll_op *op) {
+    const dlsi_mode *m = r->m;
+    const bool power = r->mode.codec.kind == DLS_CODEC_POWER && m->lossy;
+    DLSI_ZERO(*op);
+    op->kind = DLS_COLL_ALLREDUCE;
+    op->type = DLS_REDUCE_SUM_F32;
+    op->priority = DLS_CLASS_GRADIENT;
+    if (m->posted > 0 && !power) {
+        const size_t at = m->posted > m->bucket ? m->posted - m->bucket : 0;
+        if (at < m->ready) return false;
+        op->out = (float *)(void *)r->desc.train->exec->grads + at;
+        op->count = m->posted - at;
+        if (m->lossy) op->algo = DLS_COLL_DIRECT;
+        if (m->lossy) op->codec = &m->codec;
+        return true;
+    }
+    if (!m->lossy || m->dense_posted || r->phase != DLSI_RUN_SUM) return false;
+    op->out = m->dense + (m->stage == 2 ? m->dense_count : 0);
+    op->count =
+        (m->stage == 2 ? 0 : m->dense_count) + (power ? dlsi_power_count(m, m->stage == 2) : 0);
+    return op->count > 0;
+}
+/* What is under way goes on. False: it failed, which is seen to. */
+DLSI_FN bool dlsi_mode_reap(dls_run *r) {
+    dlsi_mode *m = r->m;
+    int32_t i;
+    for (i = 0; i < m->live; i++) {
+        dls_status st = DLS_OK;
+        if (!dls_coll_done(&r->coll, m->handle[i], &st)) continue;
+        m->handle[i--] = m->handle[--m->live];
+        if (st == DLS_OK) continue;
+        if (st == DLS_E_PEER)
+            dlsi_run_break(r);
+        else
+            dlsi_run_end(r, st, DLSI_MSG("a reduction failed"), 0, 0);
+        return false;
+    }
+    return true;
+}
+DLSI_FN bool dlsi_mode_post(dls_run *r) {
+    dlsi_mode *m = r->m;
+    dls_coll_op op;
+    while (m->live < DLSI_MODE_OPS && dlsi_mode_next(r, &op)) {
+        const dls_status st = dls_coll_start(&r->coll, &op, &m->handle[m->live]);
+        if (st == DLS_E_LIMIT) return true; /* others are to end first */
+        if (st == DLS_E_PEER && !r->fixed) dls_peer_view_again(r->desc.peer);
+        if (st == DLS_E_PEER) dlsi_run_break(r);
+        if (st != DLS_OK && st != DLS_E_PEER)
+            dlsi_run_end(r, st, DLSI_MSG("a reduction could not begin"), 0, 0);
+        if (st != DLS_OK) return false;
+        m->live++;
+        if (!m->lossy || op.codec != NULL)
+            m->posted -= op.count;
+        else
+            m->dense_posted = true;
+    }
+    return true;
+}
+DLSI_FN bool dlsi_mode_push(dls_run *r) {
+    dlsi_mode *m = r->m;
+    dls_coll_op op;
+    const bool power = r->mode.codec.kind == DLS_CODEC_POWER && m->lossy;
+    if (r->phase == DLSI_RUN_SUM && m->waited == 0) m->waited = r->now;
+    do { /* what is over at once, as all is of one alone, makes room */
+        if (!dlsi_mode_reap(r) || !dlsi_mode_post(r) || !dlsi_mode_reap(r)) return true;
+    } while (m->live == 0 && dlsi_mode_next(r, &op));
+    if (r->phase != DLSI_RUN_SUM || m->live > 0 || dlsi_mode_next(r, &op)) return false;
+    r->phase = power ? DLSI_RUN_MORE : DLSI_RUN_FOLD;
+    r->report.exposed_us += r->now > m->waited ? (int64_t)(r->now - m->waited) : 0;
+    m->waited = 0;
+    return true;
+}
+/* The hash of the sums, and what is told beside it. */
+DLSI_FN uint64_t dlsi_mode_hash(const dls_run *r) {
+    const dls_train *t = r->desc.train;
+    const size_t n = t->net->param_count;
+    uint64_t hash = 1;
+    int32_t block[256];
+    size_t at;
+    for (at = 0; at < n; at += 256) {
+        const size_t count = dlsi_min_size(n - at, 256);
+        memcpy(block, t->exec->grads + at, count * sizeof *block);
+        hash = dlsi_hash_word(hash, dlsi_run_sums_hash(block, count));
+    }
+    return hash;
+}
+DLSI_FN void dlsi_mode_fold(dls_run *r) {
+    dlsi_mode *m = r->m;
+    const dls_train *t = r->desc.train;
+    unsigned char *p = r->table + (size_t)r->count * DLSI_RUN_AGREED;
+    memset(p, 0, (size_t)r->count * DLSI_MODE_TAIL);
+    p += (size_t)r->mine * DLSI_MODE_TAIL;
+    dlsi_store32(p, dlsi_float_bits((float)m->sums.loss));
+    dlsi_store32(p + 4, dlsi_float_bits((float)m->sums.positions));
+    dlsi_store32(p + 8, dlsi_float_bits((float)m->sums.correct));
+    if (m->lossy && m->dense_count > 0) dlsi_mode_dense(r, true);
+    if (r->step_status == DLS_OK) r->step_status = m->coded;
+    if (r->step_status == DLS_OK &&
+        !dlsi_all_finite((const float *)(const void *)t->exec->grads, t->net->param_count))
+        r->step_status = DLS_E_NUMBER;
+    m->hash = dlsi_mode_hash(r);
+}
+/* So many steps are done, the weights are there. */
+DLSI_FN dls_status dlsi_mode_committed(dls_run *r, int32_t steps) {
+    dlsi_mode *m = r->m;
+    dls_loss_sums sums;
+    int32_t i;
+    DLSI_ZERO(sums);
+    for (i = 0; i < r->count; i++) {
+        const unsigned char *p =
+            r->table + (size_t)r->count * DLSI_RUN_AGREED + (size_t)i * DLSI_MODE_TAIL;
+        sums.loss += (double)dlsi_bits_float(dlsi_load32(p));
+        sums.positions += (double)dlsi_bits_float(dlsi_load32(p + 4));
+        sums.correct += (double)dlsi_bits_float(dlsi_load32(p + 8));
+    }
+    dlsi_train_stats(&sums, &r->stats);
+    r->desc.train->step += steps;
+    dls_net_touch(r->desc.train->net);
+    r->report.compute_us += (int64_t)r->busy;
+    r->report.sent_bytes = (int64_t)r->coll.sent_bytes;
+    m->touched = m->again = false;
+    m->spread = r->count;
+    return DLS_OK;
+}
+DLSI_FN dls_status dlsi_sync_commit(dls_run *r) {
+    dls_train *t = r->desc.train;
+    dls_status st;
+    memset(&r->stats, 0, sizeof r->stats);
+    dlsi_update_begin(&t->desc.optim, t->step, &t->update);
+    st = dlsi_train_apply(t, &r->stats);
+    return st == DLS_OK ? dlsi_mode_committed(r, 1) : st;
+}
+
+/* ---- SYNC ---- */
+
+/* The gradient is there as a whole, or never will be. */
+DLSI_FN void dlsi_mode_computed(dls_run *r) {
+    dls_train *t = r->desc.train;
+    dlsi_mode *m = r->m;
+    if (r->step_status != DLS_OK) /* others wait for something */
+        memset(t->exec->grads, 0, t->net->param_count * sizeof *t->exec->grads);
+    m->ready = 0;
+    r->phase = DLSI_RUN_SUM;
+    if (!m->lossy) return;
+    dlsi_mode_dense(r, false);
+    if (r->mode.codec.kind == DLS_CODEC_POWER) dlsi_power_more(r);
+}
+/* A piece of a synchronous step: a part of the samples, or what backward does until the next piece
+   of the gradient is final. Not in pieces: what a codec or a debt must see as a whole first. */
+DLSI_FN void dlsi_sync_compute(dls_run *r) {
+    dlsi_mode *m = r->m;
+    dls_train *t = r->desc.train;
+    int32_t first, count, from, to;
+    const bool whole = m->again || m->dense_count > 0 || r->mode.codec.kind == DLS_CODEC_POWER;
+    if (r->phase == DLSI_RUN_MORE) {
+        dlsi_power_more(r);
+        return;
+    }
+    if (r->shard == 0) {
+        dlsi_mode_begin(r);
+        r->n = m->total = dlsi_fit_order(&t->desc, r->desc.data->count, t->step, r->index);
+        m->part = m->node = 0;
+    }
+    count = dlsi_run_range(r, r->mine, &first);
+    to = (int32_t)((int64_t)r->n * (first + count) / r->exact.shards);
+    first = (int32_t)((int64_t)r->n * first / r->exact.shards);
+    m->samples = to - first;
+    m->parts = dlsi_ceil_div(m->samples, dlsi_train_part(&t->desc));
+    r->shard++;
+    if (m->node == 0 && m->part < m->parts) {
+        from = first + (int32_t)((int64_t)m->samples * m->part / m->parts);
+        to = first + (int32_t)((int64_t)m->samples * ++m->part / m->parts);
+        m->node = t->exec->last;
+        r->step_status =
+            dlsi_mode_forward(r, from, to - from, r->n, dlsi_mode_positions(r, 0, r->n));
+    }
+    dlsi_mode_back(r, m->part > 1, m->part == m->parts && !whole);
+    if (r->step_status == DLS_OK && (m->node > 0 || m->part < m->parts)) return;
+    if (whole && r->step_status == DLS_OK && m->again) dlsi_mode_repay(r);
+    dlsi_mode_computed(r);
+}
+
+/* ---- LOCAL ---- */
+
+/* Which samples an inner step takes of all; of own data as many as of common data. */
+DLSI_FN int32_t dlsi_local_order(dls_run *r) {
+    const dls_train *t = r->desc.train;
+    const int32_t count = r->desc.data->count, batch = t->desc.batch;
+    int32_t i;
+    if (!r->mode.own_data) return dlsi_fit_order(&t->desc, count, t->step, r->index);
+    for (i = 0; i < batch; i++) {
+        const int64_t at = t->step * batch + i;
+        r->index[i] =
+            dls_fit_index(t->desc.seed, (int32_t)(at / count), count, (int32_t)(at % count));
+    }
+    return batch;
+}
+/* FedProx: the pull back to where the round began. */
+DLSI_FN void dlsi_local_pull(dls_run *r) {
+    dls_train *t = r->desc.train;
+    int32_t i;
+    for (i = 0; i < t->segments && r->mode.mu > 0; i++) {
+        const dlsi_segment *s = &t->segment[i];
+        dls_real *g = t->exec->grads + s->at;
+        const dls_real *w = t->net->params + s->at;
+        const dls_real *w0 = (const dls_real *)(const void *)r->m->origin + s->at;
+        if ((s->flags & DLS_PARAM_STATISTIC) != 0) continue;
+        DLSI_K(&t->exec->cx, axpby, (dls_real)r->mode.mu, w, (dls_real)1, g, s->count);
+        DLSI_K(&t->exec->cx, axpby, -(dls_real)r->mode.mu, w0, (dls_real)1, g, s->count);
+    }
+}
+/* One inner step on samples [first, first + n) of index, as a step of its own. */
+DLSI_FN void dlsi_local_step(dls_run *r, int32_t first, int32_t n) {
+    dls_train *t = r->desc.train;
+    dlsi_mode *m = r->m;
+    const double positions = dlsi_mode_positions(r, first, n);
+    const int32_t parts = dlsi_ceil_div(n, dlsi_train_part(&t->desc));
+    dls_step_stats stats;
+    int32_t p;
+    for (p = 0; p < parts && r->step_status == DLS_OK; p++) {
+        const int32_t from = (int32_t)((int64_t)n * p / parts);
+        const int32_t to = (int32_t)((int64_t)n * (p + 1) / parts);
+        r->step_status = dlsi_mode_forward(r, first + from, to - from, n, positions);
+        m->node = t->exec->last;
+        dlsi_mode_back(r, p > 0, false);
+    }
+    if (r->step_status != DLS_OK) return;
+    dlsi_local_pull(r);
+    dlsi_update_begin(&t->desc.optim, t->step, &t->update);
+    r->step_status = dlsi_train_apply(t, &stats);
+    dls_net_touch(t->net);
+}
+/* How far I came, by my share of the samples, is what goes. */
+DLSI_FN void dlsi_local_difference(dls_run *r) {
+    dls_train *t = r->desc.train;
+    const dlsi_mode *m = r->m;
+    const size_t n = t->net->param_count;
+    const dls_real share = (dls_real)((double)m->samples / (double)dlsi_max_i32(m->total, 1));
+    memcpy(t->exec->grads, t->net->params, n * sizeof *t->exec->grads);
+    DLSI_K(&t->exec->cx, axpby, -share, (const dls_real *)(const void *)m->origin, share,
+           t->exec->grads, n);
+    if (m->again) dlsi_mode_repay(r);
+}
+/* A piece: an inner step. */
+DLSI_FN void dlsi_local_compute(dls_run *r) {
+    dls_train *t = r->desc.train;
+    dlsi_mode *m = r->m;
+    const int64_t step = t->step;
+    int32_t first, count, to;
+    if (r->phase == DLSI_RUN_MORE) {
+        dlsi_power_more(r);
+        return;
+    }
+    if (r->shard == 0) dlsi_mode_begin(r);
+    t->step += m->local++;
+    r->n = dlsi_local_order(r);
+    count = dlsi_run_range(r, r->mine, &first);
+    to = (int32_t)((int64_t)r->n * (first + count) / r->exact.shards);
+    first = (int32_t)((int64_t)r->n * first / r->exact.shards);
+    if (to > first) dlsi_local_step(r, first, to - first);
+    t->step = step;
+    m->samples += to - first;
+    m->total += r->n;
+    r->shard++;
+    if (m->local < m->locals && r->step_status == DLS_OK) return;
+    if (r->step_status == DLS_OK) dlsi_local_difference(r);
+    dlsi_mode_computed(r);
+}
+DLSI_FN dls_status dlsi_local_commit(dls_run *r) {
+    dls_train *t = r->desc.train;
+    dlsi_mode *m = r->m;
+    const float lr = r->mode.outer_lr, momentum = r->mode.outer_momentum;
+    const float *d = (const float *)(const void *)t->exec->grads;
+    float *w = (float *)(void *)t->net->params;
+    int32_t k;
+    for (k = 0; k < t->segments; k++) {
+        const dlsi_segment *s = &t->segment[k];
+        const bool statistic = (s->flags & DLS_PARAM_STATISTIC) != 0;
+        size_t i;
+        for (i = s->at; i < s->at + s->count; i++) {
+            m->outer[i] = momentum * m->outer[i] + d[i];
+            w[i] = m->origin[i] + (statistic ? d[i] : lr * (d[i] + momentum * m->outer[i]));
+        }
+    }
+    return dlsi_mode_committed(r, m->locals);
+}
+
+/* ---- Which mode ---- */
+
+/* What an exchange of so many bytes adds to a step. Each sends 2 (N - 1) / N of them. */
+DLSI_FN double dlsi_mode_exposed(const dls_mode_case *at, double bytes) {
+    const double n = (double)dlsi_max_i32(at->members, 1);
+    return at->members > 1 ? dlsi_exposed(&at->link, 2.0 * (n - 1.0) / n * bytes) : 0.0;
+}
+DLSI_FN void dlsi_mode_why(const dls_mode_case *at, double dense, dls_mode_choice *c) {
+    dlsi_text t;
+    t.buf = c->why;
+    t.used = 0;
+    t.size = sizeof c->why;
+    dlsi_text_str(&t, c->kind == DLS_MODE_LOCAL ? "local steps, " : "every step, ");
+    if (c->kind == DLS_MODE_LOCAL) {
+        dlsi_text_fixed(&t, (double)c->steps, 0);
+        dlsi_text_str(&t, " between exchanges");
+    } else {
+        dlsi_text_str(&t, c->option < 0 ? "dense" : at->option[c->option].name);
+    }
+    dlsi_text_str(&t, ": computing takes ");
+    dlsi_text_fixed(&t, at->compute_us / 1000.0, 2);
+    dlsi_text_str(&t, " ms, a dense exchange ");
+    dlsi_text_fixed(&t, dense / 1000.0, 2);
+    dlsi_text_str(&t, " ms beyond it, this one ");
+    dlsi_text_fixed(&t, c->exposed_us / 1000.0, 2);
+    dlsi_text_str(&t, " ms");
+    if (c->kind == DLS_MODE_LOCAL) dlsi_text_str(&t, " in so many steps; no codec is enough");
+    if (c->straggles) dlsi_text_str(&t, "; some steps take far longer than most");
+    c->why[t.used] = '\0';
+}
+DLS_API dls_status dls_mode_choose(const dls_mode_case *at, dls_mode_choice *choice) {
+    const double most = 0.1 / 0.9 * at->compute_us; /* a tenth of both together */
+    double dense, steps;
+    int32_t i;
+    DLSI_ZERO(*choice);
+    choice->option = -1;
+    choice->steps = 1;
+    if (!dlsi_measure(at->link.bytes_per_s) || !(at->link.bytes_per_s > 0.0) ||
+        !dlsi_measure(at->link.latency_us) || !dlsi_measure(at->link.hidden_us) ||
+        !dlsi_measure(at->compute_us) || !(at->compute_us > 0.0) || !dlsi_measure(at->uneven) ||
+        at->members < 1 || at->options < 0)
+        return DLS_E_ARG;
+    dense = choice->exposed_us = dlsi_mode_exposed(at, 4.0 * (double)at->link.n);
+    for (i = 0; i < at->options; i++)
+        if (!dlsi_measure(at->option[i].message_bytes) || !dlsi_measure(at->option[i].encode_us) ||
+            !dlsi_measure(at->option[i].decode_us))
+            return DLS_E_ARG;
+    choice->straggles = at->uneven > 1.5;
+    for (i = 0; i < at->options && choice->exposed_us > most; i++) {
+        const dls_codec_option *o = &at->option[i];
+        const double us = o->encode_us + dlsi_mode_exposed(at, o->message_bytes) + o->decode_us;
+        if (us > most) continue;
+        choice->kind = DLS_MODE_SYNC_CODEC;
+        choice->option = i;
+        choice->exposed_us = us;
+    }
+    if (choice->exposed_us > most) {
+        dls_mode_case whole = *at; /* nothing hides an exchange between rounds */
+        whole.link.hidden_us = 0;
+        choice->kind = DLS_MODE_LOCAL;
+        choice->exposed_us = dlsi_mode_exposed(&whole, 4.0 * (double)at->link.n);
+        steps = choice->exposed_us / most;
+        choice->steps = steps < 1e6 ? (int32_t)steps + 1 : 1000000;
+    }
+    dlsi_mode_why(at, dense, choice);
+    return DLS_OK;
+}
+static const dlsi_mode_ops dlsi_sync_ops = {
+    dlsi_mode_good, dlsi_mode_layout,       dlsi_mode_init,       dlsi_mode_close,
+    dlsi_mode_call, dlsi_train_image_bytes, dlsi_sync_image_fill, dlsi_sync_image_take,
+    dlsi_mode_view, dlsi_mode_drop,         dlsi_sync_compute,    dlsi_mode_push,
+    dlsi_mode_fold, dlsi_sync_commit};
+static const dlsi_mode_ops dlsi_local_ops = {
+    dlsi_mode_good, dlsi_mode_layout,       dlsi_mode_init,        dlsi_mode_close,
+    dlsi_mode_call, dlsi_local_image_bytes, dlsi_local_image_fill, dlsi_local_image_take,
+    dlsi_mode_view, dlsi_mode_drop,         dlsi_local_compute,    dlsi_mode_push,
+    dlsi_mode_fold, dlsi_local_commit};
+DLS_API void dls_run_sync(dls_run_mode *mode) {
+    memset(mode, 0, sizeof *mode);
+    mode->ops = &dlsi_sync_ops;
+}
+DLS_API void dls_run_local(dls_run_mode *mode, int32_t steps) {
+    memset(mode, 0, sizeof *mode);
+    mode->ops = &dlsi_local_ops;
+    mode->steps = dlsi_max_i32(steps, 1);
+    mode->outer_lr = 0.7f;
+    mode->outer_momentum = 0.9f;
+}
+#endif
+
+#if DLS_ENABLE_TRAIN
+/* ---- Parameter server ----
+   What a client asks, 40 bytes, little-endian: u8 kind, "PS1", u32 number of the question, u64 hash
+   of range and kind, u32 number of the message, u32 round it is for, u32 samples, u32 first and u32
+   count of its elements in the server's range, u32 bytes. The answer, 24: u8 verdict, "PS1", u32
+   number of the question, u32 round to work for, u32 rounds done, u32 number of the last message
+   that counts, u32 0. After DLSI_PS_GRANT and DLSI_PS_DONE come the weights, f32. */
+#define DLSI_PS_ASK 40
+#define DLSI_PS_SAY 24
+#define DLSI_PS_MARK 0x31535000u
+#define DLSI_PS_EVENTS 32
+#define DLSI_PS_AGAIN 500000u /* a client that found no room asks again after so long */
+enum { DLSI_PS_PULL = 1, DLSI_PS_PUSH };
+enum {
+    DLSI_PS_GRANT = 1,
+    DLSI_PS_DONE, /* the rounds are done */
+    DLSI_PS_TAKEN,
+    DLSI_PS_KEEP, /* late: add it to the next */
+    DLSI_PS_DROP, /* stale */
+    DLSI_PS_NO,   /* refused */
+    DLSI_PS_FULL,
+    DLSI_PS_OTHER /* another range or kind */
+};
+#define DLSI_TAG_PS_ASK 0xE5000000u
+#define DLSI_TAG_PS_SAY 0xE5000001u
+#define DLSI_TAG_PS_WEIGHTS 0xE5000002u
+#define DLSI_TAG_PS_MESSAGE 0xE5000003u
+
+DLSI_FN uint64_t dlsi_ps_call(size_t first, size_t count, bool delta) {
+    return dlsi_hash_word(dlsi_hash_word(dlsi_hash_word(0x50535331u, first), count), delta ? 1 : 0);
+}
+/* Floats as they are sent, in place; and back. */
+DLSI_FN void dlsi_ps_order(float *x, size_t count) {
+    unsigned char *p = (unsigned char *)(void *)x;
+    size_t i;
+    if (dlsi_little_endian()) return;
+    for (i = 0; i < count; i++, p += 4) {
+        uint32_t u;
+        memcpy(&u, p, 4);
+        dlsi_store32(p, u);
+    }
+}
+DLSI_FN void dlsi_ps_drop(dls_peer *p, int32_t *op) {
+    if (*op >= 0) dls_peer_op_drop(p, *op);
+    *op = -1;
+}
+/* 1: an op is over, or there is none; 0: under way; -1: failed. */
+DLSI_FN int dlsi_ps_over(dls_peer *p, int32_t *op) {
+    dls_status st = DLS_OK;
+    if (*op < 0) return 1;
+    if (!dls_peer_op_done(p, *op, &st)) return 0;
+    *op = -1;
+    return st == DLS_OK ? 1 : -1;
+}
+
+/* An optimiser of weights [first, first + count), of a trainer's or of an array. */
+typedef struct dlsi_ps_optim {
+    dls_cx cx;
+    const dls_train *train;
+    dls_optim_desc desc;
+    size_t first, count;
+    dls_real *w, *slot[2]; /* from first on */
+    bool delta;
+} dlsi_ps_optim;
+DLSI_FN void dlsi_ps_optim_train(dlsi_ps_optim *o, dls_train *t, size_t first, size_t count) {
+    int32_t i;
+    o->cx = t->exec->cx;
+    o->train = t;
+    o->desc = t->desc.optim;
+    o->first = first;
+    o->count = count;
+    o->w = t->net->params + first;
+    for (i = 0; i < 2; i++) o->slot[i] = t->slot[i] != NULL ? t->slot[i] + first : NULL;
+}
+/* A segment's part of a step. */
+DLSI_FN void dlsi_ps_span(const dlsi_ps_optim *o, const dlsi_update *u, unsigned flags, float share,
+                          size_t at, size_t count, const dls_real *g) {
+    size_t i;
+    if (o->delta && (flags & DLS_PARAM_STATISTIC) != 0) {
+        for (i = at; i < at + count; i++) o->w[i] -= g[i];
+        return;
+    }
+    dlsi_update_run(&o->cx, u, flags, share, o->w + at, g + at,
+                    o->slot[0] != NULL ? o->slot[0] + at : NULL,
+                    o->slot[1] != NULL ? o->slot[1] + at : NULL, count);
+}
+/* A step with gradients g, from first on, its learning rate times `factor`. DLS_E_NUMBER: g has NaN
+   or infinity; nothing has changed. */
+DLSI_FN dls_status dlsi_ps_update(const dlsi_ps_optim *o, int64_t step, double factor,
+                                  const dls_real *g) {
+    const double norm = dls_codec_norm((const float *)(const void *)g, o->count);
+    const dlsi_segment *s, *end;
+    dlsi_update u;
+    if (!dlsi_finite(norm)) return DLS_E_NUMBER;
+    dlsi_update_begin(&o->desc, step, &u);
+    u.p.lr = (dls_real)((double)u.p.lr * factor);
+    if (o->desc.clip_norm > 0 && norm > (double)o->desc.clip_norm)
+        u.scale = (dls_real)((double)o->desc.clip_norm / norm);
+    if (o->train == NULL) {
+        dlsi_ps_span(o, &u, 0, 0, 0, o->count, g);
+        return DLS_OK;
+    }
+    end = o->train->segment + o->train->segments;
+    for (s = dlsi_train_segment(o->train, o->first); s < end && s->at < o->first + o->count; s++) {
+        const size_t from = dlsi_max_size(s->at, o->first),
+                     to = dlsi_min_size(s->at + s->count, o->first + o->count);
+        if (to > from) dlsi_ps_span(o, &u, s->flags, s->share, from - o->first, to - from, g);
+    }
+    return DLS_OK;
+}
+
+/* ---- Its server ---- */
+
+typedef struct dlsi_ps_part { /* what a client gave to a round */
+    bool have;
+    uint32_t round, samples;
+    size_t from, count;
+} dlsi_ps_part;
+enum {
+    DLSI_PS_OPEN = 0, /* nothing but what it may ask */
+    DLSI_PS_WAIT,     /* for weights */
+    DLSI_PS_COPY,     /* to compute: they are copied for it */
+    DLSI_PS_SEND,
+    DLSI_PS_SENDING,
+    DLSI_PS_HELD, /* it computes */
+    DLSI_PS_TAKE,
+    DLSI_PS_TAKING,
+    DLSI_PS_DECODE, /* to compute */
+    DLSI_PS_TELL,
+    DLSI_PS_TELLING
+};
+typedef struct dlsi_ps_link { /* one for each device */
+    int32_t slot, phase, ask_op, say_op, data_op;
+    bool here, granted;
+    int verdict;
+    uint32_t clock, number, taken; /* clock: the round it works for, or will */
+    uint32_t bad;                  /* what it sent for the round before this one was refused */
+    uint32_t serial, samples, bytes;
+    size_t from, count;
+    dls_quarantine record;
+    unsigned char ask[DLSI_PS_ASK], say[DLSI_PS_SAY];
+} dlsi_ps_link;
+struct dls_ps_server {
+    dls_ps_server_desc desc; /* with defaults */
+    dlsi_ps_optim optim;
+    int32_t links, depth; /* rounds that a client may have given to */
+    dlsi_ps_link *link;   /* by rank */
+    int32_t *slot;        /* rank, -1: free */
+    dlsi_ps_part *part;   /* depth for each slot */
+    float *vector;        /* count for each part */
+    unsigned char *message;
+    float *sum, *centre;
+    /* of a step: pointers, weights, verdicts, ranks, borders */
+    const float **x, **at;
+    float *weight;
+    dls_guard_report *guard;
+    int32_t *who;
+    size_t *border;
+    void *scratch;
+    size_t scratch_bytes;
+    uint32_t round;
+    int64_t step;
+    uint64_t now, since; /* since: the first gradient of this round came */
+    uint64_t call;
+    int32_t turn; /* whose work is next; DLSI_PS_COMMIT, DLSI_PS_NONE */
+    dls_ps_event event[DLSI_PS_EVENTS];
+    uint32_t event_in, event_out;
+    dls_ps_report report;
+};
+enum { DLSI_PS_NONE = -1, DLSI_PS_COMMIT = -2 };
+
+DLSI_FN int32_t dlsi_ps_need(dls_robust_kind rule, int32_t hostile) {
+    if (rule == DLS_ROBUST_MEAN) return 1;
+    return 2 * hostile + (rule == DLS_ROBUST_KRUM || rule == DLS_ROBUST_MULTI_KRUM ? 3 : 1);
+}
+/* The desc with defaults; false: it is wrong. */
+DLSI_FN bool dlsi_ps_server_desc(const dls_ps_server_desc *desc, dls_ps_server_desc *d) {
+    const size_t all = desc->train != NULL ? desc->train->net->param_count : 0x3FFFFFFF;
+    *d = *desc;
+    if (d->peer == NULL || (d->train == NULL) == (d->weights == NULL) || d->first > all ||
+        (unsigned)d->mode > (unsigned)DLS_PS_ASYNC || d->staleness < 0 || d->staleness > 64 ||
+        (unsigned)d->rule >= (unsigned)DLS_ROBUST_COUNT || d->hostile < 0 ||
+        d->hostile > DLS_ROBUST_MAX || d->clients_max < 0 || d->clients_max > DLS_ROBUST_MAX ||
+        d->clients_least < 0 || d->rounds < 0 || d->rounds > 0x7FFFFFFF || !(d->radius >= 0) ||
+        !(d->norm_max >= 0) || !(d->norm_ratio >= 0))
+        return false;
+    if (d->train != NULL && d->first == 0 && d->count == 0) d->count = all;
+    if (d->mode != DLS_PS_SSP) d->staleness = 0;
+    d->clients_max =
+        dlsi_or(d->clients_max, dlsi_min_i32(d->peer->desc.devices_max, DLS_ROBUST_MAX));
+    d->clients_least = dlsi_max_i32(d->clients_least, dlsi_ps_need(d->rule, d->hostile));
+    if (d->message_max == 0) d->message_max = 64 + 4 * d->count + d->count / 2;
+    return d->count > 0 && d->count <= 0x3FFFFFFF && d->count <= all - d->first &&
+           d->message_max <= 0xFFFFFFFF && d->clients_least <= d->clients_max &&
+           (d->mode != DLS_PS_ASYNC || d->rule == DLS_ROBUST_MEAN) &&
+           (unsigned)d->optim.kind <= (unsigned)DLS_OPTIM_LION;
+}
+DLSI_FN dls_ps_server *dlsi_ps_server_layout(dlsi_layout *l, const dls_ps_server_desc *d) {
+    const size_t n = d->count, clients = (size_t)d->clients_max,
+                 parts = clients * ((size_t)d->staleness + 1),
+                 links = (size_t)d->peer->desc.devices_max;
+    const int32_t slots = d->train != NULL ? 0 : dls_optim_slots(&d->optim);
+    dls_ps_server *s = (dls_ps_server *)dlsi_layout_take(l, sizeof *s), at;
+    dls_robust_desc rule;
+    int32_t i;
+    DLSI_ZERO(rule);
+    DLSI_ZERO(at);
+    rule.kind = d->rule;
+    rule.count = dlsi_max_i32(d->clients_max, 3);
+    at.link = (dlsi_ps_link *)dlsi_layout_take(l, links * sizeof *at.link);
+    at.slot = (int32_t *)dlsi_layout_take(l, clients * sizeof *at.slot);
+    at.part = (dlsi_ps_part *)dlsi_layout_take(l, parts * sizeof *at.part);
+    at.vector = (float *)dlsi_layout_take(l, dlsi_mul(dlsi_mul(parts, n), sizeof(float)));
+    at.message = (unsigned char *)dlsi_layout_take(l, dlsi_mul(clients, d->message_max));
+    at.sum = (float *)dlsi_layout_take(l, n * sizeof(float));
+    at.centre = (float *)dlsi_layout_take(l, d->rule == DLS_ROBUST_CLIP ? n * sizeof(float) : 0);
+    at.x = (const float **)dlsi_layout_take(l, clients * sizeof *at.x);
+    at.at = (const float **)dlsi_layout_take(l, clients * sizeof *at.at);
+    at.weight = (float *)dlsi_layout_take(l, clients * sizeof *at.weight);
+    at.guard = (dls_guard_report *)dlsi_layout_take(l, clients * sizeof *at.guard);
+    at.who = (int32_t *)dlsi_layout_take(l, clients * sizeof *at.who);
+    at.border = (size_t *)dlsi_layout_take(l, 2 * clients * sizeof *at.border);
+    at.scratch_bytes = dls_robust_size(&rule);
+    at.scratch = dlsi_layout_take(l, at.scratch_bytes);
+    for (i = 0; i < slots; i++) at.optim.slot[i] = (dls_real *)dlsi_layout_take(l, dlsi_reals(n));
+    if (s == NULL) return NULL;
+    *s = at;
+    s->desc = *d;
+    memset(s->link, 0, links * sizeof *s->link);
+    memset(s->part, 0, parts * sizeof *s->part);
+    memset(s->sum, 0, n * sizeof(float));
+    for (i = 0; i < slots; i++) memset(s->optim.slot[i], 0, dlsi_reals(n));
+    for (i = 0; i < d->clients_max; i++) s->slot[i] = -1;
+    s->links = (int32_t)links;
+    s->depth = d->staleness + 1;
+    for (i = 0; i < s->links; i++)
+        s->link[i].slot = s->link[i].ask_op = s->link[i].say_op = s->link[i].data_op = -1;
+    return s;
+}
+DLS_API size_t dls_ps_server_size(const dls_ps_server_desc *desc) {
+    dlsi_layout l = dlsi_layout_at(NULL);
+    dls_ps_server_desc d;
+    if (!dlsi_ps_server_desc(desc, &d)) return 0;
+    (void)dlsi_ps_server_layout(&l, &d);
+    return l.used == SIZE_MAX ? 0 : dlsi_layout_total(&l);
+}
+DLS_API dls_status dls_ps_server_init(dls_ps_server **server, const dls_ps_server_desc *desc,
+                                      void *mem, size_t bytes) {
+    dlsi_layout l = dlsi_layout_at(mem);
+    dls_ps_server_desc d;
+    dls_ps_server *s;
+    *server = NULL;
+    if (desc->train != NULL && desc->train->desc.shards > 0) return DLS_E_STATE;
+    if (!dlsi_ps_server_desc(desc, &d)) return DLS_E_ARG;
+    if (DLS_REAL64) return DLS_E_UNSUPPORTED;
+    if (mem == NULL || bytes < dls_ps_server_size(desc)) return DLS_E_MEMORY;
+    s = dlsi_ps_server_layout(&l, &d);
+    if (d.train != NULL) {
+        dlsi_ps_optim_train(&s->optim, d.train, d.first, d.count);
+        s->step = d.train->step;
+    } else {
+        const dls_status st = dls_cx_init(&s->optim.cx, DLS_ISA_BEST, false, NULL);
+        if (st != DLS_OK) return st;
+        s->optim.desc = d.optim;
+        s->optim.count = d.count;
+        s->optim.w = (dls_real *)(void *)d.weights;
+    }
+    s->optim.delta = d.delta;
+    s->round = (uint32_t)(s->step < 0x7FFFFFFF ? s->step : 0x7FFFFFFF);
+    s->call = dlsi_ps_call(d.first, d.count, d.delta);
+    s->turn = DLSI_PS_NONE;
+    *server = s;
+    return DLS_OK;
+}
+
+DLSI_FN dlsi_ps_part *dlsi_ps_part_at(const dls_ps_server *s, int32_t slot, uint32_t round) {
+    return &s->part[(size_t)slot * (size_t)s->depth + round % (uint32_t)s->depth];
+}
+DLSI_FN float *dlsi_ps_vector(const dls_ps_server *s, const dlsi_ps_part *p) {
+    return s->vector + (size_t)(p - s->part) * s->desc.count;
+}
+DLSI_FN dls_ps_event *dlsi_ps_event(dls_ps_server *s, dls_ps_event_type type, int32_t rank,
+                                    dls_status st, const char *what, int32_t a, int32_t b) {
+    dls_ps_event *e = &s->event[s->event_in++ % DLSI_PS_EVENTS];
+    if (s->event_in - s->event_out > DLSI_PS_EVENTS) s->event_out++;
+    memset(e, 0, sizeof *e);
+    e->type = type;
+    e->rank = rank;
+    e->round = s->round;
+    dlsi_error_clear(&e->why);
+    (void)dlsi_fail(&e->why, st, what, rank >= 0 ? dls_peer_name(s->desc.peer, rank) : NULL, a, b,
+                    rank);
+    return e;
+}
+DLS_API bool dls_ps_server_next(dls_ps_server *server, dls_ps_event *event) {
+    if (server->event_out == server->event_in) return false;
+    *event = server->event[server->event_out++ % DLSI_PS_EVENTS];
+    return true;
+}
+DLS_API void dls_ps_server_tell(const dls_ps_server *server, dls_ps_report *report) {
+    int32_t i;
+    *report = server->report;
+    report->rounds = server->round;
+    report->steps = server->step;
+    report->clients = 0;
+    for (i = 0; i < server->links; i++) report->clients += server->link[i].here ? 1 : 0;
+}
+DLS_API const dls_quarantine *dls_ps_server_record(const dls_ps_server *server, int32_t rank) {
+    return rank >= 0 && rank < server->links ? &server->link[rank].record : NULL;
+}
+
+/* Strikes a client for what it sent. */
+DLSI_FN void dlsi_ps_strike(dls_ps_server *s, int32_t rank, dls_status st, const char *what,
+                            int32_t a, int32_t b) {
+    dlsi_ps_link *l = &s->link[rank];
+    (void)dlsi_ps_event(s, DLS_PS_REFUSED, rank, st, what, a, b);
+    s->report.refused++;
+    l->bad = l->clock;
+    if (dls_quarantine_note(&l->record, s->round, true))
+        (void)dlsi_ps_event(s, DLS_PS_OUT, rank, DLS_E_REFUSED,
+                            DLSI_MSG("'{s}' (rank {2}) is out until round {0}: refused {1} times"),
+                            (int32_t)(l->record.until & 0x7FFFFFFF),
+                            (int32_t)(l->record.rejected & 0x7FFFFFFF));
+}
+/* Its slot goes when it is away and owes nothing to a round. */
+DLSI_FN void dlsi_ps_free(dls_ps_server *s, dlsi_ps_link *l) {
+    int32_t k;
+    if (l->slot < 0 || l->here) return;
+    for (k = 0; k < s->depth; k++)
+        if (s->part[l->slot * s->depth + k].have) return;
+    s->slot[l->slot] = -1;
+    l->slot = -1;
+}
+/* Its message to the round before clock is under way. */
+DLSI_FN bool dlsi_ps_comes(const dlsi_ps_link *l) {
+    return l->phase >= DLSI_PS_TAKE && l->phase <= DLSI_PS_DECODE;
+}
+/* What was under way with a client is off; a message that did not come leaves its round to it. */
+DLSI_FN void dlsi_ps_off(dls_ps_server *s, dlsi_ps_link *l) {
+    dlsi_ps_drop(s->desc.peer, &l->say_op);
+    dlsi_ps_drop(s->desc.peer, &l->data_op);
+    if (dlsi_ps_comes(l) && s->desc.mode != DLS_PS_ASYNC) l->clock--;
+    l->phase = DLSI_PS_OPEN;
+}
+DLSI_FN void dlsi_ps_gone(dls_ps_server *s, int32_t rank) {
+    dlsi_ps_link *l = &s->link[rank];
+    dlsi_ps_drop(s->desc.peer, &l->ask_op);
+    dlsi_ps_off(s, l);
+    l->granted = false;
+    if (!l->here) return;
+    l->here = false;
+    dlsi_ps_free(s, l);
+    (void)dlsi_ps_event(s, DLS_PS_LEFT, rank, DLS_E_PEER, DLSI_MSG("'{s}' (rank {2}) is gone"), 0,
+                        0);
+}
+DLS_API void dls_ps_server_close(dls_ps_server *server) {
+    int32_t i;
+    if (server == NULL) return;
+    for (i = 0; i < server->links; i++) dlsi_ps_gone(server, i);
+}
+DLSI_FN void dlsi_ps_answer(dlsi_ps_link *l, int verdict) {
+    l->verdict = verdict;
+    l->phase = DLSI_PS_TELL;
+}
+DLSI_FN bool dlsi_ps_seat(dls_ps_server *s, int32_t rank) {
+    dlsi_ps_link *l = &s->link[rank];
+    int32_t k;
+    for (k = 0; l->slot < 0 && k < s->desc.clients_max; k++) {
+        if (s->slot[k] >= 0) continue;
+        s->slot[k] = rank;
+        l->slot = k;
+    }
+    if (l->slot < 0) return false;
+    if (!l->here)
+        (void)dlsi_ps_event(s, DLS_PS_JOINED, rank, DLS_OK, DLSI_MSG("'{s}' (rank {2}) is there"),
+                            0, 0);
+    l->here = true;
+    return true;
+}
+DLSI_FN bool dlsi_ps_done(const dls_ps_server *s) {
+    return s->desc.rounds > 0 && s->round >= (uint64_t)s->desc.rounds;
+}
+/* A client wants to send: what of it can be judged before it is here. */
+DLSI_FN void dlsi_ps_offered(dls_ps_server *s, int32_t rank) {
+    dlsi_ps_link *l = &s->link[rank];
+    const unsigned char *p = l->ask;
+    const bool ours = l->granted && dlsi_load32(p + 20) == l->clock;
+    l->serial = dlsi_load32(p + 16);
+    l->samples = dlsi_load32(p + 24);
+    l->from = dlsi_load32(p + 28);
+    l->count = dlsi_load32(p + 32);
+    l->bytes = dlsi_load32(p + 36);
+    l->granted = false;
+    if (!ours || (s->desc.mode != DLS_PS_ASYNC && l->clock < s->round) || dlsi_ps_done(s)) {
+        s->report.late++;
+        (void)dlsi_ps_event(s, DLS_PS_LATE, rank, DLS_E_TIMEOUT,
+                            DLSI_MSG("'{s}' (rank {2}) is late with round {0}"),
+                            (int32_t)(l->clock & 0x7FFFFFFF), 0);
+        dlsi_ps_answer(l, DLSI_PS_KEEP);
+        return;
+    }
+    if (s->desc.mode != DLS_PS_ASYNC) l->clock++;
+    if (!dls_quarantine_may(&l->record, s->round)) {
+        s->report.refused++;
+        dlsi_ps_answer(l, DLSI_PS_NO);
+    } else if (l->bytes == 0) {
+        s->report.empty++;
+        l->taken = l->serial;
+        dlsi_ps_answer(l, DLSI_PS_TAKEN);
+    } else if (l->count < 1 || l->from > s->desc.count || l->count > s->desc.count - l->from ||
+               l->samples < 1 || l->samples > 0x1000000 || l->bytes > s->desc.message_max) {
+        dlsi_ps_strike(s, rank, DLS_E_FORMAT,
+                       DLSI_MSG("'{s}' (rank {2}) offers {0} elements from {1}, or samples or "
+                                "bytes, that cannot be"),
+                       (int32_t)(l->count & 0x7FFFFFFF), (int32_t)(l->from & 0x7FFFFFFF));
+        dlsi_ps_answer(l, DLSI_PS_NO);
+    } else {
+        l->phase = DLSI_PS_TAKE;
+    }
+}
+DLSI_FN void dlsi_ps_asked(dls_ps_server *s, int32_t rank) {
+    dlsi_ps_link *l = &s->link[rank];
+    const uint32_t mark = dlsi_load32(l->ask);
+    dlsi_ps_off(s, l);
+    l->number = dlsi_load32(l->ask + 4);
+    if ((mark & ~255u) != DLSI_PS_MARK || dlsi_load64(l->ask + 8) != s->call) {
+        dlsi_ps_answer(l, DLSI_PS_OTHER);
+    } else if ((mark & 255u) == DLSI_PS_PUSH && l->slot >= 0 && l->here) {
+        dlsi_ps_offered(s, rank);
+    } else if ((mark & 255u) != DLSI_PS_PULL || !dlsi_ps_seat(s, rank)) {
+        dlsi_ps_answer(l, (mark & 255u) == DLSI_PS_PULL ? DLSI_PS_FULL : DLSI_PS_KEEP);
+    } else {
+        l->granted = false;
+        l->phase = DLSI_PS_WAIT;
+    }
+}
+
+/* ---- What moves ---- */
+
+/* Sends an answer; WEIGHTS: and weights with it. False: the engine has no room now. */
+DLSI_FN bool dlsi_ps_say(dls_ps_server *s, int32_t rank, int verdict) {
+    dlsi_ps_link *l = &s->link[rank];
+    unsigned char *p = l->say;
+    memset(p, 0, DLSI_PS_SAY);
+    dlsi_store32(p, DLSI_PS_MARK | (uint32_t)verdict);
+    dlsi_store32(p + 4, l->number);
+    dlsi_store32(p + 8, l->clock);
+    dlsi_store32(p + 12, s->round);
+    dlsi_store32(p + 16, l->taken);
+    l->say_op = dls_peer_send(s->desc.peer, rank, DLSI_TAG_PS_SAY, p, DLSI_PS_SAY);
+    return l->say_op >= 0;
+}
+DLSI_FN void dlsi_ps_start(dls_ps_server *s, int32_t rank) {
+    dlsi_ps_link *l = &s->link[rank];
+    dls_peer *p = s->desc.peer;
+    if (l->phase == DLSI_PS_TELL) {
+        if (dlsi_ps_say(s, rank, l->verdict)) l->phase = DLSI_PS_TELLING;
+    } else if (l->phase == DLSI_PS_TAKE) {
+        l->data_op = dls_peer_recv(p, rank, DLSI_TAG_PS_MESSAGE,
+                                   s->message + (size_t)l->slot * s->desc.message_max, l->bytes);
+        if (l->data_op >= 0) l->phase = DLSI_PS_TAKING;
+    } else if (l->phase == DLSI_PS_SEND) {
+        if (l->data_op < 0)
+            l->data_op = dls_peer_send(p, rank, DLSI_TAG_PS_WEIGHTS,
+                                       dlsi_ps_vector(s, dlsi_ps_part_at(s, l->slot, l->clock)),
+                                       4 * s->desc.count);
+        if (l->data_op < 0 || !dlsi_ps_say(s, rank, l->verdict)) return;
+        s->report.bytes_out += 4 * (int64_t)s->desc.count;
+        l->phase = DLSI_PS_SENDING;
+        l->granted = l->verdict == DLSI_PS_GRANT;
+    }
+}
+/* What was under way with a client is over. */
+DLSI_FN void dlsi_ps_moved(dls_ps_server *s, int32_t rank) {
+    dlsi_ps_link *l = &s->link[rank];
+    switch (l->phase) {
+    case DLSI_PS_SENDING:
+        l->phase = DLSI_PS_HELD;
+        if (l->granted) break;
+        l->phase = DLSI_PS_OPEN; /* it has the last weights */
+        l->here = false;
+        dlsi_ps_free(s, l);
+        break;
+    case DLSI_PS_TAKING:
+        l->phase = DLSI_PS_DECODE;
+        s->report.bytes_in += l->bytes;
+        break;
+    case DLSI_PS_TELLING: l->phase = DLSI_PS_OPEN; break;
+    default: break;
+    }
+}
+DLSI_FN void dlsi_ps_serve(dls_ps_server *s, int32_t rank) {
+    dlsi_ps_link *l = &s->link[rank];
+    dls_peer *p = s->desc.peer;
+    int asked, said, moved;
+    if (!dls_peer_is_up(p, rank) || (p->member[rank].device.role & DLS_ROLE_TRAIN) == 0) {
+        dlsi_ps_gone(s, rank);
+        return;
+    }
+    asked = l->ask_op < 0 ? 0 : dlsi_ps_over(p, &l->ask_op);
+    said = dlsi_ps_over(p, &l->say_op);
+    moved = dlsi_ps_over(p, &l->data_op);
+    if (asked < 0 || said < 0 || moved < 0) {
+        dlsi_ps_gone(s, rank);
+        return;
+    }
+    if (said > 0 && moved > 0) dlsi_ps_moved(s, rank);
+    if (asked > 0) dlsi_ps_asked(s, rank);
+    if (l->ask_op < 0) l->ask_op = dls_peer_recv(p, rank, DLSI_TAG_PS_ASK, l->ask, DLSI_PS_ASK);
+    if (l->phase == DLSI_PS_WAIT) {
+        if (l->clock < s->round || s->desc.mode == DLS_PS_ASYNC) l->clock = s->round;
+        if (dlsi_ps_done(s) || (l->clock - s->round <= (uint32_t)s->desc.staleness &&
+                                (s->desc.rounds == 0 || l->clock < (uint64_t)s->desc.rounds)))
+            l->phase = DLSI_PS_COPY;
+    }
+    dlsi_ps_start(s, rank);
+}
+/* Whether this round is to be closed: all who are there gave to it or were turned away, or its time
+   is over; and what came is enough for the rule. */
+DLSI_FN bool dlsi_ps_ready(dls_ps_server *s) {
+    int32_t i, arrived = 0, turned = 0, bad = 0;
+    bool waits = false, enough, gave;
+    if (s->desc.mode == DLS_PS_ASYNC || dlsi_ps_done(s)) return false;
+    for (i = 0; i < s->links; i++) {
+        const dlsi_ps_link *l = &s->link[i];
+        const dlsi_ps_part *p = l->slot >= 0 ? dlsi_ps_part_at(s, l->slot, s->round) : NULL;
+        const bool out = l->here && !dls_quarantine_may(&l->record, s->round);
+        if (p != NULL && p->have && p->round == s->round) {
+            arrived++;
+            continue;
+        }
+        bad += out || (l->here && l->bad == s->round + 1) ? 1 : 0;
+        gave = l->clock - (dlsi_ps_comes(l) ? 1 : 0) > s->round;
+        turned += out || (l->here && gave) ? 1 : 0;
+        waits = waits || (l->here && !out && !gave);
+    }
+    if (arrived + turned == 0) s->since = 0;
+    if (s->since == 0) s->since = s->now;
+    if (arrived + turned == 0) return false;
+    enough = arrived >= dlsi_ps_need(s->desc.rule, dlsi_max_i32(s->desc.hostile - bad, 0));
+    if (arrived + turned < s->desc.clients_least) return false;
+    if (!waits) return arrived > 0 || turned > 0;
+    return enough && s->desc.deadline_us > 0 && s->now - s->since >= s->desc.deadline_us;
+}
+DLS_API dls_run_do dls_ps_server_poll(dls_ps_server *server, uint64_t now) {
+    dls_ps_server *s = server;
+    int32_t i;
+    bool idle = true;
+    s->now = now == 0 ? 1 : now;
+    s->turn = DLSI_PS_NONE;
+    for (i = 0; i < s->links && i < s->desc.peer->count; i++) {
+        if (i != s->desc.peer->me) dlsi_ps_serve(s, i);
+        idle = idle && !s->link[i].here && s->link[i].phase == DLSI_PS_OPEN;
+    }
+    for (i = 0; i < s->links && s->turn == DLSI_PS_NONE; i++)
+        if (s->link[i].phase == DLSI_PS_DECODE) s->turn = i;
+    if (s->turn == DLSI_PS_NONE && dlsi_ps_ready(s)) s->turn = DLSI_PS_COMMIT;
+    for (i = 0; i < s->links && s->turn == DLSI_PS_NONE; i++)
+        if (s->link[i].phase == DLSI_PS_COPY) s->turn = i;
+    if (s->turn != DLSI_PS_NONE) return DLS_RUN_WORK;
+    return dlsi_ps_done(s) && idle ? DLS_RUN_OVER : DLS_RUN_WAIT;
+}
+
+/* ---- What it computes ---- */
+
+/* The desc of a rule for so many vectors: no more hostile ones than it can stand. */
+DLSI_FN void dlsi_ps_rule(const dls_ps_server *s, int32_t count, int32_t hostile,
+                          dls_robust_desc *d) {
+    const bool krum = s->desc.rule == DLS_ROBUST_KRUM || s->desc.rule == DLS_ROBUST_MULTI_KRUM;
+    memset(d, 0, sizeof *d);
+    d->kind = krum && count < 3 ? DLS_ROBUST_MEDIAN : s->desc.rule;
+    d->count = count;
+    d->hostile = dlsi_max_i32(dlsi_min_i32(hostile, (count - (krum ? 3 : 1)) / 2), 0);
+    d->radius = s->desc.radius;
+}
+DLSI_FN int32_t dlsi_ps_border(size_t *border, int32_t n, size_t at) {
+    int32_t i = n;
+    while (i > 0 && border[i - 1] > at) i--;
+    if (i > 0 && border[i - 1] == at) return n;
+    memmove(border + i + 1, border + i, (size_t)(n - i) * sizeof *border);
+    border[i] = at;
+    return n + 1;
+}
+/* sum = what n vectors, of who[i], say: by ranges, between which the same clients train. */
+DLSI_FN dls_status dlsi_ps_join(dls_ps_server *s, int32_t n, int32_t hostile) {
+    int32_t i, k, c, borders = 0;
+    dls_status st = DLS_OK;
+    if (s->desc.rule == DLS_ROBUST_CLIP) memcpy(s->centre, s->sum, s->desc.count * sizeof(float));
+    memset(s->sum, 0, s->desc.count * sizeof(float));
+    for (i = 0; i < n; i++) {
+        const dlsi_ps_part *p = dlsi_ps_part_at(s, s->link[s->who[i]].slot, s->round);
+        borders = dlsi_ps_border(s->border, borders, p->from);
+        borders = dlsi_ps_border(s->border, borders, p->from + p->count);
+    }
+    for (k = 0; k + 1 < borders && st == DLS_OK; k++) {
+        const size_t from = s->border[k], to = s->border[k + 1];
+        dls_robust_desc d;
+        for (i = c = 0; i < n; i++) {
+            const dlsi_ps_part *p = dlsi_ps_part_at(s, s->link[s->who[i]].slot, s->round);
+            if (p->from > from || p->from + p->count < to) continue;
+            s->at[c] = s->x[i] + from;
+            s->weight[c++] = (float)p->samples;
+        }
+        if (c == 0) continue;
+        dlsi_ps_rule(s, c, hostile, &d);
+        d.weight = d.kind == DLS_ROBUST_MEAN ? s->weight : NULL;
+        d.centre = d.kind == DLS_ROBUST_CLIP ? s->centre + from : NULL;
+        st =
+            dls_robust_run(&d, s->at, to - from, s->sum + from, NULL, s->scratch, s->scratch_bytes);
+    }
+    return st;
+}
+/* Applies the sum; the optimiser's steps and the trainer's go together. */
+DLSI_FN dls_status dlsi_ps_apply(dls_ps_server *s, double factor) {
+    const dls_status st =
+        dlsi_ps_update(&s->optim, s->step, factor, (const dls_real *)(const void *)s->sum);
+    if (st != DLS_OK) return st;
+    s->step++;
+    if (s->desc.train == NULL) return DLS_OK;
+    s->desc.train->step = s->step;
+    dls_net_touch(s->desc.train->net);
+    return DLS_OK;
+}
+/* Those whose vectors are within bounds; the others are struck. Returns how many. */
+DLSI_FN int32_t dlsi_ps_judge(dls_ps_server *s, int32_t n) {
+    int32_t i, good = 0;
+    if (n == 0) return 0;
+    (void)dls_robust_guard(s->x, n, s->desc.count, s->desc.norm_max, s->desc.norm_ratio, s->guard);
+    for (i = 0; i < n; i++) {
+        const int32_t rank = s->who[i];
+        const double times = s->guard[i].limit > 0 ? s->guard[i].norm / s->guard[i].limit : 0;
+        if (s->guard[i].verdict == DLS_GUARD_OK) {
+            (void)dls_quarantine_note(&s->link[rank].record, s->round, false);
+            s->x[good] = s->x[i];
+            s->who[good++] = rank;
+            continue;
+        }
+        dlsi_ps_strike(s, rank, DLS_E_NUMBER,
+                       DLSI_MSG("'{s}' (rank {2}): the norm of what it sent is {0} % of what is "
+                                "allowed"),
+                       times < 2e7 ? (int32_t)(100 * times) : 0x7FFFFFFF, 0);
+    }
+    return good;
+}
+DLSI_FN void dlsi_ps_commit(dls_ps_server *s) {
+    int32_t i, n = 0, good, bad = 0, turned = 0;
+    dls_status st = DLS_E_STATE;
+    for (i = 0; i < s->links; i++) {
+        dlsi_ps_link *l = &s->link[i];
+        dlsi_ps_part *p = l->slot >= 0 ? dlsi_ps_part_at(s, l->slot, s->round) : NULL;
+        if (p != NULL && p->have && p->round == s->round) {
+            s->x[n] = dlsi_ps_vector(s, p);
+            s->who[n++] = i;
+            continue;
+        }
+        bad += l->here && (l->bad == s->round + 1 || !dls_quarantine_may(&l->record, s->round));
+    }
+    good = dlsi_ps_judge(s, n);
+    turned = n - good;
+    bad = dlsi_max_i32(s->desc.hostile - bad - turned, 0);
+    if (good >= dlsi_ps_need(s->desc.rule, bad)) st = dlsi_ps_join(s, good, bad);
+    if (st == DLS_OK) st = dlsi_ps_apply(s, 1.0);
+    s->round++;
+    s->since = 0;
+    dlsi_ps_event(s, st == DLS_OK ? DLS_PS_STEP : DLS_PS_VOID, -1, st,
+                  st == DLS_OK ? DLSI_MSG("a step of {0} gradients")
+                               : DLSI_MSG("nothing that counts: {0} gradients, too few or not "
+                                          "finite"),
+                  good, 0)
+        ->arrived = good;
+    for (i = 0; i < s->links; i++) {
+        dlsi_ps_link *l = &s->link[i];
+        if (l->slot < 0) continue;
+        dlsi_ps_part_at(s, l->slot, s->round - 1)->have = false;
+        dlsi_ps_free(s, l);
+    }
+}
+/* ASYNC: a step of one gradient. */
+DLSI_FN int dlsi_ps_at_once(dls_ps_server *s, int32_t rank, dlsi_ps_part *p) {
+    dlsi_ps_link *l = &s->link[rank];
+    const uint32_t tau = s->round - l->clock;
+    dls_ps_report now;
+    dls_ps_event *e;
+    dls_status st;
+    dls_ps_server_tell(s, &now);
+    if (tau > 4 * (uint32_t)dlsi_max_i32(now.clients, 1)) {
+        s->report.stale++;
+        dlsi_ps_event(s, DLS_PS_STALE, rank, DLS_E_TIMEOUT,
+                      DLSI_MSG("'{s}' (rank {2}): {0} steps were made since it took its weights, "
+                               "over 4 times {1} clients; dropped"),
+                      (int32_t)tau, now.clients)
+            ->tau = (int32_t)tau;
+        return DLSI_PS_DROP;
+    }
+    s->x[0] = dlsi_ps_vector(s, p);
+    s->who[0] = rank;
+    if (dlsi_ps_judge(s, 1) != 1) return DLSI_PS_NO;
+    memcpy(s->sum, s->x[0], s->desc.count * sizeof(float));
+    st = dlsi_ps_apply(s, 1.0 / (1.0 + (double)tau));
+    if (st != DLS_OK) return DLSI_PS_NO;
+    s->round++;
+    e = dlsi_ps_event(s, DLS_PS_STEP, rank, DLS_OK, DLSI_MSG("a step of '{s}' (rank {2}), tau {0}"),
+                      (int32_t)tau, 0);
+    e->arrived = 1;
+    e->tau = (int32_t)tau;
+    return DLSI_PS_TAKEN;
+}
+DLSI_FN int dlsi_ps_decode(dls_ps_server *s, int32_t rank) {
+    dlsi_ps_link *l = &s->link[rank];
+    const bool async = s->desc.mode == DLS_PS_ASYNC;
+    const uint32_t round = async ? l->clock : l->clock - 1;
+    dlsi_ps_part *p = dlsi_ps_part_at(s, l->slot, round);
+    float *x = dlsi_ps_vector(s, p);
+    int verdict = DLSI_PS_TAKEN;
+    dls_status st;
+    if (dlsi_ps_done(s) || (!async && round < s->round)) { /* the round went on without it */
+        s->report.late++;
+        (void)dlsi_ps_event(s, DLS_PS_LATE, rank, DLS_E_TIMEOUT,
+                            DLSI_MSG("'{s}' (rank {2}) is late with round {0}"), (int32_t)round, 0);
+        return DLSI_PS_KEEP;
+    }
+    memset(x, 0, s->desc.count * sizeof *x);
+    st = dls_codec_decode(s->message + (size_t)l->slot * s->desc.message_max, l->bytes, l->count,
+                          x + l->from, 1.0f, false);
+    if (st != DLS_OK) {
+        dlsi_ps_strike(s, rank, st,
+                       DLSI_MSG("'{s}' (rank {2}): its message of {0} bytes is none of {1} "
+                                "finite numbers"),
+                       (int32_t)(l->bytes & 0x7FFFFFFF), (int32_t)(l->count & 0x7FFFFFFF));
+        return DLSI_PS_NO;
+    }
+    p->round = round;
+    p->samples = l->samples;
+    p->from = l->from;
+    p->count = l->count;
+    if (async) verdict = dlsi_ps_at_once(s, rank, p);
+    if (verdict != DLSI_PS_TAKEN) return verdict;
+    p->have = !async;
+    l->taken = l->serial;
+    s->report.taken++;
+    return verdict;
+}
+DLSI_FN void dlsi_ps_copy(dls_ps_server *s, int32_t rank) {
+    dlsi_ps_link *l = &s->link[rank];
+    float *x;
+    if (l->clock < s->round || s->desc.mode == DLS_PS_ASYNC) l->clock = s->round;
+    x = dlsi_ps_vector(s, dlsi_ps_part_at(s, l->slot, l->clock));
+    memcpy(x, s->optim.w, s->desc.count * sizeof *x);
+    dlsi_ps_order(x, s->desc.count);
+    l->verdict = dlsi_ps_done(s) ? DLSI_PS_DONE : DLSI_PS_GRANT;
+    l->phase = DLSI_PS_SEND;
+    s->report.ahead = dlsi_max_i32(s->report.ahead, (int32_t)(l->clock - s->round));
+}
+DLS_API void dls_ps_server_work(dls_ps_server *server) {
+    const int32_t turn = server->turn;
+    server->turn = DLSI_PS_NONE;
+    if (turn == DLSI_PS_COMMIT)
+        dlsi_ps_commit(server);
+    else if (turn != DLSI_PS_NONE && server->link[turn].phase == DLSI_PS_COPY)
+        dlsi_ps_copy(server, turn);
+    else if (turn != DLSI_PS_NONE && server->link[turn].phase == DLSI_PS_DECODE)
+        dlsi_ps_answer(&server->link[turn], dlsi_ps_decode(server, turn));
+}
+
+/* ---- Its state as bytes: u32 'PSS1', u32 count, u32 slots, u32 optimiser, u32 links, u32 round,
+   u64 steps; f32 of weights, slots and the last sum; of each device u32 last message, u32 round, u32
+   refused, u32 taken, i32 score, i32 times, u64 until; CRC-32C of all that. ---- */
+
+#define DLSI_PS_HEAD 32
+#define DLSI_PS_RECORD 32
+DLSI_FN int32_t dlsi_ps_slots(const dls_ps_server *s) {
+    return (s->optim.slot[0] != NULL ? 1 : 0) + (s->optim.slot[1] != NULL ? 1 : 0);
+}
+DLS_API size_t dls_ps_server_saved_bytes(const dls_ps_server *server) {
+    return DLSI_PS_HEAD + 4 * (2 + (size_t)dlsi_ps_slots(server)) * server->desc.count +
+           DLSI_PS_RECORD * (size_t)server->links + 4;
+}
+DLSI_FN void dlsi_ps_head(const dls_ps_server *s, unsigned char *p) {
+    dlsi_store32(p, 0x31535350u);
+    dlsi_store32(p + 4, (uint32_t)s->desc.count);
+    dlsi_store32(p + 8, (uint32_t)dlsi_ps_slots(s));
+    dlsi_store32(p + 12, (uint32_t)s->optim.desc.kind);
+    dlsi_store32(p + 16, (uint32_t)s->links);
+}
+DLS_API dls_status dls_ps_server_save(const dls_ps_server *server, void *out, size_t max) {
+    const size_t bytes = dls_ps_server_saved_bytes(server), n = server->desc.count;
+    unsigned char *p = (unsigned char *)out;
+    int32_t i, k, pending;
+    if (max < bytes) return DLS_E_MEMORY;
+    dlsi_ps_head(server, p);
+    dlsi_store32(p + 20, server->round);
+    dlsi_store64(p + 24, (uint64_t)server->step);
+    p += DLSI_PS_HEAD;
+    dlsi_store_reals(p, server->optim.w, n);
+    for (i = 0, p += 4 * n; i < dlsi_ps_slots(server); i++, p += 4 * n)
+        dlsi_store_reals(p, server->optim.slot[i], n);
+    dlsi_put_floats(p, server->sum, n);
+    for (i = 0, p += 4 * n; i < server->links; i++, p += DLSI_PS_RECORD) {
+        const dlsi_ps_link *l = &server->link[i];
+        const dls_quarantine *q = &l->record;
+        for (k = pending = 0; l->slot >= 0 && k < server->depth; k++)
+            pending += server->part[l->slot * server->depth + k].have ? 1 : 0;
+        dlsi_store32(p, pending > 0 ? 0 : l->taken);
+        dlsi_store32(p + 4, l->clock);
+        dlsi_store32(p + 8, q->rejected);
+        dlsi_store32(p + 12, q->taken);
+        dlsi_store32(p + 16, (uint32_t)q->score);
+        dlsi_store32(p + 20, (uint32_t)q->times);
+        dlsi_store64(p + 24, q->until);
+    }
+    dlsi_store32(p, dls_crc32c(0, out, bytes - 4));
+    return DLS_OK;
+}
+DLS_API dls_status dls_ps_server_load(dls_ps_server *server, const void *in, size_t bytes) {
+    const size_t n = server->desc.count;
+    const unsigned char *p = (const unsigned char *)in;
+    unsigned char head[DLSI_PS_HEAD];
+    int32_t i;
+    if (bytes < DLSI_PS_HEAD || dlsi_load32(p) != 0x31535350u) return DLS_E_FORMAT;
+    dlsi_ps_head(server, head);
+    if (memcmp(head, p, 20) != 0) return DLS_E_MISMATCH;
+    if (bytes != dls_ps_server_saved_bytes(server)) return DLS_E_FORMAT;
+    if (dlsi_load32(p + bytes - 4) != dls_crc32c(0, in, bytes - 4)) return DLS_E_CHECKSUM;
+    server->round = dlsi_load32(p + 20);
+    server->step = (int64_t)(dlsi_load64(p + 24) & INT64_MAX);
+    p += DLSI_PS_HEAD;
+    dlsi_load_reals(p, server->optim.w, n);
+    for (i = 0, p += 4 * n; i < dlsi_ps_slots(server); i++, p += 4 * n)
+        dlsi_load_reals(p, server->optim.slot[i], n);
+    dlsi_get_floats(p, server->sum, n);
+    for (i = 0, p += 4 * n; i < server->links; i++, p += DLSI_PS_RECORD) {
+        dlsi_ps_link *l = &server->link[i];
+        l->taken = dlsi_load32(p);
+        l->clock = dlsi_min_u32(dlsi_load32(p + 4), server->round); /* later ones are lost */
+        l->record.rejected = dlsi_load32(p + 8);
+        l->record.taken = dlsi_load32(p + 12);
+        l->record.score = (int32_t)(dlsi_load32(p + 16) & 0xFFFFu);
+        l->record.times = (int32_t)(dlsi_load32(p + 20) & 0x7FFFFFFFu);
+        l->record.until = dlsi_load64(p + 24);
+    }
+    if (server->desc.train == NULL) return DLS_OK;
+    server->desc.train->step = server->step;
+    dls_net_touch(server->desc.train->net);
+    return DLS_OK;
+}
+
+/* ---- Its client ---- */
+
+enum {
+    DLSI_PS_REST = 0, /* to ask for weights */
+    DLSI_PS_ASKED,
+    DLSI_PS_LOAD, /* to take them */
+    DLSI_PS_LOADING,
+    DLSI_PS_FRESH, /* they are here */
+    DLSI_PS_PUT,   /* to send */
+    DLSI_PS_PUTTING,
+    DLSI_PS_SENT, /* or not: then `unsure` */
+    DLSI_PS_LAST  /* the last weights are here */
+};
+typedef struct dlsi_ps_way { /* to one server */
+    dls_ps_at at;
+    int32_t phase, ask_op, say_op, data_op;
+    uint32_t number, serial, round;
+    int verdict;
+    bool unsure;        /* whether the last message counts */
+    bool keep;          /* it does not, and is to join the next */
+    size_t from, count; /* of all weights: what is sent */
+    size_t bytes, max;  /* of the message */
+    dls_codec codec;    /* count > 0 */
+    float *owed;        /* where the codec has no room for it */
+    unsigned char *message;
+    uint64_t again;
+    unsigned char ask[DLSI_PS_ASK], say[DLSI_PS_SAY];
+} dlsi_ps_way;
+struct dls_ps_client {
+    dls_ps_client_desc desc; /* with defaults */
+    dlsi_ps_optim optim;
+    dlsi_ps_way *way;
+    dls_real *grad, *start; /* start: of the range that is trained, as fetched */
+    int32_t *index;
+    int64_t drawn, put; /* batches; messages */
+    uint32_t samples;   /* of what is sent now; 0: nothing is */
+    uint64_t now;
+    bool over;
+    dls_status status;
+    dls_ps_client_report report;
+};
+
+DLSI_FN bool dlsi_ps_client_desc(const dls_ps_client_desc *desc, dls_ps_client_desc *d) {
+    size_t at = 0;
+    int32_t i;
+    *d = *desc;
+    if (d->train != NULL) d->count = d->train->net->param_count;
+    if (d->train_count == 0 && d->train_first == 0) d->train_count = d->count;
+    if (d->peer == NULL || d->server == NULL || d->servers < 1 || d->servers > 1024 ||
+        d->count < 1 || d->count > 0x7FFFFFFF || d->train_first > d->count || d->train_count < 1 ||
+        d->train_count > d->count - d->train_first || d->local_steps < 0 || !(d->prox >= 0) ||
+        d->pushes < 0)
+        return false;
+    if (d->train == NULL ? d->weights == NULL || d->compute == NULL
+                         : d->data == NULL || d->data->count < 1)
+        return false;
+    for (i = 0; i < d->servers; at += d->server[i++].count)
+        if (d->server[i].first != at || d->server[i].count < 1 ||
+            d->server[i].count > dlsi_min_size(d->count - at, 0x3FFFFFFF) ||
+            d->server[i].rank < 0 || d->server[i].rank >= d->peer->desc.devices_max)
+            return false;
+    return at == d->count && dls_codec_size(&d->codec, 1) > 0;
+}
+/* The part of a server's range that is trained. */
+DLSI_FN size_t dlsi_ps_trained(const dls_ps_client_desc *d, int32_t i, size_t *from) {
+    const dls_ps_at *at = &d->server[i];
+    const size_t to = dlsi_min_size(at->first + at->count, d->train_first + d->train_count);
+    *from = dlsi_max_size(at->first, d->train_first);
+    return to > *from ? to - *from : 0;
+}
+DLSI_FN bool dlsi_ps_owes(const dls_codec_desc *d) { /* the codec has no room for what is late */
+    return d->no_feedback || d->kind <= DLS_CODEC_BF16;
+}
+DLSI_FN dls_ps_client *dlsi_ps_client_layout(dlsi_layout *l, const dls_ps_client_desc *d) {
+    dls_ps_client *c = (dls_ps_client *)dlsi_layout_take(l, sizeof *c);
+    dlsi_ps_way *way = (dlsi_ps_way *)dlsi_layout_take(l, (size_t)d->servers * sizeof(dlsi_ps_way));
+    dls_real *grad = (dls_real *)dlsi_layout_take(l, d->train == NULL ? dlsi_reals(d->count) : 0);
+    dls_real *start =
+        (dls_real *)dlsi_layout_take(l, d->local_steps > 0 ? dlsi_reals(d->train_count) : 0);
+    int32_t *index = (int32_t *)dlsi_layout_take(
+        l, d->train != NULL ? (size_t)d->train->desc.batch * sizeof(int32_t) : 0);
+    int32_t i;
+    if (c != NULL) {
+        memset(c, 0, sizeof *c);
+        c->desc = *d;
+        c->way = way;
+        c->grad = d->train != NULL ? d->train->exec->grads : grad;
+        c->start = start;
+        c->index = index;
+        memset(way, 0, (size_t)d->servers * sizeof *way);
+    }
+    for (i = 0; i < d->servers; i++) {
+        size_t from;
+        const size_t n = dlsi_ps_trained(d, i, &from),
+                     max = n > 0 ? dls_codec_bytes_max(&d->codec, n) : 0,
+                     codec = n > 0 ? dls_codec_size(&d->codec, n) : 0;
+        void *mem = dlsi_layout_take(l, codec);
+        float *owed = (float *)dlsi_layout_take(l, dlsi_ps_owes(&d->codec) ? n * sizeof(float) : 0);
+        unsigned char *message = (unsigned char *)dlsi_layout_take(l, max);
+        if (c == NULL) continue;
+        way[i].at = d->server[i];
+        way[i].ask_op = way[i].say_op = way[i].data_op = -1;
+        way[i].serial = d->peer->desc.boot << 20;
+        way[i].number = way[i].serial;
+        way[i].from = from;
+        way[i].count = n;
+        way[i].max = max;
+        way[i].message = message;
+        way[i].owed = dlsi_ps_owes(&d->codec) ? owed : NULL;
+        if (way[i].owed != NULL) memset(owed, 0, n * sizeof *owed);
+        if (n > 0) c->status = dls_codec_init(&way[i].codec, &d->codec, n, mem, codec);
+        if (c->status != DLS_OK) return c;
+    }
+    return c;
+}
+DLS_API size_t dls_ps_client_size(const dls_ps_client_desc *desc) {
+    dlsi_layout l = dlsi_layout_at(NULL);
+    dls_ps_client_desc d;
+    if (!dlsi_ps_client_desc(desc, &d)) return 0;
+    (void)dlsi_ps_client_layout(&l, &d);
+    return l.used == SIZE_MAX ? 0 : dlsi_layout_total(&l);
+}
+DLS_API dls_status dls_ps_client_init(dls_ps_client **client, const dls_ps_client_desc *desc,
+                                      void *mem, size_t bytes) {
+    dlsi_layout l = dlsi_layout_at(mem);
+    dls_ps_client_desc d;
+    dls_ps_client *c;
+    *client = NULL;
+    if (desc->train != NULL && desc->train->desc.shards > 0) return DLS_E_STATE;
+    if (DLS_REAL64 || desc->codec.kind == DLS_CODEC_POWER) return DLS_E_UNSUPPORTED;
+    if (!dlsi_ps_client_desc(desc, &d)) return DLS_E_ARG;
+    if (mem == NULL || bytes < dls_ps_client_size(desc)) return DLS_E_MEMORY;
+    if (d.train != NULL) {
+        dlsi_source src;
+        dls_status st;
+        DLSI_ZERO(src);
+        src.data = d.data;
+        st = dlsi_train_source_check(d.train, &src,
+                                     dlsi_min_i32(d.train->desc.batch, d.data->count));
+        if (st != DLS_OK) return st;
+    }
+    c = dlsi_ps_client_layout(&l, &d);
+    if (c->status != DLS_OK) return c->status;
+    if (d.train != NULL)
+        dlsi_ps_optim_train(&c->optim, d.train, d.train_first, d.train_count);
+    else
+        c->optim.w = (dls_real *)(void *)(d.weights + d.train_first);
+    *client = c;
+    return DLS_OK;
+}
+DLSI_FN void dlsi_ps_way_off(dls_ps_client *c, dlsi_ps_way *w) {
+    dlsi_ps_drop(c->desc.peer, &w->ask_op);
+    dlsi_ps_drop(c->desc.peer, &w->say_op);
+    dlsi_ps_drop(c->desc.peer, &w->data_op);
+}
+DLS_API void dls_ps_client_close(dls_ps_client *client) {
+    int32_t i;
+    if (client == NULL) return;
+    for (i = 0; i < client->desc.servers; i++) dlsi_ps_way_off(client, &client->way[i]);
+    client->over = true;
+}
+DLS_API dls_status dls_ps_client_status(const dls_ps_client *client) { return client->status; }
+DLS_API void dls_ps_client_tell(const dls_ps_client *client, dls_ps_client_report *report) {
+    *report = client->report;
+}
+
+/* ---- What moves ---- */
+
+DLSI_FN bool dlsi_ps_listen(dls_ps_client *c, dlsi_ps_way *w) {
+    w->say_op = dls_peer_recv(c->desc.peer, w->at.rank, DLSI_TAG_PS_SAY, w->say, DLSI_PS_SAY);
+    return w->say_op >= 0;
+}
+/* Asks, and is to hear the answer. False: the engine has no room now. */
+DLSI_FN bool dlsi_ps_ask(dls_ps_client *c, dlsi_ps_way *w, int kind) {
+    unsigned char *p = w->ask;
+    memset(p, 0, DLSI_PS_ASK);
+    dlsi_store32(p, DLSI_PS_MARK | (uint32_t)kind);
+    dlsi_store32(p + 4, ++w->number);
+    dlsi_store64(p + 8, dlsi_ps_call(w->at.first, w->at.count, c->desc.local_steps > 0));
+    dlsi_store32(p + 16, w->serial);
+    dlsi_store32(p + 20, w->round);
+    if (kind == DLSI_PS_PUSH && w->bytes > 0) {
+        dlsi_store32(p + 24, c->samples);
+        dlsi_store32(p + 28, (uint32_t)(w->from - w->at.first));
+        dlsi_store32(p + 32, (uint32_t)w->count);
+        dlsi_store32(p + 36, (uint32_t)w->bytes);
+    }
+    w->ask_op = dls_peer_send(c->desc.peer, w->at.rank, DLSI_TAG_PS_ASK, p, DLSI_PS_ASK);
+    if (w->ask_op >= 0 && kind == DLSI_PS_PUSH && w->bytes > 0)
+        w->data_op =
+            dls_peer_send(c->desc.peer, w->at.rank, DLSI_TAG_PS_MESSAGE, w->message, w->bytes);
+    if (w->ask_op >= 0 && (kind != DLSI_PS_PUSH || w->bytes == 0 || w->data_op >= 0) &&
+        dlsi_ps_listen(c, w))
+        return true;
+    dlsi_ps_way_off(c, w);
+    return false;
+}
+/* An answer to a push. */
+DLSI_FN void dlsi_ps_judged(dls_ps_client *c, dlsi_ps_way *w) {
+    w->phase = DLSI_PS_SENT;
+    w->unsure = false;
+    dlsi_ps_drop(c->desc.peer, &w->data_op);
+    if (w->verdict == DLSI_PS_KEEP) w->keep = w->bytes > 0;
+    c->report.taken += w->verdict == DLSI_PS_TAKEN ? 1 : 0;
+    c->report.late += w->verdict == DLSI_PS_KEEP ? 1 : 0;
+    c->report.stale += w->verdict == DLSI_PS_DROP ? 1 : 0;
+    c->report.refused += w->verdict == DLSI_PS_NO ? 1 : 0;
+}
+/* An answer to a pull. */
+DLSI_FN void dlsi_ps_granted(dls_ps_client *c, dlsi_ps_way *w) {
+    if (w->verdict != DLSI_PS_GRANT && w->verdict != DLSI_PS_DONE) { /* no room, or confused */
+        w->phase = DLSI_PS_REST;
+        w->again = c->now + DLSI_PS_AGAIN;
+        return;
+    }
+    if (w->unsure && dlsi_load32(w->say + 16) == w->serial) {
+        c->report.taken++;
+    } else if (w->unsure) {
+        c->report.lost++;
+        w->keep = w->bytes > 0;
+    }
+    w->unsure = false;
+    w->round = dlsi_load32(w->say + 8);
+    c->report.round = dlsi_load32(w->say + 12);
+    w->phase = DLSI_PS_LOAD;
+}
+DLSI_FN void dlsi_ps_heard(dls_ps_client *c, dlsi_ps_way *w) {
+    const uint32_t mark = dlsi_load32(w->say);
+    if (dlsi_load32(w->say + 4) != w->number) { /* to a question of an earlier life */
+        if (!dlsi_ps_listen(c, w)) w->phase = DLSI_PS_REST;
+        return;
+    }
+    w->verdict = (int)(mark & 255u);
+    if ((mark & ~255u) != DLSI_PS_MARK || w->verdict == DLSI_PS_OTHER) {
+        c->status = DLS_E_MISMATCH;
+        c->over = true;
+    } else if (w->phase == DLSI_PS_PUTTING) {
+        dlsi_ps_judged(c, w);
+    } else {
+        dlsi_ps_granted(c, w);
+    }
+}
+/* Loads weights where they belong. */
+DLSI_FN void dlsi_ps_load(dls_ps_client *c, dlsi_ps_way *w) {
+    float *to =
+        c->desc.train != NULL ? (float *)(void *)c->desc.train->net->params : c->desc.weights;
+    if (w->phase == DLSI_PS_LOAD) {
+        w->data_op = dls_peer_recv(c->desc.peer, w->at.rank, DLSI_TAG_PS_WEIGHTS, to + w->at.first,
+                                   4 * w->at.count);
+        if (w->data_op >= 0) w->phase = DLSI_PS_LOADING;
+    } else if (w->data_op < 0) {
+        dlsi_ps_order(to + w->at.first, w->at.count);
+        c->report.bytes_in += 4 * (int64_t)w->at.count;
+        w->phase = w->verdict == DLSI_PS_DONE ? DLSI_PS_LAST : DLSI_PS_FRESH;
+    }
+}
+DLSI_FN void dlsi_ps_go(dls_ps_client *c, dlsi_ps_way *w) {
+    const bool up = dls_peer_is_up(c->desc.peer, w->at.rank);
+    const bool listens = w->say_op >= 0;
+    const int asked = dlsi_ps_over(c->desc.peer, &w->ask_op),
+              said = dlsi_ps_over(c->desc.peer, &w->say_op),
+              moved = dlsi_ps_over(c->desc.peer, &w->data_op);
+    if (w->phase == DLSI_PS_LAST || w->phase == DLSI_PS_SENT) return;
+    if (asked < 0 || said < 0 || moved < 0 || (!up && w->phase != DLSI_PS_PUT)) {
+        dlsi_ps_way_off(c, w);
+        w->unsure = w->unsure || w->phase == DLSI_PS_PUTTING;
+        w->phase = w->phase == DLSI_PS_PUTTING ? DLSI_PS_SENT : DLSI_PS_REST;
+        return;
+    }
+    if (listens && said > 0) dlsi_ps_heard(c, w);
+    if (w->phase == DLSI_PS_REST && c->now >= w->again && dlsi_ps_ask(c, w, DLSI_PS_PULL))
+        w->phase = DLSI_PS_ASKED;
+    if (w->phase == DLSI_PS_LOAD || w->phase == DLSI_PS_LOADING) dlsi_ps_load(c, w);
+    if (w->phase != DLSI_PS_PUT) return;
+    if (!up) {
+        w->unsure = true;
+        w->phase = DLSI_PS_SENT;
+    } else if (dlsi_ps_ask(c, w, DLSI_PS_PUSH)) {
+        w->phase = DLSI_PS_PUTTING;
+        c->report.bytes_out += (int64_t)w->bytes;
+    }
+}
+DLS_API dls_run_do dls_ps_client_poll(dls_ps_client *client, uint64_t now) {
+    dls_ps_client *c = client;
+    int32_t i, fresh = 0, last = 0, sent = 0;
+    c->now = now;
+    for (i = 0; i < c->desc.servers && !c->over; i++) {
+        dlsi_ps_go(c, &c->way[i]);
+        fresh += c->way[i].phase == DLSI_PS_FRESH ? 1 : 0;
+        last += c->way[i].phase == DLSI_PS_LAST ? 1 : 0;
+        sent += c->way[i].phase == DLSI_PS_SENT ? 1 : 0;
+    }
+    if (last > 0 && last + fresh == c->desc.servers) c->over = true;
+    if (last == 0 && sent == c->desc.servers) {
+        for (i = 0; i < c->desc.servers; i++) c->way[i].phase = DLSI_PS_REST;
+        c->report.pushes++;
+        if (c->desc.pushes > 0 && c->report.pushes >= c->desc.pushes) c->over = true;
+    }
+    if (c->over && c->desc.train != NULL) dls_net_touch(c->desc.train->net);
+    if (c->over) return DLS_RUN_OVER;
+    return fresh == c->desc.servers ? DLS_RUN_WORK : DLS_RUN_WAIT;
+}
+
+/* ---- What it computes ---- */
+
+/* Gradient of the next batch, in the executor. Its samples in *n. */
+DLSI_FN dls_status dlsi_ps_gradient(dls_ps_client *c, int32_t *n) {
+    dls_train *t = c->desc.train;
+    const dls_data *data = c->desc.data;
+    const int32_t per_epoch = dlsi_ceil_div(data->count, t->desc.batch),
+                  first = (int32_t)(c->drawn % per_epoch) * t->desc.batch;
+    const dls_ready_fn ready = t->exec->ready;
+    dls_step_stats stats;
+    dls_loss_sums sums;
+    dlsi_source src;
+    double positions;
+    int32_t i, parts;
+    dls_status st = DLS_OK;
+    DLSI_ZERO(src);
+    DLSI_ZERO(sums);
+    DLSI_ZERO(stats);
+    *n = dlsi_min_i32(t->desc.batch, data->count - first);
+    for (i = 0; i < *n; i++)
+        c->index[i] =
+            dls_fit_index(t->desc.seed, (int32_t)(c->drawn / per_epoch), data->count, first + i);
+    src.data = data;
+    src.augment = c->desc.augment;
+    src.index = c->index;
+    positions = dlsi_train_positions(t, &src, *n);
+    parts = dlsi_min_i32(*n, t->desc.accumulate);
+    t->exec->ready = NULL; /* the gradient is wanted, not a step */
+    for (i = 0; i < parts && st == DLS_OK; i++) {
+        const int32_t from = (int32_t)((int64_t)*n * i / parts),
+                      to = (int32_t)((int64_t)*n * (i + 1) / parts);
+        st = dlsi_train_part_run(t, &src, from, to - from, *n, positions, i > 0, &sums);
+    }
+    t->exec->ready = ready;
+    dlsi_train_stats(&sums, &stats);
+    c->report.loss = stats.loss;
+    c->drawn++;
+    return st;
+}
+/* Local steps; *samples of all. */
+DLSI_FN dls_status dlsi_ps_locals(dls_ps_client *c, int32_t *samples) {
+    dls_real *g = c->grad + c->desc.train_first;
+    const dls_real prox = (dls_real)c->desc.prox;
+    dls_status st = DLS_OK;
+    int32_t h, n;
+    size_t i;
+    for (h = 0; h < c->desc.local_steps && st == DLS_OK; h++) {
+        st = dlsi_ps_gradient(c, &n);
+        *samples += n;
+        for (i = 0; prox > 0 && i < c->optim.count; i++)
+            g[i] += prox * (c->optim.w[i] - c->start[i]);
+        if (st == DLS_OK) st = dlsi_ps_update(&c->optim, c->desc.train->step, 1.0, g);
+        if (st != DLS_OK) break;
+        c->desc.train->step++;
+        dls_net_touch(c->desc.train->net);
+    }
+    return st;
+}
+DLSI_FN dls_status dlsi_ps_compute(dls_ps_client *c, int32_t *samples) {
+    const dls_ps_client_desc *d = &c->desc;
+    dls_status st;
+    size_t i;
+    *samples = 0;
+    if (d->local_steps > 0) memcpy(c->start, c->optim.w, dlsi_reals(d->train_count));
+    if (d->train == NULL) {
+        st = d->compute(d->user, d->weights, (float *)(void *)c->grad, d->count, samples);
+    } else {
+        dls_net_touch(d->train->net);
+        st = d->local_steps > 0 ? dlsi_ps_locals(c, samples) : dlsi_ps_gradient(c, samples);
+        if (d->local_steps == 0) d->train->step++;
+    }
+    for (i = 0; d->local_steps > 0 && i < d->train_count; i++)
+        c->grad[d->train_first + i] = c->start[i] - c->optim.w[i];
+    return st;
+}
+/* A message that did not count joins what is owed. */
+DLSI_FN void dlsi_ps_back(dlsi_ps_way *w) {
+    if (w->keep)
+        (void)dls_codec_decode(w->message, w->bytes, w->count,
+                               w->owed != NULL ? w->owed : w->codec.error, 1.0f, true);
+    w->keep = false;
+}
+/* The message of a gradient. DLS_E_NUMBER: none this time. */
+DLSI_FN dls_status dlsi_ps_encode(dls_ps_client *c, int32_t i) {
+    dlsi_ps_way *w = &c->way[i];
+    float *g = (float *)(void *)(c->grad + w->from);
+    size_t k;
+    dls_status st;
+    w->bytes = 0;
+    if (w->count == 0) return DLS_OK;
+    for (k = 0; w->owed != NULL && k < w->count; k++) g[k] += w->owed[k];
+    st = dls_codec_encode(&w->codec, (uint64_t)c->put, (uint32_t)i, g, w->message, w->max,
+                          &w->bytes);
+    if (st == DLS_OK && w->owed != NULL) memset(w->owed, 0, w->count * sizeof(float));
+    if (st != DLS_OK) w->bytes = 0;
+    return st;
+}
+DLS_API void dls_ps_client_work(dls_ps_client *client) {
+    dls_ps_client *c = client;
+    bool empty = false;
+    int32_t i, samples;
+    dls_status st;
+    if (c->over) return;
+    for (i = 0; i < c->desc.servers; i++) dlsi_ps_back(&c->way[i]);
+    st = dlsi_ps_compute(c, &samples);
+    empty = st == DLS_E_NUMBER;
+    c->samples = (uint32_t)dlsi_max_i32(samples, 1);
+    if (st == DLS_OK) c->report.samples += samples;
+    for (i = 0; i < c->desc.servers; i++) {
+        c->way[i].bytes = 0;
+        c->way[i].serial++;
+        if (st == DLS_OK) {
+            const dls_status made = dlsi_ps_encode(c, i);
+            empty = empty || made == DLS_E_NUMBER;
+            if (made != DLS_OK && made != DLS_E_NUMBER) st = made;
+        }
+        c->way[i].phase = DLSI_PS_PUT;
+    }
+    c->report.empty += empty ? 1 : 0;
+    c->put++;
+    if (st == DLS_OK || st == DLS_E_NUMBER) return;
+    c->status = st;
+    c->over = true;
+}
+
+/* ---- What it owes as bytes: u32 'PSC1', u32 servers, u64 batches drawn; of each server u32 bytes
+   and a codec's state, or f32 of what is owed; CRC-32C of all that. A message that is under way
+   counts as sent. ---- */
+
+DLSI_FN size_t dlsi_ps_way_bytes(const dlsi_ps_way *w) {
+    if (w->count == 0) return 0;
+    return w->owed != NULL ? 4 * w->count : dls_codec_saved_bytes(&w->codec);
+}
+DLS_API size_t dls_ps_client_saved_bytes(const dls_ps_client *client) {
+    size_t bytes = 16 + 4;
+    int32_t i;
+    for (i = 0; i < client->desc.servers; i++) bytes += 4 + dlsi_ps_way_bytes(&client->way[i]);
+    return bytes;
+}
+DLS_API dls_status dls_ps_client_save(const dls_ps_client *client, void *out, size_t max) {
+    const size_t bytes = dls_ps_client_saved_bytes(client);
+    unsigned char *p = (unsigned char *)out;
+    dls_status st = DLS_OK;
+    int32_t i;
+    if (max < bytes) return DLS_E_MEMORY;
+    dlsi_store32(p, 0x31435350u);
+    dlsi_store32(p + 4, (uint32_t)client->desc.servers);
+    dlsi_store64(p + 8, (uint64_t)client->drawn);
+    for (i = 0, p += 16; i < client->desc.servers && st == DLS_OK; i++) {
+        const dlsi_ps_way *w = &client->way[i];
+        const size_t n = dlsi_ps_way_bytes(w);
+        dlsi_store32(p, (uint32_t)n);
+        if (w->owed != NULL)
+            dlsi_put_floats(p + 4, w->owed, w->count);
+        else if (w->count > 0)
+            st = dls_codec_save(&w->codec, p + 4, n);
+        p += 4 + n;
+    }
+    dlsi_store32(p, dls_crc32c(0, out, bytes - 4));
+    return st;
+}
+DLS_API dls_status dls_ps_client_load(dls_ps_client *client, const void *in, size_t bytes) {
+    const unsigned char *p = (const unsigned char *)in;
+    dls_status st = DLS_OK;
+    int32_t i;
+    if (bytes < 20 || dlsi_load32(p) != 0x31435350u) return DLS_E_FORMAT;
+    if (dlsi_load32(p + 4) != (uint32_t)client->desc.servers ||
+        bytes != dls_ps_client_saved_bytes(client))
+        return DLS_E_MISMATCH;
+    if (dlsi_load32(p + bytes - 4) != dls_crc32c(0, in, bytes - 4)) return DLS_E_CHECKSUM;
+    client->drawn = (int64_t)(dlsi_load64(p + 8) & 0x7FFFFFFFFFFFu);
+    for (i = 0, p += 16; i < client->desc.servers && st == DLS_OK; i++) {
+        dlsi_ps_way *w = &client->way[i];
+        const size_t n = dlsi_ps_way_bytes(w);
+        if (dlsi_load32(p) != n) return DLS_E_MISMATCH;
+        if (w->owed != NULL)
+            dlsi_get_floats(p + 4, w->owed, w->count);
+        else if (w->count > 0)
+            st = dls_codec_load(&w->codec, p + 4, n);
+        p += 4 + n;
+    }
+    return st;
+}
 #endif
 
 DLS_API dls_status dls_job_cut(dls_net *net, int32_t stages, const int32_t *shares, int32_t *at) {
@@ -29604,7 +32070,9 @@ DLSI_FN dls_status dlsi_host_fit_open(dlsi_host_fit *h, dls_host *host, dls_net 
     dls_run_desc r;
     dls_status st = dlsi_net_need_params(net, true);
     const int32_t batch = dlsi_or(d.train.batch, 64);
-    if (d.train.shards == 0)
+    if (h->desc->mode != NULL)
+        d.train.shards = 0;
+    else if (d.train.shards == 0)
         d.train.shards = dlsi_min_i32(batch, dlsi_max_i32(8, dlsi_min_i32(32, batch / 4)));
     if (st == DLS_OK) st = dlsi_fit_open(&h->fit, net, data, &d);
     if (st != DLS_OK) {
@@ -29619,6 +32087,7 @@ DLSI_FN dls_status dlsi_host_fit_open(dlsi_host_fit *h, dls_host *host, dls_net 
     r.peer = host->peer;
     r.data = data;
     r.augment = &h->fit.d.augment;
+    r.mode = h->desc->mode;
     r.steps = h->fit.steps;
     r.share = h->desc->share;
     r.members_least = h->desc->members_least;
