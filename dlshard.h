@@ -26641,7 +26641,8 @@ DLS_API void dls_run_local(dls_run_mode *mode, int32_t steps) {
 #define DLSI_PS_SAY 24
 #define DLSI_PS_MARK 0x31535000u
 #define DLSI_PS_EVENTS 32
-#define DLSI_PS_AGAIN 500000u /* a client that found no room asks again after so long */
+#define DLSI_PS_PATIENCE 3000000u /* without an answer it asks again: the server may be another */
+#define DLSI_PS_AGAIN 500000u     /* a client that found no room asks again after so long */
 enum { DLSI_PS_PULL = 1, DLSI_PS_PUSH };
 enum {
     DLSI_PS_GRANT = 1,
@@ -27501,7 +27502,7 @@ typedef struct dlsi_ps_way { /* to one server */
     dls_codec codec;    /* count > 0 */
     float *owed;        /* where the codec has no room for it */
     unsigned char *message;
-    uint64_t again;
+    uint64_t again, since; /* since: it has been waiting for an answer */
     unsigned char ask[DLSI_PS_ASK], say[DLSI_PS_SAY];
 } dlsi_ps_way;
 struct dls_ps_client {
@@ -27735,11 +27736,15 @@ DLSI_FN void dlsi_ps_load(dls_ps_client *c, dlsi_ps_way *w) {
 DLSI_FN void dlsi_ps_go(dls_ps_client *c, dlsi_ps_way *w) {
     const bool up = dls_peer_is_up(c->desc.peer, w->at.rank);
     const bool listens = w->say_op >= 0;
+    bool waits;
     const int asked = dlsi_ps_over(c->desc.peer, &w->ask_op),
               said = dlsi_ps_over(c->desc.peer, &w->say_op),
               moved = dlsi_ps_over(c->desc.peer, &w->data_op);
     if (w->phase == DLSI_PS_LAST || w->phase == DLSI_PS_SENT) return;
-    if (asked < 0 || said < 0 || moved < 0 || (!up && w->phase != DLSI_PS_PUT)) {
+    waits = w->phase == DLSI_PS_ASKED || (w->phase == DLSI_PS_PUTTING && w->data_op < 0);
+    if (!waits) w->since = c->now;
+    if (asked < 0 || said < 0 || moved < 0 || (!up && w->phase != DLSI_PS_PUT) ||
+        (waits && w->say_op >= 0 && c->now - w->since > DLSI_PS_PATIENCE)) {
         dlsi_ps_way_off(c, w);
         w->unsure = w->unsure || w->phase == DLSI_PS_PUTTING;
         w->phase = w->phase == DLSI_PS_PUTTING ? DLSI_PS_SENT : DLSI_PS_REST;

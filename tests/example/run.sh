@@ -21,6 +21,7 @@ check "02_text" ./02_text data/text.txt 120
 check "03_custom_op" ./03_custom_op
 check "04_static_memory" ./04_static_memory
 check "05_user_link" ./05_user_link
+check "ps" ./ps
 
 # The main job: a quick run must end with equal outputs, in under 60 s.
 start=$(date +%s)

@@ -1,5 +1,5 @@
-/* A parameter server in the simulator by seed: 1 server, 1 to 8 clients that crash, start again, are
-   slow, cut off, or hear badly; the server too, which goes on from what it saved. Whatever happened:
+/* A parameter server in the simulator by seed: 1 server, 1 to 8 clients that crash, start again,
+   are slow, cut off, or hear badly; the server too, which goes on from what it saved. Always:
    no client is ever let more than `staleness` rounds ahead, and in peace, with up to all but one
    client dead, the rounds go on to the end, and all who live have the same weights. Where nobody
    crashed and no round has a deadline, all that was ever computed is in the weights, once, or owed.

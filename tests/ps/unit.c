@@ -418,7 +418,7 @@ static void test_ranges(void) {
     CHECK_NEAR(served[3], -5, 0);
     world_free();
 }
-/* The server dies and goes on from what it saved; nothing that was answered in between counts twice. */
+/* The server dies and goes on from what it saved. */
 static unsigned char saved[4096];
 static size_t saved_bytes;
 static void start_saved(int32_t i) {
