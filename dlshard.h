@@ -2712,7 +2712,7 @@ DLS_API dls_status dls_coll_allreduce(dls_coll *coll, void *data, size_t count, 
 DLS_API bool dls_coll_poll(dls_coll *coll, dls_status *status);
 
 /* ------------------------------------------------------------------------------------------------
-   >>job.api   data-parallel step, elastic runs, staged inference
+   >>job.api   data-parallel step, elastic runs, parameter server, staged inference
    deps: config base trace tensor par net train codec wire peer coll */
 
 /* Shards of a step that rank works on: [*first, *first + *count), from integer shares of all ranks
@@ -2898,6 +2898,164 @@ DLS_API void dls_run_tell(const dls_run *run, dls_run_report *report);
 /* Shards of each member when one shard takes it rate[i] (0: not known, the mean of the others), so
    that the slowest is done soonest. Pure. O(shards members). */
 DLS_API void dls_run_spread(const uint32_t *rate, int32_t members, int32_t shards, int32_t *each);
+#endif
+
+#if DLS_ENABLE_TRAIN
+/* ---- Parameter server: the weights and the optimiser are at one device, or each of several has a
+   range of them; clients fetch weights, compute on data of their own, which never leave them, and
+   send a gradient, or what some local steps changed (FedAvg, FedProx, DiLoCo), as a dls_codec
+   message with feedback. Clients come and go; a server that died goes on from what it saved. A
+   client whose answer was lost learns whether it counted, so that nothing counts twice or never.
+   Each side is polled under the engine's lock and works without it:
+
+       for (;;) {
+           lock; what = dls_ps_server_poll(server, now); unlock;      or dls_ps_client_...
+           if (what == DLS_RUN_OVER) break;
+           if (what == DLS_RUN_WORK) dls_ps_server_work(server); else move bytes, then poll again;
+       }
+   An engine needs at a server 4 ops for each client, at a client 4 for each server. A server's
+   memory is (staleness + 1) count floats for each of clients_max, a client's the message, and what
+   its codec owes: weights come to where they are used. Li et al. 2014. Example: examples/ps.c */
+typedef enum dls_ps_mode {
+    DLS_PS_SYNC = 0, /* rounds: those of all who are there become one step */
+    DLS_PS_SSP,      /* rounds, of which a client may be `staleness` ahead; 0 is SYNC. Ho 2013 */
+    DLS_PS_ASYNC     /* each is a step at once, of lr / (1 + tau), tau: steps since its weights were
+                        fetched. tau > 4 times the clients that are there: dropped */
+} dls_ps_mode;
+
+typedef struct dls_ps_server dls_ps_server;
+typedef struct dls_ps_server_desc {
+    dls_peer *peer;
+    dls_train *train;      /* not in exact mode: its weights and optimiser; or NULL: */
+    float *weights;        /* count floats, an optimiser beside them */
+    dls_optim_desc optim;  /* FedAvg: SGD with lr 1; DiLoCo: SGD, lr 0.7, momentum 0.9, nesterov */
+    size_t first, count;   /* the range of all weights that is here; trainer and count 0: all */
+    bool delta;            /* what comes is the change of local steps, see local_steps below */
+    int32_t clients_max;   /* 0: as many as the engine may have devices; at most DLS_ROBUST_MAX */
+    int32_t clients_least; /* a round waits for as many; 0: 1, or what the rule needs */
+    dls_ps_mode mode;
+    int32_t staleness;    /* SSP: at most 64 */
+    uint64_t deadline_us; /* a round waits so long after its first gradient for the others; who is
+                             late is told, and adds it to the next. 0: for ever, but not for those
+                             whom the engine has lost */
+    dls_robust_kind rule; /* rounds: how vectors become one. MEAN: by samples */
+    int32_t hostile;      /* as in dls_robust_desc; less those who were put out or refused. With
+                             fewer vectors than TRIMMED (2 hostile + 1) or KRUM (2 hostile + 3)
+                             needs, a round waits; a range that fewer train has fewer assumed */
+    float radius;         /* CLIP */
+    double norm_max, norm_ratio; /* see dls_robust_guard; NaN and infinity are always refused */
+    size_t message_max;          /* longest message taken, bytes; 0: any of count elements */
+    int64_t rounds;              /* over after as many; 0: never */
+} dls_ps_server_desc;
+/* 0: desc is wrong. Pure. */
+DLS_API size_t dls_ps_server_size(const dls_ps_server_desc *desc);
+/* Errors: DLS_E_ARG, DLS_E_STATE (a trainer in exact mode), DLS_E_UNSUPPORTED (DLS_REAL64),
+   DLS_E_MEMORY. Weights, trainer and engine must stay. */
+DLS_API dls_status dls_ps_server_init(dls_ps_server **server, const dls_ps_server_desc *desc,
+                                      void *mem, size_t bytes);
+/* Gives up what is under way in the engine, under its lock. */
+DLS_API void dls_ps_server_close(dls_ps_server *server);
+/* Moves; now in microseconds. OVER: the rounds are done and all who are there know. Owner, under
+   the engine's lock. */
+DLS_API dls_run_do dls_ps_server_poll(dls_ps_server *server, uint64_t now);
+/* A piece: decodes, makes a step, copies weights for a client. Owner. */
+DLS_API void dls_ps_server_work(dls_ps_server *server);
+
+typedef enum dls_ps_event_type {
+    DLS_PS_JOINED = 1, /* a client is there */
+    DLS_PS_LEFT,
+    DLS_PS_STEP,    /* a step was made, of `arrived` gradients */
+    DLS_PS_VOID,    /* a round had nothing that counts */
+    DLS_PS_LATE,    /* its round was over: the client keeps it for the next */
+    DLS_PS_STALE,   /* dropped: tau too large */
+    DLS_PS_REFUSED, /* a message that lies, or a gradient that is out of bounds */
+    DLS_PS_OUT      /* refused once too often: in quarantine, see dls_quarantine */
+} dls_ps_event_type;
+typedef struct dls_ps_event {
+    dls_ps_event_type type;
+    int32_t rank;    /* who; -1: all */
+    int64_t round;   /* rounds done (ASYNC: steps) */
+    int32_t arrived; /* STEP */
+    int32_t tau;     /* STEP in ASYNC, STALE */
+    dls_error why;   /* in words; name is the engine's */
+} dls_ps_event;
+/* Takes the next event; false: none. 32 are kept, then the oldest goes. Owner. */
+DLS_API bool dls_ps_server_next(dls_ps_server *server, dls_ps_event *event);
+typedef struct dls_ps_report {
+    int64_t rounds, steps;                      /* void rounds make no step */
+    int64_t taken, late, stale, refused, empty; /* messages; empty: the client had nothing */
+    int64_t bytes_in, bytes_out;                /* messages and weights, without their heads */
+    int32_t clients;                            /* there now */
+    int32_t ahead;                              /* most rounds that one was ever let ahead */
+} dls_ps_report;
+DLS_API void dls_ps_server_tell(const dls_ps_server *server, dls_ps_report *report);
+/* A client's record, by rank; NULL: no such. Owner. */
+DLS_API const dls_quarantine *dls_ps_server_record(const dls_ps_server *server, int32_t rank);
+/* Weights, optimiser, rounds, records, and whose message was the last that counts. Not between a
+   poll that said WORK and that work. Errors: DLS_E_MEMORY (max). Owner. */
+DLS_API size_t dls_ps_server_saved_bytes(const dls_ps_server *server);
+DLS_API dls_status dls_ps_server_save(const dls_ps_server *server, void *out, size_t max);
+/* Into a server of the same desc, right after init. Errors: DLS_E_FORMAT, DLS_E_CHECKSUM,
+   DLS_E_MISMATCH (of another size or optimiser); nothing has changed then. Owner. */
+DLS_API dls_status dls_ps_server_load(dls_ps_server *server, const void *in, size_t bytes);
+
+/* One server and the range of all weights it has. */
+typedef struct dls_ps_at {
+    int32_t rank;
+    size_t first, count;
+} dls_ps_at;
+/* Gradient, mean over *samples samples, of the loss at the weights; or with local_steps, weights
+   moved so many steps from where they are, grad left alone. Anything but DLS_OK and DLS_E_NUMBER
+   (nothing is sent this time) ends the client. */
+typedef dls_status (*dls_ps_compute_fn)(void *user, float *weights, float *grad, size_t count,
+                                        int32_t *samples);
+
+typedef struct dls_ps_client dls_ps_client;
+typedef struct dls_ps_client_desc {
+    dls_peer *peer;
+    const dls_ps_at *server; /* ranges side by side, from 0 to all weights; must stay */
+    int32_t servers;
+    dls_train *train; /* not in exact mode; of its optimiser only local steps make use. Or NULL: */
+    float *weights;   /* count floats */
+    size_t count;
+    dls_ps_compute_fn compute;
+    void *user;
+    const dls_data *data; /* with train; in the order of dls_fit_index */
+    const dls_augment *augment;
+    int32_t local_steps; /* 0: one gradient. Else so many steps, and what they changed is sent */
+    float prox;          /* FedProx: prox (w - w fetched) joins the gradient of a local step */
+    size_t train_first, train_count; /* the range that is trained and sent; 0, 0: all */
+    dls_codec_desc codec;            /* not POWER; seed must differ from client to client */
+    int64_t pushes;                  /* over after as many; 0: when the server is */
+} dls_ps_client_desc;
+/* 0: desc is wrong. Pure. */
+DLS_API size_t dls_ps_client_size(const dls_ps_client_desc *desc);
+/* Errors: DLS_E_ARG, DLS_E_STATE (a trainer in exact mode), DLS_E_SHAPE (data and network),
+   DLS_E_UNSUPPORTED (DLS_REAL64, POWER), DLS_E_MEMORY. */
+DLS_API dls_status dls_ps_client_init(dls_ps_client **client, const dls_ps_client_desc *desc,
+                                      void *mem, size_t bytes);
+/* Gives up what is under way in the engine, under its lock. */
+DLS_API void dls_ps_client_close(dls_ps_client *client);
+/* OVER: see status. Owner, under the engine's lock. */
+DLS_API dls_run_do dls_ps_client_poll(dls_ps_client *client, uint64_t now);
+/* Computes what is sent next. Owner. */
+DLS_API void dls_ps_client_work(dls_ps_client *client);
+/* DLS_OK: it is not over, or the server is done and the last weights are here, or all pushes are
+   made. DLS_E_MISMATCH: a server has another range, or takes the other of gradient and change.
+   Errors of a step. Owner. */
+DLS_API dls_status dls_ps_client_status(const dls_ps_client *client);
+typedef struct dls_ps_client_report {
+    int64_t pushes, taken, late, stale, refused, lost; /* per server; late and lost were kept */
+    int64_t empty;                                     /* NaN or infinity: nothing was sent */
+    int64_t samples, bytes_in, bytes_out;
+    int64_t round; /* of the weights that are here */
+    double loss;   /* of the last samples computed; 0 with compute */
+} dls_ps_client_report;
+DLS_API void dls_ps_client_tell(const dls_ps_client *client, dls_ps_client_report *report);
+/* What is owed to servers, for a checkpoint of the client. Owner, as with the server's. */
+DLS_API size_t dls_ps_client_saved_bytes(const dls_ps_client *client);
+DLS_API dls_status dls_ps_client_save(const dls_ps_client *client, void *out, size_t max);
+DLS_API dls_status dls_ps_client_load(dls_ps_client *client, const void *in, size_t bytes);
 #endif
 
 /* Cuts a network in `stages` ranges of about equal work, where inference may be cut: at[0] = 0,
@@ -19937,14 +20095,15 @@ enum { DLSI_SES_FREE = 0, DLSI_SES_CALLING, DLSI_SES_HALF, DLSI_SES_UP, DLSI_SES
 /* Here and below, what is used most and smallest stands first: Thumb reaches it in short. */
 typedef struct dlsi_ses {
     uint8_t state, pattern, answer; /* answer: bytes of a RESP that waits in control */
-    bool lossy, hello, ping, has_lost, turn;
+    bool hello, ping, has_lost, lossy : 1, turn : 1;
+    int8_t hand;                     /* the handshake it is at, -1: none */
     uint8_t late;                    /* answers to INITs that came after the next INIT */
     bool routes_more : 1;            /* its list of routes goes on in the next message */
     bool shut : 1;                   /* its flow let nothing more out */
     bool full : 1;                   /* something that must be said did not fit: it is given up */
     bool routes;                     /* the neighbour is to hear of our routes */
     uint8_t wants, wants_max, calls; /* receives asked for and not begun; most that they keep */
-    int16_t rank, port, via, hand;
+    int16_t rank, port, via;
     uint16_t control_used, control_count, control_sent, control_first, control_expected;
     uint16_t lost_bytes, index;
     uint32_t lost_op, lost_at; /* part of a send to be made again, when has_lost; as in the ref */
@@ -19993,14 +20152,14 @@ typedef struct dlsi_member {
     int32_t route;     /* session of a gateway that knows it, -1: none */
     int32_t call_port; /* -1: no address known */
     uint16_t calls, route_mtu;
-    bool untold; /* its route is not in the list of routes that is arriving, so far */
+    bool untold;      /* its route is not in the list of routes that is arriving, so far */
+    uint32_t gathers; /* number of the view it gathers in, see GATHER in >>wire; mine: I do */
     dls_device device;
     uint32_t stamp[3]; /* when each event happened */
     uint64_t newest;   /* boot and sequence of its latest INIT */
     uint64_t again;    /* when to call it again */
     dls_addr call_addr;
 #if DLS_ENABLE_HEAP
-    uint32_t gathers; /* number of the view it gathers in, see GATHER in >>wire; mine: I do */
 #endif
 } dlsi_member;
 
@@ -20721,7 +20880,7 @@ DLSI_FN size_t dlsi_ses_call(dls_peer *p, int32_t i, unsigned char *to, uint64_t
     if (s->pattern == 0) return dlsi_init_write(p, s, NULL, p->group, to);
     for (k = 0; s->hand < 0 && k < p->hands; k++) {
         if (p->hand[k].ses >= 0) continue;
-        s->hand = (int16_t)k;
+        s->hand = (int8_t)k;
         p->hand[k].ses = i;
         p->hand[k].has_cookie = false;
     }
@@ -21023,7 +21182,7 @@ DLSI_FN void dlsi_renew_ask(dls_peer *p, int32_t i, uint64_t now) {
     s->renew.at = now; /* if it fails: later */
     for (k = 0; k < p->hands && p->hand[k].ses >= 0; k++) {}
     if (k == p->hands) return;
-    s->hand = (int16_t)k;
+    s->hand = (int8_t)k;
     p->hand[k].ses = i;
     if (dlsi_peer_noise(p, &p->hand[k].noise, s->rank, true) == DLS_OK &&
         dlsi_renew_say(p, s, &p->hand[k].noise, 1))
@@ -21196,7 +21355,7 @@ DLSI_FN size_t dlsi_ses_put_lost(dls_peer *p, dlsi_ses *s, unsigned char *to, si
     ref[0] |= n << 16;
     ref[1] = s->lost_op;
     ref[2] = s->lost_at;
-    s->lost_at += n; /* what is in front now may leave less room than there was */
+    s->lost_at += n; /* where packets are shorter now than they were */
     s->lost_bytes = (uint16_t)(s->lost_bytes - n);
     s->has_lost = s->lost_bytes > 0;
     return dlsi_ses_put_chunk(o, ref[2], n, n, to);
@@ -23967,8 +24126,8 @@ DLSI_FN void dlsi_coll_groups(dls_coll *c) {
         if (before == mine || (mine >= c->near_owners && before == 0)) c->far[c->far_count++] = i;
     }
 }
-/* What an algorithm takes: the steps one after the other; of the busiest member messages, bytes sent
-   over its rate, and bytes it adds; of all together messages and bytes. */
+/* What an algorithm takes: the steps one after the other; of the busiest member messages, bytes
+   sent over its rate, and bytes it adds; of all together messages and bytes. */
 typedef struct dlsi_coll_bill {
     double steps, mine, time, added, all, bytes;
 } dlsi_coll_bill;
@@ -24422,7 +24581,7 @@ DLS_API bool dls_coll_poll(dls_coll *coll, dls_status *status) {
 }
 
 /* ------------------------------------------------------------------------------------------------
-   >>job.impl  deps: config base trace tensor par net train codec wire peer coll job.api       */
+   >>job.impl  deps: config base trace tensor par net train codec wire peer coll job.api */
 
 DLS_API void dls_job_shards(const int32_t *shares, int32_t size, int32_t shards, int32_t rank,
                             int32_t *first, int32_t *count) {
@@ -26468,6 +26627,1340 @@ DLS_API void dls_run_local(dls_run_mode *mode, int32_t steps) {
     mode->steps = dlsi_max_i32(steps, 1);
     mode->outer_lr = 0.7f;
     mode->outer_momentum = 0.9f;
+}
+#endif
+
+#if DLS_ENABLE_TRAIN
+/* ---- Parameter server ----
+   What a client asks, 40 bytes, little-endian: u8 kind, "PS1", u32 number of the question, u64 hash
+   of range and kind, u32 number of the message, u32 round it is for, u32 samples, u32 first and u32
+   count of its elements in the server's range, u32 bytes. The answer, 24: u8 verdict, "PS1", u32
+   number of the question, u32 round to work for, u32 rounds done, u32 number of the last message
+   that counts, u32 0. After DLSI_PS_GRANT and DLSI_PS_DONE come the weights, f32. */
+#define DLSI_PS_ASK 40
+#define DLSI_PS_SAY 24
+#define DLSI_PS_MARK 0x31535000u
+#define DLSI_PS_EVENTS 32
+#define DLSI_PS_AGAIN 500000u /* a client that found no room asks again after so long */
+enum { DLSI_PS_PULL = 1, DLSI_PS_PUSH };
+enum {
+    DLSI_PS_GRANT = 1,
+    DLSI_PS_DONE, /* the rounds are done */
+    DLSI_PS_TAKEN,
+    DLSI_PS_KEEP, /* late: add it to the next */
+    DLSI_PS_DROP, /* stale */
+    DLSI_PS_NO,   /* refused */
+    DLSI_PS_FULL,
+    DLSI_PS_OTHER /* another range or kind */
+};
+#define DLSI_TAG_PS_ASK 0xE5000000u
+#define DLSI_TAG_PS_SAY 0xE5000001u
+#define DLSI_TAG_PS_WEIGHTS 0xE5000002u
+#define DLSI_TAG_PS_MESSAGE 0xE5000003u
+
+DLSI_FN uint64_t dlsi_ps_call(size_t first, size_t count, bool delta) {
+    return dlsi_hash_word(dlsi_hash_word(dlsi_hash_word(0x50535331u, first), count), delta ? 1 : 0);
+}
+/* Floats as they are sent, in place; and back. */
+DLSI_FN void dlsi_ps_order(float *x, size_t count) {
+    unsigned char *p = (unsigned char *)(void *)x;
+    size_t i;
+    if (dlsi_little_endian()) return;
+    for (i = 0; i < count; i++, p += 4) {
+        uint32_t u;
+        memcpy(&u, p, 4);
+        dlsi_store32(p, u);
+    }
+}
+DLSI_FN void dlsi_ps_drop(dls_peer *p, int32_t *op) {
+    if (*op >= 0) dls_peer_op_drop(p, *op);
+    *op = -1;
+}
+/* 1: an op is over, or there is none; 0: under way; -1: failed. */
+DLSI_FN int dlsi_ps_over(dls_peer *p, int32_t *op) {
+    dls_status st = DLS_OK;
+    if (*op < 0) return 1;
+    if (!dls_peer_op_done(p, *op, &st)) return 0;
+    *op = -1;
+    return st == DLS_OK ? 1 : -1;
+}
+
+/* An optimiser of weights [first, first + count), of a trainer's or of an array. */
+typedef struct dlsi_ps_optim {
+    dls_cx cx;
+    const dls_train *train;
+    dls_optim_desc desc;
+    size_t first, count;
+    dls_real *w, *slot[2]; /* from first on */
+    bool delta;
+} dlsi_ps_optim;
+DLSI_FN void dlsi_ps_optim_train(dlsi_ps_optim *o, dls_train *t, size_t first, size_t count) {
+    int32_t i;
+    o->cx = t->exec->cx;
+    o->train = t;
+    o->desc = t->desc.optim;
+    o->first = first;
+    o->count = count;
+    o->w = t->net->params + first;
+    for (i = 0; i < 2; i++) o->slot[i] = t->slot[i] != NULL ? t->slot[i] + first : NULL;
+}
+/* A segment's part of a step. */
+DLSI_FN void dlsi_ps_span(const dlsi_ps_optim *o, const dlsi_update *u, unsigned flags, float share,
+                          size_t at, size_t count, const dls_real *g) {
+    size_t i;
+    if (o->delta && (flags & DLS_PARAM_STATISTIC) != 0) {
+        for (i = at; i < at + count; i++) o->w[i] -= g[i];
+        return;
+    }
+    dlsi_update_run(&o->cx, u, flags, share, o->w + at, g + at,
+                    o->slot[0] != NULL ? o->slot[0] + at : NULL,
+                    o->slot[1] != NULL ? o->slot[1] + at : NULL, count);
+}
+/* A step with gradients g, from first on, its learning rate times `factor`. DLS_E_NUMBER: g has NaN
+   or infinity; nothing has changed. */
+DLSI_FN dls_status dlsi_ps_update(const dlsi_ps_optim *o, int64_t step, double factor,
+                                  const dls_real *g) {
+    const double norm = dls_codec_norm((const float *)(const void *)g, o->count);
+    const dlsi_segment *s, *end;
+    dlsi_update u;
+    if (!dlsi_finite(norm)) return DLS_E_NUMBER;
+    dlsi_update_begin(&o->desc, step, &u);
+    u.p.lr = (dls_real)((double)u.p.lr * factor);
+    if (o->desc.clip_norm > 0 && norm > (double)o->desc.clip_norm)
+        u.scale = (dls_real)((double)o->desc.clip_norm / norm);
+    if (o->train == NULL) {
+        dlsi_ps_span(o, &u, 0, 0, 0, o->count, g);
+        return DLS_OK;
+    }
+    end = o->train->segment + o->train->segments;
+    for (s = dlsi_train_segment(o->train, o->first); s < end && s->at < o->first + o->count; s++) {
+        const size_t from = dlsi_max_size(s->at, o->first),
+                     to = dlsi_min_size(s->at + s->count, o->first + o->count);
+        if (to > from) dlsi_ps_span(o, &u, s->flags, s->share, from - o->first, to - from, g);
+    }
+    return DLS_OK;
+}
+
+/* ---- Its server ---- */
+
+typedef struct dlsi_ps_part { /* what a client gave to a round */
+    bool have;
+    uint32_t round, samples;
+    size_t from, count;
+} dlsi_ps_part;
+enum {
+    DLSI_PS_OPEN = 0, /* nothing but what it may ask */
+    DLSI_PS_WAIT,     /* for weights */
+    DLSI_PS_COPY,     /* to compute: they are copied for it */
+    DLSI_PS_SEND,
+    DLSI_PS_SENDING,
+    DLSI_PS_HELD, /* it computes */
+    DLSI_PS_TAKE,
+    DLSI_PS_TAKING,
+    DLSI_PS_DECODE, /* to compute */
+    DLSI_PS_TELL,
+    DLSI_PS_TELLING
+};
+typedef struct dlsi_ps_link { /* one for each device */
+    int32_t slot, phase, ask_op, say_op, data_op;
+    bool here, granted;
+    int verdict;
+    uint32_t clock, number, taken; /* clock: the round it works for, or will */
+    uint32_t bad;                  /* what it sent for the round before this one was refused */
+    uint32_t serial, samples, bytes;
+    size_t from, count;
+    dls_quarantine record;
+    unsigned char ask[DLSI_PS_ASK], say[DLSI_PS_SAY];
+} dlsi_ps_link;
+struct dls_ps_server {
+    dls_ps_server_desc desc; /* with defaults */
+    dlsi_ps_optim optim;
+    int32_t links, depth; /* rounds that a client may have given to */
+    dlsi_ps_link *link;   /* by rank */
+    int32_t *slot;        /* rank, -1: free */
+    dlsi_ps_part *part;   /* depth for each slot */
+    float *vector;        /* count for each part */
+    unsigned char *message;
+    float *sum, *centre;
+    /* of a step: pointers, weights, verdicts, ranks, borders */
+    const float **x, **at;
+    float *weight;
+    dls_guard_report *guard;
+    int32_t *who;
+    size_t *border;
+    void *scratch;
+    size_t scratch_bytes;
+    uint32_t round;
+    int64_t step;
+    uint64_t now, since; /* since: the first gradient of this round came */
+    uint64_t call;
+    int32_t turn; /* whose work is next; DLSI_PS_COMMIT, DLSI_PS_NONE */
+    dls_ps_event event[DLSI_PS_EVENTS];
+    uint32_t event_in, event_out;
+    dls_ps_report report;
+};
+enum { DLSI_PS_NONE = -1, DLSI_PS_COMMIT = -2 };
+
+DLSI_FN int32_t dlsi_ps_need(dls_robust_kind rule, int32_t hostile) {
+    if (rule == DLS_ROBUST_MEAN) return 1;
+    return 2 * hostile + (rule == DLS_ROBUST_KRUM || rule == DLS_ROBUST_MULTI_KRUM ? 3 : 1);
+}
+/* The desc with defaults; false: it is wrong. */
+DLSI_FN bool dlsi_ps_server_desc(const dls_ps_server_desc *desc, dls_ps_server_desc *d) {
+    const size_t all = desc->train != NULL ? desc->train->net->param_count : 0x3FFFFFFF;
+    *d = *desc;
+    if (d->peer == NULL || (d->train == NULL) == (d->weights == NULL) || d->first > all ||
+        (unsigned)d->mode > (unsigned)DLS_PS_ASYNC || d->staleness < 0 || d->staleness > 64 ||
+        (unsigned)d->rule >= (unsigned)DLS_ROBUST_COUNT || d->hostile < 0 ||
+        d->hostile > DLS_ROBUST_MAX || d->clients_max < 0 || d->clients_max > DLS_ROBUST_MAX ||
+        d->clients_least < 0 || d->rounds < 0 || d->rounds > 0x7FFFFFFF || !(d->radius >= 0) ||
+        !(d->norm_max >= 0) || !(d->norm_ratio >= 0))
+        return false;
+    if (d->train != NULL && d->first == 0 && d->count == 0) d->count = all;
+    if (d->mode != DLS_PS_SSP) d->staleness = 0;
+    d->clients_max =
+        dlsi_or(d->clients_max, dlsi_min_i32(d->peer->desc.devices_max, DLS_ROBUST_MAX));
+    d->clients_least = dlsi_max_i32(d->clients_least, dlsi_ps_need(d->rule, d->hostile));
+    if (d->message_max == 0) d->message_max = 64 + 4 * d->count + d->count / 2;
+    return d->count > 0 && d->count <= 0x3FFFFFFF && d->count <= all - d->first &&
+           d->message_max <= 0xFFFFFFFF && d->clients_least <= d->clients_max &&
+           (d->mode != DLS_PS_ASYNC || d->rule == DLS_ROBUST_MEAN) &&
+           (unsigned)d->optim.kind <= (unsigned)DLS_OPTIM_LION;
+}
+DLSI_FN dls_ps_server *dlsi_ps_server_layout(dlsi_layout *l, const dls_ps_server_desc *d) {
+    const size_t n = d->count, clients = (size_t)d->clients_max,
+                 parts = clients * ((size_t)d->staleness + 1),
+                 links = (size_t)d->peer->desc.devices_max;
+    const int32_t slots = d->train != NULL ? 0 : dls_optim_slots(&d->optim);
+    dls_ps_server *s = (dls_ps_server *)dlsi_layout_take(l, sizeof *s), at;
+    dls_robust_desc rule;
+    int32_t i;
+    DLSI_ZERO(rule);
+    DLSI_ZERO(at);
+    rule.kind = d->rule;
+    rule.count = dlsi_max_i32(d->clients_max, 3);
+    at.link = (dlsi_ps_link *)dlsi_layout_take(l, links * sizeof *at.link);
+    at.slot = (int32_t *)dlsi_layout_take(l, clients * sizeof *at.slot);
+    at.part = (dlsi_ps_part *)dlsi_layout_take(l, parts * sizeof *at.part);
+    at.vector = (float *)dlsi_layout_take(l, dlsi_mul(dlsi_mul(parts, n), sizeof(float)));
+    at.message = (unsigned char *)dlsi_layout_take(l, dlsi_mul(clients, d->message_max));
+    at.sum = (float *)dlsi_layout_take(l, n * sizeof(float));
+    at.centre = (float *)dlsi_layout_take(l, d->rule == DLS_ROBUST_CLIP ? n * sizeof(float) : 0);
+    at.x = (const float **)dlsi_layout_take(l, clients * sizeof *at.x);
+    at.at = (const float **)dlsi_layout_take(l, clients * sizeof *at.at);
+    at.weight = (float *)dlsi_layout_take(l, clients * sizeof *at.weight);
+    at.guard = (dls_guard_report *)dlsi_layout_take(l, clients * sizeof *at.guard);
+    at.who = (int32_t *)dlsi_layout_take(l, clients * sizeof *at.who);
+    at.border = (size_t *)dlsi_layout_take(l, 2 * clients * sizeof *at.border);
+    at.scratch_bytes = dls_robust_size(&rule);
+    at.scratch = dlsi_layout_take(l, at.scratch_bytes);
+    for (i = 0; i < slots; i++) at.optim.slot[i] = (dls_real *)dlsi_layout_take(l, dlsi_reals(n));
+    if (s == NULL) return NULL;
+    *s = at;
+    s->desc = *d;
+    memset(s->link, 0, links * sizeof *s->link);
+    memset(s->part, 0, parts * sizeof *s->part);
+    memset(s->sum, 0, n * sizeof(float));
+    for (i = 0; i < slots; i++) memset(s->optim.slot[i], 0, dlsi_reals(n));
+    for (i = 0; i < d->clients_max; i++) s->slot[i] = -1;
+    s->links = (int32_t)links;
+    s->depth = d->staleness + 1;
+    for (i = 0; i < s->links; i++)
+        s->link[i].slot = s->link[i].ask_op = s->link[i].say_op = s->link[i].data_op = -1;
+    return s;
+}
+DLS_API size_t dls_ps_server_size(const dls_ps_server_desc *desc) {
+    dlsi_layout l = dlsi_layout_at(NULL);
+    dls_ps_server_desc d;
+    if (!dlsi_ps_server_desc(desc, &d)) return 0;
+    (void)dlsi_ps_server_layout(&l, &d);
+    return l.used == SIZE_MAX ? 0 : dlsi_layout_total(&l);
+}
+DLS_API dls_status dls_ps_server_init(dls_ps_server **server, const dls_ps_server_desc *desc,
+                                      void *mem, size_t bytes) {
+    dlsi_layout l = dlsi_layout_at(mem);
+    dls_ps_server_desc d;
+    dls_ps_server *s;
+    *server = NULL;
+    if (desc->train != NULL && desc->train->desc.shards > 0) return DLS_E_STATE;
+    if (!dlsi_ps_server_desc(desc, &d)) return DLS_E_ARG;
+    if (DLS_REAL64) return DLS_E_UNSUPPORTED;
+    if (mem == NULL || bytes < dls_ps_server_size(desc)) return DLS_E_MEMORY;
+    s = dlsi_ps_server_layout(&l, &d);
+    if (d.train != NULL) {
+        dlsi_ps_optim_train(&s->optim, d.train, d.first, d.count);
+        s->step = d.train->step;
+    } else {
+        const dls_status st = dls_cx_init(&s->optim.cx, DLS_ISA_BEST, false, NULL);
+        if (st != DLS_OK) return st;
+        s->optim.desc = d.optim;
+        s->optim.count = d.count;
+        s->optim.w = (dls_real *)(void *)d.weights;
+    }
+    s->optim.delta = d.delta;
+    s->round = (uint32_t)(s->step < 0x7FFFFFFF ? s->step : 0x7FFFFFFF);
+    s->call = dlsi_ps_call(d.first, d.count, d.delta);
+    s->turn = DLSI_PS_NONE;
+    *server = s;
+    return DLS_OK;
+}
+
+DLSI_FN dlsi_ps_part *dlsi_ps_part_at(const dls_ps_server *s, int32_t slot, uint32_t round) {
+    return &s->part[(size_t)slot * (size_t)s->depth + round % (uint32_t)s->depth];
+}
+DLSI_FN float *dlsi_ps_vector(const dls_ps_server *s, const dlsi_ps_part *p) {
+    return s->vector + (size_t)(p - s->part) * s->desc.count;
+}
+DLSI_FN dls_ps_event *dlsi_ps_event(dls_ps_server *s, dls_ps_event_type type, int32_t rank,
+                                    dls_status st, const char *what, int32_t a, int32_t b) {
+    dls_ps_event *e = &s->event[s->event_in++ % DLSI_PS_EVENTS];
+    if (s->event_in - s->event_out > DLSI_PS_EVENTS) s->event_out++;
+    memset(e, 0, sizeof *e);
+    e->type = type;
+    e->rank = rank;
+    e->round = s->round;
+    dlsi_error_clear(&e->why);
+    (void)dlsi_fail(&e->why, st, what, rank >= 0 ? dls_peer_name(s->desc.peer, rank) : NULL, a, b,
+                    rank);
+    return e;
+}
+DLS_API bool dls_ps_server_next(dls_ps_server *server, dls_ps_event *event) {
+    if (server->event_out == server->event_in) return false;
+    *event = server->event[server->event_out++ % DLSI_PS_EVENTS];
+    return true;
+}
+DLS_API void dls_ps_server_tell(const dls_ps_server *server, dls_ps_report *report) {
+    int32_t i;
+    *report = server->report;
+    report->rounds = server->round;
+    report->steps = server->step;
+    report->clients = 0;
+    for (i = 0; i < server->links; i++) report->clients += server->link[i].here ? 1 : 0;
+}
+DLS_API const dls_quarantine *dls_ps_server_record(const dls_ps_server *server, int32_t rank) {
+    return rank >= 0 && rank < server->links ? &server->link[rank].record : NULL;
+}
+
+/* Strikes a client for what it sent. */
+DLSI_FN void dlsi_ps_strike(dls_ps_server *s, int32_t rank, dls_status st, const char *what,
+                            int32_t a, int32_t b) {
+    dlsi_ps_link *l = &s->link[rank];
+    (void)dlsi_ps_event(s, DLS_PS_REFUSED, rank, st, what, a, b);
+    s->report.refused++;
+    l->bad = l->clock;
+    if (dls_quarantine_note(&l->record, s->round, true))
+        (void)dlsi_ps_event(s, DLS_PS_OUT, rank, DLS_E_REFUSED,
+                            DLSI_MSG("'{s}' (rank {2}) is out until round {0}: refused {1} times"),
+                            (int32_t)(l->record.until & 0x7FFFFFFF),
+                            (int32_t)(l->record.rejected & 0x7FFFFFFF));
+}
+/* Its slot goes when it is away and owes nothing to a round. */
+DLSI_FN void dlsi_ps_free(dls_ps_server *s, dlsi_ps_link *l) {
+    int32_t k;
+    if (l->slot < 0 || l->here) return;
+    for (k = 0; k < s->depth; k++)
+        if (s->part[l->slot * s->depth + k].have) return;
+    s->slot[l->slot] = -1;
+    l->slot = -1;
+}
+/* Its message to the round before clock is under way. */
+DLSI_FN bool dlsi_ps_comes(const dlsi_ps_link *l) {
+    return l->phase >= DLSI_PS_TAKE && l->phase <= DLSI_PS_DECODE;
+}
+/* What was under way with a client is off; a message that did not come leaves its round to it. */
+DLSI_FN void dlsi_ps_off(dls_ps_server *s, dlsi_ps_link *l) {
+    dlsi_ps_drop(s->desc.peer, &l->say_op);
+    dlsi_ps_drop(s->desc.peer, &l->data_op);
+    if (dlsi_ps_comes(l) && s->desc.mode != DLS_PS_ASYNC) l->clock--;
+    l->phase = DLSI_PS_OPEN;
+}
+DLSI_FN void dlsi_ps_gone(dls_ps_server *s, int32_t rank) {
+    dlsi_ps_link *l = &s->link[rank];
+    dlsi_ps_drop(s->desc.peer, &l->ask_op);
+    dlsi_ps_off(s, l);
+    l->granted = false;
+    if (!l->here) return;
+    l->here = false;
+    dlsi_ps_free(s, l);
+    (void)dlsi_ps_event(s, DLS_PS_LEFT, rank, DLS_E_PEER, DLSI_MSG("'{s}' (rank {2}) is gone"), 0,
+                        0);
+}
+DLS_API void dls_ps_server_close(dls_ps_server *server) {
+    int32_t i;
+    if (server == NULL) return;
+    for (i = 0; i < server->links; i++) dlsi_ps_gone(server, i);
+}
+DLSI_FN void dlsi_ps_answer(dlsi_ps_link *l, int verdict) {
+    l->verdict = verdict;
+    l->phase = DLSI_PS_TELL;
+}
+DLSI_FN bool dlsi_ps_seat(dls_ps_server *s, int32_t rank) {
+    dlsi_ps_link *l = &s->link[rank];
+    int32_t k;
+    for (k = 0; l->slot < 0 && k < s->desc.clients_max; k++) {
+        if (s->slot[k] >= 0) continue;
+        s->slot[k] = rank;
+        l->slot = k;
+    }
+    if (l->slot < 0) return false;
+    if (!l->here)
+        (void)dlsi_ps_event(s, DLS_PS_JOINED, rank, DLS_OK, DLSI_MSG("'{s}' (rank {2}) is there"),
+                            0, 0);
+    l->here = true;
+    return true;
+}
+DLSI_FN bool dlsi_ps_done(const dls_ps_server *s) {
+    return s->desc.rounds > 0 && s->round >= (uint64_t)s->desc.rounds;
+}
+/* A client wants to send: what of it can be judged before it is here. */
+DLSI_FN void dlsi_ps_offered(dls_ps_server *s, int32_t rank) {
+    dlsi_ps_link *l = &s->link[rank];
+    const unsigned char *p = l->ask;
+    const bool ours = l->granted && dlsi_load32(p + 20) == l->clock;
+    l->serial = dlsi_load32(p + 16);
+    l->samples = dlsi_load32(p + 24);
+    l->from = dlsi_load32(p + 28);
+    l->count = dlsi_load32(p + 32);
+    l->bytes = dlsi_load32(p + 36);
+    l->granted = false;
+    if (!ours || (s->desc.mode != DLS_PS_ASYNC && l->clock < s->round) || dlsi_ps_done(s)) {
+        s->report.late++;
+        (void)dlsi_ps_event(s, DLS_PS_LATE, rank, DLS_E_TIMEOUT,
+                            DLSI_MSG("'{s}' (rank {2}) is late with round {0}"),
+                            (int32_t)(l->clock & 0x7FFFFFFF), 0);
+        dlsi_ps_answer(l, DLSI_PS_KEEP);
+        return;
+    }
+    if (s->desc.mode != DLS_PS_ASYNC) l->clock++;
+    if (!dls_quarantine_may(&l->record, s->round)) {
+        s->report.refused++;
+        dlsi_ps_answer(l, DLSI_PS_NO);
+    } else if (l->bytes == 0) {
+        s->report.empty++;
+        l->taken = l->serial;
+        dlsi_ps_answer(l, DLSI_PS_TAKEN);
+    } else if (l->count < 1 || l->from > s->desc.count || l->count > s->desc.count - l->from ||
+               l->samples < 1 || l->samples > 0x1000000 || l->bytes > s->desc.message_max) {
+        dlsi_ps_strike(s, rank, DLS_E_FORMAT,
+                       DLSI_MSG("'{s}' (rank {2}) offers {0} elements from {1}, or samples or "
+                                "bytes, that cannot be"),
+                       (int32_t)(l->count & 0x7FFFFFFF), (int32_t)(l->from & 0x7FFFFFFF));
+        dlsi_ps_answer(l, DLSI_PS_NO);
+    } else {
+        l->phase = DLSI_PS_TAKE;
+    }
+}
+DLSI_FN void dlsi_ps_asked(dls_ps_server *s, int32_t rank) {
+    dlsi_ps_link *l = &s->link[rank];
+    const uint32_t mark = dlsi_load32(l->ask);
+    dlsi_ps_off(s, l);
+    l->number = dlsi_load32(l->ask + 4);
+    if ((mark & ~255u) != DLSI_PS_MARK || dlsi_load64(l->ask + 8) != s->call) {
+        dlsi_ps_answer(l, DLSI_PS_OTHER);
+    } else if ((mark & 255u) == DLSI_PS_PUSH && l->slot >= 0 && l->here) {
+        dlsi_ps_offered(s, rank);
+    } else if ((mark & 255u) != DLSI_PS_PULL || !dlsi_ps_seat(s, rank)) {
+        dlsi_ps_answer(l, (mark & 255u) == DLSI_PS_PULL ? DLSI_PS_FULL : DLSI_PS_KEEP);
+    } else {
+        l->granted = false;
+        l->phase = DLSI_PS_WAIT;
+    }
+}
+
+/* ---- What moves ---- */
+
+/* Sends an answer; WEIGHTS: and weights with it. False: the engine has no room now. */
+DLSI_FN bool dlsi_ps_say(dls_ps_server *s, int32_t rank, int verdict) {
+    dlsi_ps_link *l = &s->link[rank];
+    unsigned char *p = l->say;
+    memset(p, 0, DLSI_PS_SAY);
+    dlsi_store32(p, DLSI_PS_MARK | (uint32_t)verdict);
+    dlsi_store32(p + 4, l->number);
+    dlsi_store32(p + 8, l->clock);
+    dlsi_store32(p + 12, s->round);
+    dlsi_store32(p + 16, l->taken);
+    l->say_op = dls_peer_send(s->desc.peer, rank, DLSI_TAG_PS_SAY, p, DLSI_PS_SAY);
+    return l->say_op >= 0;
+}
+DLSI_FN void dlsi_ps_start(dls_ps_server *s, int32_t rank) {
+    dlsi_ps_link *l = &s->link[rank];
+    dls_peer *p = s->desc.peer;
+    if (l->phase == DLSI_PS_TELL) {
+        if (dlsi_ps_say(s, rank, l->verdict)) l->phase = DLSI_PS_TELLING;
+    } else if (l->phase == DLSI_PS_TAKE) {
+        l->data_op = dls_peer_recv(p, rank, DLSI_TAG_PS_MESSAGE,
+                                   s->message + (size_t)l->slot * s->desc.message_max, l->bytes);
+        if (l->data_op >= 0) l->phase = DLSI_PS_TAKING;
+    } else if (l->phase == DLSI_PS_SEND) {
+        if (l->data_op < 0)
+            l->data_op = dls_peer_send(p, rank, DLSI_TAG_PS_WEIGHTS,
+                                       dlsi_ps_vector(s, dlsi_ps_part_at(s, l->slot, l->clock)),
+                                       4 * s->desc.count);
+        if (l->data_op < 0 || !dlsi_ps_say(s, rank, l->verdict)) return;
+        s->report.bytes_out += 4 * (int64_t)s->desc.count;
+        l->phase = DLSI_PS_SENDING;
+        l->granted = l->verdict == DLSI_PS_GRANT;
+    }
+}
+/* What was under way with a client is over. */
+DLSI_FN void dlsi_ps_moved(dls_ps_server *s, int32_t rank) {
+    dlsi_ps_link *l = &s->link[rank];
+    switch (l->phase) {
+    case DLSI_PS_SENDING:
+        l->phase = DLSI_PS_HELD;
+        if (l->granted) break;
+        l->phase = DLSI_PS_OPEN; /* it has the last weights */
+        l->here = false;
+        dlsi_ps_free(s, l);
+        break;
+    case DLSI_PS_TAKING:
+        l->phase = DLSI_PS_DECODE;
+        s->report.bytes_in += l->bytes;
+        break;
+    case DLSI_PS_TELLING: l->phase = DLSI_PS_OPEN; break;
+    default: break;
+    }
+}
+DLSI_FN void dlsi_ps_serve(dls_ps_server *s, int32_t rank) {
+    dlsi_ps_link *l = &s->link[rank];
+    dls_peer *p = s->desc.peer;
+    int asked, said, moved;
+    if (!dls_peer_is_up(p, rank) || (p->member[rank].device.role & DLS_ROLE_TRAIN) == 0) {
+        dlsi_ps_gone(s, rank);
+        return;
+    }
+    asked = l->ask_op < 0 ? 0 : dlsi_ps_over(p, &l->ask_op);
+    said = dlsi_ps_over(p, &l->say_op);
+    moved = dlsi_ps_over(p, &l->data_op);
+    if (asked < 0 || said < 0 || moved < 0) {
+        dlsi_ps_gone(s, rank);
+        return;
+    }
+    if (said > 0 && moved > 0) dlsi_ps_moved(s, rank);
+    if (asked > 0) dlsi_ps_asked(s, rank);
+    if (l->ask_op < 0) l->ask_op = dls_peer_recv(p, rank, DLSI_TAG_PS_ASK, l->ask, DLSI_PS_ASK);
+    if (l->phase == DLSI_PS_WAIT) {
+        if (l->clock < s->round || s->desc.mode == DLS_PS_ASYNC) l->clock = s->round;
+        if (dlsi_ps_done(s) || (l->clock - s->round <= (uint32_t)s->desc.staleness &&
+                                (s->desc.rounds == 0 || l->clock < (uint64_t)s->desc.rounds)))
+            l->phase = DLSI_PS_COPY;
+    }
+    dlsi_ps_start(s, rank);
+}
+/* Whether this round is to be closed: all who are there gave to it or were turned away, or its time
+   is over; and what came is enough for the rule. */
+DLSI_FN bool dlsi_ps_ready(dls_ps_server *s) {
+    int32_t i, arrived = 0, turned = 0, bad = 0;
+    bool waits = false, enough, gave;
+    if (s->desc.mode == DLS_PS_ASYNC || dlsi_ps_done(s)) return false;
+    for (i = 0; i < s->links; i++) {
+        const dlsi_ps_link *l = &s->link[i];
+        const dlsi_ps_part *p = l->slot >= 0 ? dlsi_ps_part_at(s, l->slot, s->round) : NULL;
+        const bool out = l->here && !dls_quarantine_may(&l->record, s->round);
+        if (p != NULL && p->have && p->round == s->round) {
+            arrived++;
+            continue;
+        }
+        bad += out || (l->here && l->bad == s->round + 1) ? 1 : 0;
+        gave = l->clock - (dlsi_ps_comes(l) ? 1 : 0) > s->round;
+        turned += out || (l->here && gave) ? 1 : 0;
+        waits = waits || (l->here && !out && !gave);
+    }
+    if (arrived + turned == 0) s->since = 0;
+    if (s->since == 0) s->since = s->now;
+    if (arrived + turned == 0) return false;
+    enough = arrived >= dlsi_ps_need(s->desc.rule, dlsi_max_i32(s->desc.hostile - bad, 0));
+    if (arrived + turned < s->desc.clients_least) return false;
+    if (!waits) return arrived > 0 || turned > 0;
+    return enough && s->desc.deadline_us > 0 && s->now - s->since >= s->desc.deadline_us;
+}
+DLS_API dls_run_do dls_ps_server_poll(dls_ps_server *server, uint64_t now) {
+    dls_ps_server *s = server;
+    int32_t i;
+    bool idle = true;
+    s->now = now == 0 ? 1 : now;
+    s->turn = DLSI_PS_NONE;
+    for (i = 0; i < s->links && i < s->desc.peer->count; i++) {
+        if (i != s->desc.peer->me) dlsi_ps_serve(s, i);
+        idle = idle && !s->link[i].here && s->link[i].phase == DLSI_PS_OPEN;
+    }
+    for (i = 0; i < s->links && s->turn == DLSI_PS_NONE; i++)
+        if (s->link[i].phase == DLSI_PS_DECODE) s->turn = i;
+    if (s->turn == DLSI_PS_NONE && dlsi_ps_ready(s)) s->turn = DLSI_PS_COMMIT;
+    for (i = 0; i < s->links && s->turn == DLSI_PS_NONE; i++)
+        if (s->link[i].phase == DLSI_PS_COPY) s->turn = i;
+    if (s->turn != DLSI_PS_NONE) return DLS_RUN_WORK;
+    return dlsi_ps_done(s) && idle ? DLS_RUN_OVER : DLS_RUN_WAIT;
+}
+
+/* ---- What it computes ---- */
+
+/* The desc of a rule for so many vectors: no more hostile ones than it can stand. */
+DLSI_FN void dlsi_ps_rule(const dls_ps_server *s, int32_t count, int32_t hostile,
+                          dls_robust_desc *d) {
+    const bool krum = s->desc.rule == DLS_ROBUST_KRUM || s->desc.rule == DLS_ROBUST_MULTI_KRUM;
+    memset(d, 0, sizeof *d);
+    d->kind = krum && count < 3 ? DLS_ROBUST_MEDIAN : s->desc.rule;
+    d->count = count;
+    d->hostile = dlsi_max_i32(dlsi_min_i32(hostile, (count - (krum ? 3 : 1)) / 2), 0);
+    d->radius = s->desc.radius;
+}
+DLSI_FN int32_t dlsi_ps_border(size_t *border, int32_t n, size_t at) {
+    int32_t i = n;
+    while (i > 0 && border[i - 1] > at) i--;
+    if (i > 0 && border[i - 1] == at) return n;
+    memmove(border + i + 1, border + i, (size_t)(n - i) * sizeof *border);
+    border[i] = at;
+    return n + 1;
+}
+/* sum = what n vectors, of who[i], say: by ranges, between which the same clients train. */
+DLSI_FN dls_status dlsi_ps_join(dls_ps_server *s, int32_t n, int32_t hostile) {
+    int32_t i, k, c, borders = 0;
+    dls_status st = DLS_OK;
+    if (s->desc.rule == DLS_ROBUST_CLIP) memcpy(s->centre, s->sum, s->desc.count * sizeof(float));
+    memset(s->sum, 0, s->desc.count * sizeof(float));
+    for (i = 0; i < n; i++) {
+        const dlsi_ps_part *p = dlsi_ps_part_at(s, s->link[s->who[i]].slot, s->round);
+        borders = dlsi_ps_border(s->border, borders, p->from);
+        borders = dlsi_ps_border(s->border, borders, p->from + p->count);
+    }
+    for (k = 0; k + 1 < borders && st == DLS_OK; k++) {
+        const size_t from = s->border[k], to = s->border[k + 1];
+        dls_robust_desc d;
+        for (i = c = 0; i < n; i++) {
+            const dlsi_ps_part *p = dlsi_ps_part_at(s, s->link[s->who[i]].slot, s->round);
+            if (p->from > from || p->from + p->count < to) continue;
+            s->at[c] = s->x[i] + from;
+            s->weight[c++] = (float)p->samples;
+        }
+        if (c == 0) continue;
+        dlsi_ps_rule(s, c, hostile, &d);
+        d.weight = d.kind == DLS_ROBUST_MEAN ? s->weight : NULL;
+        d.centre = d.kind == DLS_ROBUST_CLIP ? s->centre + from : NULL;
+        st =
+            dls_robust_run(&d, s->at, to - from, s->sum + from, NULL, s->scratch, s->scratch_bytes);
+    }
+    return st;
+}
+/* Applies the sum; the optimiser's steps and the trainer's go together. */
+DLSI_FN dls_status dlsi_ps_apply(dls_ps_server *s, double factor) {
+    const dls_status st =
+        dlsi_ps_update(&s->optim, s->step, factor, (const dls_real *)(const void *)s->sum);
+    if (st != DLS_OK) return st;
+    s->step++;
+    if (s->desc.train == NULL) return DLS_OK;
+    s->desc.train->step = s->step;
+    dls_net_touch(s->desc.train->net);
+    return DLS_OK;
+}
+/* Those whose vectors are within bounds; the others are struck. Returns how many. */
+DLSI_FN int32_t dlsi_ps_judge(dls_ps_server *s, int32_t n) {
+    int32_t i, good = 0;
+    if (n == 0) return 0;
+    (void)dls_robust_guard(s->x, n, s->desc.count, s->desc.norm_max, s->desc.norm_ratio, s->guard);
+    for (i = 0; i < n; i++) {
+        const int32_t rank = s->who[i];
+        const double times = s->guard[i].limit > 0 ? s->guard[i].norm / s->guard[i].limit : 0;
+        if (s->guard[i].verdict == DLS_GUARD_OK) {
+            (void)dls_quarantine_note(&s->link[rank].record, s->round, false);
+            s->x[good] = s->x[i];
+            s->who[good++] = rank;
+            continue;
+        }
+        dlsi_ps_strike(s, rank, DLS_E_NUMBER,
+                       DLSI_MSG("'{s}' (rank {2}): the norm of what it sent is {0} % of what is "
+                                "allowed"),
+                       times < 2e7 ? (int32_t)(100 * times) : 0x7FFFFFFF, 0);
+    }
+    return good;
+}
+DLSI_FN void dlsi_ps_commit(dls_ps_server *s) {
+    int32_t i, n = 0, good, bad = 0, turned = 0;
+    dls_status st = DLS_E_STATE;
+    for (i = 0; i < s->links; i++) {
+        dlsi_ps_link *l = &s->link[i];
+        dlsi_ps_part *p = l->slot >= 0 ? dlsi_ps_part_at(s, l->slot, s->round) : NULL;
+        if (p != NULL && p->have && p->round == s->round) {
+            s->x[n] = dlsi_ps_vector(s, p);
+            s->who[n++] = i;
+            continue;
+        }
+        bad += l->here && (l->bad == s->round + 1 || !dls_quarantine_may(&l->record, s->round));
+    }
+    good = dlsi_ps_judge(s, n);
+    turned = n - good;
+    bad = dlsi_max_i32(s->desc.hostile - bad - turned, 0);
+    if (good >= dlsi_ps_need(s->desc.rule, bad)) st = dlsi_ps_join(s, good, bad);
+    if (st == DLS_OK) st = dlsi_ps_apply(s, 1.0);
+    s->round++;
+    s->since = 0;
+    dlsi_ps_event(s, st == DLS_OK ? DLS_PS_STEP : DLS_PS_VOID, -1, st,
+                  st == DLS_OK ? DLSI_MSG("a step of {0} gradients")
+                               : DLSI_MSG("nothing that counts: {0} gradients, too few or not "
+                                          "finite"),
+                  good, 0)
+        ->arrived = good;
+    for (i = 0; i < s->links; i++) {
+        dlsi_ps_link *l = &s->link[i];
+        if (l->slot < 0) continue;
+        dlsi_ps_part_at(s, l->slot, s->round - 1)->have = false;
+        dlsi_ps_free(s, l);
+    }
+}
+/* ASYNC: a step of one gradient. */
+DLSI_FN int dlsi_ps_at_once(dls_ps_server *s, int32_t rank, dlsi_ps_part *p) {
+    dlsi_ps_link *l = &s->link[rank];
+    const uint32_t tau = s->round - l->clock;
+    dls_ps_report now;
+    dls_ps_event *e;
+    dls_status st;
+    dls_ps_server_tell(s, &now);
+    if (tau > 4 * (uint32_t)dlsi_max_i32(now.clients, 1)) {
+        s->report.stale++;
+        dlsi_ps_event(s, DLS_PS_STALE, rank, DLS_E_TIMEOUT,
+                      DLSI_MSG("'{s}' (rank {2}): {0} steps were made since it took its weights, "
+                               "over 4 times {1} clients; dropped"),
+                      (int32_t)tau, now.clients)
+            ->tau = (int32_t)tau;
+        return DLSI_PS_DROP;
+    }
+    s->x[0] = dlsi_ps_vector(s, p);
+    s->who[0] = rank;
+    if (dlsi_ps_judge(s, 1) != 1) return DLSI_PS_NO;
+    memcpy(s->sum, s->x[0], s->desc.count * sizeof(float));
+    st = dlsi_ps_apply(s, 1.0 / (1.0 + (double)tau));
+    if (st != DLS_OK) return DLSI_PS_NO;
+    s->round++;
+    e = dlsi_ps_event(s, DLS_PS_STEP, rank, DLS_OK, DLSI_MSG("a step of '{s}' (rank {2}), tau {0}"),
+                      (int32_t)tau, 0);
+    e->arrived = 1;
+    e->tau = (int32_t)tau;
+    return DLSI_PS_TAKEN;
+}
+DLSI_FN int dlsi_ps_decode(dls_ps_server *s, int32_t rank) {
+    dlsi_ps_link *l = &s->link[rank];
+    const bool async = s->desc.mode == DLS_PS_ASYNC;
+    const uint32_t round = async ? l->clock : l->clock - 1;
+    dlsi_ps_part *p = dlsi_ps_part_at(s, l->slot, round);
+    float *x = dlsi_ps_vector(s, p);
+    int verdict = DLSI_PS_TAKEN;
+    dls_status st;
+    if (dlsi_ps_done(s) || (!async && round < s->round)) { /* the round went on without it */
+        s->report.late++;
+        (void)dlsi_ps_event(s, DLS_PS_LATE, rank, DLS_E_TIMEOUT,
+                            DLSI_MSG("'{s}' (rank {2}) is late with round {0}"), (int32_t)round, 0);
+        return DLSI_PS_KEEP;
+    }
+    memset(x, 0, s->desc.count * sizeof *x);
+    st = dls_codec_decode(s->message + (size_t)l->slot * s->desc.message_max, l->bytes, l->count,
+                          x + l->from, 1.0f, false);
+    if (st != DLS_OK) {
+        dlsi_ps_strike(s, rank, st,
+                       DLSI_MSG("'{s}' (rank {2}): its message of {0} bytes is none of {1} "
+                                "finite numbers"),
+                       (int32_t)(l->bytes & 0x7FFFFFFF), (int32_t)(l->count & 0x7FFFFFFF));
+        return DLSI_PS_NO;
+    }
+    p->round = round;
+    p->samples = l->samples;
+    p->from = l->from;
+    p->count = l->count;
+    if (async) verdict = dlsi_ps_at_once(s, rank, p);
+    if (verdict != DLSI_PS_TAKEN) return verdict;
+    p->have = !async;
+    l->taken = l->serial;
+    s->report.taken++;
+    return verdict;
+}
+DLSI_FN void dlsi_ps_copy(dls_ps_server *s, int32_t rank) {
+    dlsi_ps_link *l = &s->link[rank];
+    float *x;
+    if (l->clock < s->round || s->desc.mode == DLS_PS_ASYNC) l->clock = s->round;
+    x = dlsi_ps_vector(s, dlsi_ps_part_at(s, l->slot, l->clock));
+    memcpy(x, s->optim.w, s->desc.count * sizeof *x);
+    dlsi_ps_order(x, s->desc.count);
+    l->verdict = dlsi_ps_done(s) ? DLSI_PS_DONE : DLSI_PS_GRANT;
+    l->phase = DLSI_PS_SEND;
+    s->report.ahead = dlsi_max_i32(s->report.ahead, (int32_t)(l->clock - s->round));
+}
+DLS_API void dls_ps_server_work(dls_ps_server *server) {
+    const int32_t turn = server->turn;
+    server->turn = DLSI_PS_NONE;
+    if (turn == DLSI_PS_COMMIT)
+        dlsi_ps_commit(server);
+    else if (turn != DLSI_PS_NONE && server->link[turn].phase == DLSI_PS_COPY)
+        dlsi_ps_copy(server, turn);
+    else if (turn != DLSI_PS_NONE && server->link[turn].phase == DLSI_PS_DECODE)
+        dlsi_ps_answer(&server->link[turn], dlsi_ps_decode(server, turn));
+}
+
+/* ---- Its state as bytes: u32 'PSS1', u32 count, u32 slots, u32 optimiser, u32 links, u32 round,
+   u64 steps; f32 of weights, slots and the last sum; of each device u32 last message, u32 round, u32
+   refused, u32 taken, i32 score, i32 times, u64 until; CRC-32C of all that. ---- */
+
+#define DLSI_PS_HEAD 32
+#define DLSI_PS_RECORD 32
+DLSI_FN int32_t dlsi_ps_slots(const dls_ps_server *s) {
+    return (s->optim.slot[0] != NULL ? 1 : 0) + (s->optim.slot[1] != NULL ? 1 : 0);
+}
+DLS_API size_t dls_ps_server_saved_bytes(const dls_ps_server *server) {
+    return DLSI_PS_HEAD + 4 * (2 + (size_t)dlsi_ps_slots(server)) * server->desc.count +
+           DLSI_PS_RECORD * (size_t)server->links + 4;
+}
+DLSI_FN void dlsi_ps_head(const dls_ps_server *s, unsigned char *p) {
+    dlsi_store32(p, 0x31535350u);
+    dlsi_store32(p + 4, (uint32_t)s->desc.count);
+    dlsi_store32(p + 8, (uint32_t)dlsi_ps_slots(s));
+    dlsi_store32(p + 12, (uint32_t)s->optim.desc.kind);
+    dlsi_store32(p + 16, (uint32_t)s->links);
+}
+DLS_API dls_status dls_ps_server_save(const dls_ps_server *server, void *out, size_t max) {
+    const size_t bytes = dls_ps_server_saved_bytes(server), n = server->desc.count;
+    unsigned char *p = (unsigned char *)out;
+    int32_t i, k, pending;
+    if (max < bytes) return DLS_E_MEMORY;
+    dlsi_ps_head(server, p);
+    dlsi_store32(p + 20, server->round);
+    dlsi_store64(p + 24, (uint64_t)server->step);
+    p += DLSI_PS_HEAD;
+    dlsi_store_reals(p, server->optim.w, n);
+    for (i = 0, p += 4 * n; i < dlsi_ps_slots(server); i++, p += 4 * n)
+        dlsi_store_reals(p, server->optim.slot[i], n);
+    dlsi_put_floats(p, server->sum, n);
+    for (i = 0, p += 4 * n; i < server->links; i++, p += DLSI_PS_RECORD) {
+        const dlsi_ps_link *l = &server->link[i];
+        const dls_quarantine *q = &l->record;
+        for (k = pending = 0; l->slot >= 0 && k < server->depth; k++)
+            pending += server->part[l->slot * server->depth + k].have ? 1 : 0;
+        dlsi_store32(p, pending > 0 ? 0 : l->taken);
+        dlsi_store32(p + 4, l->clock);
+        dlsi_store32(p + 8, q->rejected);
+        dlsi_store32(p + 12, q->taken);
+        dlsi_store32(p + 16, (uint32_t)q->score);
+        dlsi_store32(p + 20, (uint32_t)q->times);
+        dlsi_store64(p + 24, q->until);
+    }
+    dlsi_store32(p, dls_crc32c(0, out, bytes - 4));
+    return DLS_OK;
+}
+DLS_API dls_status dls_ps_server_load(dls_ps_server *server, const void *in, size_t bytes) {
+    const size_t n = server->desc.count;
+    const unsigned char *p = (const unsigned char *)in;
+    unsigned char head[DLSI_PS_HEAD];
+    int32_t i;
+    if (bytes < DLSI_PS_HEAD || dlsi_load32(p) != 0x31535350u) return DLS_E_FORMAT;
+    dlsi_ps_head(server, head);
+    if (memcmp(head, p, 20) != 0) return DLS_E_MISMATCH;
+    if (bytes != dls_ps_server_saved_bytes(server)) return DLS_E_FORMAT;
+    if (dlsi_load32(p + bytes - 4) != dls_crc32c(0, in, bytes - 4)) return DLS_E_CHECKSUM;
+    server->round = dlsi_load32(p + 20);
+    server->step = (int64_t)(dlsi_load64(p + 24) & INT64_MAX);
+    p += DLSI_PS_HEAD;
+    dlsi_load_reals(p, server->optim.w, n);
+    for (i = 0, p += 4 * n; i < dlsi_ps_slots(server); i++, p += 4 * n)
+        dlsi_load_reals(p, server->optim.slot[i], n);
+    dlsi_get_floats(p, server->sum, n);
+    for (i = 0, p += 4 * n; i < server->links; i++, p += DLSI_PS_RECORD) {
+        dlsi_ps_link *l = &server->link[i];
+        l->taken = dlsi_load32(p);
+        l->clock = dlsi_min_u32(dlsi_load32(p + 4), server->round); /* later ones are lost */
+        l->record.rejected = dlsi_load32(p + 8);
+        l->record.taken = dlsi_load32(p + 12);
+        l->record.score = (int32_t)(dlsi_load32(p + 16) & 0xFFFFu);
+        l->record.times = (int32_t)(dlsi_load32(p + 20) & 0x7FFFFFFFu);
+        l->record.until = dlsi_load64(p + 24);
+    }
+    if (server->desc.train == NULL) return DLS_OK;
+    server->desc.train->step = server->step;
+    dls_net_touch(server->desc.train->net);
+    return DLS_OK;
+}
+
+/* ---- Its client ---- */
+
+enum {
+    DLSI_PS_REST = 0, /* to ask for weights */
+    DLSI_PS_ASKED,
+    DLSI_PS_LOAD, /* to take them */
+    DLSI_PS_LOADING,
+    DLSI_PS_FRESH, /* they are here */
+    DLSI_PS_PUT,   /* to send */
+    DLSI_PS_PUTTING,
+    DLSI_PS_SENT, /* or not: then `unsure` */
+    DLSI_PS_LAST  /* the last weights are here */
+};
+typedef struct dlsi_ps_way { /* to one server */
+    dls_ps_at at;
+    int32_t phase, ask_op, say_op, data_op;
+    uint32_t number, serial, round;
+    int verdict;
+    bool unsure;        /* whether the last message counts */
+    bool keep;          /* it does not, and is to join the next */
+    size_t from, count; /* of all weights: what is sent */
+    size_t bytes, max;  /* of the message */
+    dls_codec codec;    /* count > 0 */
+    float *owed;        /* where the codec has no room for it */
+    unsigned char *message;
+    uint64_t again;
+    unsigned char ask[DLSI_PS_ASK], say[DLSI_PS_SAY];
+} dlsi_ps_way;
+struct dls_ps_client {
+    dls_ps_client_desc desc; /* with defaults */
+    dlsi_ps_optim optim;
+    dlsi_ps_way *way;
+    dls_real *grad, *start; /* start: of the range that is trained, as fetched */
+    int32_t *index;
+    int64_t drawn, put; /* batches; messages */
+    uint32_t samples;   /* of what is sent now; 0: nothing is */
+    uint64_t now;
+    bool over;
+    dls_status status;
+    dls_ps_client_report report;
+};
+
+DLSI_FN bool dlsi_ps_client_desc(const dls_ps_client_desc *desc, dls_ps_client_desc *d) {
+    size_t at = 0;
+    int32_t i;
+    *d = *desc;
+    if (d->train != NULL) d->count = d->train->net->param_count;
+    if (d->train_count == 0 && d->train_first == 0) d->train_count = d->count;
+    if (d->peer == NULL || d->server == NULL || d->servers < 1 || d->servers > 1024 ||
+        d->count < 1 || d->count > 0x7FFFFFFF || d->train_first > d->count || d->train_count < 1 ||
+        d->train_count > d->count - d->train_first || d->local_steps < 0 || !(d->prox >= 0) ||
+        d->pushes < 0)
+        return false;
+    if (d->train == NULL ? d->weights == NULL || d->compute == NULL
+                         : d->data == NULL || d->data->count < 1)
+        return false;
+    for (i = 0; i < d->servers; at += d->server[i++].count)
+        if (d->server[i].first != at || d->server[i].count < 1 ||
+            d->server[i].count > dlsi_min_size(d->count - at, 0x3FFFFFFF) ||
+            d->server[i].rank < 0 || d->server[i].rank >= d->peer->desc.devices_max)
+            return false;
+    return at == d->count && dls_codec_size(&d->codec, 1) > 0;
+}
+/* The part of a server's range that is trained. */
+DLSI_FN size_t dlsi_ps_trained(const dls_ps_client_desc *d, int32_t i, size_t *from) {
+    const dls_ps_at *at = &d->server[i];
+    const size_t to = dlsi_min_size(at->first + at->count, d->train_first + d->train_count);
+    *from = dlsi_max_size(at->first, d->train_first);
+    return to > *from ? to - *from : 0;
+}
+DLSI_FN bool dlsi_ps_owes(const dls_codec_desc *d) { /* the codec has no room for what is late */
+    return d->no_feedback || d->kind <= DLS_CODEC_BF16;
+}
+DLSI_FN dls_ps_client *dlsi_ps_client_layout(dlsi_layout *l, const dls_ps_client_desc *d) {
+    dls_ps_client *c = (dls_ps_client *)dlsi_layout_take(l, sizeof *c);
+    dlsi_ps_way *way = (dlsi_ps_way *)dlsi_layout_take(l, (size_t)d->servers * sizeof(dlsi_ps_way));
+    dls_real *grad = (dls_real *)dlsi_layout_take(l, d->train == NULL ? dlsi_reals(d->count) : 0);
+    dls_real *start =
+        (dls_real *)dlsi_layout_take(l, d->local_steps > 0 ? dlsi_reals(d->train_count) : 0);
+    int32_t *index = (int32_t *)dlsi_layout_take(
+        l, d->train != NULL ? (size_t)d->train->desc.batch * sizeof(int32_t) : 0);
+    int32_t i;
+    if (c != NULL) {
+        memset(c, 0, sizeof *c);
+        c->desc = *d;
+        c->way = way;
+        c->grad = d->train != NULL ? d->train->exec->grads : grad;
+        c->start = start;
+        c->index = index;
+        memset(way, 0, (size_t)d->servers * sizeof *way);
+    }
+    for (i = 0; i < d->servers; i++) {
+        size_t from;
+        const size_t n = dlsi_ps_trained(d, i, &from),
+                     max = n > 0 ? dls_codec_bytes_max(&d->codec, n) : 0,
+                     codec = n > 0 ? dls_codec_size(&d->codec, n) : 0;
+        void *mem = dlsi_layout_take(l, codec);
+        float *owed = (float *)dlsi_layout_take(l, dlsi_ps_owes(&d->codec) ? n * sizeof(float) : 0);
+        unsigned char *message = (unsigned char *)dlsi_layout_take(l, max);
+        if (c == NULL) continue;
+        way[i].at = d->server[i];
+        way[i].ask_op = way[i].say_op = way[i].data_op = -1;
+        way[i].serial = d->peer->desc.boot << 20;
+        way[i].number = way[i].serial;
+        way[i].from = from;
+        way[i].count = n;
+        way[i].max = max;
+        way[i].message = message;
+        way[i].owed = dlsi_ps_owes(&d->codec) ? owed : NULL;
+        if (way[i].owed != NULL) memset(owed, 0, n * sizeof *owed);
+        if (n > 0) c->status = dls_codec_init(&way[i].codec, &d->codec, n, mem, codec);
+        if (c->status != DLS_OK) return c;
+    }
+    return c;
+}
+DLS_API size_t dls_ps_client_size(const dls_ps_client_desc *desc) {
+    dlsi_layout l = dlsi_layout_at(NULL);
+    dls_ps_client_desc d;
+    if (!dlsi_ps_client_desc(desc, &d)) return 0;
+    (void)dlsi_ps_client_layout(&l, &d);
+    return l.used == SIZE_MAX ? 0 : dlsi_layout_total(&l);
+}
+DLS_API dls_status dls_ps_client_init(dls_ps_client **client, const dls_ps_client_desc *desc,
+                                      void *mem, size_t bytes) {
+    dlsi_layout l = dlsi_layout_at(mem);
+    dls_ps_client_desc d;
+    dls_ps_client *c;
+    *client = NULL;
+    if (desc->train != NULL && desc->train->desc.shards > 0) return DLS_E_STATE;
+    if (DLS_REAL64 || desc->codec.kind == DLS_CODEC_POWER) return DLS_E_UNSUPPORTED;
+    if (!dlsi_ps_client_desc(desc, &d)) return DLS_E_ARG;
+    if (mem == NULL || bytes < dls_ps_client_size(desc)) return DLS_E_MEMORY;
+    if (d.train != NULL) {
+        dlsi_source src;
+        dls_status st;
+        DLSI_ZERO(src);
+        src.data = d.data;
+        st = dlsi_train_source_check(d.train, &src,
+                                     dlsi_min_i32(d.train->desc.batch, d.data->count));
+        if (st != DLS_OK) return st;
+    }
+    c = dlsi_ps_client_layout(&l, &d);
+    if (c->status != DLS_OK) return c->status;
+    if (d.train != NULL)
+        dlsi_ps_optim_train(&c->optim, d.train, d.train_first, d.train_count);
+    else
+        c->optim.w = (dls_real *)(void *)(d.weights + d.train_first);
+    *client = c;
+    return DLS_OK;
+}
+DLSI_FN void dlsi_ps_way_off(dls_ps_client *c, dlsi_ps_way *w) {
+    dlsi_ps_drop(c->desc.peer, &w->ask_op);
+    dlsi_ps_drop(c->desc.peer, &w->say_op);
+    dlsi_ps_drop(c->desc.peer, &w->data_op);
+}
+DLS_API void dls_ps_client_close(dls_ps_client *client) {
+    int32_t i;
+    if (client == NULL) return;
+    for (i = 0; i < client->desc.servers; i++) dlsi_ps_way_off(client, &client->way[i]);
+    client->over = true;
+}
+DLS_API dls_status dls_ps_client_status(const dls_ps_client *client) { return client->status; }
+DLS_API void dls_ps_client_tell(const dls_ps_client *client, dls_ps_client_report *report) {
+    *report = client->report;
+}
+
+/* ---- What moves ---- */
+
+DLSI_FN bool dlsi_ps_listen(dls_ps_client *c, dlsi_ps_way *w) {
+    w->say_op = dls_peer_recv(c->desc.peer, w->at.rank, DLSI_TAG_PS_SAY, w->say, DLSI_PS_SAY);
+    return w->say_op >= 0;
+}
+/* Asks, and is to hear the answer. False: the engine has no room now. */
+DLSI_FN bool dlsi_ps_ask(dls_ps_client *c, dlsi_ps_way *w, int kind) {
+    unsigned char *p = w->ask;
+    memset(p, 0, DLSI_PS_ASK);
+    dlsi_store32(p, DLSI_PS_MARK | (uint32_t)kind);
+    dlsi_store32(p + 4, ++w->number);
+    dlsi_store64(p + 8, dlsi_ps_call(w->at.first, w->at.count, c->desc.local_steps > 0));
+    dlsi_store32(p + 16, w->serial);
+    dlsi_store32(p + 20, w->round);
+    if (kind == DLSI_PS_PUSH && w->bytes > 0) {
+        dlsi_store32(p + 24, c->samples);
+        dlsi_store32(p + 28, (uint32_t)(w->from - w->at.first));
+        dlsi_store32(p + 32, (uint32_t)w->count);
+        dlsi_store32(p + 36, (uint32_t)w->bytes);
+    }
+    w->ask_op = dls_peer_send(c->desc.peer, w->at.rank, DLSI_TAG_PS_ASK, p, DLSI_PS_ASK);
+    if (w->ask_op >= 0 && kind == DLSI_PS_PUSH && w->bytes > 0)
+        w->data_op =
+            dls_peer_send(c->desc.peer, w->at.rank, DLSI_TAG_PS_MESSAGE, w->message, w->bytes);
+    if (w->ask_op >= 0 && (kind != DLSI_PS_PUSH || w->bytes == 0 || w->data_op >= 0) &&
+        dlsi_ps_listen(c, w))
+        return true;
+    dlsi_ps_way_off(c, w);
+    return false;
+}
+/* An answer to a push. */
+DLSI_FN void dlsi_ps_judged(dls_ps_client *c, dlsi_ps_way *w) {
+    w->phase = DLSI_PS_SENT;
+    w->unsure = false;
+    dlsi_ps_drop(c->desc.peer, &w->data_op);
+    if (w->verdict == DLSI_PS_KEEP) w->keep = w->bytes > 0;
+    c->report.taken += w->verdict == DLSI_PS_TAKEN ? 1 : 0;
+    c->report.late += w->verdict == DLSI_PS_KEEP ? 1 : 0;
+    c->report.stale += w->verdict == DLSI_PS_DROP ? 1 : 0;
+    c->report.refused += w->verdict == DLSI_PS_NO ? 1 : 0;
+}
+/* An answer to a pull. */
+DLSI_FN void dlsi_ps_granted(dls_ps_client *c, dlsi_ps_way *w) {
+    if (w->verdict != DLSI_PS_GRANT && w->verdict != DLSI_PS_DONE) { /* no room, or confused */
+        w->phase = DLSI_PS_REST;
+        w->again = c->now + DLSI_PS_AGAIN;
+        return;
+    }
+    if (w->unsure && dlsi_load32(w->say + 16) == w->serial) {
+        c->report.taken++;
+    } else if (w->unsure) {
+        c->report.lost++;
+        w->keep = w->bytes > 0;
+    }
+    w->unsure = false;
+    w->round = dlsi_load32(w->say + 8);
+    c->report.round = dlsi_load32(w->say + 12);
+    w->phase = DLSI_PS_LOAD;
+}
+DLSI_FN void dlsi_ps_heard(dls_ps_client *c, dlsi_ps_way *w) {
+    const uint32_t mark = dlsi_load32(w->say);
+    if (dlsi_load32(w->say + 4) != w->number) { /* to a question of an earlier life */
+        if (!dlsi_ps_listen(c, w)) w->phase = DLSI_PS_REST;
+        return;
+    }
+    w->verdict = (int)(mark & 255u);
+    if ((mark & ~255u) != DLSI_PS_MARK || w->verdict == DLSI_PS_OTHER) {
+        c->status = DLS_E_MISMATCH;
+        c->over = true;
+    } else if (w->phase == DLSI_PS_PUTTING) {
+        dlsi_ps_judged(c, w);
+    } else {
+        dlsi_ps_granted(c, w);
+    }
+}
+/* Loads weights where they belong. */
+DLSI_FN void dlsi_ps_load(dls_ps_client *c, dlsi_ps_way *w) {
+    float *to =
+        c->desc.train != NULL ? (float *)(void *)c->desc.train->net->params : c->desc.weights;
+    if (w->phase == DLSI_PS_LOAD) {
+        w->data_op = dls_peer_recv(c->desc.peer, w->at.rank, DLSI_TAG_PS_WEIGHTS, to + w->at.first,
+                                   4 * w->at.count);
+        if (w->data_op >= 0) w->phase = DLSI_PS_LOADING;
+    } else if (w->data_op < 0) {
+        dlsi_ps_order(to + w->at.first, w->at.count);
+        c->report.bytes_in += 4 * (int64_t)w->at.count;
+        w->phase = w->verdict == DLSI_PS_DONE ? DLSI_PS_LAST : DLSI_PS_FRESH;
+    }
+}
+DLSI_FN void dlsi_ps_go(dls_ps_client *c, dlsi_ps_way *w) {
+    const bool up = dls_peer_is_up(c->desc.peer, w->at.rank);
+    const bool listens = w->say_op >= 0;
+    const int asked = dlsi_ps_over(c->desc.peer, &w->ask_op),
+              said = dlsi_ps_over(c->desc.peer, &w->say_op),
+              moved = dlsi_ps_over(c->desc.peer, &w->data_op);
+    if (w->phase == DLSI_PS_LAST || w->phase == DLSI_PS_SENT) return;
+    if (asked < 0 || said < 0 || moved < 0 || (!up && w->phase != DLSI_PS_PUT)) {
+        dlsi_ps_way_off(c, w);
+        w->unsure = w->unsure || w->phase == DLSI_PS_PUTTING;
+        w->phase = w->phase == DLSI_PS_PUTTING ? DLSI_PS_SENT : DLSI_PS_REST;
+        return;
+    }
+    if (listens && said > 0) dlsi_ps_heard(c, w);
+    if (w->phase == DLSI_PS_REST && c->now >= w->again && dlsi_ps_ask(c, w, DLSI_PS_PULL))
+        w->phase = DLSI_PS_ASKED;
+    if (w->phase == DLSI_PS_LOAD || w->phase == DLSI_PS_LOADING) dlsi_ps_load(c, w);
+    if (w->phase != DLSI_PS_PUT) return;
+    if (!up) {
+        w->unsure = true;
+        w->phase = DLSI_PS_SENT;
+    } else if (dlsi_ps_ask(c, w, DLSI_PS_PUSH)) {
+        w->phase = DLSI_PS_PUTTING;
+        c->report.bytes_out += (int64_t)w->bytes;
+    }
+}
+DLS_API dls_run_do dls_ps_client_poll(dls_ps_client *client, uint64_t now) {
+    dls_ps_client *c = client;
+    int32_t i, fresh = 0, last = 0, sent = 0;
+    c->now = now;
+    for (i = 0; i < c->desc.servers && !c->over; i++) {
+        dlsi_ps_go(c, &c->way[i]);
+        fresh += c->way[i].phase == DLSI_PS_FRESH ? 1 : 0;
+        last += c->way[i].phase == DLSI_PS_LAST ? 1 : 0;
+        sent += c->way[i].phase == DLSI_PS_SENT ? 1 : 0;
+    }
+    if (last > 0 && last + fresh == c->desc.servers) c->over = true;
+    if (last == 0 && sent == c->desc.servers) {
+        for (i = 0; i < c->desc.servers; i++) c->way[i].phase = DLSI_PS_REST;
+        c->report.pushes++;
+        if (c->desc.pushes > 0 && c->report.pushes >= c->desc.pushes) c->over = true;
+    }
+    if (c->over && c->desc.train != NULL) dls_net_touch(c->desc.train->net);
+    if (c->over) return DLS_RUN_OVER;
+    return fresh == c->desc.servers ? DLS_RUN_WORK : DLS_RUN_WAIT;
+}
+
+/* ---- What it computes ---- */
+
+/* Gradient of the next batch, in the executor. Its samples in *n. */
+DLSI_FN dls_status dlsi_ps_gradient(dls_ps_client *c, int32_t *n) {
+    dls_train *t = c->desc.train;
+    const dls_data *data = c->desc.data;
+    const int32_t per_epoch = dlsi_ceil_div(data->count, t->desc.batch),
+                  first = (int32_t)(c->drawn % per_epoch) * t->desc.batch;
+    const dls_ready_fn ready = t->exec->ready;
+    dls_step_stats stats;
+    dls_loss_sums sums;
+    dlsi_source src;
+    double positions;
+    int32_t i, parts;
+    dls_status st = DLS_OK;
+    DLSI_ZERO(src);
+    DLSI_ZERO(sums);
+    DLSI_ZERO(stats);
+    *n = dlsi_min_i32(t->desc.batch, data->count - first);
+    for (i = 0; i < *n; i++)
+        c->index[i] =
+            dls_fit_index(t->desc.seed, (int32_t)(c->drawn / per_epoch), data->count, first + i);
+    src.data = data;
+    src.augment = c->desc.augment;
+    src.index = c->index;
+    positions = dlsi_train_positions(t, &src, *n);
+    parts = dlsi_min_i32(*n, t->desc.accumulate);
+    t->exec->ready = NULL; /* the gradient is wanted, not a step */
+    for (i = 0; i < parts && st == DLS_OK; i++) {
+        const int32_t from = (int32_t)((int64_t)*n * i / parts),
+                      to = (int32_t)((int64_t)*n * (i + 1) / parts);
+        st = dlsi_train_part_run(t, &src, from, to - from, *n, positions, i > 0, &sums);
+    }
+    t->exec->ready = ready;
+    dlsi_train_stats(&sums, &stats);
+    c->report.loss = stats.loss;
+    c->drawn++;
+    return st;
+}
+/* Local steps; *samples of all. */
+DLSI_FN dls_status dlsi_ps_locals(dls_ps_client *c, int32_t *samples) {
+    dls_real *g = c->grad + c->desc.train_first;
+    const dls_real prox = (dls_real)c->desc.prox;
+    dls_status st = DLS_OK;
+    int32_t h, n;
+    size_t i;
+    for (h = 0; h < c->desc.local_steps && st == DLS_OK; h++) {
+        st = dlsi_ps_gradient(c, &n);
+        *samples += n;
+        for (i = 0; prox > 0 && i < c->optim.count; i++)
+            g[i] += prox * (c->optim.w[i] - c->start[i]);
+        if (st == DLS_OK) st = dlsi_ps_update(&c->optim, c->desc.train->step, 1.0, g);
+        if (st != DLS_OK) break;
+        c->desc.train->step++;
+        dls_net_touch(c->desc.train->net);
+    }
+    return st;
+}
+DLSI_FN dls_status dlsi_ps_compute(dls_ps_client *c, int32_t *samples) {
+    const dls_ps_client_desc *d = &c->desc;
+    dls_status st;
+    size_t i;
+    *samples = 0;
+    if (d->local_steps > 0) memcpy(c->start, c->optim.w, dlsi_reals(d->train_count));
+    if (d->train == NULL) {
+        st = d->compute(d->user, d->weights, (float *)(void *)c->grad, d->count, samples);
+    } else {
+        dls_net_touch(d->train->net);
+        st = d->local_steps > 0 ? dlsi_ps_locals(c, samples) : dlsi_ps_gradient(c, samples);
+        if (d->local_steps == 0) d->train->step++;
+    }
+    for (i = 0; d->local_steps > 0 && i < d->train_count; i++)
+        c->grad[d->train_first + i] = c->start[i] - c->optim.w[i];
+    return st;
+}
+/* A message that did not count joins what is owed. */
+DLSI_FN void dlsi_ps_back(dlsi_ps_way *w) {
+    if (w->keep)
+        (void)dls_codec_decode(w->message, w->bytes, w->count,
+                               w->owed != NULL ? w->owed : w->codec.error, 1.0f, true);
+    w->keep = false;
+}
+/* The message of a gradient. DLS_E_NUMBER: none this time. */
+DLSI_FN dls_status dlsi_ps_encode(dls_ps_client *c, int32_t i) {
+    dlsi_ps_way *w = &c->way[i];
+    float *g = (float *)(void *)(c->grad + w->from);
+    size_t k;
+    dls_status st;
+    w->bytes = 0;
+    if (w->count == 0) return DLS_OK;
+    for (k = 0; w->owed != NULL && k < w->count; k++) g[k] += w->owed[k];
+    st = dls_codec_encode(&w->codec, (uint64_t)c->put, (uint32_t)i, g, w->message, w->max,
+                          &w->bytes);
+    if (st == DLS_OK && w->owed != NULL) memset(w->owed, 0, w->count * sizeof(float));
+    if (st != DLS_OK) w->bytes = 0;
+    return st;
+}
+DLS_API void dls_ps_client_work(dls_ps_client *client) {
+    dls_ps_client *c = client;
+    bool empty = false;
+    int32_t i, samples;
+    dls_status st;
+    if (c->over) return;
+    for (i = 0; i < c->desc.servers; i++) dlsi_ps_back(&c->way[i]);
+    st = dlsi_ps_compute(c, &samples);
+    empty = st == DLS_E_NUMBER;
+    c->samples = (uint32_t)dlsi_max_i32(samples, 1);
+    if (st == DLS_OK) c->report.samples += samples;
+    for (i = 0; i < c->desc.servers; i++) {
+        c->way[i].bytes = 0;
+        c->way[i].serial++;
+        if (st == DLS_OK) {
+            const dls_status made = dlsi_ps_encode(c, i);
+            empty = empty || made == DLS_E_NUMBER;
+            if (made != DLS_OK && made != DLS_E_NUMBER) st = made;
+        }
+        c->way[i].phase = DLSI_PS_PUT;
+    }
+    c->report.empty += empty ? 1 : 0;
+    c->put++;
+    if (st == DLS_OK || st == DLS_E_NUMBER) return;
+    c->status = st;
+    c->over = true;
+}
+
+/* ---- What it owes as bytes: u32 'PSC1', u32 servers, u64 batches drawn; of each server u32 bytes
+   and a codec's state, or f32 of what is owed; CRC-32C of all that. A message that is under way
+   counts as sent. ---- */
+
+DLSI_FN size_t dlsi_ps_way_bytes(const dlsi_ps_way *w) {
+    if (w->count == 0) return 0;
+    return w->owed != NULL ? 4 * w->count : dls_codec_saved_bytes(&w->codec);
+}
+DLS_API size_t dls_ps_client_saved_bytes(const dls_ps_client *client) {
+    size_t bytes = 16 + 4;
+    int32_t i;
+    for (i = 0; i < client->desc.servers; i++) bytes += 4 + dlsi_ps_way_bytes(&client->way[i]);
+    return bytes;
+}
+DLS_API dls_status dls_ps_client_save(const dls_ps_client *client, void *out, size_t max) {
+    const size_t bytes = dls_ps_client_saved_bytes(client);
+    unsigned char *p = (unsigned char *)out;
+    dls_status st = DLS_OK;
+    int32_t i;
+    if (max < bytes) return DLS_E_MEMORY;
+    dlsi_store32(p, 0x31435350u);
+    dlsi_store32(p + 4, (uint32_t)client->desc.servers);
+    dlsi_store64(p + 8, (uint64_t)client->drawn);
+    for (i = 0, p += 16; i < client->desc.servers && st == DLS_OK; i++) {
+        const dlsi_ps_way *w = &client->way[i];
+        const size_t n = dlsi_ps_way_bytes(w);
+        dlsi_store32(p, (uint32_t)n);
+        if (w->owed != NULL)
+            dlsi_put_floats(p + 4, w->owed, w->count);
+        else if (w->count > 0)
+            st = dls_codec_save(&w->codec, p + 4, n);
+        p += 4 + n;
+    }
+    dlsi_store32(p, dls_crc32c(0, out, bytes - 4));
+    return st;
+}
+DLS_API dls_status dls_ps_client_load(dls_ps_client *client, const void *in, size_t bytes) {
+    const unsigned char *p = (const unsigned char *)in;
+    dls_status st = DLS_OK;
+    int32_t i;
+    if (bytes < 20 || dlsi_load32(p) != 0x31435350u) return DLS_E_FORMAT;
+    if (dlsi_load32(p + 4) != (uint32_t)client->desc.servers ||
+        bytes != dls_ps_client_saved_bytes(client))
+        return DLS_E_MISMATCH;
+    if (dlsi_load32(p + bytes - 4) != dls_crc32c(0, in, bytes - 4)) return DLS_E_CHECKSUM;
+    client->drawn = (int64_t)(dlsi_load64(p + 8) & 0x7FFFFFFFFFFFu);
+    for (i = 0, p += 16; i < client->desc.servers && st == DLS_OK; i++) {
+        dlsi_ps_way *w = &client->way[i];
+        const size_t n = dlsi_ps_way_bytes(w);
+        if (dlsi_load32(p) != n) return DLS_E_MISMATCH;
+        if (w->owed != NULL)
+            dlsi_get_floats(p + 4, w->owed, w->count);
+        else if (w->count > 0)
+            st = dls_codec_load(&w->codec, p + 4, n);
+        p += 4 + n;
+    }
+    return st;
 }
 #endif
 

@@ -37,7 +37,7 @@ int sim_random(void *to, size_t bytes);
 #define VIEWS_MAX 4096
 #define HEARTBEAT 200000u
 #define TIMEOUT 1000000u
-#define LATE 4000000u
+#define LATE 3000000u
 #define LANES 3         /* messages under way each way between two */
 #define NUMBERS 10      /* messages of a session each way */
 #define LONG 2400       /* bytes of the longest */
