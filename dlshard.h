@@ -2713,7 +2713,7 @@ DLS_API bool dls_coll_poll(dls_coll *coll, dls_status *status);
 
 /* ------------------------------------------------------------------------------------------------
    >>job.api   data-parallel step, elastic runs, staged inference
-   deps: config base tensor par net train wire peer coll */
+   deps: config base tensor par net train codec wire peer coll */
 
 /* Shards of a step that rank works on: [*first, *first + *count), from integer shares of all ranks
    (NULL: equal). Largest remainders get the rest. Pure. */
@@ -2756,11 +2756,64 @@ DLS_API bool dls_job_poll(dls_job *job, dls_status *status, dls_step_stats *stat
        }
    dls_host_fit is that. tests/train/sim.c does it in virtual time. */
 typedef struct dls_run dls_run;
+
+/* How members in float arithmetic come to the same weights: set by dls_run_sync or dls_run_local,
+   then changed where wanted. Alike on all, as the rest of the call. All members have the same bits
+   after each step, but other bits than with another number of members; sums agree with one device's
+   to rounding. A step cut short by a change of view leaves no trace but in LOCAL's own momentum. */
+typedef struct dls_run_mode {
+    dls_codec_desc
+        codec; /* of gradients or differences; F32: as they are. Lossy kinds with feedback,
+                             one debt an element, repaid densely in the first step of a view; what
+                             norms gather goes as f32. momentum 0, as an owner has no message
+                             of its own to correct. POWER: rows, cols are those of each tensor */
+    size_t bucket_bytes; /* the gradient goes in pieces of that many bytes on the wire, while
+                             backward goes on; 0: 128 KiB */
+    int32_t steps;       /* LOCAL: of each member between two exchanges */
+    float outer_lr, outer_momentum; /* LOCAL: Nesterov's, on the mean of differences */
+    float mu;      /* LOCAL: FedProx: mu (w - w of the last exchange) joins gradients */
+    bool own_data; /* LOCAL: each member's data is its own, and stays there; steps count as with
+                      common data */
+    const struct dlsi_mode_ops *ops; /* private */
+} dls_run_mode;
+/* Every step the mean gradient of the whole batch, each device its part: exactly weighted. */
+DLS_API void dls_run_sync(dls_run_mode *mode);
+/* DiLoCo (Douillard 2023): so many steps of each by itself, on its part of every batch; then the
+   mean of how far they came, weighted by samples, with outer_lr 0.7, outer_momentum 0.9. FedAvg:
+   outer_lr 1, outer_momentum 0. SparseLoCo: besides, a TOPK codec of 2 bits with decay 0.95. The
+   inner optimiser's state is each member's own, in no checkpoint of another. */
+DLS_API void dls_run_local(dls_run_mode *mode, int32_t steps);
+
+/* Which mode suits: all figures measured, none assumed; of a step of all, as dls_run_report has them
+   for dls_run_sync without a codec. */
+typedef struct dls_mode_case {
+    dls_codec_case link; /* n, bytes_per_s, latency_us; hidden_us: of the exchange, by backward */
+    int32_t members;
+    double compute_us; /* of a step's gradient, shares being right */
+    double uneven;     /* 95th percentile of the time of steps by their median; 0: not known */
+    const dls_codec_option *option; /* codecs to choose from, best accuracy first */
+    int32_t options;
+} dls_mode_case;
+typedef enum dls_mode_kind { DLS_MODE_SYNC = 0, DLS_MODE_SYNC_CODEC, DLS_MODE_LOCAL } dls_mode_kind;
+typedef struct dls_mode_choice {
+    dls_mode_kind kind;
+    int32_t option;    /* -1: none */
+    int32_t steps;     /* LOCAL: between two exchanges */
+    double exposed_us; /* of an exchange, beyond what computation hides */
+    bool straggles;    /* steps take over 1.5 times the median too often: shares cannot help */
+    char why[240];
+} dls_mode_choice;
+/* SYNC when the exchange is exposed for less than a tenth of a step; else with the first codec that
+   gets there; else LOCAL with the fewest steps that do, dense, as sparse is for its author to try.
+   Errors: DLS_E_ARG (a figure is negative or none, bytes_per_s or compute_us is 0). Pure. */
+DLS_API dls_status dls_mode_choose(const dls_mode_case *at, dls_mode_choice *choice);
+
 typedef struct dls_run_desc {
-    dls_train *train;     /* in exact mode (desc.shards > 0); more shards than members, for
-                                 shares of 1:2:5:8 at least 16 */
-    dls_peer *peer;       /* NULL: alone. Without roster: a fixed group, whose loss ends it */
-    const dls_data *data; /* alike on all */
+    dls_train *train; /* mode NULL: in exact mode (desc.shards > 0); more shards than members,
+                             for shares of 1:2:5:8 at least 16. Else fast (shards 0) */
+    const dls_run_mode *mode; /* NULL: exact. Copied */
+    dls_peer *peer;           /* NULL: alone. Without roster: a fixed group, whose loss ends it */
+    const dls_data *data;     /* alike on all */
     const dls_augment *augment;
     int64_t steps;         /* in all; samples in the order of dls_fit_index */
     int32_t share;         /* relative speed of this device; 0: measured */
@@ -2771,7 +2824,7 @@ typedef struct dls_run_desc {
 /* Bytes a run needs: the state once more, and what an all-reduce takes. 0 when the desc is out of
    range. Pure. */
 DLS_API size_t dls_run_size(const dls_run_desc *desc);
-/* Errors: DLS_E_ARG, DLS_E_STATE (the trainer has no shards), DLS_E_REFUSED (my role is not to
+/* Errors: DLS_E_ARG, DLS_E_STATE (the trainer has no shards; or has, with a mode), DLS_E_REFUSED (my role is not to
    train), DLS_E_UNSUPPORTED (DLS_REAL64), DLS_E_SHAPE (data and network), DLS_E_MEMORY. */
 DLS_API dls_status dls_run_init(dls_run **run, const dls_run_desc *desc, void *mem, size_t bytes);
 /* Gives up what is under way in the engine; before the memory goes. Under its lock. */
@@ -2821,6 +2874,9 @@ typedef struct dls_run_report {
     int64_t views, fetched; /* views entered; states taken from others */
     int64_t samples;        /* computed here, in steps that were committed */
     int64_t spread;         /* times that shards were spread anew while running */
+    int64_t compute_us;     /* with a mode, in steps committed: computing gradients */
+    int64_t exposed_us;     /* and waiting for the exchange after that */
+    int64_t sent_bytes;     /* of arrays, handed to the engine */
 } dls_run_report;
 /* What happened so far. Owner. */
 DLS_API void dls_run_tell(const dls_run *run, dls_run_report *report);
@@ -3352,7 +3408,9 @@ typedef struct dls_host_fit_desc {
                               sends its state to all */
     int32_t share;         /* relative speed of this device; 0: measured */
     int32_t members_least; /* fewer members than that wait; 0: 1 */
-    bool save;             /* this device writes its checkpoint, coordinator or not */
+    const dls_run_mode *mode; /* NULL: exact. Else train.shards is taken as 0; what a LOCAL run's
+                                 checkpoint has of inner and outer momentum is the inner one */
+    bool save;                /* this device writes its checkpoint, coordinator or not */
     void (*event)(void *user, const dls_run_event *event); /* or NULL; user is fit.user */
 } dls_host_fit_desc;
 /* dls_fit as an elastic run (dls_run) of all members that make this call with the same network,
@@ -12406,25 +12464,29 @@ DLSI_FN void dlsi_exec_fixed_ready(const dls_exec *e, int32_t i) {
     if ((n->flags & DLSI_NODE_FIXED) != 0 && e->ready != NULL && dlsi_exec_dx(e, i) != NULL)
         e->ready(e->ready_user, dlsi_exec_dx(e, i), dlsi_count(n->y));
 }
-DLS_API dls_status dls_exec_backward(dls_exec *exec, bool add) {
+/* Backward through node i. */
+DLSI_FN dls_status dlsi_exec_back_one(dls_exec *exec, int32_t i, bool add) {
+    const dls_op *op = exec->net->node[i].op;
     dls_op_call call;
+    dls_status st;
+    dlsi_exec_fixed_ready(exec, i);
+    if (exec->slot[i].grad == DLSI_NONE || op->backward == NULL ||
+        !dlsi_slot_is(&exec->slot[i], DLSI_SLOT_GRAD))
+        return DLS_OK;
+    dlsi_exec_back(exec, i, add, &call);
+    st = op->backward(&call);
+    return st == DLS_OK ? st : dlsi_exec_failed(exec, i, st);
+}
+DLS_API dls_status dls_exec_backward(dls_exec *exec, bool add) {
+    dls_status st = DLS_OK;
     int32_t i;
     if (!DLSI_TRAINS(exec) || exec->n == 0)
         return dlsi_fail(&exec->error, DLS_E_STATE,
                          DLSI_MSG("backward needs a plan with train, and a forward call before"),
                          NULL, 0, 0, 0);
-    for (i = exec->last - 1; i >= exec->first; i--) {
-        const dls_op *op = exec->net->node[i].op;
-        dls_status st;
-        dlsi_exec_fixed_ready(exec, i);
-        if (exec->slot[i].grad == DLSI_NONE || op->backward == NULL ||
-            !dlsi_slot_is(&exec->slot[i], DLSI_SLOT_GRAD))
-            continue;
-        dlsi_exec_back(exec, i, add, &call);
-        st = op->backward(&call);
-        if (st != DLS_OK) return dlsi_exec_failed(exec, i, st);
-    }
-    return DLS_OK;
+    for (i = exec->last - 1; i >= exec->first && st == DLS_OK; i--)
+        st = dlsi_exec_back_one(exec, i, add);
+    return st;
 }
 
 /* ---- Cuts ---- */
@@ -13272,6 +13334,13 @@ DLSI_FN void dlsi_train_segments(dls_train *t) {
     }
 }
 DLSI_FN void dlsi_train_ready(void *user, dls_real *dw, size_t count);
+/* Updates weights while backward runs where that may be. */
+DLSI_FN void dlsi_train_immediate(dls_train *t) {
+    t->immediate = t->desc.accumulate == 1 && t->desc.shards == 0 && !(t->desc.optim.clip_norm > 0);
+    if (!t->immediate) return;
+    t->exec->ready = dlsi_train_ready;
+    t->exec->ready_user = t;
+}
 DLS_API dls_status dls_train_init(dls_train **train, dls_net *net, const dls_train_desc *desc,
                                   void *mem, size_t bytes) {
     const dls_train_desc d = dlsi_train_desc(desc);
@@ -13295,11 +13364,7 @@ DLS_API dls_status dls_train_init(dls_train **train, dls_net *net, const dls_tra
     if (t->slot[1] != NULL) memset(t->slot[1], 0, dlsi_reals(net->param_count));
     if (d.shards > 0) memset(t->predicted, DLSI_EXACT_LEAST, t->scales_count);
     dlsi_train_segments(t);
-    t->immediate = d.accumulate == 1 && d.shards == 0 && !(d.optim.clip_norm > 0);
-    if (t->immediate) {
-        t->exec->ready = dlsi_train_ready;
-        t->exec->ready_user = t;
-    }
+    dlsi_train_immediate(t);
     *train = t;
     return DLS_OK;
 }
@@ -19858,9 +19923,9 @@ typedef struct dlsi_ses {
     bool hello, ping, has_lost, lossy : 1, turn : 1;
     int8_t hand;                     /* the handshake it is at, -1: none */
     uint8_t late;                    /* answers to INITs that came after the next INIT */
-    bool routes_more;                /* its list of routes goes on in the next message */
-    bool shut;                       /* its flow let nothing more out */
-    bool full;                       /* something that must be said did not fit: it is given up */
+    bool routes_more : 1;            /* its list of routes goes on in the next message */
+    bool shut : 1;                   /* its flow let nothing more out */
+    bool full : 1;                   /* something that must be said did not fit: it is given up */
     bool routes;                     /* the neighbour is to hear of our routes */
     uint8_t wants, wants_max, calls; /* receives asked for and not begun; most that they keep */
     int16_t rank, port, via;
@@ -19912,14 +19977,14 @@ typedef struct dlsi_member {
     int32_t route;     /* session of a gateway that knows it, -1: none */
     int32_t call_port; /* -1: no address known */
     uint16_t calls, route_mtu;
-    bool untold; /* its route is not in the list of routes that is arriving, so far */
+    bool untold;      /* its route is not in the list of routes that is arriving, so far */
+    uint32_t gathers; /* number of the view it gathers in, see GATHER in >>wire; mine: I do */
     dls_device device;
     uint32_t stamp[3]; /* when each event happened */
     uint64_t newest;   /* boot and sequence of its latest INIT */
     uint64_t again;    /* when to call it again */
     dls_addr call_addr;
 #if DLS_ENABLE_HEAP
-    uint32_t gathers; /* number of the view it gathers in, see GATHER in >>wire; mine: I do */
 #endif
 } dlsi_member;
 
@@ -20488,12 +20553,25 @@ DLSI_FN void dlsi_ses_end(dls_peer *p, int32_t i, dls_status why) {
     dlsi_peer_fail_ops(p, rank);
     dlsi_views_changed(p);
 }
+/* Ends other tries for the same device, which would replace the session in turn; but a direct one
+   may replace one through a gateway. */
+DLSI_FN void dlsi_ses_rivals(dls_peer *p, int32_t i) {
+    int32_t k;
+    for (k = 0; k < p->desc.sessions_max; k++) {
+        const dlsi_ses *s = &p->ses[k];
+        if (k == i || s->rank != p->ses[i].rank || s->state == DLSI_SES_FREE) continue;
+        if (s->state == DLSI_SES_HALF ||
+            (s->state == DLSI_SES_CALLING && (s->via >= 0 || p->ses[i].via < 0)))
+            dlsi_ses_end(p, k, DLS_E_PEER);
+    }
+}
 /* Keys are agreed: the session replaces an older one. */
 DLSI_FN void dlsi_ses_up(dls_peer *p, int32_t i, uint64_t now) {
     dlsi_ses *s = &p->ses[i];
     const int32_t old = p->member[s->rank].ses;
     uint64_t rtt;
     if (old >= 0 && old != i) dlsi_ses_end(p, old, DLS_E_PEER);
+    dlsi_ses_rivals(p, i);
     dlsi_ses_drop_hand(p, s);
     rtt = now - s->spoke; /* of the handshake, whatever it took to compute */
     s->state = DLSI_SES_UP;
@@ -20684,14 +20762,17 @@ DLSI_FN dls_status dlsi_init_judge(dls_peer *p, const dls_init_head *h, const un
     return DLS_OK;
 }
 /* Whether a device that calls us is being called by us, and ours is the call that counts: that of
-   the lower id. Ours goes on the way by which theirs came, since that one works now. */
-DLSI_FN bool dlsi_init_crossed(dls_peer *p, int32_t rank, int32_t port, int32_t via,
+   the lower id. Ours goes on the way by which theirs came, since that one works now. reborn: it
+   has restarted since it was heard of, and knows nothing of what we sent before. */
+DLSI_FN bool dlsi_init_crossed(dls_peer *p, int32_t rank, int32_t port, int32_t via, bool reborn,
                                const dls_addr *from, uint64_t now) {
     const int32_t calling = dlsi_ses_find(p, DLSI_SES_CALLING, rank);
     dlsi_ses *s = calling >= 0 ? &p->ses[calling] : NULL;
     if (s == NULL || p->member[p->me].device.id > p->member[rank].device.id || s->calls == 0 ||
         s->calls >= DLSI_CALLS_MAX)
         return false;
+    if (reborn) s->late = 0;
+    if (reborn || now - s->spoke >= (p->desc.heartbeat_us + 1) / 2 << s->late) s->again = now;
     if (dlsi_ses_way(s, port, via) || p->port[s->port].desc.kind != DLS_PORT_PACKET) return true;
     s->port = (int16_t)port;
     s->via = (int16_t)via;
@@ -20746,6 +20827,7 @@ DLSI_FN dls_status dlsi_init_take(dls_peer *p, const unsigned char *packet, size
     dls_noise noise;
     dlsi_ses *s;
     size_t got = 0;
+    uint64_t before = 0;
     int32_t rank, i;
     dls_status st = dls_init_head_read(&h, packet, n);
     if (st == DLS_OK) st = dlsi_init_judge(p, &h, packet, port, via, &rank);
@@ -20758,9 +20840,11 @@ DLSI_FN dls_status dlsi_init_take(dls_peer *p, const unsigned char *packet, size
             st = dls_noise_read(&noise, packet + 16, 60, payload, sizeof payload, &got);
         if (st == DLS_OK && got != sizeof payload) st = DLS_E_FORMAT;
     }
+    if (st == DLS_OK) before = p->member[rank].newest;
     if (st == DLS_OK && !dlsi_init_fresh(&p->member[rank], payload)) st = DLS_E_STATE;
     if (st != DLS_OK) return st;
-    if (dlsi_init_crossed(p, rank, port, via, from, now)) return DLS_E_STATE;
+    if (dlsi_init_crossed(p, rank, port, via, before >> 32 < dlsi_load32(payload + 4), from, now))
+        return DLS_E_STATE;
     i = dlsi_init_again(p, &h, dlsi_load32(payload + 4), port, via);
     if (i >= 0 && p->ses[i].state != DLSI_SES_HALF) return DLS_E_STATE;
     if (i < 0) {
@@ -20808,6 +20892,8 @@ DLSI_FN dls_status dlsi_resp_take(dls_peer *p, const unsigned char *packet, size
         if (st != DLS_OK && s->late < 2) s->late++;
         if (st != DLS_OK) return st;
     }
+    if (dlsi_load32(payload + 4) < p->member[s->rank].newest >> 32)
+        return DLS_E_STATE; /* an earlier life of it answered an earlier one of ours */
     s->their_index = h.index;
     s->boot = dlsi_load32(payload + 4);
     s->epoch = dlsi_load32(payload + 8);
@@ -21094,7 +21180,7 @@ DLSI_FN size_t dlsi_ses_put_lost(dls_peer *p, dlsi_ses *s, unsigned char *to, si
     ref[0] |= n << 16;
     ref[1] = s->lost_op;
     ref[2] = s->lost_at;
-    s->lost_at += n; /* what is in front now may leave less room than there was */
+    s->lost_at += n; /* where packets are shorter now than they were */
     s->lost_bytes = (uint16_t)(s->lost_bytes - n);
     s->has_lost = s->lost_bytes > 0;
     return dlsi_ses_put_chunk(o, ref[2], n, n, to);
@@ -21159,7 +21245,7 @@ DLSI_FN size_t dlsi_ses_put_rest(dls_peer *p, int32_t i, unsigned char *to, size
 DLSI_FN size_t dlsi_ses_frames(dls_peer *p, int32_t i, unsigned char *to, size_t max, bool *elicits,
                                uint32_t *ref, uint64_t now) {
     dlsi_ses *s = &p->ses[i];
-    size_t n = 0, ack = 0;
+    size_t n = 0, ack = 0, lost = 0;
     bool room = true;
     memset(ref, 0, 4 * sizeof *ref);
     if (dlsi_ses_lossy(s)) {
@@ -21168,10 +21254,14 @@ DLSI_FN size_t dlsi_ses_frames(dls_peer *p, int32_t i, unsigned char *to, size_t
         s->shut = !room;
         if (dls_flow_ack_due(&s->flow, now) || (room && dlsi_ses_may_ack(p, s)))
             ack = dlsi_ses_put_ack(s, to, max / 4, now);
+        /* A lost chunk goes out whole: a rest of it would be in the way of the next lost one, and
+           the ring may be full by then. So the ack goes alone when they don't fit together. */
+        if (s->has_lost) lost = 9u + s->lost_bytes;
+        if (ack > 0 && max - ack < lost) room = false;
     }
     n = ack;
     if (room) {
-        n += dlsi_ses_put_control(p, s, to + n, max - n, ref);
+        n += dlsi_ses_put_control(p, s, to + n, max > n + lost ? max - n - lost : 0, ref);
         if (s->has_lost) n += dlsi_ses_put_lost(p, s, to + n, max - n, ref);
         if (ref[1] == 0 && !s->has_lost)
             n += dlsi_ses_put_rest(p, i, to + n, max - n, n == 0, ref, now);
@@ -22546,23 +22636,33 @@ DLSI_FN void dlsi_ses_tick(dls_peer *p, int32_t i, uint64_t slept, uint64_t now)
     if (now - s->spoke >= hb) s->ping = true;
     dlsi_renew_tick(p, i, now);
 }
-/* A device that may be called and is not up, nor on the way to it. */
+/* When a call of theirs, which was answered, keeps us from calling no more: the answer is lost.
+   0: there is none. */
+DLSI_FN uint64_t dlsi_member_half(const dls_peer *p, int32_t rank) {
+    const int32_t half = dlsi_ses_find(p, DLSI_SES_HALF, rank);
+    return half < 0 ? 0 : dlsi_later(p->ses[half].heard, 2 * p->desc.heartbeat_us);
+}
+/* A device that may be called and is not up, nor being called. */
 DLSI_FN bool dlsi_member_callable(const dls_peer *p, int32_t rank) {
     const dlsi_member *m = &p->member[rank];
     if (rank == p->me || (m->device.flags & DLS_DEVICE_REVOKED) != 0) return false;
     /* a way through a gateway is good until there is a direct one */
     if (m->ses >= 0 && (m->call_port < 0 || p->ses[m->ses].via < 0)) return false;
     if (dlsi_peer_small(p, rank) && dlsi_peer_small(p, p->me)) return false; /* no common key */
-    return dlsi_ses_find(p, DLSI_SES_CALLING, rank) < 0 &&
-           dlsi_ses_find(p, DLSI_SES_HALF, rank) < 0;
+    return dlsi_ses_find(p, DLSI_SES_CALLING, rank) < 0;
 }
 /* Whether it is time to call; then sets when next. */
-DLSI_FN bool dlsi_member_due(dls_peer *p, dlsi_member *m, uint64_t now) {
+DLSI_FN bool dlsi_member_due(dls_peer *p, int32_t rank, uint64_t now) {
     const uint64_t hb = p->desc.heartbeat_us;
+    dlsi_member *m = &p->member[rank];
     if (m->again > now && m->again - now > 4 * hb) m->again = now; /* the clock jumped back */
-    if (now < m->again) return false;
+    if (now < m->again || now < dlsi_member_half(p, rank)) return false;
     m->again = dlsi_later(now, dlsi_peer_jitter(p, hb) + 1);
     return true;
+}
+DLSI_FN uint64_t dlsi_member_again(const dls_peer *p, int32_t rank) {
+    const uint64_t again = p->member[rank].again, half = dlsi_member_half(p, rank);
+    return again > half ? again : half;
 }
 /* Calls a device: where it was said to be, or else through a gateway. */
 DLSI_FN void dlsi_member_call(dls_peer *p, int32_t rank, uint64_t now) {
@@ -22570,27 +22670,31 @@ DLSI_FN void dlsi_member_call(dls_peer *p, int32_t rank, uint64_t now) {
     const bool direct = m->call_port >= 0 && (m->route < 0 || m->calls % 2 == 0 || m->ses >= 0);
     const int32_t via = m->route;
     int32_t i;
-    if ((!direct && via < 0) || !dlsi_member_callable(p, rank) || !dlsi_member_due(p, m, now))
+    if ((!direct && via < 0) || !dlsi_member_callable(p, rank) || !dlsi_member_due(p, rank, now))
         return;
     m->calls++;
     i = dlsi_ses_make(p, DLSI_SES_CALLING, rank, direct ? m->call_port : p->ses[via].port,
                       direct ? -1 : via, now);
     if (i >= 0 && direct) p->reach[i].addr = m->call_addr;
 }
-/* A serial line has no connection that could break: its caller tries for ever. */
+/* A serial line has no connection that could break: its caller tries for ever, and beside a session
+   that has been silent for two heartbeats too. The other end may have restarted, and can't call. */
 DLSI_FN bool dlsi_port_calls(const dls_peer *p, const dlsi_port *t) {
-    return t->open && t->ses < 0 && t->desc.kind == DLS_PORT_SERIAL && t->desc.call &&
-           dlsi_member_callable(p, t->desc.rank);
+    const dlsi_ses *s = t->ses >= 0 ? &p->ses[t->ses] : NULL;
+    if (!t->open || t->desc.kind != DLS_PORT_SERIAL || !t->desc.call) return false;
+    if (s == NULL) return dlsi_member_callable(p, t->desc.rank);
+    return s->state == DLSI_SES_UP && p->seen > dlsi_later(s->heard, 2 * p->desc.heartbeat_us) &&
+           dlsi_ses_find(p, DLSI_SES_CALLING, t->desc.rank) < 0;
 }
 DLSI_FN void dlsi_ports_tick(dls_peer *p, uint64_t now) {
     int32_t i;
     for (i = 0; i < p->desc.ports_max; i++) {
         dlsi_port *t = &p->port[i];
-        if (!t->open || t->ses >= 0) continue;
+        if (!t->open) continue;
         t->since = dlsi_min_u64(t->since, now);
-        if (dlsi_port_streams(t) && now - t->since > p->desc.timeout_us)
+        if (t->ses < 0 && dlsi_port_streams(t) && now - t->since > p->desc.timeout_us)
             t->done = true; /* a stranger who says nothing */
-        if (dlsi_port_calls(p, t) && dlsi_member_due(p, &p->member[t->desc.rank], now))
+        if (dlsi_port_calls(p, t) && dlsi_member_due(p, t->desc.rank, now))
             (void)dlsi_ses_make(p, DLSI_SES_CALLING, t->desc.rank, i, -1, now);
     }
 }
@@ -22652,14 +22756,15 @@ DLS_API uint64_t dls_peer_deadline(const dls_peer *peer) {
     if (peer->leaving) return soon;
     for (i = 0; i < peer->desc.ports_max; i++) {
         const dlsi_port *t = &peer->port[i];
-        if (dlsi_port_calls(peer, t)) soon = dlsi_min_u64(soon, peer->member[t->desc.rank].again);
+        if (dlsi_port_calls(peer, t))
+            soon = dlsi_min_u64(soon, dlsi_member_again(peer, t->desc.rank));
         if (t->open && t->ses < 0 && dlsi_port_streams(t) && !t->done)
             soon = dlsi_min_u64(soon, dlsi_later(t->since, peer->desc.timeout_us + 1));
     }
     for (i = 0; i < peer->count; i++) {
         const dlsi_member *m = &peer->member[i];
         if ((m->call_port >= 0 || m->route >= 0) && dlsi_member_callable(peer, i))
-            soon = dlsi_min_u64(soon, m->again);
+            soon = dlsi_min_u64(soon, dlsi_member_again(peer, i));
     }
     if (dlsi_peer_gateway(peer) && peer->routes_due) return 0;
     return dlsi_min_u64(soon, dlsi_views_deadline(peer));
@@ -23846,8 +23951,8 @@ DLSI_FN void dlsi_coll_groups(dls_coll *c) {
         if (before == mine || (mine >= c->near_owners && before == 0)) c->far[c->far_count++] = i;
     }
 }
-/* What an algorithm takes: the steps one after the other; of the busiest member messages, bytes sent
-   over its rate, and bytes it adds; of all together messages and bytes. */
+/* What an algorithm takes: the steps one after the other; of the busiest member messages, bytes
+   sent over its rate, and bytes it adds; of all together messages and bytes. */
 typedef struct dlsi_coll_bill {
     double steps, mine, time, added, all, bytes;
 } dlsi_coll_bill;
@@ -24301,7 +24406,7 @@ DLS_API bool dls_coll_poll(dls_coll *coll, dls_status *status) {
 }
 
 /* ------------------------------------------------------------------------------------------------
-   >>job.impl  deps: config base tensor par net train wire peer coll job.api       */
+   >>job.impl  deps: config base tensor par net train codec wire peer coll job.api       */
 
 DLS_API void dls_job_shards(const int32_t *shares, int32_t size, int32_t shards, int32_t rank,
                             int32_t *first, int32_t *count) {
@@ -24403,6 +24508,7 @@ enum {
     DLSI_RUN_AGREE,
     DLSI_RUN_AGREEING,
     DLSI_RUN_COMMIT, /* to compute */
+    DLSI_RUN_MORE,   /* to compute between two exchanges */
     DLSI_RUN_ENDED
 };
 enum { DLSI_RUN_GOES_ON = 0, DLSI_RUN_DONE, DLSI_RUN_STOPPED };
@@ -24412,8 +24518,61 @@ typedef struct dlsi_run_op {
     int32_t op, place; /* with whom */
     uint32_t chunk;
 } dlsi_run_op;
+/* What a mode does otherwise than the exact one. A table, so that who never names a mode does not
+   link one. */
+typedef struct dlsi_mode dlsi_mode;
+#define DLSI_MODE_OPS 8         /* pieces under way at once */
+#define DLSI_MODE_MATRIX 256    /* POWER: smaller tensors go as they are */
+#define DLSI_MODE_BUCKET 131072 /* bytes on the wire */
+struct dlsi_mode {
+    dls_coll_codec codec;
+    dls_codec slice;           /* what an element owes, anywhere: its desc, and work */
+    float *debt, *before;      /* debt, and velocity or POWER's state; before the step */
+    size_t debt_count, bucket; /* floats; elements of a piece */
+    float *dense; /* what goes as it is beside a codec: statistics; POWER: all that goes */
+    size_t dense_count;
+    dls_codec *matrix; /* POWER */
+    size_t *matrix_at;
+    int32_t matrices;
+    float *origin, *outer; /* LOCAL: weights of the last exchange, momentum */
+    /* the step */
+    dls_loss_sums sums;
+    dls_status coded;     /* first error of a codec */
+    size_t ready, posted; /* elements from there on are final; are handed over */
+    bool lossy, dense_posted, touched;
+    bool again; /* the step after a change of view: debts are repaid, nothing is lossy */
+    int32_t handle[DLSI_MODE_OPS], live;
+    int32_t stage;                         /* POWER: which exchange */
+    uint32_t round;                        /* POWER: before the step */
+    int32_t node, part, parts;             /* backward has come down to; samples in parts */
+    int32_t local, locals, samples, total; /* steps, of how many; samples mine, of all */
+    int32_t spread;                        /* members when debts were made */
+    uint64_t hash;                         /* of the sums */
+    uint64_t waited;                       /* us: since when for the exchange, 0: not */
+};
+
+typedef struct dlsi_mode_ops {
+    bool (*good)(const dls_run_desc *d);
+    dlsi_mode *(*layout)(dlsi_layout *l, const dls_run_desc *d, int32_t room, size_t *staging);
+    void (*init)(dls_run *r);
+    void (*close)(dls_run *r);
+    uint64_t (*call)(const dls_run_mode *mode, uint64_t hash);
+    size_t (*image_bytes)(const dls_train *t);
+    void (*image_fill)(const dls_run *r);
+    dls_status (*image_take)(dls_run *r);
+    void (*view)(dls_run *r);    /* a first step follows */
+    void (*drop)(dls_run *r);    /* back to before the step */
+    void (*compute)(dls_run *r); /* a piece, in phase STEP or MORE */
+    bool (*push)(dls_run *r);    /* moves what is computed; true: all is there, or the view broke */
+    void (*fold)(dls_run *r);    /* what is agreed on */
+    dls_status (*commit)(dls_run *r);
+} dlsi_mode_ops;
+#define DLSI_MODE_TAIL 12 /* told by each before a commit: f32 loss, positions, correct */
 struct dls_run {
     dls_run_desc desc;
+    dls_run_mode mode;
+    const dlsi_mode_ops *ops; /* NULL: exact */
+    dlsi_mode *m;
     dls_exact exact;
     dls_coll coll;
     int32_t handle; /* of the reduction under way */
@@ -24464,31 +24623,47 @@ DLSI_FN int32_t dlsi_run_room(const dls_run_desc *d) {
 }
 DLSI_FN size_t dlsi_run_table_bytes(int32_t room, const dls_exact *e) {
     return dlsi_max_size((size_t)room * DLSI_RUN_TOLD,
-                         (size_t)room * DLSI_RUN_AGREED + e->scales_count);
+                         (size_t)room * (DLSI_RUN_AGREED + DLSI_MODE_TAIL) + e->scales_count);
+}
+DLSI_FN size_t dlsi_run_image_bytes(const dls_run_desc *d) {
+    return d->mode != NULL ? d->mode->ops->image_bytes(d->train) : dlsi_train_image_bytes(d->train);
+}
+/* The step as the run sees it: with a mode, a shard is a sample, and sums are the mode's. */
+DLSI_FN void dlsi_run_exact(const dls_run_desc *d, dls_exact *e) {
+    dls_train_exact(d->train, e);
+    if (d->mode == NULL) return;
+    e->shards = d->train->desc.batch;
+    e->sums_count = e->scales_count = 0;
 }
 DLSI_FN dls_run *dlsi_run_layout(dlsi_layout *l, const dls_run_desc *d) {
     const int32_t room = dlsi_run_room(d);
     const size_t places = (size_t)room * sizeof(int32_t);
     dls_exact e;
     dls_run *r = (dls_run *)dlsi_layout_take(l, sizeof *r);
+    dlsi_mode *m = NULL;
     int32_t *number[7], i;
     unsigned char *table, *image;
     int32_t *index;
     uint8_t *codes;
     void *staging;
     size_t table_bytes, staging_bytes;
-    dls_train_exact(d->train, &e);
+    dlsi_run_exact(d, &e);
     table_bytes = dlsi_run_table_bytes(room, &e);
-    staging_bytes = dls_coll_size(room, dlsi_max_size(table_bytes, 4 * e.sums_count));
+    staging_bytes = dlsi_max_size(table_bytes, 4 * e.sums_count);
+    if (d->mode != NULL) m = d->mode->ops->layout(l, d, room, &staging_bytes);
+    staging_bytes = dls_coll_size(room, staging_bytes);
     for (i = 0; i < 7; i++) number[i] = (int32_t *)dlsi_layout_take(l, places);
     table = (unsigned char *)dlsi_layout_take(l, table_bytes);
-    image = (unsigned char *)dlsi_layout_take(l, dlsi_train_image_bytes(d->train));
+    image = (unsigned char *)dlsi_layout_take(l, dlsi_run_image_bytes(d));
     index = (int32_t *)dlsi_layout_take(l, (size_t)d->train->desc.batch * sizeof *index);
     codes = (uint8_t *)dlsi_layout_take(l, e.scales_count);
     staging = dlsi_layout_take(l, staging_bytes);
     if (r == NULL) return NULL;
     memset(r, 0, sizeof *r);
     r->desc = *d;
+    if (d->mode != NULL) r->mode = *d->mode;
+    r->ops = r->mode.ops;
+    r->m = m;
     r->exact = e;
     r->room = room;
     for (i = 0; i < 7; i++) memset(number[i], 0, places);
@@ -24501,7 +24676,7 @@ DLSI_FN dls_run *dlsi_run_layout(dlsi_layout *l, const dls_run_desc *d) {
     r->next = (uint32_t *)(void *)number[6];
     r->table = table;
     r->image = image;
-    r->image_bytes = dlsi_train_image_bytes(d->train);
+    r->image_bytes = dlsi_run_image_bytes(d);
     r->chunk_bytes = (size_t)dlsi_or(d->chunk_bytes, 262144);
     r->index = index;
     r->codes = codes;
@@ -24512,7 +24687,9 @@ DLSI_FN dls_run *dlsi_run_layout(dlsi_layout *l, const dls_run_desc *d) {
 DLSI_FN bool dlsi_run_good(const dls_run_desc *d) {
     return d->train != NULL && d->data != NULL && d->data->count > 0 && d->steps >= 0 &&
            d->share >= 0 && d->share <= 1000000 && d->members_max >= 0 && d->members_max <= 1024 &&
-           d->members_least >= 0 && d->chunk_bytes >= 0 && d->train->desc.shards > 0;
+           d->members_least >= 0 && d->chunk_bytes >= 0 &&
+           (d->mode == NULL) == (d->train->desc.shards > 0) &&
+           (d->mode == NULL || (d->mode->ops != NULL && d->mode->ops->good(d)));
 }
 DLS_API size_t dls_run_size(const dls_run_desc *desc) {
     dlsi_layout l = dlsi_layout_at(NULL);
@@ -24534,8 +24711,7 @@ DLSI_FN uint64_t dlsi_run_call(const dls_run_desc *desc) {
     DLSI_ZERO(a);
     if (desc->augment != NULL) a = *desc->augment;
     {
-        const int64_t number[] = {data->count,
-                                  data->shape.h,
+        const int64_t number[] = {data->shape.h,
                                   data->shape.w,
                                   data->shape.c,
                                   (int64_t)data->dtype,
@@ -24574,6 +24750,9 @@ DLSI_FN uint64_t dlsi_run_call(const dls_run_desc *desc) {
     }
     for (i = 0; l->class_weights != NULL && i < data->classes; i++)
         h = dlsi_hash_word(h, dlsi_float_bits(l->class_weights[i]));
+    if (desc->mode != NULL) h = desc->mode->ops->call(desc->mode, h);
+    if (desc->mode != NULL && desc->mode->own_data) return h == 0 ? 1 : h;
+    h = dlsi_hash_word(h, (uint64_t)data->count);
     for (i = 0; data->label != NULL && i < data->count; i++)
         h = dlsi_hash_word(h, (uint32_t)data->label[i]);
     for (i = 0; data->dtype == DLS_U8 && i < 64; i++) /* reals lie in the host's order */
@@ -24588,7 +24767,8 @@ DLS_API dls_status dls_run_init(dls_run **run, const dls_run_desc *desc, void *m
     dls_status st;
     int32_t i;
     *run = NULL;
-    if (desc->train != NULL && desc->train->desc.shards == 0) return DLS_E_STATE;
+    if (desc->train != NULL && (desc->mode == NULL) != (desc->train->desc.shards > 0))
+        return DLS_E_STATE;
     if (!dlsi_run_good(desc)) return DLS_E_ARG;
     if (DLS_REAL64) return DLS_E_UNSUPPORTED; /* the state travels as f32 */
     if (desc->peer != NULL && (desc->peer->my_role & DLS_ROLE_TRAIN) == 0) return DLS_E_REFUSED;
@@ -24602,6 +24782,7 @@ DLS_API dls_status dls_run_init(dls_run **run, const dls_run_desc *desc, void *m
     if (r->status != DLS_OK) return r->status;
     dlsi_error_clear(&r->error);
     dlsi_error_clear(&r->note);
+    if (r->ops != NULL) r->ops->init(r);
     r->call = dlsi_run_call(desc);
     r->cut = -1;
     for (i = 0; i < DLSI_RUN_OPS; i++) r->op[i].op = DLSI_RUN_OP_FREE;
@@ -24662,6 +24843,7 @@ DLSI_FN void dlsi_run_drop(dls_run *r) {
         if (o->op >= 0) dls_peer_op_drop(r->desc.peer, o->op);
         o->op = DLSI_RUN_OP_FREE;
     }
+    if (r->ops != NULL) r->ops->drop(r);
     if (r->begun) {
         r->cut = r->desc.train->step;
         r->begun = false;
@@ -24672,7 +24854,9 @@ DLSI_FN void dlsi_run_drop(dls_run *r) {
 }
 DLS_API void dls_run_close(dls_run *run) {
     dls_view none;
-    if (run == NULL || run->desc.peer == NULL) return;
+    if (run == NULL) return;
+    if (run->ops != NULL) run->ops->close(run);
+    if (run->desc.peer == NULL) return;
     dlsi_run_drop(run);
     DLSI_ZERO(none);
     none.count = 1; /* a view of myself alone: the collective under way is given up */
@@ -24875,6 +25059,7 @@ DLSI_FN void dlsi_run_decide(dls_run *r) {
         return;
     }
     dls_run_spread(r->rate, r->count, r->exact.shards, r->shards);
+    if (r->ops != NULL) r->ops->view(r);
     r->worse = 0;
     r->spread_at = r->desc.train->step;
     dlsi_run_event(r, DLS_RUN_SHARES);
@@ -25054,6 +25239,7 @@ DLSI_FN int32_t dlsi_run_range(const dls_run *r, int32_t place, int32_t *first) 
 DLSI_FN int32_t dlsi_run_samples(const dls_run *r) {
     int32_t first;
     const int32_t count = dlsi_run_range(r, r->mine, &first);
+    if (r->ops != NULL) return r->m->samples;
     return (int32_t)((int64_t)r->n * (first + count) / r->exact.shards -
                      (int64_t)r->n * first / r->exact.shards);
 }
@@ -25103,11 +25289,13 @@ DLSI_FN unsigned char *dlsi_run_agreed(const dls_run *r, int32_t place) {
     return r->table + (size_t)place * DLSI_RUN_AGREED;
 }
 DLSI_FN size_t dlsi_run_agreed_bytes(const dls_run *r) {
-    return (size_t)r->count * DLSI_RUN_AGREED + r->exact.scales_count;
+    const size_t tail = r->ops != NULL ? DLSI_MODE_TAIL : 0;
+    return (size_t)r->count * (DLSI_RUN_AGREED + tail) + r->exact.scales_count;
 }
 DLSI_FN void dlsi_run_fold(dls_run *r) {
     const int32_t samples = dlsi_run_samples(r);
     unsigned char *p = dlsi_run_agreed(r, r->mine);
+    if (r->ops != NULL) r->ops->fold(r);
     if (r->desc.share > 0) {
         r->my_rate = 1000000000u / (uint32_t)r->desc.share;
     } else if (samples > 0 && r->step_status == DLS_OK) {
@@ -25116,7 +25304,8 @@ DLSI_FN void dlsi_run_fold(dls_run *r) {
         r->my_rate = (uint32_t)dlsi_min_u64(mean, 0xFFFFFFFFu);
     }
     memset(r->table, 0, (size_t)r->count * DLSI_RUN_AGREED);
-    dlsi_store64(p, dlsi_run_sums_hash(r->exact.sums, r->exact.sums_count));
+    dlsi_store64(p, r->ops != NULL ? r->m->hash
+                                   : dlsi_run_sums_hash(r->exact.sums, r->exact.sums_count));
     dlsi_store32(p + 8, (uint32_t)((uint64_t)r->desc.train->step & 0xFFFFFFFFu));
     dlsi_store32(p + 12, r->my_rate);
     dlsi_store16(p + 16, (uint32_t)r->failed);
@@ -25175,7 +25364,7 @@ DLSI_FN void dlsi_run_committed(dls_run *r) {
     int32_t i;
     r->samples = dlsi_run_samples(r);
     r->report.samples += r->samples;
-    r->report.steps++;
+    r->report.steps += r->ops != NULL ? r->m->locals : 1;
     r->begun = false;
     r->tries = r->turned = 0;
     dlsi_run_event(r, DLS_RUN_STEP);
@@ -25208,7 +25397,7 @@ DLSI_FN void dlsi_run_commit(dls_run *r) {
         }
     if (!dlsi_run_same_sums(r)) return;
     memcpy(r->exact.scales, dlsi_run_agreed(r, r->count), r->exact.scales_count);
-    st = dls_train_commit(r->desc.train, &redo, &r->stats);
+    st = r->ops != NULL ? r->ops->commit(r) : dls_train_commit(r->desc.train, &redo, &r->stats);
     if (st != DLS_OK) {
         r->error = r->desc.train->exec->error;
         dlsi_run_end(r, st, DLSI_MSG("a step could not be committed"), 0, 0);
@@ -25223,7 +25412,10 @@ DLSI_FN void dlsi_run_commit(dls_run *r) {
 
 DLSI_FN void dlsi_run_hash(dls_run *r) {
     if (r->part_hash == 0) {
-        dlsi_train_image_fill(r->desc.train, r->image);
+        if (r->ops != NULL)
+            r->ops->image_fill(r);
+        else
+            dlsi_train_image_fill(r->desc.train, r->image);
         r->own_hash = dls_hash64(1, r->image, r->image_bytes);
     }
     r->phase = r->refill ? DLSI_RUN_MOVE : DLSI_RUN_TELL;
@@ -25243,7 +25435,8 @@ DLSI_FN void dlsi_run_take(dls_run *r) {
             dlsi_run_end(r, DLS_E_CHECKSUM, DLSI_MSG("the state came wrong {0} times"), 8, 0);
         return;
     }
-    if (dlsi_train_image_take(r->desc.train, r->image) != DLS_OK) {
+    if ((r->ops != NULL ? r->ops->image_take(r) : dlsi_train_image_take(r->desc.train, r->image)) !=
+        DLS_OK) {
         dlsi_run_end(r, DLS_E_MISMATCH, DLSI_MSG("the state is of another trainer"), 0, 0);
         return;
     }
@@ -25259,7 +25452,13 @@ DLS_API void dls_run_work(dls_run *run) {
     switch (run->phase) {
     case DLSI_RUN_HASH: dlsi_run_hash(run); break;
     case DLSI_RUN_TAKE: dlsi_run_take(run); break;
-    case DLSI_RUN_STEP: dlsi_run_shard(run); break;
+    case DLSI_RUN_STEP:
+    case DLSI_RUN_MORE:
+        if (run->ops != NULL)
+            run->ops->compute(run);
+        else
+            dlsi_run_shard(run);
+        break;
     case DLSI_RUN_FOLD: dlsi_run_fold(run); break;
     case DLSI_RUN_COMMIT: dlsi_run_commit(run); break;
     default: break;
@@ -25313,7 +25512,9 @@ DLSI_FN bool dlsi_run_go(dls_run *r) {
         if (r->phase == DLSI_RUN_MOVE) dlsi_run_decide(r);
         return true;
     case DLSI_RUN_MOVE: return dlsi_run_move(r);
+    case DLSI_RUN_STEP: return r->ops != NULL && r->ops->push(r);
     case DLSI_RUN_SUM:
+        if (r->ops != NULL) return r->ops->push(r);
         return dlsi_run_reduce(r, r->exact.sums, r->exact.sums_count, DLS_REDUCE_SUM_I32);
     case DLSI_RUN_SUMMING: return dlsi_run_reduced(r, DLSI_RUN_FOLD);
     case DLSI_RUN_AGREE:
@@ -25354,6 +25555,7 @@ DLS_API dls_run_do dls_run_poll(dls_run *run, uint64_t now) {
     case DLSI_RUN_STEP: run->handed = now; return DLS_RUN_WORK;
     case DLSI_RUN_HASH:
     case DLSI_RUN_TAKE:
+    case DLSI_RUN_MORE:
     case DLSI_RUN_FOLD:
     case DLSI_RUN_COMMIT: return DLS_RUN_WORK;
     default: return DLS_RUN_WAIT;
@@ -25382,6 +25584,775 @@ DLS_API bool dls_run_next(dls_run *run, dls_run_event *event) {
     return true;
 }
 DLS_API void dls_run_tell(const dls_run *run, dls_run_report *report) { *report = run->report; }
+
+/* ---- Modes: steps in float arithmetic ----
+   The gradient lies in the executor's array. It goes in pieces, last layers first, as backward, cut
+   in pieces too, comes down to them; collectives sum it in place. What is lossy keeps one debt for
+   each element: a sender's own of what it sent to owners of other shards, an owner's of the sum
+   that it sent back. All together owe their sum, whoever owns a shard. */
+
+/* Whether a tensor goes as it is beside the codec: statistics; with POWER, small ones. */
+DLSI_FN bool dlsi_mode_is_dense(const dls_run_mode *mode, const dlsi_segment *s) {
+    const bool statistic = (s->flags & DLS_PARAM_STATISTIC) != 0;
+    return mode->codec.kind != DLS_CODEC_F32 &&
+           (statistic || (mode->codec.kind == DLS_CODEC_POWER && s->count < DLSI_MODE_MATRIX));
+}
+/* A tensor as a matrix. */
+DLSI_FN dls_codec_desc dlsi_mode_matrix(const dls_codec_desc *d, const dls_net *net, int32_t node,
+                                        int32_t p) {
+    dls_codec_desc own = *d;
+    dls_param info;
+    size_t at, count;
+    int32_t last = 3;
+    (void)dls_net_param_of(net, node, p, &info, &at, &count);
+    while (last > 0 && info.dim[last] == 1) last--;
+    own.cols = info.dim[last];
+    own.rows = (int32_t)(count / (size_t)own.cols);
+    own.rank = dlsi_min_i32(dlsi_or(d->rank, 1), dlsi_min_i32(own.rows, own.cols));
+    return own;
+}
+DLSI_FN bool dlsi_mode_good(const dls_run_desc *d) {
+    const dls_run_mode *mode = d->mode;
+    dls_codec_desc c = mode->codec;
+    c.rows = c.cols = dlsi_max_i32(c.rank, 1);
+    return dls_codec_size(&c, c.kind == DLS_CODEC_POWER ? (size_t)c.rows * (size_t)c.cols : 64) !=
+               0 &&
+           !(mode->mu < 0) && mode->steps >= 0 && mode->outer_momentum >= 0 &&
+           mode->outer_momentum < 1 && (mode->steps == 0 || mode->outer_lr > 0) &&
+           !(c.momentum > 0) && !(mode->own_data && mode->steps == 0) &&
+           mode->bucket_bytes <= (size_t)1 << 30;
+}
+/* Elements of a piece, from bytes of a message of many. */
+DLSI_FN size_t dlsi_mode_bucket(const dls_run_mode *mode, size_t n) {
+    const size_t want = mode->bucket_bytes > 0 ? mode->bucket_bytes : DLSI_MODE_BUCKET,
+                 many = dlsi_min_size(dlsi_max_size(n, 64), 65536),
+                 message = mode->codec.kind == DLS_CODEC_F32 || mode->codec.kind == DLS_CODEC_POWER
+                               ? 4 * many
+                               : dls_codec_bytes_max(&mode->codec, many);
+    const double elements = (double)want * (double)many / (double)message;
+    return elements >= (double)n ? n : dlsi_max_size((size_t)elements, 64);
+}
+/* POWER's matrices: lays out, or only counts, their state; numbers that go in an exchange. */
+DLSI_FN size_t dlsi_mode_power(const dls_run_desc *d, dlsi_mode *m, size_t *floats) {
+    const dls_net *net = d->train->net;
+    const dlsi_segment *s = d->train->segment;
+    size_t p_count = 0, q_count = 0;
+    int32_t i, p, k = 0;
+    *floats = 0;
+    for (i = 0; i < net->nodes; i++)
+        for (p = 0; p < net->node[i].params; p++, s++) {
+            const dls_codec_desc c = dlsi_mode_matrix(&d->mode->codec, net, i, p);
+            const size_t bytes = dlsi_round_up(dls_codec_size(&c, s->count), DLS_ALIGN);
+            if (dlsi_mode_is_dense(d->mode, s)) continue;
+            if (m != NULL) {
+                (void)dls_codec_init(&m->matrix[k], &c, s->count, m->debt + *floats, bytes);
+                m->matrix_at[k++] = s->at;
+            }
+            *floats += bytes / sizeof(float);
+            p_count += (size_t)c.rows * (size_t)c.rank;
+            q_count += (size_t)c.cols * (size_t)c.rank;
+        }
+    if (m != NULL) m->matrices = k;
+    return dlsi_max_size(p_count, q_count);
+}
+DLSI_FN dlsi_mode *dlsi_mode_layout(dlsi_layout *l, const dls_run_desc *d, int32_t room,
+                                    size_t *staging) {
+    const dls_run_mode *mode = d->mode;
+    const dls_codec_kind kind = mode->codec.kind;
+    const dls_train *t = d->train;
+    const size_t n = t->net->param_count, local = mode->steps > 0 ? n : 0;
+    const size_t tensors = kind == DLS_CODEC_POWER ? (size_t)t->segments : 0;
+    const size_t bins = kind == DLS_CODEC_TOPK ? (size_t)1 << DLSI_BIN_BITS : 0;
+    size_t debts = dlsi_codec_owes(&mode->codec) ? n : 0, dense = 0, power = 0;
+    dlsi_mode *m = (dlsi_mode *)dlsi_layout_take(l, sizeof *m);
+    float *part[4];
+    dls_codec *matrix;
+    size_t *matrix_at;
+    uint32_t *work;
+    int32_t i;
+    if (kind == DLS_CODEC_POWER) power = dlsi_mode_power(d, NULL, &debts);
+    for (i = 0; i < t->segments; i++)
+        dense += dlsi_mode_is_dense(mode, &t->segment[i]) ? t->segment[i].count : 0;
+    part[0] = (float *)dlsi_layout_take(l, debts * sizeof(float));
+    part[1] = (float *)dlsi_layout_take(l, debts * sizeof(float));
+    part[2] = (float *)dlsi_layout_take(l, (dense + power) * sizeof(float));
+    part[3] = (float *)dlsi_layout_take(l, 2 * local * sizeof(float));
+    matrix = (dls_codec *)dlsi_layout_take(l, tensors * sizeof *matrix);
+    matrix_at = (size_t *)dlsi_layout_take(l, tensors * sizeof *matrix_at);
+    work = (uint32_t *)dlsi_layout_take(l, bins * sizeof *work);
+    *staging = dlsi_max_size(*staging, 16 * dlsi_min_size(dlsi_mode_bucket(mode, n),
+                                                          DLSI_COLL_CHUNK / 4 * (size_t)room));
+    if (m == NULL) return NULL;
+    memset(m, 0, sizeof *m);
+    m->debt = part[0];
+    m->before = part[1];
+    m->debt_count = debts;
+    m->dense = part[2];
+    m->dense_count = dense;
+    m->origin = part[3];
+    m->outer = part[3] + local;
+    m->matrix = matrix;
+    m->matrix_at = matrix_at;
+    m->slice.work = work;
+    m->bucket = dlsi_mode_bucket(mode, n);
+    return m;
+}
+
+/* ---- On the wire: u32 bytes of the message, 0: it could not be made; the message; room ---- */
+
+DLSI_FN size_t dlsi_mode_bytes(void *user, size_t count) {
+    const dls_codec *c = &((const dls_run *)user)->m->slice;
+    if (count == 0) return 0;
+    return 4 + (c->d.kind == DLS_CODEC_TOPK
+                    ? dlsi_topk_bytes(dlsi_topk_count(c->density, count), count, c->d.value_bits)
+                    : dls_codec_bytes_max(&c->d, count));
+}
+DLSI_FN void dlsi_mode_coded(dlsi_mode *m, dls_status st) {
+    if (m->coded == DLS_OK) m->coded = st;
+}
+DLSI_FN void dlsi_mode_encode(void *user, const float *from, size_t at, size_t count, bool final,
+                              void *to) {
+    const dls_run *r = (const dls_run *)user;
+    unsigned char *out = (unsigned char *)to;
+    dlsi_mode *m = r->m;
+    dls_codec c = m->slice;
+    size_t bytes = 0;
+    dls_status st;
+    if (count == 0) return;
+    c.n = count;
+    if (dlsi_codec_owes(&c.d)) c.error = m->debt + at;
+    st = dls_codec_encode(&c, 2 * (uint64_t)r->desc.train->step + (final ? 1 : 0),
+                          (uint32_t)(at & 0xFFFFFFFFu) ^ (uint32_t)r->mine << 24, from, out + 4,
+                          dlsi_mode_bytes(user, count) - 4, &bytes);
+    if (st != DLS_OK) bytes = 0;
+    dlsi_mode_coded(m, st);
+    dlsi_store32(out, (uint32_t)bytes);
+}
+DLSI_FN void dlsi_mode_decode(void *user, const void *from, size_t count, float *to, bool add) {
+    const unsigned char *in = (const unsigned char *)from;
+    const size_t bytes = count > 0 ? dlsi_load32(in) : 0;
+    dls_status st = DLS_E_NUMBER;
+    if (count == 0) return;
+    if (bytes > dlsi_mode_bytes(user, count) - 4)
+        st = DLS_E_FORMAT;
+    else if (bytes > 0)
+        st = dls_codec_decode(in + 4, bytes, count, to, 1.0f, add);
+    if (st != DLS_OK && !add) memset(to, 0, count * sizeof *to);
+    dlsi_mode_coded(((const dls_run *)user)->m, st);
+}
+DLSI_FN void dlsi_mode_init(dls_run *r) {
+    dlsi_mode *m = r->m;
+    dls_train *t = r->desc.train;
+    dls_codec_desc d = r->mode.codec;
+    size_t floats;
+    r->desc.mode = &r->mode;
+    if (d.kind != DLS_CODEC_POWER) (void)dlsi_codec_resolve(&d, 64, &m->slice.d);
+    m->codec.bytes = dlsi_mode_bytes;
+    m->codec.encode = dlsi_mode_encode;
+    m->codec.decode = dlsi_mode_decode;
+    m->codec.user = r;
+    memset(m->debt, 0, m->debt_count * sizeof(float));
+    if (d.kind == DLS_CODEC_POWER) (void)dlsi_mode_power(&r->desc, m, &floats);
+    if (r->mode.steps > 0) memset(m->outer, 0, t->net->param_count * sizeof(float));
+    t->immediate = false; /* gradients are summed before weights change */
+    dls_exec_on_ready(t->exec, NULL, NULL);
+}
+DLSI_FN void dlsi_mode_close(dls_run *r) { dlsi_train_immediate(r->desc.train); }
+DLSI_FN uint64_t dlsi_mode_call(const dls_run_mode *mode, uint64_t hash) {
+    const dls_codec_desc *d = &mode->codec;
+    const int64_t number[] = {(int64_t)d->kind,
+                              d->no_feedback,
+                              d->value_bits,
+                              d->warmup,
+                              d->rank,
+                              (int64_t)d->seed,
+                              (int64_t)mode->bucket_bytes,
+                              mode->steps,
+                              mode->own_data};
+    const float real[] = {d->decay,       d->density,           d->momentum,
+                          mode->outer_lr, mode->outer_momentum, mode->mu};
+    size_t i;
+    for (i = 0; i < sizeof number / sizeof *number; i++)
+        hash = dlsi_hash_word(hash, (uint64_t)number[i]);
+    for (i = 0; i < sizeof real / sizeof *real; i++)
+        hash = dlsi_hash_word(hash, dlsi_float_bits(real[i]));
+    return hash;
+}
+
+/* ---- What all have alike: with LOCAL u64 steps, 56 bytes 0, the outer momentum, the weights ---- */
+
+DLSI_FN size_t dlsi_local_image_bytes(const dls_train *t) {
+    return DLSI_TRAIN_HEAD + 8 * t->net->param_count;
+}
+DLSI_FN void dlsi_local_image_fill(const dls_run *r) {
+    const dls_net *net = r->desc.train->net;
+    unsigned char *p = r->image + DLSI_TRAIN_HEAD;
+    memset(r->image, 0, DLSI_TRAIN_HEAD);
+    dlsi_store64(r->image, (uint64_t)r->desc.train->step);
+    dlsi_store_reals(p, (const dls_real *)(const void *)r->m->outer, net->param_count);
+    dlsi_store_reals(p + 4 * net->param_count, net->params, net->param_count);
+}
+DLSI_FN dls_status dlsi_local_image_take(dls_run *r) {
+    dls_net *net = r->desc.train->net;
+    const unsigned char *p = r->image + DLSI_TRAIN_HEAD;
+    if (dlsi_load64(r->image) > (uint64_t)1 << 62) return DLS_E_MISMATCH;
+    r->desc.train->step = (int64_t)dlsi_load64(r->image);
+    dlsi_load_reals(p, (dls_real *)(void *)r->m->outer, net->param_count);
+    dlsi_load_reals(p + 4 * net->param_count, net->params, net->param_count);
+    dls_net_touch(net);
+    return DLS_OK;
+}
+DLSI_FN void dlsi_sync_image_fill(const dls_run *r) {
+    dlsi_train_image_fill(r->desc.train, r->image);
+}
+DLSI_FN dls_status dlsi_sync_image_take(dls_run *r) {
+    return dlsi_train_image_take(r->desc.train, r->image);
+}
+
+/* ---- A step ---- */
+
+/* Copies what goes as it is between the gradient and its place. */
+DLSI_FN void dlsi_mode_dense(dls_run *r, bool back) {
+    dls_train *t = r->desc.train;
+    float *at = r->m->dense;
+    int32_t i;
+    for (i = 0; i < t->segments; i++) {
+        const dlsi_segment *s = &t->segment[i];
+        float *g = (float *)(void *)t->exec->grads + s->at;
+        if (!dlsi_mode_is_dense(&r->mode, s)) continue;
+        memcpy(back ? g : at, back ? at : g, s->count * sizeof(float));
+        if (!back) memset(g, 0, s->count * sizeof(float));
+        at += s->count;
+    }
+}
+DLSI_FN void dlsi_mode_view(dls_run *r) { r->m->again = r->desc.train->step > 0; }
+/* Debts, and with LOCAL the weights, are again what they were before the step under way. */
+DLSI_FN void dlsi_mode_drop(dls_run *r) {
+    dlsi_mode *m = r->m;
+    dls_net *net = r->desc.train->net;
+    int32_t i;
+    m->live = 0;
+    if (!m->touched) return;
+    m->touched = false;
+    if (m->debt_count > 0) memcpy(m->debt, m->before, m->debt_count * sizeof(float));
+    for (i = 0; i < m->matrices; i++) {
+        m->matrix[i].stage = 0;
+        m->matrix[i].round = m->round;
+    }
+    if (r->mode.steps == 0) return;
+    memcpy(net->params, m->origin, net->param_count * sizeof(float));
+    dls_net_touch(net);
+}
+/* grads += what is owed by the gradient's measure; POWER's debts are those of a mean. */
+DLSI_FN void dlsi_mode_repay(dls_run *r) {
+    dlsi_mode *m = r->m;
+    float *grads = (float *)(void *)r->desc.train->exec->grads;
+    const float share = 1.0f / (float)dlsi_max_i32(m->spread, 1);
+    size_t n = r->desc.train->net->param_count, i, floats;
+    int32_t k;
+    if (r->mode.codec.kind != DLS_CODEC_POWER) {
+        for (i = 0; m->debt_count > 0 && i < n; i++) grads[i] += m->debt[i];
+        memset(m->debt, 0, m->debt_count * sizeof(float));
+        return;
+    }
+    for (k = 0; k < m->matrices; k++)
+        dlsi_axpy(share, m->matrix[k].error, grads + m->matrix_at[k], m->matrix[k].n);
+    (void)dlsi_mode_power(&r->desc, m, &floats); /* the same first Q on all */
+    memset(m->debt, 0, m->debt_count * sizeof(float));
+    (void)dlsi_mode_power(&r->desc, m, &floats);
+}
+DLSI_FN void dlsi_mode_begin(dls_run *r) {
+    dlsi_mode *m = r->m;
+    dls_train *t = r->desc.train;
+    const size_t n = t->net->param_count;
+    const int64_t per_epoch = dlsi_ceil_div(r->desc.data->count, t->desc.batch);
+    dlsi_mode_drop(r); /* a step that is done again */
+    if (m->debt_count > 0) memcpy(m->before, m->debt, m->debt_count * sizeof(float));
+    if (r->mode.steps > 0) memcpy(m->origin, t->net->params, n * sizeof(float));
+    if (m->matrices > 0) m->round = m->matrix[0].round;
+    m->touched = true;
+    r->report.redone += !r->begun && r->cut == t->step ? 1 : 0;
+    r->begun = true;
+    r->cut = -1;
+    r->busy = 0;
+    r->failed = 0;
+    r->step_status = m->coded = DLS_OK;
+    DLSI_ZERO(m->sums);
+    m->ready = m->posted = n;
+    m->dense_posted = false;
+    m->stage = m->samples = m->total = m->local = 0;
+    m->locals = (int32_t)dlsi_min_u64((uint64_t)dlsi_max_i32(r->mode.steps, 1),
+                                      (uint64_t)(r->desc.steps - t->step));
+    m->lossy = r->mode.codec.kind != DLS_CODEC_F32 && !m->again && r->count > 1;
+    if (r->mode.codec.kind == DLS_CODEC_TOPK)
+        m->slice.density = dls_codec_density(&m->slice.d, (int32_t)(t->step / per_epoch));
+    memset(t->exec->grads, 0, n * sizeof *t->exec->grads); /* also between tensors */
+}
+/* Samples [first, first + n) of index through forward and loss. */
+DLSI_FN dls_status dlsi_mode_forward(dls_run *r, int32_t first, int32_t n, int32_t total,
+                                     double positions) {
+    dls_train *t = r->desc.train;
+    dlsi_source src;
+    dls_target target;
+    dls_status st;
+    DLSI_ZERO(src);
+    src.data = r->desc.data;
+    src.augment = r->desc.augment;
+    src.index = r->index;
+    st = dlsi_train_load(t, &src, first, n, &target);
+    if (st == DLS_OK)
+        st = dls_exec_forward_train(t->exec, n, dlsi_seed(t->desc.seed, (uint64_t)t->step), first,
+                                    total);
+    return st != DLS_OK
+               ? st
+               : dls_loss(&t->exec->cx, &t->desc.loss, n, dls_net_shape(t->net, t->exec->output),
+                          dls_exec_output(t->exec), &target, 1.0 / positions,
+                          dls_exec_output_grad(t->exec), &r->m->sums);
+}
+DLSI_FN double dlsi_mode_positions(const dls_run *r, int32_t first, int32_t n) {
+    dlsi_source src;
+    DLSI_ZERO(src);
+    src.data = r->desc.data;
+    src.index = r->index + first;
+    return dlsi_train_positions(r->desc.train, &src, n);
+}
+/* What backward has come down to, from node on. */
+DLSI_FN void dlsi_mode_back(dls_run *r, bool add, bool tell) {
+    dlsi_mode *m = r->m;
+    dls_exec *e = r->desc.train->exec;
+    const size_t want = m->ready > m->bucket ? m->ready - m->bucket : 0;
+    while (m->node > e->first && r->step_status == DLS_OK) {
+        const dlsi_node *node = &e->net->node[--m->node];
+        r->step_status = dlsi_exec_back_one(e, m->node, add);
+        if (!tell) continue;
+        if (node->params > 0 && node->param < m->ready) m->ready = node->param;
+        if (m->ready <= want && m->ready > 0) return;
+    }
+    if (tell) m->ready = 0;
+}
+/* ---- The exchange ---- */
+
+/* POWER: numbers of all P, or of all Q. */
+DLSI_FN size_t dlsi_power_count(const dlsi_mode *m, bool q) {
+    size_t n = 0;
+    int32_t k;
+    for (k = 0; k < m->matrices; k++)
+        n += (size_t)(q ? m->matrix[k].d.cols : m->matrix[k].d.rows) * (size_t)m->matrix[k].d.rank;
+    return n;
+}
+/* Into the array that goes, or back as the mean: P, or Q. */
+DLSI_FN void dlsi_power_copy(const dls_run *r, bool q, bool back) {
+    dlsi_mode *m = r->m;
+    const float mean = 1.0f / (float)r->count;
+    float *at = m->dense + m->dense_count;
+    int32_t k;
+    for (k = 0; k < m->matrices; k++) {
+        const dls_codec *c = &m->matrix[k];
+        const size_t n = (size_t)(q ? c->d.cols : c->d.rows) * (size_t)c->d.rank;
+        float *own = q ? c->q : c->p;
+        size_t i;
+        for (i = 0; i < n && back; i++) own[i] = at[i] * mean;
+        if (!back) memcpy(at, own, n * sizeof *at);
+        at += n;
+    }
+}
+/* Between the exchanges of POWER, which begins, goes on and ends here. Its gradients are those of a
+   mean: count times what goes into the sum. */
+DLSI_FN void dlsi_power_more(dls_run *r) {
+    dlsi_mode *m = r->m;
+    float *grads = (float *)(void *)r->desc.train->exec->grads, *part;
+    size_t n, i;
+    int32_t k;
+    if (m->stage > 0) dlsi_power_copy(r, m->stage == 2, true);
+    for (k = 0; k < m->matrices && m->coded == DLS_OK; k++) {
+        dls_codec *c = &m->matrix[k];
+        float *g = grads + m->matrix_at[k];
+        for (i = 0; i < c->n && m->stage == 0; i++) g[i] *= (float)r->count;
+        m->coded = m->stage == 0   ? dls_codec_power_begin(c, g, &part, &n)
+                   : m->stage == 1 ? dls_codec_power_middle(c, &part, &n)
+                                   : dls_codec_power_end(c, g);
+    }
+    r->phase = m->stage == 2 ? DLSI_RUN_FOLD : DLSI_RUN_SUM;
+    if (m->stage < 2) dlsi_power_copy(r, m->stage == 1, false);
+    m->dense_posted = false;
+    m->stage++;
+}
+/* What is to go next. False: nothing is ready. */
+DLSI_FN bool dlsi_mode_next(const dls_run *r, dls_coll_op *op) {
+    const dlsi_mode *m = r->m;
+    const bool power = r->mode.codec.kind == DLS_CODEC_POWER && m->lossy;
+    DLSI_ZERO(*op);
+    op->kind = DLS_COLL_ALLREDUCE;
+    op->type = DLS_REDUCE_SUM_F32;
+    op->priority = DLS_CLASS_GRADIENT;
+    if (m->posted > 0 && !power) {
+        const size_t at = m->posted > m->bucket ? m->posted - m->bucket : 0;
+        if (at < m->ready) return false;
+        op->out = (float *)(void *)r->desc.train->exec->grads + at;
+        op->count = m->posted - at;
+        if (m->lossy) op->algo = DLS_COLL_DIRECT;
+        if (m->lossy) op->codec = &m->codec;
+        return true;
+    }
+    if (!m->lossy || m->dense_posted || r->phase != DLSI_RUN_SUM) return false;
+    op->out = m->dense + (m->stage == 2 ? m->dense_count : 0);
+    op->count =
+        (m->stage == 2 ? 0 : m->dense_count) + (power ? dlsi_power_count(m, m->stage == 2) : 0);
+    return op->count > 0;
+}
+/* What is under way goes on. False: it failed, which is seen to. */
+DLSI_FN bool dlsi_mode_reap(dls_run *r) {
+    dlsi_mode *m = r->m;
+    int32_t i;
+    for (i = 0; i < m->live; i++) {
+        dls_status st = DLS_OK;
+        if (!dls_coll_done(&r->coll, m->handle[i], &st)) continue;
+        m->handle[i--] = m->handle[--m->live];
+        if (st == DLS_OK) continue;
+        if (st == DLS_E_PEER)
+            dlsi_run_break(r);
+        else
+            dlsi_run_end(r, st, DLSI_MSG("a reduction failed"), 0, 0);
+        return false;
+    }
+    return true;
+}
+DLSI_FN bool dlsi_mode_post(dls_run *r) {
+    dlsi_mode *m = r->m;
+    dls_coll_op op;
+    while (m->live < DLSI_MODE_OPS && dlsi_mode_next(r, &op)) {
+        const dls_status st = dls_coll_start(&r->coll, &op, &m->handle[m->live]);
+        if (st == DLS_E_LIMIT) return true; /* others are to end first */
+        if (st == DLS_E_PEER && !r->fixed) dls_peer_view_again(r->desc.peer);
+        if (st == DLS_E_PEER) dlsi_run_break(r);
+        if (st != DLS_OK && st != DLS_E_PEER)
+            dlsi_run_end(r, st, DLSI_MSG("a reduction could not begin"), 0, 0);
+        if (st != DLS_OK) return false;
+        m->live++;
+        if (!m->lossy || op.codec != NULL)
+            m->posted -= op.count;
+        else
+            m->dense_posted = true;
+    }
+    return true;
+}
+DLSI_FN bool dlsi_mode_push(dls_run *r) {
+    dlsi_mode *m = r->m;
+    dls_coll_op op;
+    const bool power = r->mode.codec.kind == DLS_CODEC_POWER && m->lossy;
+    if (r->phase == DLSI_RUN_SUM && m->waited == 0) m->waited = r->now;
+    do { /* what is over at once, as all is of one alone, makes room */
+        if (!dlsi_mode_reap(r) || !dlsi_mode_post(r) || !dlsi_mode_reap(r)) return true;
+    } while (m->live == 0 && dlsi_mode_next(r, &op));
+    if (r->phase != DLSI_RUN_SUM || m->live > 0 || dlsi_mode_next(r, &op)) return false;
+    r->phase = power ? DLSI_RUN_MORE : DLSI_RUN_FOLD;
+    r->report.exposed_us += r->now > m->waited ? (int64_t)(r->now - m->waited) : 0;
+    m->waited = 0;
+    return true;
+}
+/* The hash of the sums, and what is told beside it. */
+DLSI_FN uint64_t dlsi_mode_hash(const dls_run *r) {
+    const dls_train *t = r->desc.train;
+    const size_t n = t->net->param_count;
+    uint64_t hash = 1;
+    int32_t block[256];
+    size_t at;
+    for (at = 0; at < n; at += 256) {
+        const size_t count = dlsi_min_size(n - at, 256);
+        memcpy(block, t->exec->grads + at, count * sizeof *block);
+        hash = dlsi_hash_word(hash, dlsi_run_sums_hash(block, count));
+    }
+    return hash;
+}
+DLSI_FN void dlsi_mode_fold(dls_run *r) {
+    dlsi_mode *m = r->m;
+    const dls_train *t = r->desc.train;
+    unsigned char *p = r->table + (size_t)r->count * DLSI_RUN_AGREED;
+    memset(p, 0, (size_t)r->count * DLSI_MODE_TAIL);
+    p += (size_t)r->mine * DLSI_MODE_TAIL;
+    dlsi_store32(p, dlsi_float_bits((float)m->sums.loss));
+    dlsi_store32(p + 4, dlsi_float_bits((float)m->sums.positions));
+    dlsi_store32(p + 8, dlsi_float_bits((float)m->sums.correct));
+    if (m->lossy && m->dense_count > 0) dlsi_mode_dense(r, true);
+    if (r->step_status == DLS_OK) r->step_status = m->coded;
+    if (r->step_status == DLS_OK &&
+        !dlsi_all_finite((const float *)(const void *)t->exec->grads, t->net->param_count))
+        r->step_status = DLS_E_NUMBER;
+    m->hash = dlsi_mode_hash(r);
+}
+/* So many steps are done, the weights are there. */
+DLSI_FN dls_status dlsi_mode_committed(dls_run *r, int32_t steps) {
+    dlsi_mode *m = r->m;
+    dls_loss_sums sums;
+    int32_t i;
+    DLSI_ZERO(sums);
+    for (i = 0; i < r->count; i++) {
+        const unsigned char *p =
+            r->table + (size_t)r->count * DLSI_RUN_AGREED + (size_t)i * DLSI_MODE_TAIL;
+        sums.loss += (double)dlsi_bits_float(dlsi_load32(p));
+        sums.positions += (double)dlsi_bits_float(dlsi_load32(p + 4));
+        sums.correct += (double)dlsi_bits_float(dlsi_load32(p + 8));
+    }
+    dlsi_train_stats(&sums, &r->stats);
+    r->desc.train->step += steps;
+    dls_net_touch(r->desc.train->net);
+    r->report.compute_us += (int64_t)r->busy;
+    r->report.sent_bytes = (int64_t)r->coll.sent_bytes;
+    m->touched = m->again = false;
+    m->spread = r->count;
+    return DLS_OK;
+}
+DLSI_FN dls_status dlsi_sync_commit(dls_run *r) {
+    dls_train *t = r->desc.train;
+    dls_status st;
+    memset(&r->stats, 0, sizeof r->stats);
+    dlsi_update_begin(&t->desc.optim, t->step, &t->update);
+    st = dlsi_train_apply(t, &r->stats);
+    return st == DLS_OK ? dlsi_mode_committed(r, 1) : st;
+}
+
+/* ---- SYNC ---- */
+
+/* The gradient is there as a whole, or never will be. */
+DLSI_FN void dlsi_mode_computed(dls_run *r) {
+    dls_train *t = r->desc.train;
+    dlsi_mode *m = r->m;
+    if (r->step_status != DLS_OK) /* others wait for something */
+        memset(t->exec->grads, 0, t->net->param_count * sizeof *t->exec->grads);
+    m->ready = 0;
+    r->phase = DLSI_RUN_SUM;
+    if (!m->lossy) return;
+    dlsi_mode_dense(r, false);
+    if (r->mode.codec.kind == DLS_CODEC_POWER) dlsi_power_more(r);
+}
+/* A piece of a synchronous step: a part of the samples, or what backward does until the next piece
+   of the gradient is final. Not in pieces: what a codec or a debt must see as a whole first. */
+DLSI_FN void dlsi_sync_compute(dls_run *r) {
+    dlsi_mode *m = r->m;
+    dls_train *t = r->desc.train;
+    int32_t first, count, from, to;
+    const bool whole = m->again || m->dense_count > 0 || r->mode.codec.kind == DLS_CODEC_POWER;
+    if (r->phase == DLSI_RUN_MORE) {
+        dlsi_power_more(r);
+        return;
+    }
+    if (r->shard == 0) {
+        dlsi_mode_begin(r);
+        r->n = m->total = dlsi_fit_order(&t->desc, r->desc.data->count, t->step, r->index);
+        m->part = m->node = 0;
+    }
+    count = dlsi_run_range(r, r->mine, &first);
+    to = (int32_t)((int64_t)r->n * (first + count) / r->exact.shards);
+    first = (int32_t)((int64_t)r->n * first / r->exact.shards);
+    m->samples = to - first;
+    m->parts = dlsi_ceil_div(m->samples, dlsi_train_part(&t->desc));
+    r->shard++;
+    if (m->node == 0 && m->part < m->parts) {
+        from = first + (int32_t)((int64_t)m->samples * m->part / m->parts);
+        to = first + (int32_t)((int64_t)m->samples * ++m->part / m->parts);
+        m->node = t->exec->last;
+        r->step_status =
+            dlsi_mode_forward(r, from, to - from, r->n, dlsi_mode_positions(r, 0, r->n));
+    }
+    dlsi_mode_back(r, m->part > 1, m->part == m->parts && !whole);
+    if (r->step_status == DLS_OK && (m->node > 0 || m->part < m->parts)) return;
+    if (whole && r->step_status == DLS_OK && m->again) dlsi_mode_repay(r);
+    dlsi_mode_computed(r);
+}
+
+/* ---- LOCAL ---- */
+
+/* Which samples an inner step takes of all; of own data as many as of common data. */
+DLSI_FN int32_t dlsi_local_order(dls_run *r) {
+    const dls_train *t = r->desc.train;
+    const int32_t count = r->desc.data->count, batch = t->desc.batch;
+    int32_t i;
+    if (!r->mode.own_data) return dlsi_fit_order(&t->desc, count, t->step, r->index);
+    for (i = 0; i < batch; i++) {
+        const int64_t at = t->step * batch + i;
+        r->index[i] =
+            dls_fit_index(t->desc.seed, (int32_t)(at / count), count, (int32_t)(at % count));
+    }
+    return batch;
+}
+/* FedProx: the pull back to where the round began. */
+DLSI_FN void dlsi_local_pull(dls_run *r) {
+    dls_train *t = r->desc.train;
+    int32_t i;
+    for (i = 0; i < t->segments && r->mode.mu > 0; i++) {
+        const dlsi_segment *s = &t->segment[i];
+        dls_real *g = t->exec->grads + s->at;
+        const dls_real *w = t->net->params + s->at;
+        const dls_real *w0 = (const dls_real *)(const void *)r->m->origin + s->at;
+        if ((s->flags & DLS_PARAM_STATISTIC) != 0) continue;
+        DLSI_K(&t->exec->cx, axpby, (dls_real)r->mode.mu, w, (dls_real)1, g, s->count);
+        DLSI_K(&t->exec->cx, axpby, -(dls_real)r->mode.mu, w0, (dls_real)1, g, s->count);
+    }
+}
+/* One inner step on samples [first, first + n) of index, as a step of its own. */
+DLSI_FN void dlsi_local_step(dls_run *r, int32_t first, int32_t n) {
+    dls_train *t = r->desc.train;
+    dlsi_mode *m = r->m;
+    const double positions = dlsi_mode_positions(r, first, n);
+    const int32_t parts = dlsi_ceil_div(n, dlsi_train_part(&t->desc));
+    dls_step_stats stats;
+    int32_t p;
+    for (p = 0; p < parts && r->step_status == DLS_OK; p++) {
+        const int32_t from = (int32_t)((int64_t)n * p / parts);
+        const int32_t to = (int32_t)((int64_t)n * (p + 1) / parts);
+        r->step_status = dlsi_mode_forward(r, first + from, to - from, n, positions);
+        m->node = t->exec->last;
+        dlsi_mode_back(r, p > 0, false);
+    }
+    if (r->step_status != DLS_OK) return;
+    dlsi_local_pull(r);
+    dlsi_update_begin(&t->desc.optim, t->step, &t->update);
+    r->step_status = dlsi_train_apply(t, &stats);
+    dls_net_touch(t->net);
+}
+/* How far I came, by my share of the samples, is what goes. */
+DLSI_FN void dlsi_local_difference(dls_run *r) {
+    dls_train *t = r->desc.train;
+    const dlsi_mode *m = r->m;
+    const size_t n = t->net->param_count;
+    const dls_real share = (dls_real)((double)m->samples / (double)dlsi_max_i32(m->total, 1));
+    memcpy(t->exec->grads, t->net->params, n * sizeof *t->exec->grads);
+    DLSI_K(&t->exec->cx, axpby, -share, (const dls_real *)(const void *)m->origin, share,
+           t->exec->grads, n);
+    if (m->again) dlsi_mode_repay(r);
+}
+/* A piece: an inner step. */
+DLSI_FN void dlsi_local_compute(dls_run *r) {
+    dls_train *t = r->desc.train;
+    dlsi_mode *m = r->m;
+    const int64_t step = t->step;
+    int32_t first, count, to;
+    if (r->phase == DLSI_RUN_MORE) {
+        dlsi_power_more(r);
+        return;
+    }
+    if (r->shard == 0) dlsi_mode_begin(r);
+    t->step += m->local++;
+    r->n = dlsi_local_order(r);
+    count = dlsi_run_range(r, r->mine, &first);
+    to = (int32_t)((int64_t)r->n * (first + count) / r->exact.shards);
+    first = (int32_t)((int64_t)r->n * first / r->exact.shards);
+    if (to > first) dlsi_local_step(r, first, to - first);
+    t->step = step;
+    m->samples += to - first;
+    m->total += r->n;
+    r->shard++;
+    if (m->local < m->locals && r->step_status == DLS_OK) return;
+    if (r->step_status == DLS_OK) dlsi_local_difference(r);
+    dlsi_mode_computed(r);
+}
+DLSI_FN dls_status dlsi_local_commit(dls_run *r) {
+    dls_train *t = r->desc.train;
+    dlsi_mode *m = r->m;
+    const float lr = r->mode.outer_lr, momentum = r->mode.outer_momentum;
+    const float *d = (const float *)(const void *)t->exec->grads;
+    float *w = (float *)(void *)t->net->params;
+    int32_t k;
+    for (k = 0; k < t->segments; k++) {
+        const dlsi_segment *s = &t->segment[k];
+        const bool statistic = (s->flags & DLS_PARAM_STATISTIC) != 0;
+        size_t i;
+        for (i = s->at; i < s->at + s->count; i++) {
+            m->outer[i] = momentum * m->outer[i] + d[i];
+            w[i] = m->origin[i] + (statistic ? d[i] : lr * (d[i] + momentum * m->outer[i]));
+        }
+    }
+    return dlsi_mode_committed(r, m->locals);
+}
+
+/* ---- Which mode ---- */
+
+/* What an exchange of so many bytes adds to a step. Each sends 2 (N - 1) / N of them. */
+DLSI_FN double dlsi_mode_exposed(const dls_mode_case *at, double bytes) {
+    const double n = (double)dlsi_max_i32(at->members, 1);
+    return at->members > 1 ? dlsi_exposed(&at->link, 2.0 * (n - 1.0) / n * bytes) : 0.0;
+}
+DLSI_FN void dlsi_mode_why(const dls_mode_case *at, double dense, dls_mode_choice *c) {
+    dlsi_text t;
+    t.buf = c->why;
+    t.used = 0;
+    t.size = sizeof c->why;
+    dlsi_text_str(&t, c->kind == DLS_MODE_LOCAL ? "local steps, " : "every step, ");
+    if (c->kind == DLS_MODE_LOCAL) {
+        dlsi_text_fixed(&t, (double)c->steps, 0);
+        dlsi_text_str(&t, " between exchanges");
+    } else {
+        dlsi_text_str(&t, c->option < 0 ? "dense" : at->option[c->option].name);
+    }
+    dlsi_text_str(&t, ": computing takes ");
+    dlsi_text_fixed(&t, at->compute_us / 1000.0, 2);
+    dlsi_text_str(&t, " ms, a dense exchange ");
+    dlsi_text_fixed(&t, dense / 1000.0, 2);
+    dlsi_text_str(&t, " ms beyond it, this one ");
+    dlsi_text_fixed(&t, c->exposed_us / 1000.0, 2);
+    dlsi_text_str(&t, " ms");
+    if (c->kind == DLS_MODE_LOCAL) dlsi_text_str(&t, " in so many steps; no codec is enough");
+    if (c->straggles) dlsi_text_str(&t, "; some steps take far longer than most");
+    c->why[t.used] = '\0';
+}
+DLS_API dls_status dls_mode_choose(const dls_mode_case *at, dls_mode_choice *choice) {
+    const double most = 0.1 / 0.9 * at->compute_us; /* a tenth of both together */
+    double dense, steps;
+    int32_t i;
+    DLSI_ZERO(*choice);
+    choice->option = -1;
+    choice->steps = 1;
+    if (!dlsi_measure(at->link.bytes_per_s) || !(at->link.bytes_per_s > 0.0) ||
+        !dlsi_measure(at->link.latency_us) || !dlsi_measure(at->link.hidden_us) ||
+        !dlsi_measure(at->compute_us) || !(at->compute_us > 0.0) || !dlsi_measure(at->uneven) ||
+        at->members < 1 || at->options < 0)
+        return DLS_E_ARG;
+    dense = choice->exposed_us = dlsi_mode_exposed(at, 4.0 * (double)at->link.n);
+    for (i = 0; i < at->options; i++)
+        if (!dlsi_measure(at->option[i].message_bytes) || !dlsi_measure(at->option[i].encode_us) ||
+            !dlsi_measure(at->option[i].decode_us))
+            return DLS_E_ARG;
+    choice->straggles = at->uneven > 1.5;
+    for (i = 0; i < at->options && choice->exposed_us > most; i++) {
+        const dls_codec_option *o = &at->option[i];
+        const double us = o->encode_us + dlsi_mode_exposed(at, o->message_bytes) + o->decode_us;
+        if (us > most) continue;
+        choice->kind = DLS_MODE_SYNC_CODEC;
+        choice->option = i;
+        choice->exposed_us = us;
+    }
+    if (choice->exposed_us > most) {
+        dls_mode_case whole = *at; /* nothing hides an exchange between rounds */
+        whole.link.hidden_us = 0;
+        choice->kind = DLS_MODE_LOCAL;
+        choice->exposed_us = dlsi_mode_exposed(&whole, 4.0 * (double)at->link.n);
+        steps = choice->exposed_us / most;
+        choice->steps = steps < 1e6 ? (int32_t)steps + 1 : 1000000;
+    }
+    dlsi_mode_why(at, dense, choice);
+    return DLS_OK;
+}
+static const dlsi_mode_ops dlsi_sync_ops = {
+    dlsi_mode_good, dlsi_mode_layout,       dlsi_mode_init,       dlsi_mode_close,
+    dlsi_mode_call, dlsi_train_image_bytes, dlsi_sync_image_fill, dlsi_sync_image_take,
+    dlsi_mode_view, dlsi_mode_drop,         dlsi_sync_compute,    dlsi_mode_push,
+    dlsi_mode_fold, dlsi_sync_commit};
+static const dlsi_mode_ops dlsi_local_ops = {
+    dlsi_mode_good, dlsi_mode_layout,       dlsi_mode_init,        dlsi_mode_close,
+    dlsi_mode_call, dlsi_local_image_bytes, dlsi_local_image_fill, dlsi_local_image_take,
+    dlsi_mode_view, dlsi_mode_drop,         dlsi_local_compute,    dlsi_mode_push,
+    dlsi_mode_fold, dlsi_local_commit};
+DLS_API void dls_run_sync(dls_run_mode *mode) {
+    memset(mode, 0, sizeof *mode);
+    mode->ops = &dlsi_sync_ops;
+}
+DLS_API void dls_run_local(dls_run_mode *mode, int32_t steps) {
+    memset(mode, 0, sizeof *mode);
+    mode->ops = &dlsi_local_ops;
+    mode->steps = dlsi_max_i32(steps, 1);
+    mode->outer_lr = 0.7f;
+    mode->outer_momentum = 0.9f;
+}
 #endif
 
 DLS_API dls_status dls_job_cut(dls_net *net, int32_t stages, const int32_t *shares, int32_t *at) {
@@ -29607,7 +30578,9 @@ DLSI_FN dls_status dlsi_host_fit_open(dlsi_host_fit *h, dls_host *host, dls_net 
     dls_run_desc r;
     dls_status st = dlsi_net_need_params(net, true);
     const int32_t batch = dlsi_or(d.train.batch, 64);
-    if (d.train.shards == 0)
+    if (h->desc->mode != NULL)
+        d.train.shards = 0;
+    else if (d.train.shards == 0)
         d.train.shards = dlsi_min_i32(batch, dlsi_max_i32(8, dlsi_min_i32(32, batch / 4)));
     if (st == DLS_OK) st = dlsi_fit_open(&h->fit, net, data, &d);
     if (st != DLS_OK) {
@@ -29622,6 +30595,7 @@ DLSI_FN dls_status dlsi_host_fit_open(dlsi_host_fit *h, dls_host *host, dls_net 
     r.peer = host->peer;
     r.data = data;
     r.augment = &h->fit.d.augment;
+    r.mode = h->desc->mode;
     r.steps = h->fit.steps;
     r.share = h->desc->share;
     r.members_least = h->desc->members_least;

@@ -368,7 +368,8 @@ static void test_large(void) { /* many segments, lanes, staging that is far too 
     }
     CHECK_INT(wrong, 0);
 }
-/* Floats by DIRECT and STAR, with any shares and root: the sum in the order of places, bit by bit. */
+/* Floats by DIRECT and STAR, with any shares and root: sums in the order of places, bit by
+   bit. */
 static void test_float_sums_have_one_order(void) {
     static const uint16_t shares[MOST] = {3, 0, 1, 9, 2, 2, 65535};
     static task t;
@@ -793,7 +794,9 @@ static int mix(int32_t rank, const char *peers) {
                 hash = hash * 6364136223846793005u + (uint64_t)(int64_t)(v * 65536.0);
             }
             printf("%d %d %llu%s\n", (int)type, (int)algo, (unsigned long long)hash,
-                   st != DLS_OK ? dls_status_text(st) : wrong > 0 ? " bad" : "");
+                   st != DLS_OK ? dls_status_text(st)
+                   : wrong > 0  ? " bad"
+                                : "");
         }
     dls_peer_leave(peer);
     for (i = 0; i < 50 && dls_peer_up(peer) > 1; i++) dls_tcp_poll(tcp, 10000, NULL, NULL, NULL);

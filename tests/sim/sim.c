@@ -17,6 +17,7 @@
    been silent for TIMEOUT, before which nobody can know. Most seeds need 3 heartbeats, and none
    more than LATE; the distribution is printed.
      sim FIRST COUNT     seeds FIRST..FIRST+COUNT-1; prints what failed
+     sim --hunt FIRST COUNT  the same, up to the first that failed
      sim --kept FILE     lines "seed trace", the trace in hex; all must pass with that trace
      sim --print SEED    one seed, told in words */
 #define _DEFAULT_SOURCE
@@ -37,9 +38,9 @@ int sim_random(void *to, size_t bytes);
 #define HEARTBEAT 200000u
 #define TIMEOUT 1000000u
 #define LATE 4000000u
-#define LANES 3    /* messages under way each way between two */
-#define NUMBERS 10 /* messages of a session each way */
-#define LONG 2400  /* bytes of the longest */
+#define LANES 3         /* messages under way each way between two */
+#define NUMBERS 10      /* messages of a session each way */
+#define LONG 2400       /* bytes of the longest */
 #define REPLAY 4000000u /* us after which old packets come again, at most */
 
 static dls_rng random_state; /* keys and ephemerals are drawn by seed too */
@@ -54,8 +55,8 @@ typedef struct app { /* what runs on one peer */
     unsigned char staging[32768];
     int32_t data[WORDS];
     uint32_t view, round;
-    uint32_t term, voted, number; /* what a coordinator has promised */
-    int32_t boots;                /* of the engine it runs on */
+    uint32_t term, voted, number;  /* what a coordinator has promised */
+    int32_t boots;                 /* of the engine it runs on */
     uint16_t index[PEERS_MAX + 4]; /* of each session that was looked at */
     bool in_view, reducing;
     uint64_t reduced_at;
@@ -131,7 +132,7 @@ static void crash(int32_t i) {
 /* Crashes, and is back before anybody can have noticed. */
 static void stumble(int32_t i) {
     crash(i);
-    c.back_at[i] = dls_sim_now(c.sim) + 1 + below(below(2) == 0 ? 10000 : 120000);
+    c.back_at[i] = dls_sim_now(c.sim) + 1 + below(below(3) != 0 ? 4000 : 120000);
 }
 static void start(int32_t i) {
     c.back_at[i] = 0;
@@ -192,9 +193,9 @@ static void app_reduced(app *a, const dls_peer *p, int32_t i) {
     memset(want, 0, sizeof want);
     for (k = 0; k < (int32_t)p->view.count; k++)
         for (w = 0; w < WORDS; w++)
-            want[w] = (int32_t)((uint32_t)want[w] +
-                                (uint32_t)given(a->view, a->round, p->view.member[k].id,
-                                                p->view.member[k].boot, w));
+            want[w] = (int32_t)((uint32_t)want[w] + (uint32_t)given(a->view, a->round,
+                                                                    p->view.member[k].id,
+                                                                    p->view.member[k].boot, w));
     if (memcmp(want, a->data, sizeof want) != 0) wrong("a wrong sum", i, a->view, a->round);
     c.reductions++;
     a->reduced_at = dls_sim_now(c.sim);
@@ -406,7 +407,7 @@ static bool app_betrays(app *a, const dls_peer *p, int32_t i) {
         stumble(i);
         return true;
     }
-    c.dies_at[i] = dls_sim_now(c.sim) + 1 + below(below(2) == 0 ? 3000 : 50000);
+    c.dies_at[i] = dls_sim_now(c.sim) + 1 + below(below(3) != 0 ? 5000 : 50000);
     return false;
 }
 static void app_start(app *a, dls_peer *p, int32_t i) {
@@ -454,7 +455,7 @@ static void step(void *user, dls_sim *sim, int32_t i) {
 static void draw_cluster(dls_sim_desc *d) {
     static const int32_t sizes[] = {3, 3, 4, 4, 5, 5, 6, 7, 8, 9, 12, 16, 24, 32};
     static dls_roster roster;
-    static const int32_t coords[] = {1, 3, 3, 3, 5};
+    static const int32_t coords[] = {1, 3, 3, 5, 5};
     int32_t i;
     c.peers = sizes[below(c.seed % 16 == 0 ? 14 : 10)];
     c.coords = coords[below(5)];
@@ -509,7 +510,7 @@ static void fault(void) {
     int32_t j, rate[5];
     int64_t jump;
     uint64_t clock;
-    switch (below(16)) {
+    switch (below(17)) {
     case 0:
     case 1: crash(i); break;
     case 2:
@@ -543,10 +544,10 @@ static void fault(void) {
     case 9:
         clock = dls_sim_clock(c.sim, i);
         jump = (int64_t)below(20000000) - 10000000;
+        for (j = 0; j < c.peers; j++) c.app[i].with[j].jumps++;
         dls_sim_jump(c.sim, i, jump);
         if (dls_sim_clock(c.sim, i) != clock + (uint64_t)jump)
             wrong("the clock did not jump", i, clock, dls_sim_clock(c.sim, i));
-        for (j = 0; j < c.peers; j++) c.app[i].with[j].jumps++;
         tell("clock jumps", i, 0, 0);
         break;
     case 10: stumble(below(2) == 0 ? (int32_t)below((uint32_t)c.coords) : i); break;
@@ -556,8 +557,14 @@ static void fault(void) {
         dls_sim_cut(c.sim, (j + 1) % c.coords, j, true);
         tell("is cut from", j, (j + 1) % c.coords, 0);
         break;
-    case 12: c.treason = below(2) == 0 ? 0 : (int32_t)below(40); break;
-    case 13: dls_sim_replay(c.sim, (int32_t)below(2) * (int32_t)below(500000), REPLAY); break;
+    case 12: /* a power cut: they all elect at once */
+        for (j = 0; j < c.coords; j++) {
+            crash(j);
+            c.back_at[j] = dls_sim_now(c.sim) + 1 + below(20000);
+        }
+        break;
+    case 13: c.treason = below(2) == 0 ? 0 : (int32_t)below(40); break;
+    case 14: dls_sim_replay(c.sim, (int32_t)below(2) * (int32_t)below(500000), REPLAY); break;
     default:
         for (j = 0; j < 5; j++) rate[j] = (int32_t)below(most[j]);
         dls_sim_rates(c.sim, rate[0], rate[1], rate[2], rate[3], below(2) == 0 ? 0 : rate[4]);
@@ -575,8 +582,7 @@ static void peace(void) {
     for (i = 0; i < c.peers; i++) {
         for (k = 0; k < c.peers; k++) dls_sim_cut(c.sim, i, k, false);
         dls_sim_slow(c.sim, i, 0);
-        if (dls_sim_peer(c.sim, i) == NULL && (i < c.coords || below(2) == 0))
-            start(i);
+        if (dls_sim_peer(c.sim, i) == NULL && (i < c.coords || below(2) == 0)) start(i);
         c.live += dls_sim_peer(c.sim, i) != NULL ? 1 : 0;
     }
     tell("peace; alive:", -1, c.live, 0);
@@ -622,7 +628,6 @@ static uint64_t run_seed(uint64_t seed, uint64_t *waited, uint64_t *lasted) {
     memset(c.died, 0, sizeof c.died);
     memset(c.dies_at, 0, sizeof c.dies_at);
     memset(c.back_at, 0, sizeof c.back_at);
-    c.treason = 0;
     draw_cluster(&d);
     c.sim = dls_sim_create(&d);
     if (c.sim == NULL) {
@@ -630,7 +635,9 @@ static uint64_t run_seed(uint64_t seed, uint64_t *waited, uint64_t *lasted) {
         return 0;
     }
     end = 1000000u * (2 + below(6));
-    if (below(3) == 0) run_until(500000); /* a quiet start, or none */
+    c.treason = below(2) == 0 ? (int32_t)below(80) : 0;
+    for (i = (int32_t)below(4) - 1; i > 0; i--) fault(); /* before anybody has met */
+    if (below(3) == 0) run_until(500000);                /* a quiet start, or none */
     while (dls_sim_now(c.sim) < end && c.why[0] == '\0') {
         run_until(dls_sim_now(c.sim) + 10000 + below(400000));
         fault();
@@ -679,8 +686,9 @@ static int by_size(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 int main(int argc, char **argv) {
-    const uint64_t first = argc > 1 ? strtoull(argv[1], NULL, 10) : 1;
-    const uint64_t count = argc > 2 ? strtoull(argv[2], NULL, 10) : 100;
+    const int hunt = argc > 3 && strcmp(argv[1], "--hunt") == 0;
+    const uint64_t first = argc > 1 ? strtoull(argv[1 + hunt], NULL, 10) : 1;
+    uint64_t count = argc > 2 ? strtoull(argv[2 + hunt], NULL, 10) : 100;
     uint64_t waited, lasted, i, bad = 0, in_time = 0;
     double sum = 0, all = 0;
     uint32_t *each;
@@ -708,6 +716,7 @@ int main(int argc, char **argv) {
         bad++;
         printf("  seed %llu (%d peers, %d coordinators, %s): %s\n", (unsigned long long)(first + i),
                (int)c.peers, (int)c.coords, c.keyed ? "keys" : "no keys", c.why);
+        if (hunt) count = i + 1;
     }
     qsort(each, count, sizeof *each, by_size);
     printf(

@@ -1,7 +1,8 @@
 /* coll.c - all-reduce of floats over loopback TCP; run by coll.sh.
      cc -O2 -I. tools/bench_peers/coll.c -lpthread -o coll
-     coll plain|keys N [ALGO [BYTES...]]   N processes; us: "BYTES median p10 p90 processor"
-   Each process is an engine and its driver in one thread, bound to a core if there are enough. */
+     coll plain|keys N [ALGO [BYTES...]]
+   N processes, each an engine and its driver in one thread. Prints, of each size, "BYTES median p10
+   p90 processor": us, the last one of rank 0's processor time. */
 #define _GNU_SOURCE
 #define DLSHARD_IMPLEMENTATION
 #include "dlshard.h"
