@@ -23969,7 +23969,7 @@ typedef struct dlsi_mode_ops {
     bool (*good)(const dls_run_desc *d);
     dlsi_mode *(*layout)(dlsi_layout *l, const dls_run_desc *d, int32_t room, size_t *staging);
     void (*init)(dls_run *r);
-    void (*close)(dls_run *r);
+    void (*leave)(dls_run *r);
     uint64_t (*call)(const dls_run_mode *mode, uint64_t hash);
     size_t (*image_bytes)(const dls_train *t);
     void (*image_fill)(const dls_run *r);
@@ -24269,7 +24269,7 @@ DLSI_FN void dlsi_run_drop(dls_run *r) {
 DLS_API void dls_run_close(dls_run *run) {
     dls_view none;
     if (run == NULL) return;
-    if (run->ops != NULL) run->ops->close(run);
+    if (run->ops != NULL) run->ops->leave(run);
     if (run->desc.peer == NULL) return;
     dlsi_run_drop(run);
     DLSI_ZERO(none);
@@ -25170,7 +25170,7 @@ DLSI_FN void dlsi_mode_init(dls_run *r) {
     t->immediate = false; /* gradients are summed before weights change */
     dls_exec_on_ready(t->exec, NULL, NULL);
 }
-DLSI_FN void dlsi_mode_close(dls_run *r) { dlsi_train_immediate(r->desc.train); }
+DLSI_FN void dlsi_mode_leave(dls_run *r) { dlsi_train_immediate(r->desc.train); }
 DLSI_FN uint64_t dlsi_mode_call(const dls_run_mode *mode, uint64_t hash) {
     const dls_codec_desc *d = &mode->codec;
     const int64_t number[] = {(int64_t)d->kind,
@@ -25746,12 +25746,12 @@ DLS_API dls_status dls_mode_choose(const dls_mode_case *at, dls_mode_choice *cho
     return DLS_OK;
 }
 static const dlsi_mode_ops dlsi_sync_ops = {
-    dlsi_mode_good, dlsi_mode_layout,       dlsi_mode_init,       dlsi_mode_close,
+    dlsi_mode_good, dlsi_mode_layout,       dlsi_mode_init,       dlsi_mode_leave,
     dlsi_mode_call, dlsi_train_image_bytes, dlsi_sync_image_fill, dlsi_sync_image_take,
     dlsi_mode_view, dlsi_mode_drop,         dlsi_sync_compute,    dlsi_mode_push,
     dlsi_mode_fold, dlsi_sync_commit};
 static const dlsi_mode_ops dlsi_local_ops = {
-    dlsi_mode_good, dlsi_mode_layout,       dlsi_mode_init,        dlsi_mode_close,
+    dlsi_mode_good, dlsi_mode_layout,       dlsi_mode_init,        dlsi_mode_leave,
     dlsi_mode_call, dlsi_local_image_bytes, dlsi_local_image_fill, dlsi_local_image_take,
     dlsi_mode_view, dlsi_mode_drop,         dlsi_local_compute,    dlsi_mode_push,
     dlsi_mode_fold, dlsi_local_commit};
