@@ -44,6 +44,7 @@
      DLS_ENABLE_COORD      elections: may hold DLS_ROLE_COORD            0    1     1
      DLS_ENABLE_STREAMS    ports of kind DLS_PORT_STREAM: TCP            0    1     1
      DLS_ENABLE_GATEWAY    passing packets on between neighbours         0    1     1
+     DLS_ENABLE_RENEW      fresh keys within a running session           0    1     1
      DLS_ENABLE_MESSAGES   texts of errors; without: the code alone      0    1     1
      DLS_ENABLE_STB_IMAGE  dls_image_load through the user's stb_image   0    0     0
    DLS_PROFILE is DLS_PROFILE_MCU, _NODE or _SERVER; default: NODE on an OS, MCU on bare metal.
@@ -200,6 +201,9 @@
 #endif
 #ifndef DLS_ENABLE_GATEWAY
 #define DLS_ENABLE_GATEWAY DLSI_HOSTED
+#endif
+#ifndef DLS_ENABLE_RENEW
+#define DLS_ENABLE_RENEW DLSI_HOSTED
 #endif
 #ifndef DLS_ENABLE_MESSAGES
 #define DLS_ENABLE_MESSAGES DLSI_HOSTED
@@ -1078,9 +1082,9 @@ DLS_API dls_real *dls_exec_grads(dls_exec *exec);
 DLS_API dls_status dls_exec_backward(dls_exec *exec, bool add);
 /* From now on backward tells fn of every part of the weights' gradients as it becomes final, while
    the rest of backward goes on, so that sending can overlap it: x points into dls_exec_grads();
-   each trained element is told of once, last layers first. fn runs on any worker, on several at a time.
-   fn NULL: nobody is told. Not for the executor of a dls_train, which has this use itself. Thread:
-   owner. */
+   each trained element is told of once, last layers first. fn runs on any worker, on several at a
+   time. fn NULL: nobody is told. Not for the executor of a dls_train, which has this use itself.
+   Thread: owner. */
 DLS_API void dls_exec_on_ready(dls_exec *exec, dls_ready_fn fn, void *user);
 /* What the last failed call ran into; status DLS_OK if none failed. */
 DLS_API const dls_error *dls_exec_error(const dls_exec *exec);
@@ -1772,26 +1776,27 @@ DLS_API bool dls_quarantine_note(dls_quarantine *q, uint64_t step, bool rejected
    zeros, or by a cookie over all before.
    COOKIE answers an INIT without a valid mac2 under load: u8 type 3, 3 zeros, u32 index of the
    receiver, 56 bytes of sealed cookie = 64.
-   DATA: u8 type 4, u8 zero, u16 index of the receiver, u32 low half of the record counter; then the
-   frames, encrypted, and the tag. The 8 bytes of head are authenticated too. Sessions of pattern 0
-   on a byte stream send the frames plain, without a tag; elsewhere a direction's key is the u32
-   boot counts of its sender and receiver, then the u32 indexes that these two gave, then zeros.
+   DATA: u8 type 4, u8 phase, u16 index of the receiver, u32 low half of the record counter; then
+   the frames, encrypted, and the tag. The 8 bytes of head are authenticated too. Sessions of
+   pattern 0 on a byte stream send the frames plain, without a tag; elsewhere a direction's key is
+   the u32 boot counts of its sender and receiver, then the u32 indexes that these two gave, then
+   zeros. phase: 0, and the other of 0 and 1 each time that RENEW below has brought fresh keys.
    ANNOUNCE tells a network where a device is, in a datagram to many: u8 type 5, u8 version 1, 2
    zeros, u32 group, u32 device id, u32 boot count, u32 sequence, u32 random number of this run, u32
    epoch of its roster, u16 UDP port that takes its packets, u16 zero, mac, 16 = 48 bytes. The
    number boot << 32 | sequence must rise; a run number that changes while the boot count does not
    is a second device with the same key. mac: keyed BLAKE2s-128 of the 32 bytes before it, key:
    first output of HKDF (PSK, "dls-announce"); PSK: the group's, of a SMALL device its own.
-   ENROL: a newcomer (1, 3) and whoever holds the root key (2, 4) say once, over a stream: u8 type 6,
-   u8 version 1, u8 pattern 2 (XXpsk3), u8 step; then
+   ENROL: a newcomer (1, 3) and whoever holds the root key (2, 4) say once, over a stream: u8 type
+   6, u8 version 1, u8 pattern 2 (XXpsk3), u8 step; then
      1  Noise message of 48 bytes, zeros up to 84, mac1: 100 in all    2  Noise message of 96 bytes
      3  Noise message of 64 bytes
-     4  a record, counter 0, whose head are these 4 bytes: root's Ed25519 public key 32, the group's
-        PSK 32, u32 id of the newcomer, the roster; tag 16
+     4  a record, counter 0, whose head are these 4 bytes: root's Ed25519 public key 32, the
+        group's PSK 32, u32 id of the newcomer, the roster; tag 16
    psk: BLAKE2s of the invite's 16 bytes keyed "dls-invite"; mac1: keyed with it, wrong ones get no
-   answer. Prologue: bytes 0..2 of the packets and a zero. The newcomer's Noise key is the identity it
-   keeps, the other side's is of this conversation alone. The code of an invite: its 16 bytes and the
-   low 2 of their CRC-32C, in hexadecimal, a dash after every 4 digits.
+   answer. Prologue: bytes 0..2 of the packets and a zero. The newcomer's Noise key is the identity
+   it keeps, the other side's is of this conversation alone. The code of an invite: its 16 bytes and
+   the low 2 of their CRC-32C, in hexadecimal, a dash after every 4 digits.
 
    Frames, one after the other, u8 kind first:
      0 PADDING  the rest of the packet means nothing
@@ -1821,7 +1826,18 @@ DLS_API bool dls_quarantine_note(dls_quarantine *q, uint64_t step, bool rejected
                u32 coordinator, u16 first, then members from `first` on, as many as there are: u32
                device, u32 boot count. One that is long comes in several messages
     10 AGAIN   u32 number: what was done together in that view failed though it stands; decide
-               another, so that all begin anew at one point */
+               another, so that all begin anew at one point
+    11 RENEW   u8 1: asking, 2: answering; a Noise message of 48 bytes and 8 of payload: a handshake
+               like that of INIT and RESP, prologue too, within the session. Payload: u64 counter
+               from which on the sender's records will have the new keys; it lies beyond all that
+               go before, at a multiple of 2^20, where the new key then becomes REKEY() of itself
+               once. Who asked changes keys and phase when it has the answer, the other when the
+               first record of the new phase comes; old keys are kept for late records as long as a
+               silence may last. Counters go on, but for bits 32 and up, which begin at 0. When both
+               ask, the lower id's counts. Who does not know it skips it and is not asked again
+    12 GATHER  u32 number: I begin what members do together with those of that view. To all, said
+               again to whom a session opens. Who waits in an older view for its sender does so in
+               vain */
 
 #define DLS_WIRE_VERSION 1
 #define DLS_HEAD_BYTES 8   /* of DATA */
@@ -1862,6 +1878,8 @@ typedef enum dls_control_type {
     DLS_CONTROL_VOTE,
     DLS_CONTROL_VIEW,
     DLS_CONTROL_AGAIN,
+    DLS_CONTROL_RENEW,
+    DLS_CONTROL_GATHER,
     DLS_CONTROL_TYPES
 } dls_control_type;
 
@@ -2134,7 +2152,13 @@ DLS_API dls_status dls_cookie_open(unsigned char *cookie16, const unsigned char 
      24 u64 version   32 u64 bytes   40 root 32   72 base 32   104 signature 64
      prefix "dlshard/manifest/v1"
    Names: printable ASCII, padded with at least one zero. Time is counted in epochs of rosters, for
-   want of clocks: whoever keeps a roster refuses one of a lower epoch. */
+   want of clocks: whoever keeps a roster refuses one of a lower epoch.
+
+   What a revoked device still can: it knows the group's PSK, which does not change. It gets no
+   session, since INITs of its id are refused before any costly work and KKPSK0 needs the secret of
+   the id that calls; it reads no traffic, of before or after. It can forge ANNOUNCEs, which make
+   others call wrong addresses, and, if it was a full member, pose as a SMALL device: where that
+   matters, revoke the SMALL ones too, or make a new group. */
 
 #define DLS_CERT_BYTES 132
 #define DLS_ROSTER_DEVICES 1024 /* most devices of a roster */
@@ -2368,6 +2392,7 @@ typedef struct dls_peer_desc {
     int32_t relay_bytes;         /* packets a gateway holds; 0: 65536 with gateway */
     uint64_t heartbeat_us;       /* 0: 200 ms */
     uint64_t timeout_us;         /* silence after which a peer is lost; 0: 2 s */
+    uint64_t renew_us;           /* fresh keys for sessions that old, DLS_ENABLE_RENEW; 0: 1 h */
     dls_store_fn store;          /* needed with DLS_ROLE_COORD */
     void *store_user;
     const void *stored; /* what store kept last, NULL: a device that never ran */
@@ -2613,7 +2638,8 @@ typedef struct dls_coll_model {
     double latency_us;    /* of a message; 0: 30 */
     double bytes_per_us;  /* of every member's link, each way; 0: 1000 */
     const double *rate;   /* bytes per us of each member's own link, one per member; NULL: alike */
-    bool shared;          /* one medium: all that is sent shares bytes_per_us */
+    bool shared;          /* one medium, or one machine: bytes_per_us is of all together */
+    double message_us;    /* of work per message; 0: an eighth of latency_us */
     double add_per_us;    /* bytes reduced per us; 0: 4000 */
     const int32_t *group; /* number of each member's group; NULL: no groups */
     double far_latency_us, far_bytes_per_us; /* between groups; the latter of a group as a whole */
@@ -2638,6 +2664,7 @@ typedef struct dls_coll {
     struct dlsi_run *run, *ahead;
     struct dlsi_work *work;
     int32_t *order, *near, *far;
+    uint16_t *weight;
     unsigned char *staging;
     size_t staging_bytes;
     int32_t room, width, old, guess, near_count, far_count, near_owners;
@@ -2646,8 +2673,8 @@ typedef struct dls_coll {
     dls_status status;
 } dls_coll;
 
-/* Bytes for arrays of up to `bytes` among up to `size` members; longer ones take no more, they go in
-   pieces. Pure. */
+/* Bytes for arrays of up to `bytes` among up to `size` members; longer ones take no more, they go
+   in pieces. Pure. */
 DLS_API size_t dls_coll_size(int32_t size, size_t bytes);
 /* All devices of the engine are members: rank of size. Errors: DLS_E_ARG, DLS_E_MEMORY. */
 DLS_API dls_status dls_coll_init(dls_coll *coll, dls_peer *peer, int32_t rank, int32_t size,
@@ -2664,6 +2691,20 @@ DLS_API dls_status dls_coll_start(dls_coll *coll, const dls_coll_op *op, int32_t
 /* Goes on with all of them after bytes moved. True: this one is finished, with *status: DLS_E_PEER
    (a member was lost), DLS_E_MISMATCH (members began unlike ops), DLS_E_ARG (no such handle). */
 DLS_API bool dls_coll_done(dls_coll *coll, int32_t handle, dls_status *status);
+/* What an op would take by an algorithm, in us; -1: it does not go by that. Pure. */
+DLS_API double dls_coll_cost(const dls_coll_model *model, int32_t size, const dls_coll_op *op,
+                             dls_coll_algo algo);
+/* The cheapest one. model NULL: even links. Pure. */
+DLS_API dls_coll_algo dls_coll_choose(const dls_coll_model *model, int32_t size,
+                                      const dls_coll_op *op);
+/* That choice in words, with what each algorithm would take. Returns buf, NUL terminated and cut to
+   fit. Pure. */
+DLS_API char *dls_coll_explain(const dls_coll_model *model, int32_t size, const dls_coll_op *op,
+                               char *buf, size_t bytes);
+/* Weights of shards for DIRECT over links of unlike rates: a member sends n (1 + (N - 2) s), so all
+   are done at once when s = (T rate / n - 1) / (N - 2). Then T = max(n / least rate, 2 (N - 1) n /
+   sum of rates), which nothing beats. AUTO uses them for all-reduces without shares. Pure. */
+DLS_API void dls_coll_shares(const dls_coll_model *model, int32_t size, uint16_t *shares);
 /* A ring all-reduce in place, that devices of every size know. Errors: DLS_E_ARG, DLS_E_STATE (one
    is under way), DLS_E_MEMORY (array longer than staging allows), DLS_E_PEER. */
 DLS_API dls_status dls_coll_allreduce(dls_coll *coll, void *data, size_t count, dls_reduce reduce);
@@ -2671,8 +2712,8 @@ DLS_API dls_status dls_coll_allreduce(dls_coll *coll, void *data, size_t count, 
 DLS_API bool dls_coll_poll(dls_coll *coll, dls_status *status);
 
 /* ------------------------------------------------------------------------------------------------
-   >>job.api   data-parallel step, elastic runs, staged inference
-   deps: config base tensor par net train codec wire peer coll */
+   >>job.api   data-parallel step, elastic runs, parameter server, staged inference
+   deps: config base trace tensor par net train codec wire peer coll */
 
 /* Shards of a step that rank works on: [*first, *first + *count), from integer shares of all ranks
    (NULL: equal). Largest remainders get the rest. Pure. */
@@ -2704,8 +2745,9 @@ DLS_API bool dls_job_poll(dls_job *job, dls_status *status, dls_step_stats *stat
    join at any time, and the state after each step is bit for bit that of one device. On entering a
    view all tell what they have; whoever is behind is sent the state by those who are not; then
    steps go on. A step is cut in the trainer's shards, spread by measured speed, and commits on all
-   or is done again: sums, scales, and hashes of the sums are agreed on first. No I/O, no clock: the
-   owner of the engine polls, under its lock, and computes, without it, in turns:
+   or is done again: sums, scales, and hashes of the sums are agreed on first. A member that has not
+   begun its run yet, or is over with it, is waited for until it leaves. No I/O, no clock: the owner
+   of the engine polls, under its lock, and computes, without it, in turns:
 
        for (;;) {
            lock; what = dls_run_poll(run, now); unlock;
@@ -2778,6 +2820,8 @@ typedef struct dls_run_desc {
     int32_t members_max;   /* 0: as many as the engine may have devices */
     int32_t members_least; /* fewer than that wait; 0: 1 */
     int32_t chunk_bytes;   /* the state travels in pieces of that many, alike on all; 0: 256 KiB */
+    dls_trace *trace;      /* or NULL: spans compute, reduce, agree, commit, state, join, wait, with
+                              the step as value; marks view, trouble */
 } dls_run_desc;
 /* Bytes a run needs: the state once more, and what an all-reduce takes. 0 when the desc is out of
    range. Pure. */
@@ -2807,20 +2851,33 @@ DLS_API void dls_run_stop(dls_run *run);
 DLS_API dls_status dls_run_status(const dls_run *run, dls_error *error);
 
 typedef enum dls_run_event_type {
+    DLS_RUN_QUIET = 0,   /* of dls_host_fit alone: it waits, told every 0.1 s; all else is 0 */
     DLS_RUN_TROUBLE = 1, /* something is odd, in words in note; the run goes on */
     DLS_RUN_VIEW,        /* a new view begins */
     DLS_RUN_STATE,       /* the state came from others */
     DLS_RUN_STEP,        /* a step was committed */
     DLS_RUN_SHARES       /* shards were spread anew */
 } dls_run_event_type;
+/* What a member told of a step. Time in which others still computed is wait, the rest of what was
+   not its own computing is wire. */
+typedef struct dls_run_member {
+    int32_t rank; /* in the engine: dls_peer_name */
+    int32_t shards, samples;
+    uint32_t compute_us, wire_us, wait_us;
+    uint32_t sent_bytes; /* arrays and state; at most 2^32 - 1 */
+} dls_run_member;
 typedef struct dls_run_event {
     dls_run_event_type type;
-    int64_t step;            /* steps done */
-    uint32_t view;           /* its number */
-    int32_t members, mine;   /* of the view; my place */
-    int32_t shards, samples; /* mine, of the next step; of the last one */
-    dls_step_stats stats;    /* STEP */
-    dls_error note;          /* TROUBLE */
+    int64_t step;                 /* steps done */
+    uint32_t view;                /* its number */
+    int32_t members, mine;        /* of the view; my place */
+    int32_t shards, samples;      /* mine, of the next step; of the last one */
+    int64_t redone;               /* as in dls_run_report */
+    dls_step_stats stats;         /* STEP */
+    const dls_run_member *member; /* STEP: member_count of them, as all agreed, by place; valid
+                                     until the next step. NULL otherwise */
+    int32_t member_count;
+    dls_error note; /* TROUBLE */
 } dls_run_event;
 /* Takes the next event; false: none. Poll and work keep one of each type. Owner. */
 DLS_API bool dls_run_next(dls_run *run, dls_run_event *event);
@@ -2841,6 +2898,164 @@ DLS_API void dls_run_tell(const dls_run *run, dls_run_report *report);
 /* Shards of each member when one shard takes it rate[i] (0: not known, the mean of the others), so
    that the slowest is done soonest. Pure. O(shards members). */
 DLS_API void dls_run_spread(const uint32_t *rate, int32_t members, int32_t shards, int32_t *each);
+#endif
+
+#if DLS_ENABLE_TRAIN
+/* ---- Parameter server: the weights and the optimiser are at one device, or each of several has a
+   range of them; clients fetch weights, compute on data of their own, which never leave them, and
+   send a gradient, or what some local steps changed (FedAvg, FedProx, DiLoCo), as a dls_codec
+   message with feedback. Clients come and go; a server that died goes on from what it saved. A
+   client whose answer was lost learns whether it counted, so that nothing counts twice or never.
+   Each side is polled under the engine's lock and works without it:
+
+       for (;;) {
+           lock; what = dls_ps_server_poll(server, now); unlock;      or dls_ps_client_...
+           if (what == DLS_RUN_OVER) break;
+           if (what == DLS_RUN_WORK) dls_ps_server_work(server); else move bytes, then poll again;
+       }
+   An engine needs at a server 4 ops for each client, at a client 4 for each server. A server's
+   memory is (staleness + 1) count floats for each of clients_max, a client's the message, and what
+   its codec owes: weights come to where they are used. Li et al. 2014. Example: examples/ps.c */
+typedef enum dls_ps_mode {
+    DLS_PS_SYNC = 0, /* rounds: those of all who are there become one step */
+    DLS_PS_SSP,      /* rounds, of which a client may be `staleness` ahead; 0 is SYNC. Ho 2013 */
+    DLS_PS_ASYNC     /* each is a step at once, of lr / (1 + tau), tau: steps since its weights were
+                        fetched. tau > 4 times the clients that are there: dropped */
+} dls_ps_mode;
+
+typedef struct dls_ps_server dls_ps_server;
+typedef struct dls_ps_server_desc {
+    dls_peer *peer;
+    dls_train *train;      /* not in exact mode: its weights and optimiser; or NULL: */
+    float *weights;        /* count floats, an optimiser beside them */
+    dls_optim_desc optim;  /* FedAvg: SGD with lr 1; DiLoCo: SGD, lr 0.7, momentum 0.9, nesterov */
+    size_t first, count;   /* the range of all weights that is here; trainer and count 0: all */
+    bool delta;            /* what comes is the change of local steps, see local_steps below */
+    int32_t clients_max;   /* 0: as many as the engine may have devices; at most DLS_ROBUST_MAX */
+    int32_t clients_least; /* a round waits for as many; 0: 1, or what the rule needs */
+    dls_ps_mode mode;
+    int32_t staleness;    /* SSP: at most 64 */
+    uint64_t deadline_us; /* a round waits so long after its first gradient for the others; who is
+                             late is told, and adds it to the next. 0: for ever, but not for those
+                             whom the engine has lost */
+    dls_robust_kind rule; /* rounds: how vectors become one. MEAN: by samples */
+    int32_t hostile;      /* as in dls_robust_desc; less those who were put out or refused. With
+                             fewer vectors than TRIMMED (2 hostile + 1) or KRUM (2 hostile + 3)
+                             needs, a round waits; a range that fewer train has fewer assumed */
+    float radius;         /* CLIP */
+    double norm_max, norm_ratio; /* see dls_robust_guard; NaN and infinity are always refused */
+    size_t message_max;          /* longest message taken, bytes; 0: any of count elements */
+    int64_t rounds;              /* over after as many; 0: never */
+} dls_ps_server_desc;
+/* 0: desc is wrong. Pure. */
+DLS_API size_t dls_ps_server_size(const dls_ps_server_desc *desc);
+/* Errors: DLS_E_ARG, DLS_E_STATE (a trainer in exact mode), DLS_E_UNSUPPORTED (DLS_REAL64),
+   DLS_E_MEMORY. Weights, trainer and engine must stay. */
+DLS_API dls_status dls_ps_server_init(dls_ps_server **server, const dls_ps_server_desc *desc,
+                                      void *mem, size_t bytes);
+/* Gives up what is under way in the engine, under its lock. */
+DLS_API void dls_ps_server_close(dls_ps_server *server);
+/* Moves; now in microseconds. OVER: the rounds are done and all who are there know. Owner, under
+   the engine's lock. */
+DLS_API dls_run_do dls_ps_server_poll(dls_ps_server *server, uint64_t now);
+/* A piece: decodes, makes a step, copies weights for a client. Owner. */
+DLS_API void dls_ps_server_work(dls_ps_server *server);
+
+typedef enum dls_ps_event_type {
+    DLS_PS_JOINED = 1, /* a client is there */
+    DLS_PS_LEFT,
+    DLS_PS_STEP,    /* a step was made, of `arrived` gradients */
+    DLS_PS_VOID,    /* a round had nothing that counts */
+    DLS_PS_LATE,    /* its round was over: the client keeps it for the next */
+    DLS_PS_STALE,   /* dropped: tau too large */
+    DLS_PS_REFUSED, /* a message that lies, or a gradient that is out of bounds */
+    DLS_PS_OUT      /* refused once too often: in quarantine, see dls_quarantine */
+} dls_ps_event_type;
+typedef struct dls_ps_event {
+    dls_ps_event_type type;
+    int32_t rank;    /* who; -1: all */
+    int64_t round;   /* rounds done (ASYNC: steps) */
+    int32_t arrived; /* STEP */
+    int32_t tau;     /* STEP in ASYNC, STALE */
+    dls_error why;   /* in words; name is the engine's */
+} dls_ps_event;
+/* Takes the next event; false: none. 32 are kept, then the oldest goes. Owner. */
+DLS_API bool dls_ps_server_next(dls_ps_server *server, dls_ps_event *event);
+typedef struct dls_ps_report {
+    int64_t rounds, steps;                      /* void rounds make no step */
+    int64_t taken, late, stale, refused, empty; /* messages; empty: the client had nothing */
+    int64_t bytes_in, bytes_out;                /* messages and weights, without their heads */
+    int32_t clients;                            /* there now */
+    int32_t ahead;                              /* most rounds that one was ever let ahead */
+} dls_ps_report;
+DLS_API void dls_ps_server_tell(const dls_ps_server *server, dls_ps_report *report);
+/* A client's record, by rank; NULL: no such. Owner. */
+DLS_API const dls_quarantine *dls_ps_server_record(const dls_ps_server *server, int32_t rank);
+/* Weights, optimiser, rounds, records, and whose message was the last that counts. Not between a
+   poll that said WORK and that work. Errors: DLS_E_MEMORY (max). Owner. */
+DLS_API size_t dls_ps_server_saved_bytes(const dls_ps_server *server);
+DLS_API dls_status dls_ps_server_save(const dls_ps_server *server, void *out, size_t max);
+/* Into a server of the same desc, right after init. Errors: DLS_E_FORMAT, DLS_E_CHECKSUM,
+   DLS_E_MISMATCH (of another size or optimiser); nothing has changed then. Owner. */
+DLS_API dls_status dls_ps_server_load(dls_ps_server *server, const void *in, size_t bytes);
+
+/* One server and the range of all weights it has. */
+typedef struct dls_ps_at {
+    int32_t rank;
+    size_t first, count;
+} dls_ps_at;
+/* Gradient, mean over *samples samples, of the loss at the weights; or with local_steps, weights
+   moved so many steps from where they are, grad left alone. Anything but DLS_OK and DLS_E_NUMBER
+   (nothing is sent this time) ends the client. */
+typedef dls_status (*dls_ps_compute_fn)(void *user, float *weights, float *grad, size_t count,
+                                        int32_t *samples);
+
+typedef struct dls_ps_client dls_ps_client;
+typedef struct dls_ps_client_desc {
+    dls_peer *peer;
+    const dls_ps_at *server; /* ranges side by side, from 0 to all weights; must stay */
+    int32_t servers;
+    dls_train *train; /* not in exact mode; of its optimiser only local steps make use. Or NULL: */
+    float *weights;   /* count floats */
+    size_t count;
+    dls_ps_compute_fn compute;
+    void *user;
+    const dls_data *data; /* with train; in the order of dls_fit_index */
+    const dls_augment *augment;
+    int32_t local_steps; /* 0: one gradient. Else so many steps, and what they changed is sent */
+    float prox;          /* FedProx: prox (w - w fetched) joins the gradient of a local step */
+    size_t train_first, train_count; /* the range that is trained and sent; 0, 0: all */
+    dls_codec_desc codec;            /* not POWER; seed must differ from client to client */
+    int64_t pushes;                  /* over after as many; 0: when the server is */
+} dls_ps_client_desc;
+/* 0: desc is wrong. Pure. */
+DLS_API size_t dls_ps_client_size(const dls_ps_client_desc *desc);
+/* Errors: DLS_E_ARG, DLS_E_STATE (a trainer in exact mode), DLS_E_SHAPE (data and network),
+   DLS_E_UNSUPPORTED (DLS_REAL64, POWER), DLS_E_MEMORY. */
+DLS_API dls_status dls_ps_client_init(dls_ps_client **client, const dls_ps_client_desc *desc,
+                                      void *mem, size_t bytes);
+/* Gives up what is under way in the engine, under its lock. */
+DLS_API void dls_ps_client_close(dls_ps_client *client);
+/* OVER: see status. Owner, under the engine's lock. */
+DLS_API dls_run_do dls_ps_client_poll(dls_ps_client *client, uint64_t now);
+/* Computes what is sent next. Owner. */
+DLS_API void dls_ps_client_work(dls_ps_client *client);
+/* DLS_OK: it is not over, or the server is done and the last weights are here, or all pushes are
+   made. DLS_E_MISMATCH: a server has another range, or takes the other of gradient and change.
+   Errors of a step. Owner. */
+DLS_API dls_status dls_ps_client_status(const dls_ps_client *client);
+typedef struct dls_ps_client_report {
+    int64_t pushes, taken, late, stale, refused, lost; /* per server; late and lost were kept */
+    int64_t empty;                                     /* NaN or infinity: nothing was sent */
+    int64_t samples, bytes_in, bytes_out;
+    int64_t round; /* of the weights that are here */
+    double loss;   /* of the last samples computed; 0 with compute */
+} dls_ps_client_report;
+DLS_API void dls_ps_client_tell(const dls_ps_client *client, dls_ps_client_report *report);
+/* What is owed to servers, for a checkpoint of the client. Owner, as with the server's. */
+DLS_API size_t dls_ps_client_saved_bytes(const dls_ps_client *client);
+DLS_API dls_status dls_ps_client_save(const dls_ps_client *client, void *out, size_t max);
+DLS_API dls_status dls_ps_client_load(dls_ps_client *client, const void *in, size_t bytes);
 #endif
 
 /* Cuts a network in `stages` ranges of about equal work, where inference may be cut: at[0] = 0,
@@ -2895,6 +3110,9 @@ DLS_API int32_t dls_sim_boots(const dls_sim *sim, int32_t i);
 /* The rates of a desc, changed: for all links, from now on. */
 DLS_API void dls_sim_rates(dls_sim *sim, int32_t drop, int32_t duplicate, int32_t reorder,
                            int32_t corrupt, int32_t noise);
+/* Somebody listens and says again, up to us later, what was sent: rate of a million handshake
+   packets, a sixteenth of that of others; neither loss nor cuts touch those. */
+DLS_API void dls_sim_replay(dls_sim *sim, int32_t rate, uint64_t us);
 /* What a sends to b is lost from now on, or no more. One way. */
 DLS_API void dls_sim_cut(dls_sim *sim, int32_t a, int32_t b, bool cut);
 /* Power off: memory is gone, what the engine stored stays. Power on: false without memory. */
@@ -2988,8 +3206,8 @@ typedef struct dls_links dls_links;
 typedef struct dls_links_desc {
     dls_peer *peer;
     int32_t fds_max; /* of all links together; 0: 64 */
-    int32_t spin_us; /* look again and again for that long before sleeping: answers come sooner, and
-                        a processor is busy meanwhile; 0: sleep at once */
+    int32_t spin_us; /* while a short collective is under way, look again and again for that long
+                        before sleeping; 0: sleep at once */
 } dls_links_desc;
 /* 0 when the desc is out of range. Pure. */
 DLS_API size_t dls_links_size(const dls_links_desc *desc);
@@ -3287,7 +3505,7 @@ DLS_API void dls_host_close(dls_host *host);
 #endif
 
 /* ------------------------------------------------------------------------------------------------
-   >>node.api   the facade    deps: config base port tensor par net train wire peer coll job link
+   >>node.api   the facade    deps: config base port trace tensor par net train wire peer coll job link
     */
 #if DLS_ENABLE_SOCKETS && DLS_ENABLE_HEAP && DLS_ENABLE_TRAIN
 
@@ -3366,11 +3584,13 @@ typedef struct dls_host_fit_desc {
     const dls_run_mode *mode; /* NULL: exact. Else train.shards is taken as 0; what a LOCAL run's
                                  checkpoint has of inner and outer momentum is the inner one */
     bool save;                /* this device writes its checkpoint, coordinator or not */
-    void (*event)(void *user, const dls_run_event *event); /* or NULL; user is fit.user */
+    void (*event)(void *user, const dls_run_event *event); /* or NULL; user is fit.user. Under the
+                                                              engine's lock, which it may read */
+    dls_trace *trace;                                      /* as dls_run_desc.trace */
 } dls_host_fit_desc;
 /* dls_fit as an elastic run (dls_run) of all members that make this call with the same network,
    data and settings: members may die or join, the state is that of one device. One thread more
-   moves bytes. With a host timeout of 1 s a dead link is got over in 0.25 s, a silent device in
+   moves bytes. With a host timeout of 1 s a broken link is got over in 0.25 s, a silent device in
    2 s. report, run, error: may be NULL. Errors: those of dls_run_status, dls_run_init, dls_fit;
    DLS_E_REFUSED (this device was revoked). */
 DLS_API dls_status dls_host_fit(dls_host *host, dls_net *net, const dls_data *data,
@@ -3988,6 +4208,7 @@ DLSI_FN bool dlsi_number(const char **p, const char *end, double *value) {
    >>port.impl  deps: config base port.api */
 
 #if DLSI_HOSTED
+#include <sched.h>
 #include <time.h>
 #include <unistd.h>
 #ifndef CLOCK_MONOTONIC
@@ -4014,6 +4235,8 @@ DLSI_FN uint32_t dlsi_port_seconds(void) {
     if (clock_gettime(CLOCK_REALTIME, &t) != 0) return 0;
     return (uint32_t)((uint64_t)t.tv_sec & 0xFFFFFFFFu);
 }
+/* Others may have the processor. */
+DLSI_FN void dlsi_port_yield(void) { (void)sched_yield(); }
 #endif
 
 #if DLSI_HOSTED && defined(_SC_NPROCESSORS_ONLN)
@@ -6809,7 +7032,6 @@ DLS_API bool dls_isa_usable(dls_isa isa) {
 
 #if DLS_ENABLE_THREADS
 #include <pthread.h>
-#include <sched.h>
 
 typedef struct dlsi_worker {
     dls_pool *pool;
@@ -6911,7 +7133,7 @@ DLS_API void dls_parallel_for(dls_pool *pool, int32_t count, dls_task_fn fn, voi
         if (i < 4000)
             dlsi_pause();
         else
-            (void)sched_yield();
+            dlsi_port_yield();
     }
 }
 
@@ -18301,7 +18523,8 @@ DLS_API void dls_data_head_write(const dls_data_head *head, void *to) {
 }
 DLS_API dls_status dls_data_head_read(dls_data_head *head, const void *from, size_t n) {
     const unsigned char *p = (const unsigned char *)from;
-    if (n < DLS_HEAD_BYTES || p[0] != DLS_PACKET_DATA || p[1] != 0) return DLS_E_FORMAT;
+    if (n < DLS_HEAD_BYTES || p[0] != DLS_PACKET_DATA || p[1] > DLS_ENABLE_RENEW)
+        return DLS_E_FORMAT;
     head->index = dlsi_load16(p + 2);
     head->counter = dlsi_load32(p + 4);
     return DLS_OK;
@@ -18377,8 +18600,8 @@ DLS_API dls_status dls_frame_read(dls_frame *frame, const void *from, size_t n, 
 
 DLS_API dls_status dls_control_read(dls_control *control, const void *from, size_t n,
                                     size_t *used) {
-    static const uint8_t least[DLS_CONTROL_TYPES] = {0, DLS_HELLO_BYTES, 16, 5, 4, 0, 0, 8, 14, 18,
-                                                     4};
+    static const uint8_t least[DLS_CONTROL_TYPES] = {
+        0, DLS_HELLO_BYTES, 16, 5, 4, 0, 0, 8, 14, 18, 4, 57, 4};
     const unsigned char *p = (const unsigned char *)from;
     if (n < 4 || dlsi_load16(p + 2) > n - 4) return DLS_E_FORMAT;
     control->type = p[0];
@@ -19852,18 +20075,35 @@ typedef struct dlsi_want { /* of a peer, for which there is no send yet */
     int32_t rank; /* -1: free */
 } dlsi_want;
 
+/* Fresh keys within a session. other: those before, or those agreed that are not in use yet. */
+enum {
+    DLSI_RENEW_NONE = 0,
+    DLSI_RENEW_ASKED,
+    DLSI_RENEW_AGREED,
+    DLSI_RENEW_PAST,
+    DLSI_RENEW_NEVER
+};
+typedef struct dlsi_renew {
+    dls_session other;
+    uint64_t at;         /* of the last change of state */
+    uint64_t from;       /* counter of my first record with the new keys */
+    uint64_t base[2][2]; /* added to counters of sent, opened ones; of record, of other */
+    uint8_t state, phase;
+} dlsi_renew;
+
 enum { DLSI_SES_FREE = 0, DLSI_SES_CALLING, DLSI_SES_HALF, DLSI_SES_UP, DLSI_SES_LEAVING };
 /* Here and below, what is used most and smallest stands first: Thumb reaches it in short. */
 typedef struct dlsi_ses {
     uint8_t state, pattern, answer; /* answer: bytes of a RESP that waits in control */
-    bool lossy, hello, ping, has_lost, turn;
+    bool hello, ping, has_lost, lossy : 1, turn : 1;
+    int8_t hand;                     /* the handshake it is at, -1: none */
     uint8_t late;                    /* answers to INITs that came after the next INIT */
-    bool routes_more;                /* its list of routes goes on in the next message */
-    bool shut;                       /* its flow let nothing more out */
-    bool full;                       /* something that must be said did not fit: it is given up */
+    bool routes_more : 1;            /* its list of routes goes on in the next message */
+    bool shut : 1;                   /* its flow let nothing more out */
+    bool full : 1;                   /* something that must be said did not fit: it is given up */
     bool routes;                     /* the neighbour is to hear of our routes */
     uint8_t wants, wants_max, calls; /* receives asked for and not begun; most that they keep */
-    int16_t rank, port, via, hand;
+    int16_t rank, port, via;
     uint16_t control_used, control_count, control_sent, control_first, control_expected;
     uint16_t lost_bytes, index;
     uint32_t lost_op, lost_at; /* part of a send to be made again, when has_lost; as in the ref */
@@ -19872,6 +20112,9 @@ typedef struct dlsi_ses {
     uint64_t again; /* CALLING: when to call again; LEAVING: since when */
     dls_flow flow;
     dls_session record;
+#if DLS_ENABLE_RENEW
+    dlsi_renew renew;
+#endif
 } dlsi_ses;
 typedef struct dlsi_reach { /* of a session, what only datagrams and gateways need */
     uint32_t routes_sum;    /* of the ROUTES said last */
@@ -19909,12 +20152,15 @@ typedef struct dlsi_member {
     int32_t route;     /* session of a gateway that knows it, -1: none */
     int32_t call_port; /* -1: no address known */
     uint16_t calls, route_mtu;
-    bool untold; /* its route is not in the list of routes that is arriving, so far */
+    bool untold;      /* its route is not in the list of routes that is arriving, so far */
+    uint32_t gathers; /* number of the view it gathers in, see GATHER in >>wire; mine: I do */
     dls_device device;
     uint32_t stamp[3]; /* when each event happened */
     uint64_t newest;   /* boot and sequence of its latest INIT */
     uint64_t again;    /* when to call it again */
     dls_addr call_addr;
+#if DLS_ENABLE_HEAP
+#endif
 } dlsi_member;
 
 typedef struct dlsi_seat {
@@ -19967,6 +20213,7 @@ struct dls_peer {
     const unsigned char *far; /* of the packet being written: where the rest of its chunk stands */
     dlsi_rest *rest;          /* of the packet being read; both NULL between calls */
     uint32_t ended;           /* receives that were completed */
+    bool hurry;               /* something short is awaited: links look again before they sleep */
 };
 
 /* Constants in builds without streams or gateways, which lose the code for them. */
@@ -19989,6 +20236,7 @@ DLSI_FN void dlsi_views_changed(dls_peer *p);
 DLSI_FN void dlsi_views_hello(dls_peer *p, int32_t rank);
 DLSI_FN size_t dlsi_relay_put(dls_peer *p, int32_t i, unsigned char *to, size_t max, uint64_t now);
 DLSI_FN void dlsi_relay_drop(dls_peer *p, int32_t i);
+DLSI_FN void dlsi_renew_begin(dlsi_ses *s, uint64_t now);
 DLSI_FN dls_status dlsi_peer_packet(dls_peer *p, int32_t port, int32_t via, const dls_addr *from,
                                     unsigned char *packet, size_t n, uint64_t now);
 
@@ -20012,6 +20260,8 @@ DLSI_FN dls_peer_desc dlsi_peer_desc(const dls_peer_desc *desc) {
     d.relay_bytes = dlsi_or(d.relay_bytes, d.gateway ? 65536 : 0);
     if (d.heartbeat_us == 0) d.heartbeat_us = 200000;
     if (d.timeout_us == 0) d.timeout_us = 2000000;
+    if (d.renew_us == 0) d.renew_us = 3600000000u;
+    d.renew_us = dlsi_min_u64(d.renew_us, DLSI_NEVER);
     d.heartbeat_us = dlsi_min_u64(d.heartbeat_us, DLSI_NEVER);
     d.timeout_us = dlsi_min_u64(d.timeout_us, DLSI_NEVER);
     return d;
@@ -20452,6 +20702,7 @@ DLSI_FN void dlsi_ses_end(dls_peer *p, int32_t i, dls_status why) {
     s->state = DLSI_SES_FREE;
     s->rank = -1;
     dls_wipe(&s->record, sizeof s->record);
+    dlsi_renew_begin(s, 0);
     dlsi_ses_drop_hand(p, s);
     if (s->via < 0 && p->port[s->port].ses == i) {
         p->port[s->port].ses = -1;
@@ -20477,12 +20728,25 @@ DLSI_FN void dlsi_ses_end(dls_peer *p, int32_t i, dls_status why) {
     dlsi_peer_fail_ops(p, rank);
     dlsi_views_changed(p);
 }
+/* Ends other tries for the same device, which would replace the session in turn; but a direct one
+   may replace one through a gateway. */
+DLSI_FN void dlsi_ses_rivals(dls_peer *p, int32_t i) {
+    int32_t k;
+    for (k = 0; k < p->desc.sessions_max; k++) {
+        const dlsi_ses *s = &p->ses[k];
+        if (k == i || s->rank != p->ses[i].rank || s->state == DLSI_SES_FREE) continue;
+        if (s->state == DLSI_SES_HALF ||
+            (s->state == DLSI_SES_CALLING && (s->via >= 0 || p->ses[i].via < 0)))
+            dlsi_ses_end(p, k, DLS_E_PEER);
+    }
+}
 /* Keys are agreed: the session replaces an older one. */
 DLSI_FN void dlsi_ses_up(dls_peer *p, int32_t i, uint64_t now) {
     dlsi_ses *s = &p->ses[i];
     const int32_t old = p->member[s->rank].ses;
     uint64_t rtt;
     if (old >= 0 && old != i) dlsi_ses_end(p, old, DLS_E_PEER);
+    dlsi_ses_rivals(p, i);
     dlsi_ses_drop_hand(p, s);
     rtt = now - s->spoke; /* of the handshake, whatever it took to compute */
     s->state = DLSI_SES_UP;
@@ -20490,6 +20754,7 @@ DLSI_FN void dlsi_ses_up(dls_peer *p, int32_t i, uint64_t now) {
     s->control_used = 0;
     s->heard = now;
     s->spoke = now;
+    dlsi_renew_begin(s, now);
     p->member[s->rank].ses = i;
     p->member[s->rank].calls = 0;
     p->member[s->rank].status = 0;
@@ -20615,7 +20880,7 @@ DLSI_FN size_t dlsi_ses_call(dls_peer *p, int32_t i, unsigned char *to, uint64_t
     if (s->pattern == 0) return dlsi_init_write(p, s, NULL, p->group, to);
     for (k = 0; s->hand < 0 && k < p->hands; k++) {
         if (p->hand[k].ses >= 0) continue;
-        s->hand = (int16_t)k;
+        s->hand = (int8_t)k;
         p->hand[k].ses = i;
         p->hand[k].has_cookie = false;
     }
@@ -20672,14 +20937,17 @@ DLSI_FN dls_status dlsi_init_judge(dls_peer *p, const dls_init_head *h, const un
     return DLS_OK;
 }
 /* Whether a device that calls us is being called by us, and ours is the call that counts: that of
-   the lower id. Ours goes on the way by which theirs came, since that one works now. */
-DLSI_FN bool dlsi_init_crossed(dls_peer *p, int32_t rank, int32_t port, int32_t via,
+   the lower id. Ours goes on the way by which theirs came, since that one works now. reborn: it
+   has restarted since it was heard of, and knows nothing of what we sent before. */
+DLSI_FN bool dlsi_init_crossed(dls_peer *p, int32_t rank, int32_t port, int32_t via, bool reborn,
                                const dls_addr *from, uint64_t now) {
     const int32_t calling = dlsi_ses_find(p, DLSI_SES_CALLING, rank);
     dlsi_ses *s = calling >= 0 ? &p->ses[calling] : NULL;
     if (s == NULL || p->member[p->me].device.id > p->member[rank].device.id || s->calls == 0 ||
         s->calls >= DLSI_CALLS_MAX)
         return false;
+    if (reborn) s->late = 0;
+    if (reborn || now - s->spoke >= (p->desc.heartbeat_us + 1) / 2 << s->late) s->again = now;
     if (dlsi_ses_way(s, port, via) || p->port[s->port].desc.kind != DLS_PORT_PACKET) return true;
     s->port = (int16_t)port;
     s->via = (int16_t)via;
@@ -20734,6 +21002,7 @@ DLSI_FN dls_status dlsi_init_take(dls_peer *p, const unsigned char *packet, size
     dls_noise noise;
     dlsi_ses *s;
     size_t got = 0;
+    uint64_t before = 0;
     int32_t rank, i;
     dls_status st = dls_init_head_read(&h, packet, n);
     if (st == DLS_OK) st = dlsi_init_judge(p, &h, packet, port, via, &rank);
@@ -20746,9 +21015,11 @@ DLSI_FN dls_status dlsi_init_take(dls_peer *p, const unsigned char *packet, size
             st = dls_noise_read(&noise, packet + 16, 60, payload, sizeof payload, &got);
         if (st == DLS_OK && got != sizeof payload) st = DLS_E_FORMAT;
     }
+    if (st == DLS_OK) before = p->member[rank].newest;
     if (st == DLS_OK && !dlsi_init_fresh(&p->member[rank], payload)) st = DLS_E_STATE;
     if (st != DLS_OK) return st;
-    if (dlsi_init_crossed(p, rank, port, via, from, now)) return DLS_E_STATE;
+    if (dlsi_init_crossed(p, rank, port, via, before >> 32 < dlsi_load32(payload + 4), from, now))
+        return DLS_E_STATE;
     i = dlsi_init_again(p, &h, dlsi_load32(payload + 4), port, via);
     if (i >= 0 && p->ses[i].state != DLSI_SES_HALF) return DLS_E_STATE;
     if (i < 0) {
@@ -20796,6 +21067,8 @@ DLSI_FN dls_status dlsi_resp_take(dls_peer *p, const unsigned char *packet, size
         if (st != DLS_OK && s->late < 2) s->late++;
         if (st != DLS_OK) return st;
     }
+    if (dlsi_load32(payload + 4) < p->member[s->rank].newest >> 32)
+        return DLS_E_STATE; /* an earlier life of it answered an earlier one of ours */
     s->their_index = h.index;
     s->boot = dlsi_load32(payload + 4);
     s->epoch = dlsi_load32(payload + 8);
@@ -20822,6 +21095,184 @@ DLSI_FN dls_status dlsi_cookie_take(dls_peer *p, const unsigned char *packet, si
     s->again = now;
     return DLS_OK;
 }
+
+/* ---- Fresh keys within a session, see RENEW in >>wire ---- */
+
+#if DLS_ENABLE_RENEW
+#define DLSI_RENEW_MESSAGE 56
+#define DLSI_LOW32 ((uint64_t)0xFFFFFFFFu)
+
+DLSI_FN void dlsi_renew_begin(dlsi_ses *s, uint64_t now) {
+    dls_wipe(&s->renew, sizeof s->renew);
+    s->renew.at = now;
+}
+/* Phase of the next record into its head; returns what its counter lacks as a packet's number. */
+DLSI_FN uint64_t dlsi_renew_mark(const dlsi_ses *s, unsigned char *head) {
+    head[1] = s->renew.phase;
+    return s->renew.base[0][0];
+}
+/* The keys of a record that came, NULL: of none that we have. */
+DLSI_FN dls_session *dlsi_renew_record(dlsi_ses *s, const unsigned char *head, uint64_t *base) {
+    const dlsi_renew *r = &s->renew;
+    const int k = head[1] != r->phase;
+    *base = r->base[k][1];
+    if (k == 0) return &s->record;
+    return r->state == DLSI_RENEW_AGREED || r->state == DLSI_RENEW_PAST ? &s->renew.other : NULL;
+}
+/* Other keys and those in use change places. False: they come too late, my counter is beyond. */
+DLSI_FN bool dlsi_renew_swap(dlsi_ses *s, uint64_t now) {
+    dlsi_renew *r = &s->renew;
+    const dls_session record = s->record;
+    int k;
+    if (record.sent > r->from) return false;
+    s->record = r->other;
+    r->other = record;
+    for (k = 0; k < 2; k++) {
+        const uint64_t base = r->base[0][k];
+        r->base[0][k] = r->base[1][k];
+        r->base[1][k] = base;
+    }
+    r->phase ^= 1u;
+    r->state = DLSI_RENEW_PAST;
+    r->at = now;
+    return true;
+}
+/* A record of the other keys was genuine: if they are the new ones, the peer has them too. */
+DLSI_FN bool dlsi_renew_seen(dlsi_ses *s, uint64_t now) {
+    return s->renew.state != DLSI_RENEW_AGREED || dlsi_renew_swap(s, now);
+}
+/* Says step 1 or 2 of the handshake, and from where on my records have its keys. */
+DLSI_FN bool dlsi_renew_say(dls_peer *p, dlsi_ses *s, dls_noise *noise, uint32_t step) {
+    unsigned char to[1 + DLSI_RENEW_MESSAGE], payload[8];
+    size_t n = 0;
+    s->renew.from = (s->record.sent / DLSI_REKEY_PERIOD + 2) * DLSI_REKEY_PERIOD;
+    dlsi_store64(payload, s->renew.from);
+    to[0] = (unsigned char)step;
+    return dls_noise_write(noise, payload, sizeof payload, to + 1, DLSI_RENEW_MESSAGE, &n) ==
+               DLS_OK &&
+           n == DLSI_RENEW_MESSAGE && dlsi_ses_say(p, s, DLS_CONTROL_RENEW, to, sizeof to);
+}
+/* Keys are agreed; they wait in `other`. */
+DLSI_FN void dlsi_renew_agreed(dlsi_ses *s, dls_noise *noise, uint64_t theirs) {
+    dlsi_renew *r = &s->renew;
+    unsigned char send[32], recv[32];
+    (void)dls_noise_split(noise, send, recv);
+    dls_session_init(&r->other, send, recv);
+    r->other.sent = r->from & DLSI_LOW32;
+    r->other.top = theirs & DLSI_LOW32;
+    r->base[1][0] = r->base[0][0] + (r->from - r->other.sent);
+    r->base[1][1] = r->base[0][1] + (theirs - r->other.top);
+    r->state = DLSI_RENEW_AGREED;
+    dls_wipe(send, sizeof send);
+    dls_wipe(recv, sizeof recv);
+}
+/* When to ask for fresh keys; the higher id a little later, so that two seldom do at once. */
+DLSI_FN uint64_t dlsi_renew_deadline(const dls_peer *p, const dlsi_ses *s) {
+    const bool late = p->member[p->me].device.id > p->member[s->rank].device.id;
+    const uint64_t us = p->desc.renew_us;
+    if (s->renew.state != DLSI_RENEW_NONE || s->state != DLSI_SES_UP || !s->hello ||
+        s->pattern == 0)
+        return UINT64_MAX;
+    if (dls_session_stale(&s->record)) return dlsi_later(s->renew.at, p->desc.heartbeat_us);
+    return dlsi_later(s->renew.at, us + (late ? us / 8 : 0));
+}
+DLSI_FN void dlsi_renew_ask(dls_peer *p, int32_t i, uint64_t now) {
+    dlsi_ses *s = &p->ses[i];
+    int32_t k;
+    s->renew.at = now; /* if it fails: later */
+    for (k = 0; k < p->hands && p->hand[k].ses >= 0; k++) {}
+    if (k == p->hands) return;
+    s->hand = (int8_t)k;
+    p->hand[k].ses = i;
+    if (dlsi_peer_noise(p, &p->hand[k].noise, s->rank, true) == DLS_OK &&
+        dlsi_renew_say(p, s, &p->hand[k].noise, 1))
+        s->renew.state = DLSI_RENEW_ASKED;
+    else
+        dlsi_ses_drop_hand(p, s);
+}
+DLSI_FN void dlsi_renew_tick(dls_peer *p, int32_t i, uint64_t now) {
+    dlsi_ses *s = &p->ses[i];
+    dlsi_renew *r = &s->renew;
+    r->at = dlsi_min_u64(r->at, now);
+    if (now >= dlsi_renew_deadline(p, s)) dlsi_renew_ask(p, i, now);
+    if (r->state == DLSI_RENEW_ASKED && (now - r->at) / 4 > p->desc.timeout_us) {
+        dlsi_ses_drop_hand(p, s);
+        r->state = DLSI_RENEW_NEVER; /* the peer does not know how */
+    }
+    if (r->state == DLSI_RENEW_PAST && now - r->at > p->desc.timeout_us) {
+        dls_wipe(&r->other, sizeof r->other);
+        r->state = DLSI_RENEW_NONE;
+    }
+}
+/* The peer asks: answers, unless my own question counts. */
+DLSI_FN void dlsi_renew_asked(dls_peer *p, dlsi_ses *s, const unsigned char *message) {
+    dls_noise noise;
+    unsigned char payload[8];
+    size_t n = 0;
+    if (s->renew.state == DLSI_RENEW_ASKED &&
+        p->member[p->me].device.id < p->member[s->rank].device.id)
+        return;
+    dlsi_ses_drop_hand(p, s);
+    s->renew.state = DLSI_RENEW_NONE;
+    if (dlsi_peer_noise(p, &noise, s->rank, false) == DLS_OK &&
+        dls_noise_read(&noise, message, DLSI_RENEW_MESSAGE, payload, sizeof payload, &n) ==
+            DLS_OK &&
+        n == sizeof payload && dlsi_renew_say(p, s, &noise, 2))
+        dlsi_renew_agreed(s, &noise, dlsi_load64(payload));
+    dls_wipe(&noise, sizeof noise);
+}
+DLSI_FN void dlsi_renew_take(dls_peer *p, int32_t i, const unsigned char *v) {
+    dlsi_ses *s = &p->ses[i];
+    unsigned char payload[8];
+    size_t n = 0;
+    if (s->pattern == 0) return;
+    if (v[0] == 1) dlsi_renew_asked(p, s, v + 1);
+    if (v[0] != 2 || s->renew.state != DLSI_RENEW_ASKED) return;
+    if (dls_noise_read(&p->hand[s->hand].noise, v + 1, DLSI_RENEW_MESSAGE, payload, sizeof payload,
+                       &n) != DLS_OK ||
+        n != sizeof payload)
+        return;
+    dlsi_renew_agreed(s, &p->hand[s->hand].noise, dlsi_load64(payload));
+    dlsi_ses_drop_hand(p, s);
+    s->ping = true; /* the peer waits for the first record of the new phase */
+    if (!dlsi_renew_swap(s, p->seen)) s->renew.state = DLSI_RENEW_NONE;
+}
+#else
+DLSI_FN void dlsi_renew_begin(dlsi_ses *s, uint64_t now) {
+    (void)s;
+    (void)now;
+}
+DLSI_FN uint64_t dlsi_renew_mark(const dlsi_ses *s, const unsigned char *head) {
+    (void)s;
+    (void)head;
+    return 0;
+}
+DLSI_FN dls_session *dlsi_renew_record(dlsi_ses *s, const unsigned char *head, uint64_t *base) {
+    (void)head;
+    (void)base;
+    return &s->record;
+}
+DLSI_FN bool dlsi_renew_seen(const dlsi_ses *s, uint64_t now) {
+    (void)s;
+    (void)now;
+    return true;
+}
+DLSI_FN void dlsi_renew_take(dls_peer *p, int32_t i, const unsigned char *v) {
+    (void)p;
+    (void)i;
+    (void)v;
+}
+DLSI_FN void dlsi_renew_tick(dls_peer *p, int32_t i, uint64_t now) {
+    (void)p;
+    (void)i;
+    (void)now;
+}
+DLSI_FN uint64_t dlsi_renew_deadline(const dls_peer *p, const dlsi_ses *s) {
+    (void)p;
+    (void)s;
+    return UINT64_MAX;
+}
+#endif
 
 /* ---- Packets out ---- */
 
@@ -20904,7 +21355,7 @@ DLSI_FN size_t dlsi_ses_put_lost(dls_peer *p, dlsi_ses *s, unsigned char *to, si
     ref[0] |= n << 16;
     ref[1] = s->lost_op;
     ref[2] = s->lost_at;
-    s->lost_at += n; /* what is in front now may leave less room than there was */
+    s->lost_at += n; /* where packets are shorter now than they were */
     s->lost_bytes = (uint16_t)(s->lost_bytes - n);
     s->has_lost = s->lost_bytes > 0;
     return dlsi_ses_put_chunk(o, ref[2], n, n, to);
@@ -20969,7 +21420,7 @@ DLSI_FN size_t dlsi_ses_put_rest(dls_peer *p, int32_t i, unsigned char *to, size
 DLSI_FN size_t dlsi_ses_frames(dls_peer *p, int32_t i, unsigned char *to, size_t max, bool *elicits,
                                uint32_t *ref, uint64_t now) {
     dlsi_ses *s = &p->ses[i];
-    size_t n = 0, ack = 0;
+    size_t n = 0, ack = 0, lost = 0;
     bool room = true;
     memset(ref, 0, 4 * sizeof *ref);
     if (dlsi_ses_lossy(s)) {
@@ -20978,10 +21429,14 @@ DLSI_FN size_t dlsi_ses_frames(dls_peer *p, int32_t i, unsigned char *to, size_t
         s->shut = !room;
         if (dls_flow_ack_due(&s->flow, now) || (room && dlsi_ses_may_ack(p, s)))
             ack = dlsi_ses_put_ack(s, to, max / 4, now);
+        /* A lost chunk goes out whole: a rest of it would be in the way of the next lost one, and
+           the ring may be full by then. So the ack goes alone when they don't fit together. */
+        if (s->has_lost) lost = 9u + s->lost_bytes;
+        if (ack > 0 && max - ack < lost) room = false;
     }
     n = ack;
     if (room) {
-        n += dlsi_ses_put_control(p, s, to + n, max - n, ref);
+        n += dlsi_ses_put_control(p, s, to + n, max > n + lost ? max - n - lost : 0, ref);
         if (s->has_lost) n += dlsi_ses_put_lost(p, s, to + n, max - n, ref);
         if (ref[1] == 0 && !s->has_lost)
             n += dlsi_ses_put_rest(p, i, to + n, max - n, n == 0, ref, now);
@@ -21026,6 +21481,7 @@ DLSI_FN size_t dlsi_ses_packet(dls_peer *p, int32_t i, unsigned char *to, size_t
     h.index = s->their_index;
     h.counter = (uint32_t)(number & 0xFFFFFFFFu);
     dls_data_head_write(&h, to);
+    number += dlsi_renew_mark(s, to);
     if (!dlsi_ses_clear(s) && dlsi_ses_seal(p, s, to, n) != DLS_OK) {
         dlsi_ses_end(p, i, DLS_E_LIMIT);
         return 0;
@@ -21289,6 +21745,34 @@ DLS_API void dls_peer_view_again(dls_peer *peer) {
     peer->again = peer->view.number;
     dlsi_again_say(peer);
 }
+#if DLS_ENABLE_HEAP /* for >>node, which needs one */
+DLSI_FN void dlsi_gather_say(dls_peer *p, int32_t rank) {
+    dlsi_ses *s = dlsi_peer_ses(p, rank);
+    unsigned char to[4];
+    dlsi_store32(to, p->member[p->me].gathers);
+    if (s != NULL && s->hello && p->member[p->me].gathers > 0)
+        dlsi_ses_tell(p, s, DLS_CONTROL_GATHER, to, sizeof to);
+}
+DLSI_FN void dlsi_gather_begin(dls_peer *p, uint32_t number) {
+    int32_t i;
+    if (p->member[p->me].gathers == number) return;
+    p->member[p->me].gathers = number;
+    for (i = 0; i < p->count; i++) dlsi_gather_say(p, i);
+}
+DLSI_FN void dlsi_gather_take(dls_peer *p, int32_t rank, const unsigned char *v) {
+    p->member[rank].gathers = dlsi_load32(v);
+}
+#else
+DLSI_FN void dlsi_gather_say(dls_peer *p, int32_t rank) {
+    (void)p;
+    (void)rank;
+}
+DLSI_FN void dlsi_gather_take(dls_peer *p, int32_t rank, const unsigned char *v) {
+    (void)p;
+    (void)rank;
+    (void)v;
+}
+#endif
 
 #if DLS_ENABLE_COORD
 /* Elections and decisions among devices with DLS_ROLE_COORD. What a voter has promised or accepted
@@ -21813,6 +22297,7 @@ DLSI_FN dls_status dlsi_hello_take(dls_peer *p, int32_t i, const dls_control *c)
     dlsi_roster_offer(p, s->rank);
     dlsi_views_hello(p, s->rank);
     if (p->member[s->rank].device.id == p->view.coordinator) dlsi_again_say(p);
+    dlsi_gather_say(p, s->rank);
     p->routes_due = true;
     return DLS_OK;
 }
@@ -21853,6 +22338,8 @@ DLSI_FN dls_status dlsi_control_take(dls_peer *p, int32_t i, const dls_control *
     case DLS_CONTROL_AGAIN:
         if (dlsi_load32(c->payload) == p->view.number) p->again = p->view.number;
         break;
+    case DLS_CONTROL_RENEW: dlsi_renew_take(p, i, c->payload); break;
+    case DLS_CONTROL_GATHER: dlsi_gather_take(p, rank, c->payload); break;
     default: break; /* of a newer minor version */
     }
     return DLS_OK;
@@ -21929,22 +22416,30 @@ DLSI_FN dls_status dlsi_data_take(dls_peer *p, int32_t port, int32_t via, const 
     unsigned char *at = packet + DLS_HEAD_BYTES;
     dls_data_head h;
     dlsi_rest rest;
-    uint64_t number;
+    uint64_t number, base = 0;
+    dls_session *record;
     dlsi_ses *s;
     bool apart = false;
     dls_status st = dls_data_head_read(&h, packet, n);
     if (st != DLS_OK) return st;
     s = dlsi_ses_at(p, h.index);
     if (s == NULL || s->state < DLSI_SES_HALF || !dlsi_ses_way(s, port, via)) return DLS_E_STATE;
-    number = dls_session_counter(&s->record, h.counter, 32);
+    record = dlsi_renew_record(s, packet, &base);
+    if (record == NULL) return DLS_E_STATE;
+    number = dls_session_counter(record, h.counter, 32);
     n -= DLS_HEAD_BYTES;
     if (!dlsi_ses_clear(s)) {
         if (n < DLS_RECORD_TAG) return DLS_E_FORMAT;
         n -= DLS_RECORD_TAG;
         apart = dlsi_ses_apart(s, n);
-        st = dlsi_session_open(&s->record, number, at, at, n, at + n, packet, DLS_HEAD_BYTES,
+        st = dlsi_session_open(record, number, at, at, n, at + n, packet, DLS_HEAD_BYTES,
                                apart ? rest.state : NULL);
         if (st != DLS_OK) return st;
+    }
+    if (record != &s->record && !dlsi_renew_seen(s, now)) {
+        dlsi_ses_end(p, (int32_t)(s - p->ses), DLS_E_LIMIT);
+        if (apart) DLSI_WIPE(rest);
+        return DLS_E_LIMIT;
     }
     if (apart) {
         rest.at = at + DLSI_AEAD_NEAR;
@@ -21958,7 +22453,7 @@ DLSI_FN dls_status dlsi_data_take(dls_peer *p, int32_t port, int32_t via, const 
     if (s->state == DLSI_SES_HALF) dlsi_ses_up(p, (int32_t)(s - p->ses), now);
     if (from != NULL) p->reach[s - p->ses].addr = *from; /* authentic: it may have moved */
     s->heard = now;
-    st = dlsi_ses_take(p, (int32_t)(s - p->ses), at, n, number, now);
+    st = dlsi_ses_take(p, (int32_t)(s - p->ses), at, n, base + number, now);
     p->rest = NULL;
     if (apart) DLSI_WIPE(rest);
     return st;
@@ -22314,24 +22809,35 @@ DLSI_FN void dlsi_ses_tick(dls_peer *p, int32_t i, uint64_t slept, uint64_t now)
     if (s->state < DLSI_SES_UP) return;
     if (dlsi_ses_lossy(s)) dls_flow_tick(&s->flow, now);
     if (now - s->spoke >= hb) s->ping = true;
+    dlsi_renew_tick(p, i, now);
 }
-/* A device that may be called and is not up, nor on the way to it. */
+/* When a call of theirs, which was answered, keeps us from calling no more: the answer is lost.
+   0: there is none. */
+DLSI_FN uint64_t dlsi_member_half(const dls_peer *p, int32_t rank) {
+    const int32_t half = dlsi_ses_find(p, DLSI_SES_HALF, rank);
+    return half < 0 ? 0 : dlsi_later(p->ses[half].heard, 2 * p->desc.heartbeat_us);
+}
+/* A device that may be called and is not up, nor being called. */
 DLSI_FN bool dlsi_member_callable(const dls_peer *p, int32_t rank) {
     const dlsi_member *m = &p->member[rank];
     if (rank == p->me || (m->device.flags & DLS_DEVICE_REVOKED) != 0) return false;
     /* a way through a gateway is good until there is a direct one */
     if (m->ses >= 0 && (m->call_port < 0 || p->ses[m->ses].via < 0)) return false;
     if (dlsi_peer_small(p, rank) && dlsi_peer_small(p, p->me)) return false; /* no common key */
-    return dlsi_ses_find(p, DLSI_SES_CALLING, rank) < 0 &&
-           dlsi_ses_find(p, DLSI_SES_HALF, rank) < 0;
+    return dlsi_ses_find(p, DLSI_SES_CALLING, rank) < 0;
 }
 /* Whether it is time to call; then sets when next. */
-DLSI_FN bool dlsi_member_due(dls_peer *p, dlsi_member *m, uint64_t now) {
+DLSI_FN bool dlsi_member_due(dls_peer *p, int32_t rank, uint64_t now) {
     const uint64_t hb = p->desc.heartbeat_us;
+    dlsi_member *m = &p->member[rank];
     if (m->again > now && m->again - now > 4 * hb) m->again = now; /* the clock jumped back */
-    if (now < m->again) return false;
+    if (now < m->again || now < dlsi_member_half(p, rank)) return false;
     m->again = dlsi_later(now, dlsi_peer_jitter(p, hb) + 1);
     return true;
+}
+DLSI_FN uint64_t dlsi_member_again(const dls_peer *p, int32_t rank) {
+    const uint64_t again = p->member[rank].again, half = dlsi_member_half(p, rank);
+    return again > half ? again : half;
 }
 /* Calls a device: where it was said to be, or else through a gateway. */
 DLSI_FN void dlsi_member_call(dls_peer *p, int32_t rank, uint64_t now) {
@@ -22339,27 +22845,31 @@ DLSI_FN void dlsi_member_call(dls_peer *p, int32_t rank, uint64_t now) {
     const bool direct = m->call_port >= 0 && (m->route < 0 || m->calls % 2 == 0 || m->ses >= 0);
     const int32_t via = m->route;
     int32_t i;
-    if ((!direct && via < 0) || !dlsi_member_callable(p, rank) || !dlsi_member_due(p, m, now))
+    if ((!direct && via < 0) || !dlsi_member_callable(p, rank) || !dlsi_member_due(p, rank, now))
         return;
     m->calls++;
     i = dlsi_ses_make(p, DLSI_SES_CALLING, rank, direct ? m->call_port : p->ses[via].port,
                       direct ? -1 : via, now);
     if (i >= 0 && direct) p->reach[i].addr = m->call_addr;
 }
-/* A serial line has no connection that could break: its caller tries for ever. */
+/* A serial line has no connection that could break: its caller tries for ever, and beside a session
+   that has been silent for two heartbeats too. The other end may have restarted, and can't call. */
 DLSI_FN bool dlsi_port_calls(const dls_peer *p, const dlsi_port *t) {
-    return t->open && t->ses < 0 && t->desc.kind == DLS_PORT_SERIAL && t->desc.call &&
-           dlsi_member_callable(p, t->desc.rank);
+    const dlsi_ses *s = t->ses >= 0 ? &p->ses[t->ses] : NULL;
+    if (!t->open || t->desc.kind != DLS_PORT_SERIAL || !t->desc.call) return false;
+    if (s == NULL) return dlsi_member_callable(p, t->desc.rank);
+    return s->state == DLSI_SES_UP && p->seen > dlsi_later(s->heard, 2 * p->desc.heartbeat_us) &&
+           dlsi_ses_find(p, DLSI_SES_CALLING, t->desc.rank) < 0;
 }
 DLSI_FN void dlsi_ports_tick(dls_peer *p, uint64_t now) {
     int32_t i;
     for (i = 0; i < p->desc.ports_max; i++) {
         dlsi_port *t = &p->port[i];
-        if (!t->open || t->ses >= 0) continue;
+        if (!t->open) continue;
         t->since = dlsi_min_u64(t->since, now);
-        if (dlsi_port_streams(t) && now - t->since > p->desc.timeout_us)
+        if (t->ses < 0 && dlsi_port_streams(t) && now - t->since > p->desc.timeout_us)
             t->done = true; /* a stranger who says nothing */
-        if (dlsi_port_calls(p, t) && dlsi_member_due(p, &p->member[t->desc.rank], now))
+        if (dlsi_port_calls(p, t) && dlsi_member_due(p, t->desc.rank, now))
             (void)dlsi_ses_make(p, DLSI_SES_CALLING, t->desc.rank, i, -1, now);
     }
 }
@@ -22407,6 +22917,7 @@ DLSI_FN uint64_t dlsi_ses_deadline(const dls_peer *p, const dlsi_ses *s) {
     /* seen: lest a late tick takes the wait for sleep */
     soon =
         dlsi_min_u64(soon, dlsi_later(s->state < DLSI_SES_UP || s->ping ? p->seen : s->spoke, hb));
+    soon = dlsi_min_u64(soon, dlsi_renew_deadline(p, s));
     if (s->state >= DLSI_SES_UP && dlsi_ses_lossy(s) && !blocked)
         soon = dlsi_min_u64(soon, dls_flow_deadline(&s->flow));
     return soon;
@@ -22420,14 +22931,15 @@ DLS_API uint64_t dls_peer_deadline(const dls_peer *peer) {
     if (peer->leaving) return soon;
     for (i = 0; i < peer->desc.ports_max; i++) {
         const dlsi_port *t = &peer->port[i];
-        if (dlsi_port_calls(peer, t)) soon = dlsi_min_u64(soon, peer->member[t->desc.rank].again);
+        if (dlsi_port_calls(peer, t))
+            soon = dlsi_min_u64(soon, dlsi_member_again(peer, t->desc.rank));
         if (t->open && t->ses < 0 && dlsi_port_streams(t) && !t->done)
             soon = dlsi_min_u64(soon, dlsi_later(t->since, peer->desc.timeout_us + 1));
     }
     for (i = 0; i < peer->count; i++) {
         const dlsi_member *m = &peer->member[i];
         if ((m->call_port >= 0 || m->route >= 0) && dlsi_member_callable(peer, i))
-            soon = dlsi_min_u64(soon, m->again);
+            soon = dlsi_min_u64(soon, dlsi_member_again(peer, i));
     }
     if (dlsi_peer_gateway(peer) && peer->routes_due) return 0;
     return dlsi_min_u64(soon, dlsi_views_deadline(peer));
@@ -22585,10 +23097,10 @@ DLS_API void dls_peer_op_drop(dls_peer *peer, int32_t op) {
    >>coll.impl                                            deps: config base wire peer coll.api
    An op is a list of sends and a list of receives for each member, made on the fly by its phases:
    move k says with whom, which elements, and how many of the other list must be over before. Lists
-   are worked off in order, several moves at once; so the earliest unfinished move of all members can
-   always go on, and nothing waits in a circle. Long arrays are cut in segments, each of which runs
-   through the whole list; two of them, and two ops, are at work at a time. Messages of one segment
-   between two members go in the same order on both sides, so that one tag does for all of them. */
+   are worked off in order, several moves at once; so the earliest unfinished move of all members
+   can always go on, and nothing waits in a circle. Long arrays are cut in segments, each of which
+   runs through the whole list; two of them, and two ops, are at work at a time. Messages of one
+   segment between two members go in the same order on both sides, so that one tag does for all. */
 
 #define DLSI_COLL_CHUNK 262144u /* most bytes of a message; all members must cut alike */
 #define DLSI_COLL_SMALL 16384u  /* ops up to here have receives posted ahead */
@@ -23098,13 +23610,15 @@ DLSI_FN size_t dlsi_run_bytes(const dlsi_run *r, size_t n) {
     return r->op.codec != NULL ? r->op.codec->bytes(r->op.codec->user, n) : n * r->width;
 }
 /* Counts moves; cuts the array in segments and sees how much staging one of them needs. */
-DLSI_FN void dlsi_run_measure(dlsi_run *r) {
+DLSI_FN void dlsi_run_measure(dlsi_run *r, size_t staging) {
     size_t most = 1;
     int32_t i, side;
     dlsi_move m;
     r->segs = 1;
     for (i = 0; i < r->phases; i++) most = dlsi_max_size(most, dlsi_run_longest(r, i));
     r->segs = (int32_t)dlsi_min_size((most - 1) / (DLSI_COLL_CHUNK / r->width) + 1, 0x7FFFFFFF);
+    if (r->phase[0].solo >= 0 && dlsi_mul(most, r->width) > DLSI_COLL_SMALL)
+        r->segs = dlsi_max_i32(r->segs, (r->members + 1) / 3); /* root has all parts at once */
     most = dlsi_round_up(dlsi_run_bytes(r, most / (size_t)r->segs + 1), DLS_ALIGN);
     r->total[0] = r->total[1] = 0;
     r->need[0] = r->need[1] = 0;
@@ -23117,9 +23631,9 @@ DLSI_FN void dlsi_run_measure(dlsi_run *r) {
             r->need[1] = dlsi_max_size(r->need[1], dlsi_mul(group, most));
     }
     if (r->op.codec != NULL) r->need[0] = dlsi_mul((size_t)r->members, most);
-    r->small = DLSI_HOSTED && r->members <= 32 && r->op.codec == NULL &&
+    r->small = DLSI_HOSTED && r->op.codec == NULL && r->op.kind != DLS_COLL_ALLTOALL &&
                dlsi_mul(r->op.count, r->width) <= DLSI_COLL_SMALL &&
-               r->op.kind != DLS_COLL_ALLTOALL;
+               dlsi_mul((size_t)r->total[1], most) <= staging / 4;
     if (r->small) r->need[1] = (size_t)r->total[1] * most;
 }
 
@@ -23324,6 +23838,7 @@ DLSI_FN size_t dlsi_coll_layout(dls_coll *c, dlsi_layout *l, int32_t size) {
     c->order = list + n;
     c->near = list + 2 * n;
     c->far = list + 3 * n;
+    c->weight = (uint16_t *)(void *)(list + 4 * n);
     c->run = run;
     c->work = work;
     memset(run, 0, DLSI_COLL_RUNS * sizeof *run);
@@ -23340,6 +23855,8 @@ DLS_API size_t dls_coll_size(int32_t size, size_t bytes) {
     size_t lane = dlsi_add(dlsi_min_size(bytes, n * DLSI_COLL_CHUNK), n * DLS_ALIGN);
     (void)dlsi_coll_layout(NULL, &l, (int32_t)n);
     if (size > 1) l.used = dlsi_add(l.used, dlsi_mul(DLSI_HOSTED ? 4 : 1, lane));
+    if (DLSI_HOSTED && size > 1) /* a root has all parts of a small array at once */
+        l.used = dlsi_add(l.used, dlsi_mul(n, dlsi_min_size(bytes, DLSI_COLL_SMALL) + DLS_ALIGN));
     return dlsi_layout_total(&l);
 }
 DLS_API dls_status dls_coll_init(dls_coll *coll, dls_peer *peer, int32_t rank, int32_t size,
@@ -23393,6 +23910,11 @@ DLSI_FN void dlsi_coll_run_end(dls_coll *c, dlsi_run *r, dls_status st) {
     r->status = st;
     r->state = (uint8_t)(r->ahead ? DLSI_RUN_FREE : DLSI_RUN_OVER);
     if (!r->ahead) dlsi_run_turn(r);
+}
+/* Asks for another view, unless the one in which it failed is replaced already. */
+DLSI_FN void dlsi_run_fail(dls_coll *c, dlsi_run *r, dls_status st) {
+    if (c->view > 0 && c->view == c->peer->view.number && !r->ahead) dls_peer_view_again(c->peer);
+    dlsi_coll_run_end(c, r, st);
 }
 DLS_API dls_status dls_coll_view(dls_coll *coll, const dls_view *view) {
     int32_t i;
@@ -23503,8 +24025,7 @@ DLSI_FN void dlsi_coll_run_go(dls_coll *c, dlsi_run *r, bool spare) {
             dlsi_lane_open(l, r->next_seg < r->segs ? r->next_seg++ : -1);
         }
         if (r->status != DLS_OK) { /* what is left is no use to anybody */
-            dlsi_coll_run_end(c, r, r->status);
-            if (c->view > 0) dls_peer_view_again(c->peer);
+            dlsi_run_fail(c, r, r->status);
             return;
         }
     }
@@ -23550,10 +24071,10 @@ DLSI_FN void dlsi_coll_go(dls_coll *c) {
         if (r->op.kind >= DLS_COLL_SEND) {
             dlsi_run_pair(c, r);
         } else if (lost) { /* a loss stops those beside the lost one; others would wait for them */
-            if (c->view > 0 && !r->ahead) dls_peer_view_again(c->peer);
-            dlsi_coll_run_end(c, r, DLS_E_PEER);
+            dlsi_run_fail(c, r, DLS_E_PEER);
         }
     }
+    c->peer->hurry = false;
     if (lost) c->ahead = NULL;
     if (lost) return;
     for (;;) {
@@ -23576,7 +24097,9 @@ DLSI_FN void dlsi_coll_go(dls_coll *c) {
             if (oldest->work == NULL && !dlsi_run_open(c, oldest, roomy)) break;
         }
         dlsi_coll_run_go(c, oldest, active > 0);
-        if (oldest->state == DLSI_RUN_WORKS) active++;
+        if (oldest->state != DLSI_RUN_WORKS) continue;
+        active++;
+        if (dlsi_mul(oldest->op.count, oldest->width) <= DLSI_COLL_CHUNK / 4) c->peer->hurry = true;
     }
     c->turn++;
 }
@@ -23603,9 +24126,245 @@ DLSI_FN void dlsi_coll_groups(dls_coll *c) {
         if (before == mine || (mine >= c->near_owners && before == 0)) c->far[c->far_count++] = i;
     }
 }
-DLSI_FN dls_coll_algo dlsi_coll_algo(const dls_coll *c, const dls_coll_op *op) {
-    (void)c;
-    return op->algo != DLS_COLL_AUTO ? op->algo : DLS_COLL_DIRECT;
+/* What an algorithm takes: the steps one after the other; of the busiest member messages, bytes
+   sent over its rate, and bytes it adds; of all together messages and bytes. */
+typedef struct dlsi_coll_bill {
+    double steps, mine, time, added, all, bytes;
+} dlsi_coll_bill;
+
+DLSI_FN double dlsi_model_rate(const dls_coll_model *m, int32_t i) {
+    const double all = m->bytes_per_us > 0 ? m->bytes_per_us : 1000;
+    return m->rate != NULL && m->rate[i] > 0 ? m->rate[i] : all;
+}
+DLSI_FN double dlsi_model_slowest(const dls_coll_model *m, int32_t size) {
+    double least = dlsi_model_rate(m, 0);
+    int32_t i;
+    for (i = 1; i < size; i++)
+        if (dlsi_model_rate(m, i) < least) least = dlsi_model_rate(m, i);
+    return least;
+}
+/* All members send `bytes` in `messages` each. */
+DLSI_FN void dlsi_bill_all(dlsi_coll_bill *b, const dls_coll_model *m, int32_t size, double steps,
+                           double messages, double bytes) {
+    b->steps += steps;
+    b->mine += messages;
+    b->time += bytes / dlsi_model_slowest(m, size);
+    b->all += messages * size;
+    b->bytes += bytes * size;
+}
+/* One half of an all-reduce to or from a root: by a star or a tree of `steps`. */
+DLSI_FN void dlsi_bill_root(dlsi_coll_bill *b, const dls_coll_model *m, int32_t size, double n,
+                            int32_t root, bool star, double steps) {
+    const double rate = star ? dlsi_model_rate(m, root) : dlsi_model_slowest(m, size);
+    b->steps += steps;
+    b->mine += star ? size - 1 : steps;
+    b->time += (star ? size - 1 : steps) * n / rate;
+    b->all += size - 1;
+    b->bytes += (size - 1) * n;
+}
+/* Shards to their owners, or back; weights NULL: equal ones. */
+DLSI_FN void dlsi_bill_shards(dlsi_coll_bill *b, const dls_coll_model *m, int32_t size, double n,
+                              const uint16_t *weight, bool back) {
+    double all = 0, worst = 0;
+    int32_t i;
+    for (i = 0; i < size; i++) all += weight != NULL ? weight[i] : 1;
+    for (i = 0; i < size; i++) {
+        const double share = weight != NULL && all > 0 ? weight[i] / all : 1.0 / size;
+        const double time = n * (back ? (size - 1) * share : 1 - share) / dlsi_model_rate(m, i);
+        if (time > worst) worst = time;
+    }
+    b->steps += 1;
+    b->mine += size - 1;
+    b->time += worst;
+    b->all += (double)(size - 1) * size;
+    b->bytes += (size - 1) * n;
+}
+/* Both halves: what a member sends in all counts, since one overlaps the other. */
+DLSI_FN void dlsi_bill_direct(dlsi_coll_bill *b, const dls_coll_model *m, int32_t size, double n,
+                              const uint16_t *weight) {
+    double all = 0;
+    int32_t i;
+    dlsi_bill_shards(b, m, size, n, weight, false);
+    dlsi_bill_shards(b, m, size, n, weight, true);
+    for (i = 0; i < size; i++) all += weight != NULL ? weight[i] : 1;
+    for (i = 0, b->time = 0; i < size; i++) {
+        const double share = weight != NULL && all > 0 ? weight[i] / all : 1.0 / size;
+        const double time = n * (1 + (size - 2) * share) / dlsi_model_rate(m, i);
+        if (time > b->time) b->time = time;
+    }
+    b->added = n * (size - 1) / size;
+}
+/* Members are in groups: their number of groups, and how many the smallest has. */
+DLSI_FN int32_t dlsi_model_groups(const dls_coll_model *m, int32_t size, int32_t *least) {
+    int32_t i, k, groups = 0;
+    *least = size;
+    for (i = 0; m->group != NULL && i < size; i++) {
+        int32_t n = 0, before = 0;
+        for (k = 0; k < size; k++) {
+            n += m->group[k] == m->group[i];
+            before += k < i && m->group[k] == m->group[i];
+        }
+        groups += before == 0;
+        *least = dlsi_min_i32(*least, n);
+    }
+    return groups;
+}
+DLSI_FN bool dlsi_bill_allreduce(dlsi_coll_bill *b, const dls_coll_model *m, int32_t size, double n,
+                                 const dls_coll_op *op, dls_coll_algo algo) {
+    const int32_t log = dlsi_coll_log2(size), up = dlsi_coll_log2(2 * size - 1);
+    const double most = (double)(1 << log), fold = 1 << log < size ? 1 : 0;
+    const double even = n * (size - 1) / size;
+    int32_t least;
+    const int32_t groups = dlsi_model_groups(m, size, &least);
+    switch (algo) {
+    case DLS_COLL_DIRECT: dlsi_bill_direct(b, m, size, n, op->shares); return true;
+    case DLS_COLL_RING:
+        dlsi_bill_all(b, m, size, 2 * (size - 1), 2 * (size - 1), 2 * even);
+        b->added = even;
+        return true;
+    case DLS_COLL_DOUBLING:
+        dlsi_bill_all(b, m, size, log + 2 * fold, log + fold, (log + 2 * fold) * n);
+        b->added = (log + fold) * n;
+        return true;
+    case DLS_COLL_HALVING:
+        dlsi_bill_all(b, m, size, 2 * log + 2 * fold, 2 * log + fold,
+                      2 * n * (most - 1) / most + 2 * fold * n);
+        b->added = n * (most - 1) / most + fold * n;
+        return true;
+    case DLS_COLL_STAR:
+        dlsi_bill_root(b, m, size, n, op->root, true, 1);
+        dlsi_bill_root(b, m, size, n, op->root, true, 1);
+        b->added = n * (size - 1);
+        return true;
+    case DLS_COLL_TREE:
+        dlsi_bill_root(b, m, size, n, op->root, false, up);
+        dlsi_bill_root(b, m, size, n, op->root, false, up);
+        b->added = n * up;
+        return true;
+    case DLS_COLL_GROUPS: /* what is far costs as much more as it is slower than near ones */
+        if (groups == 0 || m->far_bytes_per_us <= 0) return false;
+        dlsi_bill_all(b, m, size, 2, 2.0 * size / groups, 2 * n);
+        b->steps += 2 * m->far_latency_us / (m->latency_us > 0 ? m->latency_us : 30);
+        b->time += 2 * n * (groups - 1) / groups / m->far_bytes_per_us;
+        b->added = n;
+        return true;
+    default: return false;
+    }
+}
+DLSI_FN bool dlsi_bill_half(dlsi_coll_bill *b, const dls_coll_model *m, int32_t size, double n,
+                            const dls_coll_op *op, dls_coll_algo algo) {
+    const int32_t up = dlsi_coll_log2(2 * size - 1);
+    const bool star = algo == DLS_COLL_STAR, direct = algo == DLS_COLL_DIRECT;
+    const bool reduces = op->kind == DLS_COLL_REDUCE || op->kind == DLS_COLL_REDUCE_SCATTER;
+    if (op->kind == DLS_COLL_BROADCAST || op->kind == DLS_COLL_REDUCE) {
+        if (!star && !direct && algo != DLS_COLL_TREE) return false;
+        if (direct) dlsi_bill_shards(b, m, size, n, op->shares, !reduces);
+        if (direct) dlsi_bill_root(b, m, size, n / size, op->root, true, 1);
+        if (!direct) dlsi_bill_root(b, m, size, n, op->root, star, star ? 1 : up);
+    } else if (op->kind == DLS_COLL_REDUCE_SCATTER || op->kind == DLS_COLL_ALLGATHER) {
+        if (!direct && algo != DLS_COLL_RING) return false;
+        if (direct) dlsi_bill_shards(b, m, size, n, op->shares, !reduces);
+        if (!direct) dlsi_bill_all(b, m, size, size - 1, size - 1, n * (size - 1) / size);
+    } else { /* one way only */
+        if (!direct) return false;
+        dlsi_bill_shards(b, m, size, n, op->shares, false);
+    }
+    b->added = reduces ? n * (star ? size - 1 : direct ? 1 : up) : 0;
+    return true;
+}
+DLS_API double dls_coll_cost(const dls_coll_model *model, int32_t size, const dls_coll_op *op,
+                             dls_coll_algo algo) {
+    dls_coll_model even;
+    const dls_coll_model *m = model != NULL ? model : &even;
+    const double n = (double)op->count * (double)dlsi_reduce_bytes(op->type);
+    double latency, message, add, time;
+    dlsi_coll_bill b;
+    DLSI_ZERO(even);
+    DLSI_ZERO(b);
+    if (size < 2) return algo == DLS_COLL_DIRECT ? 0 : -1;
+    if (op->kind == DLS_COLL_ALLREDUCE ? !dlsi_bill_allreduce(&b, m, size, n, op, algo)
+                                       : !dlsi_bill_half(&b, m, size, n, op, algo))
+        return -1;
+    latency = m->latency_us > 0 ? m->latency_us : 30;
+    message = m->message_us > 0 ? m->message_us : latency / 8;
+    add = m->add_per_us > 0 ? m->add_per_us : 4000;
+    time = m->shared ? b.bytes / dlsi_model_slowest(m, size) : b.time;
+    /* of two that are alike, the one that is less work for all */
+    message *= m->shared ? b.all : b.mine + b.all / 64;
+    return b.steps * latency + message + time + b.added / add;
+}
+DLS_API dls_coll_algo dls_coll_choose(const dls_coll_model *model, int32_t size,
+                                      const dls_coll_op *op) {
+    dls_coll_algo best = DLS_COLL_DIRECT;
+    double least = dls_coll_cost(model, size, op, best);
+    int32_t i;
+    for (i = DLS_COLL_DIRECT + 1; i < DLS_COLL_ALGOS; i++) {
+        const double cost = dls_coll_cost(model, size, op, (dls_coll_algo)i);
+        if (cost < 0 || cost >= least || (op->codec != NULL && i != DLS_COLL_DIRECT)) continue;
+        least = cost;
+        best = (dls_coll_algo)i;
+    }
+    return best;
+}
+DLS_API void dls_coll_shares(const dls_coll_model *model, int32_t size, uint16_t *shares) {
+    double low = 0, high = 1, sum;
+    int32_t i, turn;
+    for (i = 0; i < size; i++) shares[i] = 1;
+    if (size < 3 || model == NULL || model->rate == NULL) return;
+    high = 2.0 * size / dlsi_model_slowest(model, size);
+    for (turn = 0; turn < 60; turn++) { /* us per byte of the array */
+        const double time = (low + high) / 2;
+        for (i = 0, sum = 0; i < size; i++) {
+            const double s = (time * dlsi_model_rate(model, i) - 1) / (size - 2);
+            sum += s > 0 ? s : 0;
+        }
+        low = sum < 1 ? time : low;
+        high = sum < 1 ? high : time;
+    }
+    for (i = 0; i < size; i++) {
+        const double s = (high * dlsi_model_rate(model, i) - 1) / (size - 2);
+        shares[i] = (uint16_t)(s > 0 ? s < 1 ? s * 65535 + 0.5 : 65535 : 0);
+    }
+}
+DLS_API char *dls_coll_explain(const dls_coll_model *model, int32_t size, const dls_coll_op *op,
+                               char *buf, size_t bytes) {
+    static const char *const name[DLS_COLL_ALGOS] = {"auto",    "direct", "ring", "doubling",
+                                                     "halving", "star",   "tree", "groups"};
+    const dls_coll_algo best = dls_coll_choose(model, size, op);
+    dlsi_text t;
+    int32_t i;
+    t.buf = buf;
+    t.used = 0;
+    t.size = bytes;
+    dlsi_text_str(&t, name[best]);
+    dlsi_text_str(&t, " for ");
+    dlsi_text_int(&t, (int32_t)dlsi_min_size(op->count * dlsi_reduce_bytes(op->type), 0x7FFFFFFF));
+    dlsi_text_str(&t, " bytes among ");
+    dlsi_text_int(&t, size);
+    dlsi_text_str(&t, model != NULL && model->shared ? " on one medium; us:" : "; us:");
+    for (i = DLS_COLL_DIRECT; i < DLS_COLL_ALGOS; i++) {
+        const double cost = dls_coll_cost(model, size, op, (dls_coll_algo)i);
+        if (cost < 0) continue;
+        dlsi_text_str(&t, " ");
+        dlsi_text_str(&t, name[i]);
+        dlsi_text_str(&t, " ");
+        dlsi_text_int(&t, cost < 2e9 ? (int32_t)(cost + 0.5) : 0x7FFFFFFF);
+    }
+    if (bytes > 0) buf[t.used] = '\0';
+    return buf;
+}
+/* AUTO becomes an algorithm; of uneven links, with shards to match. */
+DLSI_FN void dlsi_coll_settle(dls_coll *c, dls_coll_op *op) {
+    if (op->kind == DLS_COLL_BARRIER) op->algo = DLS_COLL_DIRECT;
+    if (op->algo != DLS_COLL_AUTO) return;
+    op->algo = dls_coll_choose(c->model, c->size, op);
+    if (op->kind != DLS_COLL_ALLREDUCE || op->shares != NULL || c->model == NULL ||
+        c->model->rate == NULL || c->model->shared)
+        return;
+    dls_coll_shares(c->model, c->size, c->weight);
+    op->shares = c->weight;
+    if (dls_coll_choose(c->model, c->size, op) == DLS_COLL_DIRECT) op->algo = DLS_COLL_DIRECT;
+    if (op->algo != DLS_COLL_DIRECT) op->shares = NULL;
 }
 
 /* ---- Beginning ---- */
@@ -23626,7 +24385,7 @@ DLSI_FN dls_status dlsi_run_make(dls_coll *c, const dls_coll_op *op,
     r->swapped = r->width > 1 && op->codec == NULL && !dlsi_little_endian();
     st = plan(c, r);
     if (st != DLS_OK) return st;
-    dlsi_run_measure(r);
+    dlsi_run_measure(r, c->staging_bytes);
     return dlsi_add(r->need[0], r->need[1]) > c->staging_bytes ? DLS_E_MEMORY : DLS_OK;
 }
 /* The arrays of an op, in place from now on. */
@@ -23753,7 +24512,7 @@ DLS_API dls_status dls_coll_start(dls_coll *coll, const dls_coll_op *op, int32_t
         return DLS_OK;
     }
     if (o.kind >= DLS_COLL_SEND) return dlsi_coll_pair(coll, op, handle);
-    o.algo = dlsi_coll_algo(coll, op);
+    dlsi_coll_settle(coll, &o);
     if (o.algo == DLS_COLL_GROUPS) dlsi_coll_groups(coll);
     if (dlsi_coll_up(coll) < coll->size) return DLS_E_PEER;
     foreseen = coll->guess >= 0 && dlsi_past_same(&coll->past[coll->guess], &o);
@@ -23775,8 +24534,10 @@ DLS_API dls_status dls_coll_start(dls_coll *coll, const dls_coll_op *op, int32_t
 }
 DLS_API bool dls_coll_done(dls_coll *coll, int32_t handle, dls_status *status) {
     dlsi_run *r = coll->run != NULL && handle >= 0 ? &coll->run[handle % DLSI_COLL_RUNS] : NULL;
-    *status = coll->size == 1 && handle == 0 ? DLS_OK : DLS_E_ARG;
-    if (r == NULL || r->state == DLSI_RUN_FREE || r->handle != handle) return true;
+    if (r == NULL || r->state == DLSI_RUN_FREE || r->handle != handle) {
+        *status = coll->size == 1 && handle == 0 ? DLS_OK : DLS_E_ARG;
+        return true;
+    }
     dlsi_coll_go(coll);
     if (r->state != DLSI_RUN_OVER) return false;
     r->state = DLSI_RUN_FREE;
@@ -23820,7 +24581,7 @@ DLS_API bool dls_coll_poll(dls_coll *coll, dls_status *status) {
 }
 
 /* ------------------------------------------------------------------------------------------------
-   >>job.impl  deps: config base tensor par net train codec wire peer coll job.api       */
+   >>job.impl  deps: config base trace tensor par net train codec wire peer coll job.api */
 
 DLS_API void dls_job_shards(const int32_t *shares, int32_t size, int32_t shards, int32_t rank,
                             int32_t *first, int32_t *count) {
@@ -23898,10 +24659,11 @@ DLS_API bool dls_job_poll(dls_job *job, dls_status *status, dls_step_stats *stat
 /* What each member tells on entering a view: u64 steps, u64 hash of its state, u64 hash of its
    call, u64 hash of the state it is being sent, u64 bytes of it that are here, u32 ns a sample, u8
    how it wants to end, u8 1. And before a commit: u64 hash of the sums, u32 step, u32 ns a sample,
-   u16 shard that failed, u8 status, u8 stop, u8 tries, u8 1, u16 0. All-gathered as the maximum
-   with zeros. */
+   u16 shard that failed, u8 status, u8 stop, u8 tries, u8 1, u16 0, u32 us of computing, u32 us of
+   reducing and agreeing, u32 bytes sent, all three since the last step, u32 samples of it.
+   All-gathered as the maximum with zeros. */
 #define DLSI_RUN_TOLD 48
-#define DLSI_RUN_AGREED 24
+#define DLSI_RUN_AGREED 40
 #define DLSI_RUN_OPS 8   /* pieces of the state under way */
 #define DLSI_RUN_TRIES 3 /* of a step whose sums differ */
 #define DLSI_RUN_PATIENCE 3000000u
@@ -23927,6 +24689,17 @@ enum {
 };
 enum { DLSI_RUN_GOES_ON = 0, DLSI_RUN_DONE, DLSI_RUN_STOPPED };
 enum { DLSI_RUN_OP_FREE = -1, DLSI_RUN_OP_LANDED = -2 };
+/* What the time of a phase is spent on. */
+enum {
+    DLSI_PART_COMPUTES = 0,
+    DLSI_PART_REDUCES,
+    DLSI_PART_AGREES,
+    DLSI_PART_COMMITS,
+    DLSI_PART_MOVES,
+    DLSI_PART_JOINS,
+    DLSI_PART_WAITS,
+    DLSI_PARTS
+};
 
 typedef struct dlsi_run_op {
     int32_t op, place; /* with whom */
@@ -23997,8 +24770,14 @@ struct dls_run {
     unsigned events; /* bit of a type: pending */
     dls_step_stats stats;
     dls_error note;
-    uint64_t call, now, handed, busy; /* busy: us of this step's shards */
-    bool fixed, stop, again;          /* again: ask for a new view */
+    uint64_t call, now, busy; /* busy: us of this step's shards */
+    int32_t part;             /* what time goes into now */
+    uint64_t part_since, traced_since;
+    uint64_t computed, together, sent; /* not told yet: us, us; bytes told */
+    uint64_t state_bytes;              /* sent to others */
+    dls_run_member *figure;            /* of the last step, by place */
+    int32_t figures;
+    bool fixed, stop, again; /* again: ask for a new view */
     int32_t ending;
     /* the view */
     uint32_t view;
@@ -24057,6 +24836,7 @@ DLSI_FN dls_run *dlsi_run_layout(dlsi_layout *l, const dls_run_desc *d) {
     dlsi_mode *m = NULL;
     int32_t *number[7], i;
     unsigned char *table, *image;
+    dls_run_member *figure;
     int32_t *index;
     uint8_t *codes;
     void *staging;
@@ -24067,6 +24847,7 @@ DLSI_FN dls_run *dlsi_run_layout(dlsi_layout *l, const dls_run_desc *d) {
     if (d->mode != NULL) m = d->mode->ops->layout(l, d, room, &staging_bytes);
     staging_bytes = dls_coll_size(room, staging_bytes);
     for (i = 0; i < 7; i++) number[i] = (int32_t *)dlsi_layout_take(l, places);
+    figure = (dls_run_member *)dlsi_layout_take(l, (size_t)room * sizeof *figure);
     table = (unsigned char *)dlsi_layout_take(l, table_bytes);
     image = (unsigned char *)dlsi_layout_take(l, dlsi_run_image_bytes(d));
     index = (int32_t *)dlsi_layout_take(l, (size_t)d->train->desc.batch * sizeof *index);
@@ -24088,6 +24869,8 @@ DLSI_FN dls_run *dlsi_run_layout(dlsi_layout *l, const dls_run_desc *d) {
     r->donor = number[4];
     r->rate = (uint32_t *)(void *)number[5];
     r->next = (uint32_t *)(void *)number[6];
+    r->part = DLSI_PART_WAITS;
+    r->figure = figure;
     r->table = table;
     r->image = image;
     r->image_bytes = dlsi_run_image_bytes(d);
@@ -24213,7 +24996,12 @@ DLS_API dls_status dls_run_init(dls_run **run, const dls_run_desc *desc, void *m
     return DLS_OK;
 }
 
-DLSI_FN void dlsi_run_event(dls_run *r, dls_run_event_type type) { r->events |= 1u << type; }
+DLSI_FN void dlsi_run_event(dls_run *r, dls_run_event_type type) {
+    r->events |= 1u << type;
+    if (type == DLS_RUN_VIEW || type == DLS_RUN_TROUBLE)
+        dls_trace_mark(r->desc.trace, 0, type == DLS_RUN_VIEW ? "view" : "trouble", r->now,
+                       r->desc.train->step);
+}
 DLSI_FN void dlsi_run_trouble(dls_run *r, dls_status st, const char *what, int32_t place, int32_t a,
                               int32_t b) {
     dlsi_error_clear(&r->note);
@@ -24549,6 +25337,7 @@ DLSI_FN bool dlsi_run_send(dls_run *r) {
                                   r->image + at, n);
             if (o->op < 0) return false;
             dls_peer_op_class(r->desc.peer, o->op, DLS_CLASS_BULK);
+            r->state_bytes += n;
             o->chunk = r->next[i];
             o->place = i;
             r->next[i] += (uint32_t)r->donors;
@@ -24642,7 +25431,7 @@ DLSI_FN void dlsi_run_rebalance(dls_run *r) {
 
 /* ---- A step ---- */
 
-/* My shards: [*first, *first + returned). A step that is tried again after a NaN is turned: each
+/* Shards of a place: [*first, *first + returned). A step that is tried again after a NaN is turned: each
    does what its neighbour did. */
 DLSI_FN int32_t dlsi_run_range(const dls_run *r, int32_t place, int32_t *first) {
     const int32_t as = (place + r->turned) % r->count;
@@ -24686,17 +25475,18 @@ DLSI_FN void dlsi_run_shard(dls_run *r) {
     r->shard++;
     if (r->shard >= count || r->step_status != DLS_OK) r->phase = DLSI_RUN_SUM;
 }
-/* Of integers as numbers: the same on every device. Four chains, for speed. */
+/* Of integers as numbers: the same on every device. Each chain is a bijection of what it was, so no
+   single change is missed; eight, because a multiplication takes a while. */
 DLSI_FN uint64_t dlsi_run_sums_hash(const int32_t *x, size_t n) {
-    uint64_t h[4] = {1, 2, 3, 4};
-    size_t i;
-    int32_t k;
-    for (i = 0; i + 8 <= n; i += 8)
-        for (k = 0; k < 4; k++)
-            h[k] = dlsi_hash_word(h[k], (uint64_t)(uint32_t)x[i + 2 * (size_t)k] << 32 |
-                                            (uint32_t)x[i + 2 * (size_t)k + 1]);
-    for (; i < n; i++) h[0] = dlsi_hash_word(h[0], (uint32_t)x[i]);
-    return dlsi_hash_word(dlsi_hash_word(dlsi_hash_word(h[0], h[1]), h[2]), h[3]);
+    uint64_t h[8] = {1, 2, 3, 4, 5, 6, 7, 8}, all = n;
+    size_t i, k;
+    for (i = 0; i + 16 <= n; i += 16)
+        for (k = 0; k < 8; k++)
+            h[k] = (h[k] ^ ((uint64_t)(uint32_t)x[i + 2 * k] << 32 | (uint32_t)x[i + 2 * k + 1])) *
+                   0x9E3779B97F4A7C15u;
+    for (; i < n; i++) all = dlsi_hash_word(all, (uint32_t)x[i]);
+    for (k = 0; k < 8; k++) all = dlsi_hash_word(all, h[k]);
+    return all;
 }
 DLSI_FN unsigned char *dlsi_run_agreed(const dls_run *r, int32_t place) {
     return r->table + (size_t)place * DLSI_RUN_AGREED;
@@ -24705,6 +25495,7 @@ DLSI_FN size_t dlsi_run_agreed_bytes(const dls_run *r) {
     const size_t tail = r->ops != NULL ? DLSI_MODE_TAIL : 0;
     return (size_t)r->count * (DLSI_RUN_AGREED + tail) + r->exact.scales_count;
 }
+DLSI_FN uint64_t dlsi_run_sent(const dls_run *r) { return r->coll.sent_bytes + r->state_bytes; }
 DLSI_FN void dlsi_run_fold(dls_run *r) {
     const int32_t samples = dlsi_run_samples(r);
     unsigned char *p = dlsi_run_agreed(r, r->mine);
@@ -24726,6 +25517,10 @@ DLSI_FN void dlsi_run_fold(dls_run *r) {
     p[19] = r->stop ? 1 : 0;
     p[20] = (unsigned char)r->tries;
     p[21] = 1;
+    dlsi_store32(p + 24, (uint32_t)dlsi_min_u64(r->computed, 0xFFFFFFFFu));
+    dlsi_store32(p + 28, (uint32_t)dlsi_min_u64(r->together, 0xFFFFFFFFu));
+    dlsi_store32(p + 32, (uint32_t)dlsi_min_u64(dlsi_run_sent(r) - r->sent, 0xFFFFFFFFu));
+    dlsi_store32(p + 36, (uint32_t)samples);
     memcpy(dlsi_run_agreed(r, r->count), r->exact.scales, r->exact.scales_count);
     r->phase = DLSI_RUN_AGREE;
 }
@@ -24773,9 +25568,36 @@ DLSI_FN bool dlsi_run_same_sums(dls_run *r) {
     dlsi_run_end(r, DLS_E_MISMATCH, "", 0, 0);
     return false;
 }
+/* Who did what in the step, from what was agreed. */
+DLSI_FN void dlsi_run_figures(dls_run *r) {
+    const unsigned char *own = dlsi_run_agreed(r, r->mine);
+    uint32_t most = 0;
+    int32_t i, first;
+    for (i = 0; i < r->count; i++) {
+        const uint32_t computed = dlsi_load32(dlsi_run_agreed(r, i) + 24);
+        if (computed > most) most = computed;
+    }
+    for (i = 0; i < r->count; i++) {
+        const unsigned char *p = dlsi_run_agreed(r, i);
+        const uint32_t together = dlsi_load32(p + 28);
+        dls_run_member *m = &r->figure[i];
+        m->rank = r->member[i];
+        m->shards = dlsi_run_range(r, i, &first);
+        m->samples = (int32_t)dlsi_load32(p + 36);
+        m->compute_us = dlsi_load32(p + 24);
+        m->wait_us = (uint32_t)dlsi_min_u64(most - m->compute_us, together);
+        m->wire_us = together - m->wait_us;
+        m->sent_bytes = dlsi_load32(p + 32);
+    }
+    r->figures = r->count;
+    r->computed -= dlsi_load32(own + 24);
+    r->together -= dlsi_load32(own + 28);
+    r->sent += dlsi_load32(own + 32);
+}
 DLSI_FN void dlsi_run_committed(dls_run *r) {
     int32_t i;
-    r->samples = dlsi_run_samples(r);
+    dlsi_run_figures(r);
+    r->samples = r->figure[r->mine].samples;
     r->report.samples += r->samples;
     r->report.steps += r->ops != NULL ? r->m->locals : 1;
     r->begun = false;
@@ -24950,11 +25772,45 @@ DLSI_FN void dlsi_run_linger(dls_run *r) {
     dlsi_run_end(r, r->ending == DLSI_RUN_DONE ? DLS_OK : DLS_E_STOPPED,
                  DLSI_MSG("stopped after step {0}"), (int32_t)r->desc.train->step, 0);
 }
+DLSI_FN int32_t dlsi_run_part(const dls_run *r) {
+    switch (r->phase) {
+    case DLSI_RUN_STEP: return DLSI_PART_COMPUTES;
+    case DLSI_RUN_SUM:
+    case DLSI_RUN_MORE:
+    case DLSI_RUN_SUMMING: return DLSI_PART_REDUCES;
+    case DLSI_RUN_FOLD:
+    case DLSI_RUN_AGREE:
+    case DLSI_RUN_AGREEING: return DLSI_PART_AGREES;
+    case DLSI_RUN_COMMIT: return DLSI_PART_COMMITS;
+    case DLSI_RUN_MOVE:
+    case DLSI_RUN_TAKE: return DLSI_PART_MOVES;
+    case DLSI_RUN_HASH:
+    case DLSI_RUN_TELL:
+    case DLSI_RUN_TELLING: return DLSI_PART_JOINS;
+    default: return DLSI_PART_WAITS;
+    }
+}
+/* Books the time since the last call to what it was spent on, and what is new in the trace. */
+DLSI_FN void dlsi_run_clock(dls_run *r) {
+    static const char *const name[DLSI_PARTS] = {"compute", "reduce", "agree", "commit",
+                                                 "state",   "join",   "wait"};
+    const int32_t part = dlsi_run_part(r);
+    const uint64_t spent = r->now > r->part_since ? r->now - r->part_since : 0;
+    if (r->part == DLSI_PART_COMPUTES) r->busy += spent;
+    if (r->part == DLSI_PART_COMPUTES || r->part == DLSI_PART_COMMITS) r->computed += spent;
+    if (r->part == DLSI_PART_REDUCES || r->part == DLSI_PART_AGREES) r->together += spent;
+    r->part_since = r->now;
+    if (part == r->part) return;
+    if (r->now > r->traced_since)
+        dls_trace_span(r->desc.trace, 0, name[r->part], r->traced_since, r->now,
+                       r->desc.train->step);
+    r->part = part;
+    r->traced_since = r->now;
+}
 DLS_API dls_run_do dls_run_poll(dls_run *run, uint64_t now) {
     run->now = now;
-    if (run->since == 0) run->since = now;
-    if (run->handed != 0 && now > run->handed) run->busy += now - run->handed;
-    run->handed = 0;
+    if (run->since == 0) run->since = run->part_since = run->traced_since = now;
+    dlsi_run_clock(run);
     if (run->phase != DLSI_RUN_ENDED) dlsi_run_look(run);
     if (run->again) {
         run->again = false;
@@ -24963,9 +25819,10 @@ DLS_API dls_run_do dls_run_poll(dls_run *run, uint64_t now) {
     }
     while (dlsi_run_go(run)) {}
     if (run->phase != DLSI_RUN_ENDED) dlsi_run_linger(run);
+    dlsi_run_clock(run);
     switch (run->phase) {
     case DLSI_RUN_ENDED: return DLS_RUN_OVER;
-    case DLSI_RUN_STEP: run->handed = now; return DLS_RUN_WORK;
+    case DLSI_RUN_STEP:
     case DLSI_RUN_HASH:
     case DLSI_RUN_TAKE:
     case DLSI_RUN_MORE:
@@ -24992,7 +25849,12 @@ DLS_API bool dls_run_next(dls_run *run, dls_run_event *event) {
     event->mine = run->mine;
     if (run->mine >= 0 && run->count > 0) event->shards = dlsi_run_range(run, run->mine, &first);
     event->samples = run->samples;
-    if (type == (int32_t)DLS_RUN_STEP) event->stats = run->stats;
+    event->redone = run->report.redone;
+    if (type == (int32_t)DLS_RUN_STEP) {
+        event->stats = run->stats;
+        event->member = run->figure;
+        event->member_count = run->figures;
+    }
     if (type == (int32_t)DLS_RUN_TROUBLE) event->note = run->note;
     return true;
 }
@@ -25768,6 +26630,1345 @@ DLS_API void dls_run_local(dls_run_mode *mode, int32_t steps) {
 }
 #endif
 
+#if DLS_ENABLE_TRAIN
+/* ---- Parameter server ----
+   What a client asks, 40 bytes, little-endian: u8 kind, "PS1", u32 number of the question, u64 hash
+   of range and kind, u32 number of the message, u32 round it is for, u32 samples, u32 first and u32
+   count of its elements in the server's range, u32 bytes. The answer, 24: u8 verdict, "PS1", u32
+   number of the question, u32 round to work for, u32 rounds done, u32 number of the last message
+   that counts, u32 0. After DLSI_PS_GRANT and DLSI_PS_DONE come the weights, f32. */
+#define DLSI_PS_ASK 40
+#define DLSI_PS_SAY 24
+#define DLSI_PS_MARK 0x31535000u
+#define DLSI_PS_EVENTS 32
+#define DLSI_PS_PATIENCE 3000000u /* without an answer it asks again: the server may be another */
+#define DLSI_PS_AGAIN 500000u     /* a client that found no room asks again after so long */
+enum { DLSI_PS_PULL = 1, DLSI_PS_PUSH };
+enum {
+    DLSI_PS_GRANT = 1,
+    DLSI_PS_DONE, /* the rounds are done */
+    DLSI_PS_TAKEN,
+    DLSI_PS_KEEP, /* late: add it to the next */
+    DLSI_PS_DROP, /* stale */
+    DLSI_PS_NO,   /* refused */
+    DLSI_PS_FULL,
+    DLSI_PS_OTHER /* another range or kind */
+};
+#define DLSI_TAG_PS_ASK 0xE5000000u
+#define DLSI_TAG_PS_SAY 0xE5000001u
+#define DLSI_TAG_PS_WEIGHTS 0xE5000002u
+#define DLSI_TAG_PS_MESSAGE 0xE5000003u
+
+DLSI_FN uint64_t dlsi_ps_call(size_t first, size_t count, bool delta) {
+    return dlsi_hash_word(dlsi_hash_word(dlsi_hash_word(0x50535331u, first), count), delta ? 1 : 0);
+}
+/* Floats as they are sent, in place; and back. */
+DLSI_FN void dlsi_ps_order(float *x, size_t count) {
+    unsigned char *p = (unsigned char *)(void *)x;
+    size_t i;
+    if (dlsi_little_endian()) return;
+    for (i = 0; i < count; i++, p += 4) {
+        uint32_t u;
+        memcpy(&u, p, 4);
+        dlsi_store32(p, u);
+    }
+}
+DLSI_FN void dlsi_ps_drop(dls_peer *p, int32_t *op) {
+    if (*op >= 0) dls_peer_op_drop(p, *op);
+    *op = -1;
+}
+/* 1: an op is over, or there is none; 0: under way; -1: failed. */
+DLSI_FN int dlsi_ps_over(dls_peer *p, int32_t *op) {
+    dls_status st = DLS_OK;
+    if (*op < 0) return 1;
+    if (!dls_peer_op_done(p, *op, &st)) return 0;
+    *op = -1;
+    return st == DLS_OK ? 1 : -1;
+}
+
+/* An optimiser of weights [first, first + count), of a trainer's or of an array. */
+typedef struct dlsi_ps_optim {
+    dls_cx cx;
+    const dls_train *train;
+    dls_optim_desc desc;
+    size_t first, count;
+    dls_real *w, *slot[2]; /* from first on */
+    bool delta;
+} dlsi_ps_optim;
+DLSI_FN void dlsi_ps_optim_train(dlsi_ps_optim *o, dls_train *t, size_t first, size_t count) {
+    int32_t i;
+    o->cx = t->exec->cx;
+    o->train = t;
+    o->desc = t->desc.optim;
+    o->first = first;
+    o->count = count;
+    o->w = t->net->params + first;
+    for (i = 0; i < 2; i++) o->slot[i] = t->slot[i] != NULL ? t->slot[i] + first : NULL;
+}
+/* A segment's part of a step. */
+DLSI_FN void dlsi_ps_span(const dlsi_ps_optim *o, const dlsi_update *u, unsigned flags, float share,
+                          size_t at, size_t count, const dls_real *g) {
+    size_t i;
+    if (o->delta && (flags & DLS_PARAM_STATISTIC) != 0) {
+        for (i = at; i < at + count; i++) o->w[i] -= g[i];
+        return;
+    }
+    dlsi_update_run(&o->cx, u, flags, share, o->w + at, g + at,
+                    o->slot[0] != NULL ? o->slot[0] + at : NULL,
+                    o->slot[1] != NULL ? o->slot[1] + at : NULL, count);
+}
+/* A step with gradients g, from first on, its learning rate times `factor`. DLS_E_NUMBER: g has NaN
+   or infinity; nothing has changed. */
+DLSI_FN dls_status dlsi_ps_update(const dlsi_ps_optim *o, int64_t step, double factor,
+                                  const dls_real *g) {
+    const double norm = dls_codec_norm((const float *)(const void *)g, o->count);
+    const dlsi_segment *s, *end;
+    dlsi_update u;
+    if (!dlsi_finite(norm)) return DLS_E_NUMBER;
+    dlsi_update_begin(&o->desc, step, &u);
+    u.p.lr = (dls_real)((double)u.p.lr * factor);
+    if (o->desc.clip_norm > 0 && norm > (double)o->desc.clip_norm)
+        u.scale = (dls_real)((double)o->desc.clip_norm / norm);
+    if (o->train == NULL) {
+        dlsi_ps_span(o, &u, 0, 0, 0, o->count, g);
+        return DLS_OK;
+    }
+    end = o->train->segment + o->train->segments;
+    for (s = dlsi_train_segment(o->train, o->first); s < end && s->at < o->first + o->count; s++) {
+        const size_t from = dlsi_max_size(s->at, o->first),
+                     to = dlsi_min_size(s->at + s->count, o->first + o->count);
+        if (to > from) dlsi_ps_span(o, &u, s->flags, s->share, from - o->first, to - from, g);
+    }
+    return DLS_OK;
+}
+
+/* ---- Its server ---- */
+
+typedef struct dlsi_ps_part { /* what a client gave to a round */
+    bool have;
+    uint32_t round, samples;
+    size_t from, count;
+} dlsi_ps_part;
+enum {
+    DLSI_PS_OPEN = 0, /* nothing but what it may ask */
+    DLSI_PS_WAIT,     /* for weights */
+    DLSI_PS_COPY,     /* to compute: they are copied for it */
+    DLSI_PS_SEND,
+    DLSI_PS_SENDING,
+    DLSI_PS_HELD, /* it computes */
+    DLSI_PS_TAKE,
+    DLSI_PS_TAKING,
+    DLSI_PS_DECODE, /* to compute */
+    DLSI_PS_TELL,
+    DLSI_PS_TELLING
+};
+typedef struct dlsi_ps_link { /* one for each device */
+    int32_t slot, phase, ask_op, say_op, data_op;
+    bool here, granted;
+    int verdict;
+    uint32_t clock, number, taken; /* clock: the round it works for, or will */
+    uint32_t bad;                  /* what it sent for the round before this one was refused */
+    uint32_t serial, samples, bytes;
+    size_t from, count;
+    dls_quarantine record;
+    unsigned char ask[DLSI_PS_ASK], say[DLSI_PS_SAY];
+} dlsi_ps_link;
+struct dls_ps_server {
+    dls_ps_server_desc desc; /* with defaults */
+    dlsi_ps_optim optim;
+    int32_t links, depth; /* rounds that a client may have given to */
+    dlsi_ps_link *link;   /* by rank */
+    int32_t *slot;        /* rank, -1: free */
+    dlsi_ps_part *part;   /* depth for each slot */
+    float *vector;        /* count for each part */
+    unsigned char *message;
+    float *sum, *centre;
+    /* of a step: pointers, weights, verdicts, ranks, borders */
+    const float **x, **at;
+    float *weight;
+    dls_guard_report *guard;
+    int32_t *who;
+    size_t *border;
+    void *scratch;
+    size_t scratch_bytes;
+    uint32_t round;
+    int64_t step;
+    uint64_t now, since; /* since: the first gradient of this round came */
+    uint64_t call;
+    int32_t turn; /* whose work is next; DLSI_PS_COMMIT, DLSI_PS_NONE */
+    dls_ps_event event[DLSI_PS_EVENTS];
+    uint32_t event_in, event_out;
+    dls_ps_report report;
+};
+enum { DLSI_PS_NONE = -1, DLSI_PS_COMMIT = -2 };
+
+DLSI_FN int32_t dlsi_ps_need(dls_robust_kind rule, int32_t hostile) {
+    if (rule == DLS_ROBUST_MEAN) return 1;
+    return 2 * hostile + (rule == DLS_ROBUST_KRUM || rule == DLS_ROBUST_MULTI_KRUM ? 3 : 1);
+}
+/* The desc with defaults; false: it is wrong. */
+DLSI_FN bool dlsi_ps_server_desc(const dls_ps_server_desc *desc, dls_ps_server_desc *d) {
+    const size_t all = desc->train != NULL ? desc->train->net->param_count : 0x3FFFFFFF;
+    *d = *desc;
+    if (d->peer == NULL || (d->train == NULL) == (d->weights == NULL) || d->first > all ||
+        (unsigned)d->mode > (unsigned)DLS_PS_ASYNC || d->staleness < 0 || d->staleness > 64 ||
+        (unsigned)d->rule >= (unsigned)DLS_ROBUST_COUNT || d->hostile < 0 ||
+        d->hostile > DLS_ROBUST_MAX || d->clients_max < 0 || d->clients_max > DLS_ROBUST_MAX ||
+        d->clients_least < 0 || d->rounds < 0 || d->rounds > 0x7FFFFFFF || !(d->radius >= 0) ||
+        !(d->norm_max >= 0) || !(d->norm_ratio >= 0))
+        return false;
+    if (d->train != NULL && d->first == 0 && d->count == 0) d->count = all;
+    if (d->mode != DLS_PS_SSP) d->staleness = 0;
+    d->clients_max =
+        dlsi_or(d->clients_max, dlsi_min_i32(d->peer->desc.devices_max, DLS_ROBUST_MAX));
+    d->clients_least = dlsi_max_i32(d->clients_least, dlsi_ps_need(d->rule, d->hostile));
+    if (d->message_max == 0) d->message_max = 64 + 4 * d->count + d->count / 2;
+    return d->count > 0 && d->count <= 0x3FFFFFFF && d->count <= all - d->first &&
+           d->message_max <= 0xFFFFFFFF && d->clients_least <= d->clients_max &&
+           (d->mode != DLS_PS_ASYNC || d->rule == DLS_ROBUST_MEAN) &&
+           (unsigned)d->optim.kind <= (unsigned)DLS_OPTIM_LION;
+}
+DLSI_FN dls_ps_server *dlsi_ps_server_layout(dlsi_layout *l, const dls_ps_server_desc *d) {
+    const size_t n = d->count, clients = (size_t)d->clients_max,
+                 parts = clients * ((size_t)d->staleness + 1),
+                 links = (size_t)d->peer->desc.devices_max;
+    const int32_t slots = d->train != NULL ? 0 : dls_optim_slots(&d->optim);
+    dls_ps_server *s = (dls_ps_server *)dlsi_layout_take(l, sizeof *s), at;
+    dls_robust_desc rule;
+    int32_t i;
+    DLSI_ZERO(rule);
+    DLSI_ZERO(at);
+    rule.kind = d->rule;
+    rule.count = dlsi_max_i32(d->clients_max, 3);
+    at.link = (dlsi_ps_link *)dlsi_layout_take(l, links * sizeof *at.link);
+    at.slot = (int32_t *)dlsi_layout_take(l, clients * sizeof *at.slot);
+    at.part = (dlsi_ps_part *)dlsi_layout_take(l, parts * sizeof *at.part);
+    at.vector = (float *)dlsi_layout_take(l, dlsi_mul(dlsi_mul(parts, n), sizeof(float)));
+    at.message = (unsigned char *)dlsi_layout_take(l, dlsi_mul(clients, d->message_max));
+    at.sum = (float *)dlsi_layout_take(l, n * sizeof(float));
+    at.centre = (float *)dlsi_layout_take(l, d->rule == DLS_ROBUST_CLIP ? n * sizeof(float) : 0);
+    at.x = (const float **)dlsi_layout_take(l, clients * sizeof *at.x);
+    at.at = (const float **)dlsi_layout_take(l, clients * sizeof *at.at);
+    at.weight = (float *)dlsi_layout_take(l, clients * sizeof *at.weight);
+    at.guard = (dls_guard_report *)dlsi_layout_take(l, clients * sizeof *at.guard);
+    at.who = (int32_t *)dlsi_layout_take(l, clients * sizeof *at.who);
+    at.border = (size_t *)dlsi_layout_take(l, 2 * clients * sizeof *at.border);
+    at.scratch_bytes = dls_robust_size(&rule);
+    at.scratch = dlsi_layout_take(l, at.scratch_bytes);
+    for (i = 0; i < slots; i++) at.optim.slot[i] = (dls_real *)dlsi_layout_take(l, dlsi_reals(n));
+    if (s == NULL) return NULL;
+    *s = at;
+    s->desc = *d;
+    memset(s->link, 0, links * sizeof *s->link);
+    memset(s->part, 0, parts * sizeof *s->part);
+    memset(s->sum, 0, n * sizeof(float));
+    for (i = 0; i < slots; i++) memset(s->optim.slot[i], 0, dlsi_reals(n));
+    for (i = 0; i < d->clients_max; i++) s->slot[i] = -1;
+    s->links = (int32_t)links;
+    s->depth = d->staleness + 1;
+    for (i = 0; i < s->links; i++)
+        s->link[i].slot = s->link[i].ask_op = s->link[i].say_op = s->link[i].data_op = -1;
+    return s;
+}
+DLS_API size_t dls_ps_server_size(const dls_ps_server_desc *desc) {
+    dlsi_layout l = dlsi_layout_at(NULL);
+    dls_ps_server_desc d;
+    if (!dlsi_ps_server_desc(desc, &d)) return 0;
+    (void)dlsi_ps_server_layout(&l, &d);
+    return l.used == SIZE_MAX ? 0 : dlsi_layout_total(&l);
+}
+DLS_API dls_status dls_ps_server_init(dls_ps_server **server, const dls_ps_server_desc *desc,
+                                      void *mem, size_t bytes) {
+    dlsi_layout l = dlsi_layout_at(mem);
+    dls_ps_server_desc d;
+    dls_ps_server *s;
+    *server = NULL;
+    if (desc->train != NULL && desc->train->desc.shards > 0) return DLS_E_STATE;
+    if (!dlsi_ps_server_desc(desc, &d)) return DLS_E_ARG;
+    if (DLS_REAL64) return DLS_E_UNSUPPORTED;
+    if (mem == NULL || bytes < dls_ps_server_size(desc)) return DLS_E_MEMORY;
+    s = dlsi_ps_server_layout(&l, &d);
+    if (d.train != NULL) {
+        dlsi_ps_optim_train(&s->optim, d.train, d.first, d.count);
+        s->step = d.train->step;
+    } else {
+        const dls_status st = dls_cx_init(&s->optim.cx, DLS_ISA_BEST, false, NULL);
+        if (st != DLS_OK) return st;
+        s->optim.desc = d.optim;
+        s->optim.count = d.count;
+        s->optim.w = (dls_real *)(void *)d.weights;
+    }
+    s->optim.delta = d.delta;
+    s->round = (uint32_t)(s->step < 0x7FFFFFFF ? s->step : 0x7FFFFFFF);
+    s->call = dlsi_ps_call(d.first, d.count, d.delta);
+    s->turn = DLSI_PS_NONE;
+    *server = s;
+    return DLS_OK;
+}
+
+DLSI_FN dlsi_ps_part *dlsi_ps_part_at(const dls_ps_server *s, int32_t slot, uint32_t round) {
+    return &s->part[(size_t)slot * (size_t)s->depth + round % (uint32_t)s->depth];
+}
+DLSI_FN float *dlsi_ps_vector(const dls_ps_server *s, const dlsi_ps_part *p) {
+    return s->vector + (size_t)(p - s->part) * s->desc.count;
+}
+DLSI_FN dls_ps_event *dlsi_ps_event(dls_ps_server *s, dls_ps_event_type type, int32_t rank,
+                                    dls_status st, const char *what, int32_t a, int32_t b) {
+    dls_ps_event *e = &s->event[s->event_in++ % DLSI_PS_EVENTS];
+    if (s->event_in - s->event_out > DLSI_PS_EVENTS) s->event_out++;
+    memset(e, 0, sizeof *e);
+    e->type = type;
+    e->rank = rank;
+    e->round = s->round;
+    dlsi_error_clear(&e->why);
+    (void)dlsi_fail(&e->why, st, what, rank >= 0 ? dls_peer_name(s->desc.peer, rank) : NULL, a, b,
+                    rank);
+    return e;
+}
+DLS_API bool dls_ps_server_next(dls_ps_server *server, dls_ps_event *event) {
+    if (server->event_out == server->event_in) return false;
+    *event = server->event[server->event_out++ % DLSI_PS_EVENTS];
+    return true;
+}
+DLS_API void dls_ps_server_tell(const dls_ps_server *server, dls_ps_report *report) {
+    int32_t i;
+    *report = server->report;
+    report->rounds = server->round;
+    report->steps = server->step;
+    report->clients = 0;
+    for (i = 0; i < server->links; i++) report->clients += server->link[i].here ? 1 : 0;
+}
+DLS_API const dls_quarantine *dls_ps_server_record(const dls_ps_server *server, int32_t rank) {
+    return rank >= 0 && rank < server->links ? &server->link[rank].record : NULL;
+}
+
+/* Strikes a client for what it sent. */
+DLSI_FN void dlsi_ps_strike(dls_ps_server *s, int32_t rank, dls_status st, const char *what,
+                            int32_t a, int32_t b) {
+    dlsi_ps_link *l = &s->link[rank];
+    (void)dlsi_ps_event(s, DLS_PS_REFUSED, rank, st, what, a, b);
+    s->report.refused++;
+    l->bad = l->clock;
+    if (dls_quarantine_note(&l->record, s->round, true))
+        (void)dlsi_ps_event(s, DLS_PS_OUT, rank, DLS_E_REFUSED,
+                            DLSI_MSG("'{s}' (rank {2}) is out until round {0}: refused {1} times"),
+                            (int32_t)(l->record.until & 0x7FFFFFFF),
+                            (int32_t)(l->record.rejected & 0x7FFFFFFF));
+}
+/* Its slot goes when it is away and owes nothing to a round. */
+DLSI_FN void dlsi_ps_free(dls_ps_server *s, dlsi_ps_link *l) {
+    int32_t k;
+    if (l->slot < 0 || l->here) return;
+    for (k = 0; k < s->depth; k++)
+        if (s->part[l->slot * s->depth + k].have) return;
+    s->slot[l->slot] = -1;
+    l->slot = -1;
+}
+/* Its message to the round before clock is under way. */
+DLSI_FN bool dlsi_ps_comes(const dlsi_ps_link *l) {
+    return l->phase >= DLSI_PS_TAKE && l->phase <= DLSI_PS_DECODE;
+}
+/* What was under way with a client is off; a message that did not come leaves its round to it. */
+DLSI_FN void dlsi_ps_off(dls_ps_server *s, dlsi_ps_link *l) {
+    dlsi_ps_drop(s->desc.peer, &l->say_op);
+    dlsi_ps_drop(s->desc.peer, &l->data_op);
+    if (dlsi_ps_comes(l) && s->desc.mode != DLS_PS_ASYNC) l->clock--;
+    l->phase = DLSI_PS_OPEN;
+}
+DLSI_FN void dlsi_ps_gone(dls_ps_server *s, int32_t rank) {
+    dlsi_ps_link *l = &s->link[rank];
+    dlsi_ps_drop(s->desc.peer, &l->ask_op);
+    dlsi_ps_off(s, l);
+    l->granted = false;
+    if (!l->here) return;
+    l->here = false;
+    dlsi_ps_free(s, l);
+    (void)dlsi_ps_event(s, DLS_PS_LEFT, rank, DLS_E_PEER, DLSI_MSG("'{s}' (rank {2}) is gone"), 0,
+                        0);
+}
+DLS_API void dls_ps_server_close(dls_ps_server *server) {
+    int32_t i;
+    if (server == NULL) return;
+    for (i = 0; i < server->links; i++) dlsi_ps_gone(server, i);
+}
+DLSI_FN void dlsi_ps_answer(dlsi_ps_link *l, int verdict) {
+    l->verdict = verdict;
+    l->phase = DLSI_PS_TELL;
+}
+DLSI_FN bool dlsi_ps_seat(dls_ps_server *s, int32_t rank) {
+    dlsi_ps_link *l = &s->link[rank];
+    int32_t k;
+    for (k = 0; l->slot < 0 && k < s->desc.clients_max; k++) {
+        if (s->slot[k] >= 0) continue;
+        s->slot[k] = rank;
+        l->slot = k;
+    }
+    if (l->slot < 0) return false;
+    if (!l->here)
+        (void)dlsi_ps_event(s, DLS_PS_JOINED, rank, DLS_OK, DLSI_MSG("'{s}' (rank {2}) is there"),
+                            0, 0);
+    l->here = true;
+    return true;
+}
+DLSI_FN bool dlsi_ps_done(const dls_ps_server *s) {
+    return s->desc.rounds > 0 && s->round >= (uint64_t)s->desc.rounds;
+}
+/* A client wants to send: what of it can be judged before it is here. */
+DLSI_FN void dlsi_ps_offered(dls_ps_server *s, int32_t rank) {
+    dlsi_ps_link *l = &s->link[rank];
+    const unsigned char *p = l->ask;
+    const bool ours = l->granted && dlsi_load32(p + 20) == l->clock;
+    l->serial = dlsi_load32(p + 16);
+    l->samples = dlsi_load32(p + 24);
+    l->from = dlsi_load32(p + 28);
+    l->count = dlsi_load32(p + 32);
+    l->bytes = dlsi_load32(p + 36);
+    l->granted = false;
+    if (!ours || (s->desc.mode != DLS_PS_ASYNC && l->clock < s->round) || dlsi_ps_done(s)) {
+        s->report.late++;
+        (void)dlsi_ps_event(s, DLS_PS_LATE, rank, DLS_E_TIMEOUT,
+                            DLSI_MSG("'{s}' (rank {2}) is late with round {0}"),
+                            (int32_t)(l->clock & 0x7FFFFFFF), 0);
+        dlsi_ps_answer(l, DLSI_PS_KEEP);
+        return;
+    }
+    if (s->desc.mode != DLS_PS_ASYNC) l->clock++;
+    if (!dls_quarantine_may(&l->record, s->round)) {
+        s->report.refused++;
+        dlsi_ps_answer(l, DLSI_PS_NO);
+    } else if (l->bytes == 0) {
+        s->report.empty++;
+        l->taken = l->serial;
+        dlsi_ps_answer(l, DLSI_PS_TAKEN);
+    } else if (l->count < 1 || l->from > s->desc.count || l->count > s->desc.count - l->from ||
+               l->samples < 1 || l->samples > 0x1000000 || l->bytes > s->desc.message_max) {
+        dlsi_ps_strike(s, rank, DLS_E_FORMAT,
+                       DLSI_MSG("'{s}' (rank {2}) offers {0} elements from {1}, or samples or "
+                                "bytes, that cannot be"),
+                       (int32_t)(l->count & 0x7FFFFFFF), (int32_t)(l->from & 0x7FFFFFFF));
+        dlsi_ps_answer(l, DLSI_PS_NO);
+    } else {
+        l->phase = DLSI_PS_TAKE;
+    }
+}
+DLSI_FN void dlsi_ps_asked(dls_ps_server *s, int32_t rank) {
+    dlsi_ps_link *l = &s->link[rank];
+    const uint32_t mark = dlsi_load32(l->ask);
+    dlsi_ps_off(s, l);
+    l->number = dlsi_load32(l->ask + 4);
+    if ((mark & ~255u) != DLSI_PS_MARK || dlsi_load64(l->ask + 8) != s->call) {
+        dlsi_ps_answer(l, DLSI_PS_OTHER);
+    } else if ((mark & 255u) == DLSI_PS_PUSH && l->slot >= 0 && l->here) {
+        dlsi_ps_offered(s, rank);
+    } else if ((mark & 255u) != DLSI_PS_PULL || !dlsi_ps_seat(s, rank)) {
+        dlsi_ps_answer(l, (mark & 255u) == DLSI_PS_PULL ? DLSI_PS_FULL : DLSI_PS_KEEP);
+    } else {
+        l->granted = false;
+        l->phase = DLSI_PS_WAIT;
+    }
+}
+
+/* ---- What moves ---- */
+
+/* Sends an answer; WEIGHTS: and weights with it. False: the engine has no room now. */
+DLSI_FN bool dlsi_ps_say(dls_ps_server *s, int32_t rank, int verdict) {
+    dlsi_ps_link *l = &s->link[rank];
+    unsigned char *p = l->say;
+    memset(p, 0, DLSI_PS_SAY);
+    dlsi_store32(p, DLSI_PS_MARK | (uint32_t)verdict);
+    dlsi_store32(p + 4, l->number);
+    dlsi_store32(p + 8, l->clock);
+    dlsi_store32(p + 12, s->round);
+    dlsi_store32(p + 16, l->taken);
+    l->say_op = dls_peer_send(s->desc.peer, rank, DLSI_TAG_PS_SAY, p, DLSI_PS_SAY);
+    return l->say_op >= 0;
+}
+DLSI_FN void dlsi_ps_start(dls_ps_server *s, int32_t rank) {
+    dlsi_ps_link *l = &s->link[rank];
+    dls_peer *p = s->desc.peer;
+    if (l->phase == DLSI_PS_TELL) {
+        if (dlsi_ps_say(s, rank, l->verdict)) l->phase = DLSI_PS_TELLING;
+    } else if (l->phase == DLSI_PS_TAKE) {
+        l->data_op = dls_peer_recv(p, rank, DLSI_TAG_PS_MESSAGE,
+                                   s->message + (size_t)l->slot * s->desc.message_max, l->bytes);
+        if (l->data_op >= 0) l->phase = DLSI_PS_TAKING;
+    } else if (l->phase == DLSI_PS_SEND) {
+        if (l->data_op < 0)
+            l->data_op = dls_peer_send(p, rank, DLSI_TAG_PS_WEIGHTS,
+                                       dlsi_ps_vector(s, dlsi_ps_part_at(s, l->slot, l->clock)),
+                                       4 * s->desc.count);
+        if (l->data_op < 0 || !dlsi_ps_say(s, rank, l->verdict)) return;
+        s->report.bytes_out += 4 * (int64_t)s->desc.count;
+        l->phase = DLSI_PS_SENDING;
+        l->granted = l->verdict == DLSI_PS_GRANT;
+    }
+}
+/* What was under way with a client is over. */
+DLSI_FN void dlsi_ps_moved(dls_ps_server *s, int32_t rank) {
+    dlsi_ps_link *l = &s->link[rank];
+    switch (l->phase) {
+    case DLSI_PS_SENDING:
+        l->phase = DLSI_PS_HELD;
+        if (l->granted) break;
+        l->phase = DLSI_PS_OPEN; /* it has the last weights */
+        l->here = false;
+        dlsi_ps_free(s, l);
+        break;
+    case DLSI_PS_TAKING:
+        l->phase = DLSI_PS_DECODE;
+        s->report.bytes_in += l->bytes;
+        break;
+    case DLSI_PS_TELLING: l->phase = DLSI_PS_OPEN; break;
+    default: break;
+    }
+}
+DLSI_FN void dlsi_ps_serve(dls_ps_server *s, int32_t rank) {
+    dlsi_ps_link *l = &s->link[rank];
+    dls_peer *p = s->desc.peer;
+    int asked, said, moved;
+    if (!dls_peer_is_up(p, rank) || (p->member[rank].device.role & DLS_ROLE_TRAIN) == 0) {
+        dlsi_ps_gone(s, rank);
+        return;
+    }
+    asked = l->ask_op < 0 ? 0 : dlsi_ps_over(p, &l->ask_op);
+    said = dlsi_ps_over(p, &l->say_op);
+    moved = dlsi_ps_over(p, &l->data_op);
+    if (asked < 0 || said < 0 || moved < 0) {
+        dlsi_ps_gone(s, rank);
+        return;
+    }
+    if (said > 0 && moved > 0) dlsi_ps_moved(s, rank);
+    if (asked > 0) dlsi_ps_asked(s, rank);
+    if (l->ask_op < 0) l->ask_op = dls_peer_recv(p, rank, DLSI_TAG_PS_ASK, l->ask, DLSI_PS_ASK);
+    if (l->phase == DLSI_PS_WAIT) {
+        if (l->clock < s->round || s->desc.mode == DLS_PS_ASYNC) l->clock = s->round;
+        if (dlsi_ps_done(s) || (l->clock - s->round <= (uint32_t)s->desc.staleness &&
+                                (s->desc.rounds == 0 || l->clock < (uint64_t)s->desc.rounds)))
+            l->phase = DLSI_PS_COPY;
+    }
+    dlsi_ps_start(s, rank);
+}
+/* Whether this round is to be closed: all who are there gave to it or were turned away, or its time
+   is over; and what came is enough for the rule. */
+DLSI_FN bool dlsi_ps_ready(dls_ps_server *s) {
+    int32_t i, arrived = 0, turned = 0, bad = 0;
+    bool waits = false, enough, gave;
+    if (s->desc.mode == DLS_PS_ASYNC || dlsi_ps_done(s)) return false;
+    for (i = 0; i < s->links; i++) {
+        const dlsi_ps_link *l = &s->link[i];
+        const dlsi_ps_part *p = l->slot >= 0 ? dlsi_ps_part_at(s, l->slot, s->round) : NULL;
+        const bool out = l->here && !dls_quarantine_may(&l->record, s->round);
+        if (p != NULL && p->have && p->round == s->round) {
+            arrived++;
+            continue;
+        }
+        bad += out || (l->here && l->bad == s->round + 1) ? 1 : 0;
+        gave = l->clock - (dlsi_ps_comes(l) ? 1 : 0) > s->round;
+        turned += out || (l->here && gave) ? 1 : 0;
+        waits = waits || (l->here && !out && !gave);
+    }
+    if (arrived + turned == 0) s->since = 0;
+    if (s->since == 0) s->since = s->now;
+    if (arrived + turned == 0) return false;
+    enough = arrived >= dlsi_ps_need(s->desc.rule, dlsi_max_i32(s->desc.hostile - bad, 0));
+    if (arrived + turned < s->desc.clients_least) return false;
+    if (!waits) return arrived > 0 || turned > 0;
+    return enough && s->desc.deadline_us > 0 && s->now - s->since >= s->desc.deadline_us;
+}
+DLS_API dls_run_do dls_ps_server_poll(dls_ps_server *server, uint64_t now) {
+    dls_ps_server *s = server;
+    int32_t i;
+    bool idle = true;
+    s->now = now == 0 ? 1 : now;
+    s->turn = DLSI_PS_NONE;
+    for (i = 0; i < s->links && i < s->desc.peer->count; i++) {
+        if (i != s->desc.peer->me) dlsi_ps_serve(s, i);
+        idle = idle && !s->link[i].here && s->link[i].phase == DLSI_PS_OPEN;
+    }
+    for (i = 0; i < s->links && s->turn == DLSI_PS_NONE; i++)
+        if (s->link[i].phase == DLSI_PS_DECODE) s->turn = i;
+    if (s->turn == DLSI_PS_NONE && dlsi_ps_ready(s)) s->turn = DLSI_PS_COMMIT;
+    for (i = 0; i < s->links && s->turn == DLSI_PS_NONE; i++)
+        if (s->link[i].phase == DLSI_PS_COPY) s->turn = i;
+    if (s->turn != DLSI_PS_NONE) return DLS_RUN_WORK;
+    return dlsi_ps_done(s) && idle ? DLS_RUN_OVER : DLS_RUN_WAIT;
+}
+
+/* ---- What it computes ---- */
+
+/* The desc of a rule for so many vectors: no more hostile ones than it can stand. */
+DLSI_FN void dlsi_ps_rule(const dls_ps_server *s, int32_t count, int32_t hostile,
+                          dls_robust_desc *d) {
+    const bool krum = s->desc.rule == DLS_ROBUST_KRUM || s->desc.rule == DLS_ROBUST_MULTI_KRUM;
+    memset(d, 0, sizeof *d);
+    d->kind = krum && count < 3 ? DLS_ROBUST_MEDIAN : s->desc.rule;
+    d->count = count;
+    d->hostile = dlsi_max_i32(dlsi_min_i32(hostile, (count - (krum ? 3 : 1)) / 2), 0);
+    d->radius = s->desc.radius;
+}
+DLSI_FN int32_t dlsi_ps_border(size_t *border, int32_t n, size_t at) {
+    int32_t i = n;
+    while (i > 0 && border[i - 1] > at) i--;
+    if (i > 0 && border[i - 1] == at) return n;
+    memmove(border + i + 1, border + i, (size_t)(n - i) * sizeof *border);
+    border[i] = at;
+    return n + 1;
+}
+/* sum = what n vectors, of who[i], say: by ranges, between which the same clients train. */
+DLSI_FN dls_status dlsi_ps_join(dls_ps_server *s, int32_t n, int32_t hostile) {
+    int32_t i, k, c, borders = 0;
+    dls_status st = DLS_OK;
+    if (s->desc.rule == DLS_ROBUST_CLIP) memcpy(s->centre, s->sum, s->desc.count * sizeof(float));
+    memset(s->sum, 0, s->desc.count * sizeof(float));
+    for (i = 0; i < n; i++) {
+        const dlsi_ps_part *p = dlsi_ps_part_at(s, s->link[s->who[i]].slot, s->round);
+        borders = dlsi_ps_border(s->border, borders, p->from);
+        borders = dlsi_ps_border(s->border, borders, p->from + p->count);
+    }
+    for (k = 0; k + 1 < borders && st == DLS_OK; k++) {
+        const size_t from = s->border[k], to = s->border[k + 1];
+        dls_robust_desc d;
+        for (i = c = 0; i < n; i++) {
+            const dlsi_ps_part *p = dlsi_ps_part_at(s, s->link[s->who[i]].slot, s->round);
+            if (p->from > from || p->from + p->count < to) continue;
+            s->at[c] = s->x[i] + from;
+            s->weight[c++] = (float)p->samples;
+        }
+        if (c == 0) continue;
+        dlsi_ps_rule(s, c, hostile, &d);
+        d.weight = d.kind == DLS_ROBUST_MEAN ? s->weight : NULL;
+        d.centre = d.kind == DLS_ROBUST_CLIP ? s->centre + from : NULL;
+        st =
+            dls_robust_run(&d, s->at, to - from, s->sum + from, NULL, s->scratch, s->scratch_bytes);
+    }
+    return st;
+}
+/* Applies the sum; the optimiser's steps and the trainer's go together. */
+DLSI_FN dls_status dlsi_ps_apply(dls_ps_server *s, double factor) {
+    const dls_status st =
+        dlsi_ps_update(&s->optim, s->step, factor, (const dls_real *)(const void *)s->sum);
+    if (st != DLS_OK) return st;
+    s->step++;
+    if (s->desc.train == NULL) return DLS_OK;
+    s->desc.train->step = s->step;
+    dls_net_touch(s->desc.train->net);
+    return DLS_OK;
+}
+/* Those whose vectors are within bounds; the others are struck. Returns how many. */
+DLSI_FN int32_t dlsi_ps_judge(dls_ps_server *s, int32_t n) {
+    int32_t i, good = 0;
+    if (n == 0) return 0;
+    (void)dls_robust_guard(s->x, n, s->desc.count, s->desc.norm_max, s->desc.norm_ratio, s->guard);
+    for (i = 0; i < n; i++) {
+        const int32_t rank = s->who[i];
+        const double times = s->guard[i].limit > 0 ? s->guard[i].norm / s->guard[i].limit : 0;
+        if (s->guard[i].verdict == DLS_GUARD_OK) {
+            (void)dls_quarantine_note(&s->link[rank].record, s->round, false);
+            s->x[good] = s->x[i];
+            s->who[good++] = rank;
+            continue;
+        }
+        dlsi_ps_strike(s, rank, DLS_E_NUMBER,
+                       DLSI_MSG("'{s}' (rank {2}): the norm of what it sent is {0} % of what is "
+                                "allowed"),
+                       times < 2e7 ? (int32_t)(100 * times) : 0x7FFFFFFF, 0);
+    }
+    return good;
+}
+DLSI_FN void dlsi_ps_commit(dls_ps_server *s) {
+    int32_t i, n = 0, good, bad = 0, turned = 0;
+    dls_status st = DLS_E_STATE;
+    for (i = 0; i < s->links; i++) {
+        dlsi_ps_link *l = &s->link[i];
+        dlsi_ps_part *p = l->slot >= 0 ? dlsi_ps_part_at(s, l->slot, s->round) : NULL;
+        if (p != NULL && p->have && p->round == s->round) {
+            s->x[n] = dlsi_ps_vector(s, p);
+            s->who[n++] = i;
+            continue;
+        }
+        bad += l->here && (l->bad == s->round + 1 || !dls_quarantine_may(&l->record, s->round));
+    }
+    good = dlsi_ps_judge(s, n);
+    turned = n - good;
+    bad = dlsi_max_i32(s->desc.hostile - bad - turned, 0);
+    if (good >= dlsi_ps_need(s->desc.rule, bad)) st = dlsi_ps_join(s, good, bad);
+    if (st == DLS_OK) st = dlsi_ps_apply(s, 1.0);
+    s->round++;
+    s->since = 0;
+    dlsi_ps_event(s, st == DLS_OK ? DLS_PS_STEP : DLS_PS_VOID, -1, st,
+                  st == DLS_OK ? DLSI_MSG("a step of {0} gradients")
+                               : DLSI_MSG("nothing that counts: {0} gradients, too few or not "
+                                          "finite"),
+                  good, 0)
+        ->arrived = good;
+    for (i = 0; i < s->links; i++) {
+        dlsi_ps_link *l = &s->link[i];
+        if (l->slot < 0) continue;
+        dlsi_ps_part_at(s, l->slot, s->round - 1)->have = false;
+        dlsi_ps_free(s, l);
+    }
+}
+/* ASYNC: a step of one gradient. */
+DLSI_FN int dlsi_ps_at_once(dls_ps_server *s, int32_t rank, dlsi_ps_part *p) {
+    dlsi_ps_link *l = &s->link[rank];
+    const uint32_t tau = s->round - l->clock;
+    dls_ps_report now;
+    dls_ps_event *e;
+    dls_status st;
+    dls_ps_server_tell(s, &now);
+    if (tau > 4 * (uint32_t)dlsi_max_i32(now.clients, 1)) {
+        s->report.stale++;
+        dlsi_ps_event(s, DLS_PS_STALE, rank, DLS_E_TIMEOUT,
+                      DLSI_MSG("'{s}' (rank {2}): {0} steps were made since it took its weights, "
+                               "over 4 times {1} clients; dropped"),
+                      (int32_t)tau, now.clients)
+            ->tau = (int32_t)tau;
+        return DLSI_PS_DROP;
+    }
+    s->x[0] = dlsi_ps_vector(s, p);
+    s->who[0] = rank;
+    if (dlsi_ps_judge(s, 1) != 1) return DLSI_PS_NO;
+    memcpy(s->sum, s->x[0], s->desc.count * sizeof(float));
+    st = dlsi_ps_apply(s, 1.0 / (1.0 + (double)tau));
+    if (st != DLS_OK) return DLSI_PS_NO;
+    s->round++;
+    e = dlsi_ps_event(s, DLS_PS_STEP, rank, DLS_OK, DLSI_MSG("a step of '{s}' (rank {2}), tau {0}"),
+                      (int32_t)tau, 0);
+    e->arrived = 1;
+    e->tau = (int32_t)tau;
+    return DLSI_PS_TAKEN;
+}
+DLSI_FN int dlsi_ps_decode(dls_ps_server *s, int32_t rank) {
+    dlsi_ps_link *l = &s->link[rank];
+    const bool async = s->desc.mode == DLS_PS_ASYNC;
+    const uint32_t round = async ? l->clock : l->clock - 1;
+    dlsi_ps_part *p = dlsi_ps_part_at(s, l->slot, round);
+    float *x = dlsi_ps_vector(s, p);
+    int verdict = DLSI_PS_TAKEN;
+    dls_status st;
+    if (dlsi_ps_done(s) || (!async && round < s->round)) { /* the round went on without it */
+        s->report.late++;
+        (void)dlsi_ps_event(s, DLS_PS_LATE, rank, DLS_E_TIMEOUT,
+                            DLSI_MSG("'{s}' (rank {2}) is late with round {0}"), (int32_t)round, 0);
+        return DLSI_PS_KEEP;
+    }
+    memset(x, 0, s->desc.count * sizeof *x);
+    st = dls_codec_decode(s->message + (size_t)l->slot * s->desc.message_max, l->bytes, l->count,
+                          x + l->from, 1.0f, false);
+    if (st != DLS_OK) {
+        dlsi_ps_strike(s, rank, st,
+                       DLSI_MSG("'{s}' (rank {2}): its message of {0} bytes is none of {1} "
+                                "finite numbers"),
+                       (int32_t)(l->bytes & 0x7FFFFFFF), (int32_t)(l->count & 0x7FFFFFFF));
+        return DLSI_PS_NO;
+    }
+    p->round = round;
+    p->samples = l->samples;
+    p->from = l->from;
+    p->count = l->count;
+    if (async) verdict = dlsi_ps_at_once(s, rank, p);
+    if (verdict != DLSI_PS_TAKEN) return verdict;
+    p->have = !async;
+    l->taken = l->serial;
+    s->report.taken++;
+    return verdict;
+}
+DLSI_FN void dlsi_ps_copy(dls_ps_server *s, int32_t rank) {
+    dlsi_ps_link *l = &s->link[rank];
+    float *x;
+    if (l->clock < s->round || s->desc.mode == DLS_PS_ASYNC) l->clock = s->round;
+    x = dlsi_ps_vector(s, dlsi_ps_part_at(s, l->slot, l->clock));
+    memcpy(x, s->optim.w, s->desc.count * sizeof *x);
+    dlsi_ps_order(x, s->desc.count);
+    l->verdict = dlsi_ps_done(s) ? DLSI_PS_DONE : DLSI_PS_GRANT;
+    l->phase = DLSI_PS_SEND;
+    s->report.ahead = dlsi_max_i32(s->report.ahead, (int32_t)(l->clock - s->round));
+}
+DLS_API void dls_ps_server_work(dls_ps_server *server) {
+    const int32_t turn = server->turn;
+    server->turn = DLSI_PS_NONE;
+    if (turn == DLSI_PS_COMMIT)
+        dlsi_ps_commit(server);
+    else if (turn != DLSI_PS_NONE && server->link[turn].phase == DLSI_PS_COPY)
+        dlsi_ps_copy(server, turn);
+    else if (turn != DLSI_PS_NONE && server->link[turn].phase == DLSI_PS_DECODE)
+        dlsi_ps_answer(&server->link[turn], dlsi_ps_decode(server, turn));
+}
+
+/* ---- Its state as bytes: u32 'PSS1', u32 count, u32 slots, u32 optimiser, u32 links, u32 round,
+   u64 steps; f32 of weights, slots and the last sum; of each device u32 last message, u32 round, u32
+   refused, u32 taken, i32 score, i32 times, u64 until; CRC-32C of all that. ---- */
+
+#define DLSI_PS_HEAD 32
+#define DLSI_PS_RECORD 32
+DLSI_FN int32_t dlsi_ps_slots(const dls_ps_server *s) {
+    return (s->optim.slot[0] != NULL ? 1 : 0) + (s->optim.slot[1] != NULL ? 1 : 0);
+}
+DLS_API size_t dls_ps_server_saved_bytes(const dls_ps_server *server) {
+    return DLSI_PS_HEAD + 4 * (2 + (size_t)dlsi_ps_slots(server)) * server->desc.count +
+           DLSI_PS_RECORD * (size_t)server->links + 4;
+}
+DLSI_FN void dlsi_ps_head(const dls_ps_server *s, unsigned char *p) {
+    dlsi_store32(p, 0x31535350u);
+    dlsi_store32(p + 4, (uint32_t)s->desc.count);
+    dlsi_store32(p + 8, (uint32_t)dlsi_ps_slots(s));
+    dlsi_store32(p + 12, (uint32_t)s->optim.desc.kind);
+    dlsi_store32(p + 16, (uint32_t)s->links);
+}
+DLS_API dls_status dls_ps_server_save(const dls_ps_server *server, void *out, size_t max) {
+    const size_t bytes = dls_ps_server_saved_bytes(server), n = server->desc.count;
+    unsigned char *p = (unsigned char *)out;
+    int32_t i, k, pending;
+    if (max < bytes) return DLS_E_MEMORY;
+    dlsi_ps_head(server, p);
+    dlsi_store32(p + 20, server->round);
+    dlsi_store64(p + 24, (uint64_t)server->step);
+    p += DLSI_PS_HEAD;
+    dlsi_store_reals(p, server->optim.w, n);
+    for (i = 0, p += 4 * n; i < dlsi_ps_slots(server); i++, p += 4 * n)
+        dlsi_store_reals(p, server->optim.slot[i], n);
+    dlsi_put_floats(p, server->sum, n);
+    for (i = 0, p += 4 * n; i < server->links; i++, p += DLSI_PS_RECORD) {
+        const dlsi_ps_link *l = &server->link[i];
+        const dls_quarantine *q = &l->record;
+        for (k = pending = 0; l->slot >= 0 && k < server->depth; k++)
+            pending += server->part[l->slot * server->depth + k].have ? 1 : 0;
+        dlsi_store32(p, pending > 0 ? 0 : l->taken);
+        dlsi_store32(p + 4, l->clock);
+        dlsi_store32(p + 8, q->rejected);
+        dlsi_store32(p + 12, q->taken);
+        dlsi_store32(p + 16, (uint32_t)q->score);
+        dlsi_store32(p + 20, (uint32_t)q->times);
+        dlsi_store64(p + 24, q->until);
+    }
+    dlsi_store32(p, dls_crc32c(0, out, bytes - 4));
+    return DLS_OK;
+}
+DLS_API dls_status dls_ps_server_load(dls_ps_server *server, const void *in, size_t bytes) {
+    const size_t n = server->desc.count;
+    const unsigned char *p = (const unsigned char *)in;
+    unsigned char head[DLSI_PS_HEAD];
+    int32_t i;
+    if (bytes < DLSI_PS_HEAD || dlsi_load32(p) != 0x31535350u) return DLS_E_FORMAT;
+    dlsi_ps_head(server, head);
+    if (memcmp(head, p, 20) != 0) return DLS_E_MISMATCH;
+    if (bytes != dls_ps_server_saved_bytes(server)) return DLS_E_FORMAT;
+    if (dlsi_load32(p + bytes - 4) != dls_crc32c(0, in, bytes - 4)) return DLS_E_CHECKSUM;
+    server->round = dlsi_load32(p + 20);
+    server->step = (int64_t)(dlsi_load64(p + 24) & INT64_MAX);
+    p += DLSI_PS_HEAD;
+    dlsi_load_reals(p, server->optim.w, n);
+    for (i = 0, p += 4 * n; i < dlsi_ps_slots(server); i++, p += 4 * n)
+        dlsi_load_reals(p, server->optim.slot[i], n);
+    dlsi_get_floats(p, server->sum, n);
+    for (i = 0, p += 4 * n; i < server->links; i++, p += DLSI_PS_RECORD) {
+        dlsi_ps_link *l = &server->link[i];
+        l->taken = dlsi_load32(p);
+        l->clock = dlsi_min_u32(dlsi_load32(p + 4), server->round); /* later ones are lost */
+        l->record.rejected = dlsi_load32(p + 8);
+        l->record.taken = dlsi_load32(p + 12);
+        l->record.score = (int32_t)(dlsi_load32(p + 16) & 0xFFFFu);
+        l->record.times = (int32_t)(dlsi_load32(p + 20) & 0x7FFFFFFFu);
+        l->record.until = dlsi_load64(p + 24);
+    }
+    if (server->desc.train == NULL) return DLS_OK;
+    server->desc.train->step = server->step;
+    dls_net_touch(server->desc.train->net);
+    return DLS_OK;
+}
+
+/* ---- Its client ---- */
+
+enum {
+    DLSI_PS_REST = 0, /* to ask for weights */
+    DLSI_PS_ASKED,
+    DLSI_PS_LOAD, /* to take them */
+    DLSI_PS_LOADING,
+    DLSI_PS_FRESH, /* they are here */
+    DLSI_PS_PUT,   /* to send */
+    DLSI_PS_PUTTING,
+    DLSI_PS_SENT, /* or not: then `unsure` */
+    DLSI_PS_LAST  /* the last weights are here */
+};
+typedef struct dlsi_ps_way { /* to one server */
+    dls_ps_at at;
+    int32_t phase, ask_op, say_op, data_op;
+    uint32_t number, serial, round;
+    int verdict;
+    bool unsure;        /* whether the last message counts */
+    bool keep;          /* it does not, and is to join the next */
+    size_t from, count; /* of all weights: what is sent */
+    size_t bytes, max;  /* of the message */
+    dls_codec codec;    /* count > 0 */
+    float *owed;        /* where the codec has no room for it */
+    unsigned char *message;
+    uint64_t again, since; /* since: it has been waiting for an answer */
+    unsigned char ask[DLSI_PS_ASK], say[DLSI_PS_SAY];
+} dlsi_ps_way;
+struct dls_ps_client {
+    dls_ps_client_desc desc; /* with defaults */
+    dlsi_ps_optim optim;
+    dlsi_ps_way *way;
+    dls_real *grad, *start; /* start: of the range that is trained, as fetched */
+    int32_t *index;
+    int64_t drawn, put; /* batches; messages */
+    uint32_t samples;   /* of what is sent now; 0: nothing is */
+    uint64_t now;
+    bool over;
+    dls_status status;
+    dls_ps_client_report report;
+};
+
+DLSI_FN bool dlsi_ps_client_desc(const dls_ps_client_desc *desc, dls_ps_client_desc *d) {
+    size_t at = 0;
+    int32_t i;
+    *d = *desc;
+    if (d->train != NULL) d->count = d->train->net->param_count;
+    if (d->train_count == 0 && d->train_first == 0) d->train_count = d->count;
+    if (d->peer == NULL || d->server == NULL || d->servers < 1 || d->servers > 1024 ||
+        d->count < 1 || d->count > 0x7FFFFFFF || d->train_first > d->count || d->train_count < 1 ||
+        d->train_count > d->count - d->train_first || d->local_steps < 0 || !(d->prox >= 0) ||
+        d->pushes < 0)
+        return false;
+    if (d->train == NULL ? d->weights == NULL || d->compute == NULL
+                         : d->data == NULL || d->data->count < 1)
+        return false;
+    for (i = 0; i < d->servers; at += d->server[i++].count)
+        if (d->server[i].first != at || d->server[i].count < 1 ||
+            d->server[i].count > dlsi_min_size(d->count - at, 0x3FFFFFFF) ||
+            d->server[i].rank < 0 || d->server[i].rank >= d->peer->desc.devices_max)
+            return false;
+    return at == d->count && dls_codec_size(&d->codec, 1) > 0;
+}
+/* The part of a server's range that is trained. */
+DLSI_FN size_t dlsi_ps_trained(const dls_ps_client_desc *d, int32_t i, size_t *from) {
+    const dls_ps_at *at = &d->server[i];
+    const size_t to = dlsi_min_size(at->first + at->count, d->train_first + d->train_count);
+    *from = dlsi_max_size(at->first, d->train_first);
+    return to > *from ? to - *from : 0;
+}
+DLSI_FN bool dlsi_ps_owes(const dls_codec_desc *d) { /* the codec has no room for what is late */
+    return d->no_feedback || d->kind <= DLS_CODEC_BF16;
+}
+DLSI_FN dls_ps_client *dlsi_ps_client_layout(dlsi_layout *l, const dls_ps_client_desc *d) {
+    dls_ps_client *c = (dls_ps_client *)dlsi_layout_take(l, sizeof *c);
+    dlsi_ps_way *way = (dlsi_ps_way *)dlsi_layout_take(l, (size_t)d->servers * sizeof(dlsi_ps_way));
+    dls_real *grad = (dls_real *)dlsi_layout_take(l, d->train == NULL ? dlsi_reals(d->count) : 0);
+    dls_real *start =
+        (dls_real *)dlsi_layout_take(l, d->local_steps > 0 ? dlsi_reals(d->train_count) : 0);
+    int32_t *index = (int32_t *)dlsi_layout_take(
+        l, d->train != NULL ? (size_t)d->train->desc.batch * sizeof(int32_t) : 0);
+    int32_t i;
+    if (c != NULL) {
+        memset(c, 0, sizeof *c);
+        c->desc = *d;
+        c->way = way;
+        c->grad = d->train != NULL ? d->train->exec->grads : grad;
+        c->start = start;
+        c->index = index;
+        memset(way, 0, (size_t)d->servers * sizeof *way);
+    }
+    for (i = 0; i < d->servers; i++) {
+        size_t from;
+        const size_t n = dlsi_ps_trained(d, i, &from),
+                     max = n > 0 ? dls_codec_bytes_max(&d->codec, n) : 0,
+                     codec = n > 0 ? dls_codec_size(&d->codec, n) : 0;
+        void *mem = dlsi_layout_take(l, codec);
+        float *owed = (float *)dlsi_layout_take(l, dlsi_ps_owes(&d->codec) ? n * sizeof(float) : 0);
+        unsigned char *message = (unsigned char *)dlsi_layout_take(l, max);
+        if (c == NULL) continue;
+        way[i].at = d->server[i];
+        way[i].ask_op = way[i].say_op = way[i].data_op = -1;
+        way[i].serial = d->peer->desc.boot << 20;
+        way[i].number = way[i].serial;
+        way[i].from = from;
+        way[i].count = n;
+        way[i].max = max;
+        way[i].message = message;
+        way[i].owed = dlsi_ps_owes(&d->codec) ? owed : NULL;
+        if (way[i].owed != NULL) memset(owed, 0, n * sizeof *owed);
+        if (n > 0) c->status = dls_codec_init(&way[i].codec, &d->codec, n, mem, codec);
+        if (c->status != DLS_OK) return c;
+    }
+    return c;
+}
+DLS_API size_t dls_ps_client_size(const dls_ps_client_desc *desc) {
+    dlsi_layout l = dlsi_layout_at(NULL);
+    dls_ps_client_desc d;
+    if (!dlsi_ps_client_desc(desc, &d)) return 0;
+    (void)dlsi_ps_client_layout(&l, &d);
+    return l.used == SIZE_MAX ? 0 : dlsi_layout_total(&l);
+}
+DLS_API dls_status dls_ps_client_init(dls_ps_client **client, const dls_ps_client_desc *desc,
+                                      void *mem, size_t bytes) {
+    dlsi_layout l = dlsi_layout_at(mem);
+    dls_ps_client_desc d;
+    dls_ps_client *c;
+    *client = NULL;
+    if (desc->train != NULL && desc->train->desc.shards > 0) return DLS_E_STATE;
+    if (DLS_REAL64 || desc->codec.kind == DLS_CODEC_POWER) return DLS_E_UNSUPPORTED;
+    if (!dlsi_ps_client_desc(desc, &d)) return DLS_E_ARG;
+    if (mem == NULL || bytes < dls_ps_client_size(desc)) return DLS_E_MEMORY;
+    if (d.train != NULL) {
+        dlsi_source src;
+        dls_status st;
+        DLSI_ZERO(src);
+        src.data = d.data;
+        st = dlsi_train_source_check(d.train, &src,
+                                     dlsi_min_i32(d.train->desc.batch, d.data->count));
+        if (st != DLS_OK) return st;
+    }
+    c = dlsi_ps_client_layout(&l, &d);
+    if (c->status != DLS_OK) return c->status;
+    if (d.train != NULL)
+        dlsi_ps_optim_train(&c->optim, d.train, d.train_first, d.train_count);
+    else
+        c->optim.w = (dls_real *)(void *)(d.weights + d.train_first);
+    *client = c;
+    return DLS_OK;
+}
+DLSI_FN void dlsi_ps_way_off(dls_ps_client *c, dlsi_ps_way *w) {
+    dlsi_ps_drop(c->desc.peer, &w->ask_op);
+    dlsi_ps_drop(c->desc.peer, &w->say_op);
+    dlsi_ps_drop(c->desc.peer, &w->data_op);
+}
+DLS_API void dls_ps_client_close(dls_ps_client *client) {
+    int32_t i;
+    if (client == NULL) return;
+    for (i = 0; i < client->desc.servers; i++) dlsi_ps_way_off(client, &client->way[i]);
+    client->over = true;
+}
+DLS_API dls_status dls_ps_client_status(const dls_ps_client *client) { return client->status; }
+DLS_API void dls_ps_client_tell(const dls_ps_client *client, dls_ps_client_report *report) {
+    *report = client->report;
+}
+
+/* ---- What moves ---- */
+
+DLSI_FN bool dlsi_ps_listen(dls_ps_client *c, dlsi_ps_way *w) {
+    w->say_op = dls_peer_recv(c->desc.peer, w->at.rank, DLSI_TAG_PS_SAY, w->say, DLSI_PS_SAY);
+    return w->say_op >= 0;
+}
+/* Asks, and is to hear the answer. False: the engine has no room now. */
+DLSI_FN bool dlsi_ps_ask(dls_ps_client *c, dlsi_ps_way *w, int kind) {
+    unsigned char *p = w->ask;
+    memset(p, 0, DLSI_PS_ASK);
+    dlsi_store32(p, DLSI_PS_MARK | (uint32_t)kind);
+    dlsi_store32(p + 4, ++w->number);
+    dlsi_store64(p + 8, dlsi_ps_call(w->at.first, w->at.count, c->desc.local_steps > 0));
+    dlsi_store32(p + 16, w->serial);
+    dlsi_store32(p + 20, w->round);
+    if (kind == DLSI_PS_PUSH && w->bytes > 0) {
+        dlsi_store32(p + 24, c->samples);
+        dlsi_store32(p + 28, (uint32_t)(w->from - w->at.first));
+        dlsi_store32(p + 32, (uint32_t)w->count);
+        dlsi_store32(p + 36, (uint32_t)w->bytes);
+    }
+    w->ask_op = dls_peer_send(c->desc.peer, w->at.rank, DLSI_TAG_PS_ASK, p, DLSI_PS_ASK);
+    if (w->ask_op >= 0 && kind == DLSI_PS_PUSH && w->bytes > 0)
+        w->data_op =
+            dls_peer_send(c->desc.peer, w->at.rank, DLSI_TAG_PS_MESSAGE, w->message, w->bytes);
+    if (w->ask_op >= 0 && (kind != DLSI_PS_PUSH || w->bytes == 0 || w->data_op >= 0) &&
+        dlsi_ps_listen(c, w))
+        return true;
+    dlsi_ps_way_off(c, w);
+    return false;
+}
+/* An answer to a push. */
+DLSI_FN void dlsi_ps_judged(dls_ps_client *c, dlsi_ps_way *w) {
+    w->phase = DLSI_PS_SENT;
+    w->unsure = false;
+    dlsi_ps_drop(c->desc.peer, &w->data_op);
+    if (w->verdict == DLSI_PS_KEEP) w->keep = w->bytes > 0;
+    c->report.taken += w->verdict == DLSI_PS_TAKEN ? 1 : 0;
+    c->report.late += w->verdict == DLSI_PS_KEEP ? 1 : 0;
+    c->report.stale += w->verdict == DLSI_PS_DROP ? 1 : 0;
+    c->report.refused += w->verdict == DLSI_PS_NO ? 1 : 0;
+}
+/* An answer to a pull. */
+DLSI_FN void dlsi_ps_granted(dls_ps_client *c, dlsi_ps_way *w) {
+    if (w->verdict != DLSI_PS_GRANT && w->verdict != DLSI_PS_DONE) { /* no room, or confused */
+        w->phase = DLSI_PS_REST;
+        w->again = c->now + DLSI_PS_AGAIN;
+        return;
+    }
+    if (w->unsure && dlsi_load32(w->say + 16) == w->serial) {
+        c->report.taken++;
+    } else if (w->unsure) {
+        c->report.lost++;
+        w->keep = w->bytes > 0;
+    }
+    w->unsure = false;
+    w->round = dlsi_load32(w->say + 8);
+    c->report.round = dlsi_load32(w->say + 12);
+    w->phase = DLSI_PS_LOAD;
+}
+DLSI_FN void dlsi_ps_heard(dls_ps_client *c, dlsi_ps_way *w) {
+    const uint32_t mark = dlsi_load32(w->say);
+    if (dlsi_load32(w->say + 4) != w->number) { /* to a question of an earlier life */
+        if (!dlsi_ps_listen(c, w)) w->phase = DLSI_PS_REST;
+        return;
+    }
+    w->verdict = (int)(mark & 255u);
+    if ((mark & ~255u) != DLSI_PS_MARK || w->verdict == DLSI_PS_OTHER) {
+        c->status = DLS_E_MISMATCH;
+        c->over = true;
+    } else if (w->phase == DLSI_PS_PUTTING) {
+        dlsi_ps_judged(c, w);
+    } else {
+        dlsi_ps_granted(c, w);
+    }
+}
+/* Loads weights where they belong. */
+DLSI_FN void dlsi_ps_load(dls_ps_client *c, dlsi_ps_way *w) {
+    float *to =
+        c->desc.train != NULL ? (float *)(void *)c->desc.train->net->params : c->desc.weights;
+    if (w->phase == DLSI_PS_LOAD) {
+        w->data_op = dls_peer_recv(c->desc.peer, w->at.rank, DLSI_TAG_PS_WEIGHTS, to + w->at.first,
+                                   4 * w->at.count);
+        if (w->data_op >= 0) w->phase = DLSI_PS_LOADING;
+    } else if (w->data_op < 0) {
+        dlsi_ps_order(to + w->at.first, w->at.count);
+        c->report.bytes_in += 4 * (int64_t)w->at.count;
+        w->phase = w->verdict == DLSI_PS_DONE ? DLSI_PS_LAST : DLSI_PS_FRESH;
+    }
+}
+DLSI_FN void dlsi_ps_go(dls_ps_client *c, dlsi_ps_way *w) {
+    const bool up = dls_peer_is_up(c->desc.peer, w->at.rank);
+    const bool listens = w->say_op >= 0;
+    bool waits;
+    const int asked = dlsi_ps_over(c->desc.peer, &w->ask_op),
+              said = dlsi_ps_over(c->desc.peer, &w->say_op),
+              moved = dlsi_ps_over(c->desc.peer, &w->data_op);
+    if (w->phase == DLSI_PS_LAST || w->phase == DLSI_PS_SENT) return;
+    waits = w->phase == DLSI_PS_ASKED || (w->phase == DLSI_PS_PUTTING && w->data_op < 0);
+    if (!waits) w->since = c->now;
+    if (asked < 0 || said < 0 || moved < 0 || (!up && w->phase != DLSI_PS_PUT) ||
+        (waits && w->say_op >= 0 && c->now - w->since > DLSI_PS_PATIENCE)) {
+        dlsi_ps_way_off(c, w);
+        w->unsure = w->unsure || w->phase == DLSI_PS_PUTTING;
+        w->phase = w->phase == DLSI_PS_PUTTING ? DLSI_PS_SENT : DLSI_PS_REST;
+        return;
+    }
+    if (listens && said > 0) dlsi_ps_heard(c, w);
+    if (w->phase == DLSI_PS_REST && c->now >= w->again && dlsi_ps_ask(c, w, DLSI_PS_PULL))
+        w->phase = DLSI_PS_ASKED;
+    if (w->phase == DLSI_PS_LOAD || w->phase == DLSI_PS_LOADING) dlsi_ps_load(c, w);
+    if (w->phase != DLSI_PS_PUT) return;
+    if (!up) {
+        w->unsure = true;
+        w->phase = DLSI_PS_SENT;
+    } else if (dlsi_ps_ask(c, w, DLSI_PS_PUSH)) {
+        w->phase = DLSI_PS_PUTTING;
+        c->report.bytes_out += (int64_t)w->bytes;
+    }
+}
+DLS_API dls_run_do dls_ps_client_poll(dls_ps_client *client, uint64_t now) {
+    dls_ps_client *c = client;
+    int32_t i, fresh = 0, last = 0, sent = 0;
+    c->now = now;
+    for (i = 0; i < c->desc.servers && !c->over; i++) {
+        dlsi_ps_go(c, &c->way[i]);
+        fresh += c->way[i].phase == DLSI_PS_FRESH ? 1 : 0;
+        last += c->way[i].phase == DLSI_PS_LAST ? 1 : 0;
+        sent += c->way[i].phase == DLSI_PS_SENT ? 1 : 0;
+    }
+    if (last > 0 && last + fresh == c->desc.servers) c->over = true;
+    if (last == 0 && sent == c->desc.servers) {
+        for (i = 0; i < c->desc.servers; i++) c->way[i].phase = DLSI_PS_REST;
+        c->report.pushes++;
+        if (c->desc.pushes > 0 && c->report.pushes >= c->desc.pushes) c->over = true;
+    }
+    if (c->over && c->desc.train != NULL) dls_net_touch(c->desc.train->net);
+    if (c->over) return DLS_RUN_OVER;
+    return fresh == c->desc.servers ? DLS_RUN_WORK : DLS_RUN_WAIT;
+}
+
+/* ---- What it computes ---- */
+
+/* Gradient of the next batch, in the executor. Its samples in *n. */
+DLSI_FN dls_status dlsi_ps_gradient(dls_ps_client *c, int32_t *n) {
+    dls_train *t = c->desc.train;
+    const dls_data *data = c->desc.data;
+    const int32_t per_epoch = dlsi_ceil_div(data->count, t->desc.batch),
+                  first = (int32_t)(c->drawn % per_epoch) * t->desc.batch;
+    const dls_ready_fn ready = t->exec->ready;
+    dls_step_stats stats;
+    dls_loss_sums sums;
+    dlsi_source src;
+    double positions;
+    int32_t i, parts;
+    dls_status st = DLS_OK;
+    DLSI_ZERO(src);
+    DLSI_ZERO(sums);
+    DLSI_ZERO(stats);
+    *n = dlsi_min_i32(t->desc.batch, data->count - first);
+    for (i = 0; i < *n; i++)
+        c->index[i] =
+            dls_fit_index(t->desc.seed, (int32_t)(c->drawn / per_epoch), data->count, first + i);
+    src.data = data;
+    src.augment = c->desc.augment;
+    src.index = c->index;
+    positions = dlsi_train_positions(t, &src, *n);
+    parts = dlsi_min_i32(*n, t->desc.accumulate);
+    t->exec->ready = NULL; /* the gradient is wanted, not a step */
+    for (i = 0; i < parts && st == DLS_OK; i++) {
+        const int32_t from = (int32_t)((int64_t)*n * i / parts),
+                      to = (int32_t)((int64_t)*n * (i + 1) / parts);
+        st = dlsi_train_part_run(t, &src, from, to - from, *n, positions, i > 0, &sums);
+    }
+    t->exec->ready = ready;
+    dlsi_train_stats(&sums, &stats);
+    c->report.loss = stats.loss;
+    c->drawn++;
+    return st;
+}
+/* Local steps; *samples of all. */
+DLSI_FN dls_status dlsi_ps_locals(dls_ps_client *c, int32_t *samples) {
+    dls_real *g = c->grad + c->desc.train_first;
+    const dls_real prox = (dls_real)c->desc.prox;
+    dls_status st = DLS_OK;
+    int32_t h, n;
+    size_t i;
+    for (h = 0; h < c->desc.local_steps && st == DLS_OK; h++) {
+        st = dlsi_ps_gradient(c, &n);
+        *samples += n;
+        for (i = 0; prox > 0 && i < c->optim.count; i++)
+            g[i] += prox * (c->optim.w[i] - c->start[i]);
+        if (st == DLS_OK) st = dlsi_ps_update(&c->optim, c->desc.train->step, 1.0, g);
+        if (st != DLS_OK) break;
+        c->desc.train->step++;
+        dls_net_touch(c->desc.train->net);
+    }
+    return st;
+}
+DLSI_FN dls_status dlsi_ps_compute(dls_ps_client *c, int32_t *samples) {
+    const dls_ps_client_desc *d = &c->desc;
+    dls_status st;
+    size_t i;
+    *samples = 0;
+    if (d->local_steps > 0) memcpy(c->start, c->optim.w, dlsi_reals(d->train_count));
+    if (d->train == NULL) {
+        st = d->compute(d->user, d->weights, (float *)(void *)c->grad, d->count, samples);
+    } else {
+        dls_net_touch(d->train->net);
+        st = d->local_steps > 0 ? dlsi_ps_locals(c, samples) : dlsi_ps_gradient(c, samples);
+        if (d->local_steps == 0) d->train->step++;
+    }
+    for (i = 0; d->local_steps > 0 && i < d->train_count; i++)
+        c->grad[d->train_first + i] = c->start[i] - c->optim.w[i];
+    return st;
+}
+/* A message that did not count joins what is owed. */
+DLSI_FN void dlsi_ps_back(dlsi_ps_way *w) {
+    if (w->keep)
+        (void)dls_codec_decode(w->message, w->bytes, w->count,
+                               w->owed != NULL ? w->owed : w->codec.error, 1.0f, true);
+    w->keep = false;
+}
+/* The message of a gradient. DLS_E_NUMBER: none this time. */
+DLSI_FN dls_status dlsi_ps_encode(dls_ps_client *c, int32_t i) {
+    dlsi_ps_way *w = &c->way[i];
+    float *g = (float *)(void *)(c->grad + w->from);
+    size_t k;
+    dls_status st;
+    w->bytes = 0;
+    if (w->count == 0) return DLS_OK;
+    for (k = 0; w->owed != NULL && k < w->count; k++) g[k] += w->owed[k];
+    st = dls_codec_encode(&w->codec, (uint64_t)c->put, (uint32_t)i, g, w->message, w->max,
+                          &w->bytes);
+    if (st == DLS_OK && w->owed != NULL) memset(w->owed, 0, w->count * sizeof(float));
+    if (st != DLS_OK) w->bytes = 0;
+    return st;
+}
+DLS_API void dls_ps_client_work(dls_ps_client *client) {
+    dls_ps_client *c = client;
+    bool empty = false;
+    int32_t i, samples;
+    dls_status st;
+    if (c->over) return;
+    for (i = 0; i < c->desc.servers; i++) dlsi_ps_back(&c->way[i]);
+    st = dlsi_ps_compute(c, &samples);
+    empty = st == DLS_E_NUMBER;
+    c->samples = (uint32_t)dlsi_max_i32(samples, 1);
+    if (st == DLS_OK) c->report.samples += samples;
+    for (i = 0; i < c->desc.servers; i++) {
+        c->way[i].bytes = 0;
+        c->way[i].serial++;
+        if (st == DLS_OK) {
+            const dls_status made = dlsi_ps_encode(c, i);
+            empty = empty || made == DLS_E_NUMBER;
+            if (made != DLS_OK && made != DLS_E_NUMBER) st = made;
+        }
+        c->way[i].phase = DLSI_PS_PUT;
+    }
+    c->report.empty += empty ? 1 : 0;
+    c->put++;
+    if (st == DLS_OK || st == DLS_E_NUMBER) return;
+    c->status = st;
+    c->over = true;
+}
+
+/* ---- What it owes as bytes: u32 'PSC1', u32 servers, u64 batches drawn; of each server u32 bytes
+   and a codec's state, or f32 of what is owed; CRC-32C of all that. A message that is under way
+   counts as sent. ---- */
+
+DLSI_FN size_t dlsi_ps_way_bytes(const dlsi_ps_way *w) {
+    if (w->count == 0) return 0;
+    return w->owed != NULL ? 4 * w->count : dls_codec_saved_bytes(&w->codec);
+}
+DLS_API size_t dls_ps_client_saved_bytes(const dls_ps_client *client) {
+    size_t bytes = 16 + 4;
+    int32_t i;
+    for (i = 0; i < client->desc.servers; i++) bytes += 4 + dlsi_ps_way_bytes(&client->way[i]);
+    return bytes;
+}
+DLS_API dls_status dls_ps_client_save(const dls_ps_client *client, void *out, size_t max) {
+    const size_t bytes = dls_ps_client_saved_bytes(client);
+    unsigned char *p = (unsigned char *)out;
+    dls_status st = DLS_OK;
+    int32_t i;
+    if (max < bytes) return DLS_E_MEMORY;
+    dlsi_store32(p, 0x31435350u);
+    dlsi_store32(p + 4, (uint32_t)client->desc.servers);
+    dlsi_store64(p + 8, (uint64_t)client->drawn);
+    for (i = 0, p += 16; i < client->desc.servers && st == DLS_OK; i++) {
+        const dlsi_ps_way *w = &client->way[i];
+        const size_t n = dlsi_ps_way_bytes(w);
+        dlsi_store32(p, (uint32_t)n);
+        if (w->owed != NULL)
+            dlsi_put_floats(p + 4, w->owed, w->count);
+        else if (w->count > 0)
+            st = dls_codec_save(&w->codec, p + 4, n);
+        p += 4 + n;
+    }
+    dlsi_store32(p, dls_crc32c(0, out, bytes - 4));
+    return st;
+}
+DLS_API dls_status dls_ps_client_load(dls_ps_client *client, const void *in, size_t bytes) {
+    const unsigned char *p = (const unsigned char *)in;
+    dls_status st = DLS_OK;
+    int32_t i;
+    if (bytes < 20 || dlsi_load32(p) != 0x31435350u) return DLS_E_FORMAT;
+    if (dlsi_load32(p + 4) != (uint32_t)client->desc.servers ||
+        bytes != dls_ps_client_saved_bytes(client))
+        return DLS_E_MISMATCH;
+    if (dlsi_load32(p + bytes - 4) != dls_crc32c(0, in, bytes - 4)) return DLS_E_CHECKSUM;
+    client->drawn = (int64_t)(dlsi_load64(p + 8) & 0x7FFFFFFFFFFFu);
+    for (i = 0, p += 16; i < client->desc.servers && st == DLS_OK; i++) {
+        dlsi_ps_way *w = &client->way[i];
+        const size_t n = dlsi_ps_way_bytes(w);
+        if (dlsi_load32(p) != n) return DLS_E_MISMATCH;
+        if (w->owed != NULL)
+            dlsi_get_floats(p + 4, w->owed, w->count);
+        else if (w->count > 0)
+            st = dls_codec_load(&w->codec, p + 4, n);
+        p += 4 + n;
+    }
+    return st;
+}
+#endif
+
 DLS_API dls_status dls_job_cut(dls_net *net, int32_t stages, const int32_t *shares, int32_t *at) {
     const int32_t nodes = dls_net_nodes(net);
     const double all =
@@ -25847,7 +28048,8 @@ struct dls_sim {
     dlsi_sim_peer *peer;
     dlsi_sim_event *heap;
     int32_t events, room;
-    uint64_t now, order, trace, carried;
+    uint64_t now, order, trace, carried, replay_us;
+    int32_t replay;
     dls_rng rng;
     bool cut[64][64];
 };
@@ -25922,6 +28124,9 @@ DLSI_FN void dlsi_sim_event_at(dls_sim *s, uint64_t at, int32_t kind, int32_t fr
 /* What the air does to a datagram. */
 DLSI_FN void dlsi_sim_carry(dls_sim *s, int32_t from, int32_t to, unsigned char *data, size_t n) {
     int32_t copies = dlsi_sim_chance(s, s->desc.duplicate) ? 2 : 1;
+    if (dlsi_sim_chance(s, data[0] == DLS_PACKET_DATA ? s->replay / 16 : s->replay))
+        dlsi_sim_event_at(s, s->now + 1 + dlsi_sim_below(s, (uint32_t)s->replay_us),
+                          DLSI_SIM_PACKET, from, to, data, n);
     for (; copies > 0; copies--) {
         uint64_t at = s->now + s->desc.delay_us + s->peer[to].slow;
         if (s->desc.jitter_us > 0) at += dlsi_sim_below(s, (uint32_t)s->desc.jitter_us + 1);
@@ -26153,6 +28358,10 @@ DLS_API void dls_sim_rates(dls_sim *sim, int32_t drop, int32_t duplicate, int32_
     sim->desc.reorder = reorder;
     sim->desc.corrupt = corrupt;
     sim->desc.noise = noise;
+}
+DLS_API void dls_sim_replay(dls_sim *sim, int32_t rate, uint64_t us) {
+    sim->replay = rate;
+    sim->replay_us = us;
 }
 DLS_API void dls_sim_cut(dls_sim *sim, int32_t a, int32_t b, bool cut) { sim->cut[a][b] = cut; }
 DLS_API void dls_sim_slow(dls_sim *sim, int32_t i, uint64_t us) { sim->peer[i].slow = us; }
@@ -26496,7 +28705,6 @@ DLS_API char *dls_find_explain(const dls_find *find, uint32_t id, char *buf, siz
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
-#include <sched.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <termios.h>
@@ -26758,11 +28966,11 @@ DLSI_FN int32_t dlsi_links_prepare(dls_links *s, uint64_t now, uint64_t *until) 
 }
 /* poll(), but others may have the processor for a while before it goes to sleep. */
 DLSI_FN int dlsi_links_sleep(dls_links *s, int32_t n, int32_t wait_ms, uint64_t now) {
-    const uint64_t end = wait_ms > 0 ? dlsi_later(now, s->spin_us) : now;
+    const uint64_t end = wait_ms > 0 && s->peer->hurry ? dlsi_later(now, s->spin_us) : now;
     int ready = 0;
     while (ready == 0 && now < end) {
         ready = poll(s->polled, (nfds_t)(n + 1), 0);
-        if (ready == 0) (void)sched_yield();
+        if (ready == 0) dlsi_port_yield();
         now = dls_now_us();
     }
     return ready != 0 ? ready : poll(s->polled, (nfds_t)(n + 1), wait_ms);
@@ -28885,7 +31093,7 @@ DLS_API void dls_host_close(dls_host *host) {
 #endif
 
 /* ------------------------------------------------------------------------------------------------
-   >>node.impl  deps: config base port tensor par net train wire peer coll job link node.api
+   >>node.impl  deps: config base port trace tensor par net train wire peer coll job link node.api
    The caller's thread computes; a second one moves bytes, so that heartbeats go on. They share the
    engine under one lock. Without threads the caller moves bytes while it waits. */
 #if DLS_ENABLE_SOCKETS && DLS_ENABLE_HEAP && DLS_ENABLE_TRAIN
@@ -29361,8 +31569,28 @@ DLSI_FN dls_status dlsi_node_stage(dls_node *n, size_t bytes) {
     n->coll.view = view;
     return st == DLS_OK ? dlsi_node_seat(n) : st;
 }
-/* With keys: the members of this call are those of the newest view, once all of them make it. A
-   view that changes before that counts instead. */
+/* Whether a member is gone, or has begun anew in a later view. */
+DLSI_FN bool dlsi_node_deserted(const dls_node *n) {
+    int32_t i;
+    for (i = 0; n->view > 0 && i < n->count; i++)
+        if (!dls_peer_is_up(n->peer, n->member[i]) ||
+            n->peer->member[n->member[i]].gathers > n->view)
+            return true;
+    return false;
+}
+/* The same during a call, for as long as a silence may last: a member that is done with the call
+   may begin the next while what it said last is on its way through others. since: 0 at first. */
+DLSI_FN bool dlsi_node_stuck(const dls_node *n, uint64_t *since) {
+    if (!dlsi_node_deserted(n))
+        *since = 0;
+    else if (*since == 0)
+        *since = dls_now_us();
+    return *since > 0 && dls_now_us() - *since > n->peer->desc.timeout_us;
+}
+/* With keys: the members of this call are those of the newest view, once all of them make it. Who
+   told the others so stays when the view changes, since one of them may have heard all by then and
+   be at work. It leaves only when a member was lost, or begins in a later view: that one made its
+   call after the change, so nobody has heard all. */
 DLSI_FN dls_status dlsi_node_gather(dls_node *n) {
     unsigned char byte = 0;
     uint64_t start = dls_now_us();
@@ -29372,10 +31600,11 @@ DLSI_FN dls_status dlsi_node_gather(dls_node *n) {
     if (n->peer == NULL) return DLS_E_STATE;
     dlsi_node_lock(n);
     while (st == DLS_E_PEER && !n->revoked && !dlsi_node_late(n, start)) {
-        if (!dlsi_node_view(n)) {
+        if (!dlsi_node_view(n) || dlsi_node_deserted(n)) {
             dlsi_node_wait(n);
             continue;
         }
+        dlsi_gather_begin(n->peer, n->view);
         dlsi_node_events(n); /* of before */
         n->lost = -1;
         n->settled = false;
@@ -29383,8 +31612,9 @@ DLSI_FN dls_status dlsi_node_gather(dls_node *n) {
         if (st == DLS_OK) st = dlsi_node_seat(n);
         if (st == DLS_OK) st = dls_coll_allreduce(&n->coll, &byte, 1, DLS_REDUCE_MAX_U8);
         over = st != DLS_OK;
-        while (!over && !n->revoked && n->peer->view.number == n->view) {
+        while (!over && !n->revoked) {
             over = dls_coll_poll(&n->coll, &st);
+            if (!over && dlsi_node_deserted(n)) break;
             if (!over) dlsi_node_wait(n);
         }
         if (!over) st = DLS_E_PEER;
@@ -29399,11 +31629,19 @@ DLSI_FN dls_status dlsi_node_gather(dls_node *n) {
                      dlsi_or(n->desc.join_ms, 10000), 0, 0);
 }
 DLSI_FN dls_status dlsi_node_reduce(dls_node *n, void *data, size_t count, dls_reduce reduce) {
+    uint64_t since = 0;
     dls_status st;
     dlsi_node_lock(n);
     (void)dlsi_node_settle(n);
     st = dls_coll_allreduce(&n->coll, data, count, reduce);
-    while (st == DLS_OK && dlsi_node_settle(n) && !dls_coll_poll(&n->coll, &st)) dlsi_node_wait(n);
+    while (st == DLS_OK && dlsi_node_settle(n) && !dls_coll_poll(&n->coll, &st)) {
+        if (dlsi_node_stuck(n, &since)) {
+            (void)dlsi_node_seat(n); /* data is dropped */
+            st = DLS_E_PEER;
+        } else {
+            dlsi_node_wait(n);
+        }
+    }
     dlsi_node_unlock(n);
     return dlsi_node_fail(n, st);
 }
@@ -29436,6 +31674,7 @@ typedef struct dlsi_node_fit {
 DLSI_FN dls_status dlsi_node_step(void *user, dlsi_fit *f, int32_t n, dls_step_stats *stats) {
     dlsi_node_fit *nf = (dlsi_node_fit *)user;
     const uint64_t start = dls_now_us();
+    uint64_t since = 0;
     dls_status st;
     bool over = false;
     dlsi_error_clear(&f->train->exec->error);
@@ -29446,6 +31685,11 @@ DLSI_FN dls_status dlsi_node_step(void *user, dlsi_fit *f, int32_t n, dls_step_s
     dlsi_node_lock(nf->node);
     while (!over) {
         over = dlsi_node_settle(nf->node) && dls_job_poll(&nf->job, &st, stats);
+        if (!over && dlsi_node_stuck(nf->node, &since)) {
+            (void)dlsi_node_seat(nf->node);
+            st = DLS_E_PEER;
+            over = true;
+        }
         if (!over) dlsi_node_wait(nf->node);
     }
     dlsi_node_unlock(nf->node);
@@ -29870,7 +32114,7 @@ typedef struct dlsi_host_fit {
 } dlsi_host_fit;
 
 /* What happened, with the lock held. */
-DLSI_FN void dlsi_host_fit_events(dlsi_host_fit *h) {
+DLSI_FN void dlsi_host_fit_events(dlsi_host_fit *h, bool waited) {
     const dls_peer *p = h->mover.host->peer;
     dls_run_event e;
     dls_view v;
@@ -29886,7 +32130,9 @@ DLSI_FN void dlsi_host_fit_events(dlsi_host_fit *h) {
             h->stepped = true;
         }
         if (h->desc->event != NULL) h->desc->event(h->desc->fit.user, &e);
+        waited = false;
     }
+    if (waited && h->desc->event != NULL) h->desc->event(h->desc->fit.user, &e); /* all zero */
 }
 /* Between turns, without the lock: the caller's progress, and checkpoints. */
 DLSI_FN dls_status dlsi_host_fit_look(dlsi_host_fit *h, bool waited) {
@@ -29927,7 +32173,7 @@ DLSI_FN dls_status dlsi_host_fit_loop(dlsi_host_fit *h) {
         }
         what = m->what;
         st = m->refused;
-        dlsi_host_fit_events(h);
+        dlsi_host_fit_events(h, waited);
         dlsi_mover_unlock(m);
         if (st == DLS_OK && (waited || h->stepped)) st = dlsi_host_fit_look(h, waited);
     }
@@ -29969,6 +32215,7 @@ DLSI_FN dls_status dlsi_host_fit_open(dlsi_host_fit *h, dls_host *host, dls_net 
     r.steps = h->fit.steps;
     r.share = h->desc->share;
     r.members_least = h->desc->members_least;
+    r.trace = h->desc->trace;
     h->mem = dlsi_heap_take(dls_run_size(&r));
     st = h->mem != NULL ? dls_run_init(&h->mover.run, &r, h->mem, dls_run_size(&r)) : DLS_E_MEMORY;
     h->mover.host = host;
