@@ -2784,8 +2784,8 @@ DLS_API void dls_run_sync(dls_run_mode *mode);
    inner optimiser's state is each member's own, in no checkpoint of another. */
 DLS_API void dls_run_local(dls_run_mode *mode, int32_t steps);
 
-/* Which mode suits: all figures measured, none assumed; of a step of all, as dls_run_report has them
-   for dls_run_sync without a codec. */
+/* Which mode suits: all figures measured, none assumed; of a step of all, as dls_run_report has
+   them for dls_run_sync without a codec. */
 typedef struct dls_mode_case {
     dls_codec_case link; /* n, bytes_per_s, latency_us; hidden_us: of the exchange, by backward */
     int32_t members;
@@ -2826,8 +2826,8 @@ typedef struct dls_run_desc {
 /* Bytes a run needs: the state once more, and what an all-reduce takes. 0 when the desc is out of
    range. Pure. */
 DLS_API size_t dls_run_size(const dls_run_desc *desc);
-/* Errors: DLS_E_ARG, DLS_E_STATE (the trainer has no shards; or has, with a mode), DLS_E_REFUSED (my role is not to
-   train), DLS_E_UNSUPPORTED (DLS_REAL64), DLS_E_SHAPE (data and network), DLS_E_MEMORY. */
+/* Errors: DLS_E_ARG, DLS_E_STATE (the trainer has no shards; or has, with a mode),
+   DLS_E_REFUSED (my role is not to train), DLS_E_UNSUPPORTED (DLS_REAL64), DLS_E_SHAPE (data and network), DLS_E_MEMORY. */
 DLS_API dls_status dls_run_init(dls_run **run, const dls_run_desc *desc, void *mem, size_t bytes);
 /* Gives up what is under way in the engine; before the memory goes. Under its lock. */
 DLS_API void dls_run_close(dls_run *run);
@@ -26054,7 +26054,7 @@ DLSI_FN uint64_t dlsi_mode_call(const dls_run_mode *mode, uint64_t hash) {
     return hash;
 }
 
-/* ---- What all have alike: with LOCAL u64 steps, 56 bytes 0, the outer momentum, the weights ---- */
+/* ---- What all have alike: with LOCAL u64 steps, 56 bytes 0, outer momentum, weights ---- */
 
 DLSI_FN size_t dlsi_local_image_bytes(const dls_train *t) {
     return DLSI_TRAIN_HEAD + 8 * t->net->param_count;

@@ -2,7 +2,8 @@
      ddp keys DIR                                  makes a group of two
      ddp NET MODE SECONDS DIR RANK IP PORT         rank 0 listens, rank 1 connects to IP:PORT
    NET: lenet resnet8 resnet20. MODE: exact f32 f16 bf16 q8 q4 sign topk power1 power4 local10
-   local50 alone (no exchange). Batch 64 of each, one thread. Rank 0 prints samples/s of both together. */
+   local50 alone (no exchange). Batch 64 of each, one thread. Rank 0 prints samples/s of
+   both together. */
 #define DLSHARD_IMPLEMENTATION
 #include "dlshard.h"
 
