@@ -2784,8 +2784,8 @@ DLS_API void dls_run_sync(dls_run_mode *mode);
    inner optimiser's state is each member's own, in no checkpoint of another. */
 DLS_API void dls_run_local(dls_run_mode *mode, int32_t steps);
 
-/* Which mode suits: all figures measured, none assumed; of a step of all, as dls_run_report has them
-   for dls_run_sync without a codec. */
+/* Which mode suits: all figures measured, none assumed; of a step of all, as dls_run_report has
+   them for dls_run_sync without a codec. */
 typedef struct dls_mode_case {
     dls_codec_case link; /* n, bytes_per_s, latency_us; hidden_us: of the exchange, by backward */
     int32_t members;
@@ -2826,8 +2826,8 @@ typedef struct dls_run_desc {
 /* Bytes a run needs: the state once more, and what an all-reduce takes. 0 when the desc is out of
    range. Pure. */
 DLS_API size_t dls_run_size(const dls_run_desc *desc);
-/* Errors: DLS_E_ARG, DLS_E_STATE (the trainer has no shards; or has, with a mode), DLS_E_REFUSED (my role is not to
-   train), DLS_E_UNSUPPORTED (DLS_REAL64), DLS_E_SHAPE (data and network), DLS_E_MEMORY. */
+/* Errors: DLS_E_ARG, DLS_E_STATE (the trainer has no shards; or has, with a mode),
+   DLS_E_REFUSED (my role is not to train), DLS_E_UNSUPPORTED (DLS_REAL64), DLS_E_SHAPE (data and network), DLS_E_MEMORY. */
 DLS_API dls_status dls_run_init(dls_run **run, const dls_run_desc *desc, void *mem, size_t bytes);
 /* Gives up what is under way in the engine; before the memory goes. Under its lock. */
 DLS_API void dls_run_close(dls_run *run);
@@ -24742,7 +24742,7 @@ typedef struct dlsi_mode_ops {
     bool (*good)(const dls_run_desc *d);
     dlsi_mode *(*layout)(dlsi_layout *l, const dls_run_desc *d, int32_t room, size_t *staging);
     void (*init)(dls_run *r);
-    void (*close)(dls_run *r);
+    void (*leave)(dls_run *r);
     uint64_t (*call)(const dls_run_mode *mode, uint64_t hash);
     size_t (*image_bytes)(const dls_train *t);
     void (*image_fill)(const dls_run *r);
@@ -25057,7 +25057,7 @@ DLSI_FN void dlsi_run_drop(dls_run *r) {
 DLS_API void dls_run_close(dls_run *run) {
     dls_view none;
     if (run == NULL) return;
-    if (run->ops != NULL) run->ops->close(run);
+    if (run->ops != NULL) run->ops->leave(run);
     if (run->desc.peer == NULL) return;
     dlsi_run_drop(run);
     DLSI_ZERO(none);
@@ -26032,7 +26032,7 @@ DLSI_FN void dlsi_mode_init(dls_run *r) {
     t->immediate = false; /* gradients are summed before weights change */
     dls_exec_on_ready(t->exec, NULL, NULL);
 }
-DLSI_FN void dlsi_mode_close(dls_run *r) { dlsi_train_immediate(r->desc.train); }
+DLSI_FN void dlsi_mode_leave(dls_run *r) { dlsi_train_immediate(r->desc.train); }
 DLSI_FN uint64_t dlsi_mode_call(const dls_run_mode *mode, uint64_t hash) {
     const dls_codec_desc *d = &mode->codec;
     const int64_t number[] = {(int64_t)d->kind,
@@ -26054,7 +26054,7 @@ DLSI_FN uint64_t dlsi_mode_call(const dls_run_mode *mode, uint64_t hash) {
     return hash;
 }
 
-/* ---- What all have alike: with LOCAL u64 steps, 56 bytes 0, the outer momentum, the weights ---- */
+/* ---- What all have alike: with LOCAL u64 steps, 56 bytes 0, outer momentum, weights ---- */
 
 DLSI_FN size_t dlsi_local_image_bytes(const dls_train *t) {
     return DLSI_TRAIN_HEAD + 8 * t->net->param_count;
@@ -26608,12 +26608,12 @@ DLS_API dls_status dls_mode_choose(const dls_mode_case *at, dls_mode_choice *cho
     return DLS_OK;
 }
 static const dlsi_mode_ops dlsi_sync_ops = {
-    dlsi_mode_good, dlsi_mode_layout,       dlsi_mode_init,       dlsi_mode_close,
+    dlsi_mode_good, dlsi_mode_layout,       dlsi_mode_init,       dlsi_mode_leave,
     dlsi_mode_call, dlsi_train_image_bytes, dlsi_sync_image_fill, dlsi_sync_image_take,
     dlsi_mode_view, dlsi_mode_drop,         dlsi_sync_compute,    dlsi_mode_push,
     dlsi_mode_fold, dlsi_sync_commit};
 static const dlsi_mode_ops dlsi_local_ops = {
-    dlsi_mode_good, dlsi_mode_layout,       dlsi_mode_init,        dlsi_mode_close,
+    dlsi_mode_good, dlsi_mode_layout,       dlsi_mode_init,        dlsi_mode_leave,
     dlsi_mode_call, dlsi_local_image_bytes, dlsi_local_image_fill, dlsi_local_image_take,
     dlsi_mode_view, dlsi_mode_drop,         dlsi_local_compute,    dlsi_mode_push,
     dlsi_mode_fold, dlsi_local_commit};

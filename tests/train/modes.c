@@ -1,5 +1,6 @@
-/* Float modes of elastic runs, in the simulator: exactness of the mean, the same bits on all members
-   after each step whatever the codec, what a change of view does, and what codecs cost in accuracy.
+/* Float modes of elastic runs, in the simulator: exactness of the mean, the same bits on all
+   members after each step whatever the codec, what a change of view does, what codecs cost in
+   accuracy.
      modes TRAIN TEST     names of IDX files */
 #define _DEFAULT_SOURCE
 #include <math.h>
