@@ -44,6 +44,7 @@
      DLS_ENABLE_COORD      elections: may hold DLS_ROLE_COORD            0    1     1
      DLS_ENABLE_STREAMS    ports of kind DLS_PORT_STREAM: TCP            0    1     1
      DLS_ENABLE_GATEWAY    passing packets on between neighbours         0    1     1
+     DLS_ENABLE_RENEW      fresh keys within a running session           0    1     1
      DLS_ENABLE_MESSAGES   texts of errors; without: the code alone      0    1     1
      DLS_ENABLE_STB_IMAGE  dls_image_load through the user's stb_image   0    0     0
    DLS_PROFILE is DLS_PROFILE_MCU, _NODE or _SERVER; default: NODE on an OS, MCU on bare metal.
@@ -200,6 +201,9 @@
 #endif
 #ifndef DLS_ENABLE_GATEWAY
 #define DLS_ENABLE_GATEWAY DLSI_HOSTED
+#endif
+#ifndef DLS_ENABLE_RENEW
+#define DLS_ENABLE_RENEW DLSI_HOSTED
 #endif
 #ifndef DLS_ENABLE_MESSAGES
 #define DLS_ENABLE_MESSAGES DLSI_HOSTED
@@ -1078,9 +1082,9 @@ DLS_API dls_real *dls_exec_grads(dls_exec *exec);
 DLS_API dls_status dls_exec_backward(dls_exec *exec, bool add);
 /* From now on backward tells fn of every part of the weights' gradients as it becomes final, while
    the rest of backward goes on, so that sending can overlap it: x points into dls_exec_grads();
-   each trained element is told of once, last layers first. fn runs on any worker, on several at a time.
-   fn NULL: nobody is told. Not for the executor of a dls_train, which has this use itself. Thread:
-   owner. */
+   each trained element is told of once, last layers first. fn runs on any worker, on several at a
+   time. fn NULL: nobody is told. Not for the executor of a dls_train, which has this use itself.
+   Thread: owner. */
 DLS_API void dls_exec_on_ready(dls_exec *exec, dls_ready_fn fn, void *user);
 /* What the last failed call ran into; status DLS_OK if none failed. */
 DLS_API const dls_error *dls_exec_error(const dls_exec *exec);
@@ -1772,26 +1776,27 @@ DLS_API bool dls_quarantine_note(dls_quarantine *q, uint64_t step, bool rejected
    zeros, or by a cookie over all before.
    COOKIE answers an INIT without a valid mac2 under load: u8 type 3, 3 zeros, u32 index of the
    receiver, 56 bytes of sealed cookie = 64.
-   DATA: u8 type 4, u8 zero, u16 index of the receiver, u32 low half of the record counter; then the
-   frames, encrypted, and the tag. The 8 bytes of head are authenticated too. Sessions of pattern 0
-   on a byte stream send the frames plain, without a tag; elsewhere a direction's key is the u32
-   boot counts of its sender and receiver, then the u32 indexes that these two gave, then zeros.
+   DATA: u8 type 4, u8 phase, u16 index of the receiver, u32 low half of the record counter; then
+   the frames, encrypted, and the tag. The 8 bytes of head are authenticated too. Sessions of
+   pattern 0 on a byte stream send the frames plain, without a tag; elsewhere a direction's key is
+   the u32 boot counts of its sender and receiver, then the u32 indexes that these two gave, then
+   zeros. phase: 0, and the other of 0 and 1 each time that RENEW below has brought fresh keys.
    ANNOUNCE tells a network where a device is, in a datagram to many: u8 type 5, u8 version 1, 2
    zeros, u32 group, u32 device id, u32 boot count, u32 sequence, u32 random number of this run, u32
    epoch of its roster, u16 UDP port that takes its packets, u16 zero, mac, 16 = 48 bytes. The
    number boot << 32 | sequence must rise; a run number that changes while the boot count does not
    is a second device with the same key. mac: keyed BLAKE2s-128 of the 32 bytes before it, key:
    first output of HKDF (PSK, "dls-announce"); PSK: the group's, of a SMALL device its own.
-   ENROL: a newcomer (1, 3) and whoever holds the root key (2, 4) say once, over a stream: u8 type 6,
-   u8 version 1, u8 pattern 2 (XXpsk3), u8 step; then
+   ENROL: a newcomer (1, 3) and whoever holds the root key (2, 4) say once, over a stream: u8 type
+   6, u8 version 1, u8 pattern 2 (XXpsk3), u8 step; then
      1  Noise message of 48 bytes, zeros up to 84, mac1: 100 in all    2  Noise message of 96 bytes
      3  Noise message of 64 bytes
-     4  a record, counter 0, whose head are these 4 bytes: root's Ed25519 public key 32, the group's
-        PSK 32, u32 id of the newcomer, the roster; tag 16
+     4  a record, counter 0, whose head are these 4 bytes: root's Ed25519 public key 32, the
+        group's PSK 32, u32 id of the newcomer, the roster; tag 16
    psk: BLAKE2s of the invite's 16 bytes keyed "dls-invite"; mac1: keyed with it, wrong ones get no
-   answer. Prologue: bytes 0..2 of the packets and a zero. The newcomer's Noise key is the identity it
-   keeps, the other side's is of this conversation alone. The code of an invite: its 16 bytes and the
-   low 2 of their CRC-32C, in hexadecimal, a dash after every 4 digits.
+   answer. Prologue: bytes 0..2 of the packets and a zero. The newcomer's Noise key is the identity
+   it keeps, the other side's is of this conversation alone. The code of an invite: its 16 bytes and
+   the low 2 of their CRC-32C, in hexadecimal, a dash after every 4 digits.
 
    Frames, one after the other, u8 kind first:
      0 PADDING  the rest of the packet means nothing
@@ -1821,7 +1826,18 @@ DLS_API bool dls_quarantine_note(dls_quarantine *q, uint64_t step, bool rejected
                u32 coordinator, u16 first, then members from `first` on, as many as there are: u32
                device, u32 boot count. One that is long comes in several messages
     10 AGAIN   u32 number: what was done together in that view failed though it stands; decide
-               another, so that all begin anew at one point */
+               another, so that all begin anew at one point
+    11 RENEW   u8 1: asking, 2: answering; a Noise message of 48 bytes and 8 of payload: a handshake
+               like that of INIT and RESP, prologue too, within the session. Payload: u64 counter
+               from which on the sender's records will have the new keys; it lies beyond all that
+               go before, at a multiple of 2^20, where the new key then becomes REKEY() of itself
+               once. Who asked changes keys and phase when it has the answer, the other when the
+               first record of the new phase comes; old keys are kept for late records as long as a
+               silence may last. Counters go on, but for bits 32 and up, which begin at 0. When both
+               ask, the lower id's counts. Who does not know it skips it and is not asked again
+    12 GATHER  u32 number: I begin what members do together with those of that view. To all, said
+               again to whom a session opens. Who waits in an older view for its sender does so in
+               vain */
 
 #define DLS_WIRE_VERSION 1
 #define DLS_HEAD_BYTES 8   /* of DATA */
@@ -1862,6 +1878,8 @@ typedef enum dls_control_type {
     DLS_CONTROL_VOTE,
     DLS_CONTROL_VIEW,
     DLS_CONTROL_AGAIN,
+    DLS_CONTROL_RENEW,
+    DLS_CONTROL_GATHER,
     DLS_CONTROL_TYPES
 } dls_control_type;
 
@@ -2134,7 +2152,13 @@ DLS_API dls_status dls_cookie_open(unsigned char *cookie16, const unsigned char 
      24 u64 version   32 u64 bytes   40 root 32   72 base 32   104 signature 64
      prefix "dlshard/manifest/v1"
    Names: printable ASCII, padded with at least one zero. Time is counted in epochs of rosters, for
-   want of clocks: whoever keeps a roster refuses one of a lower epoch. */
+   want of clocks: whoever keeps a roster refuses one of a lower epoch.
+
+   What a revoked device still can: it knows the group's PSK, which does not change. It gets no
+   session, since INITs of its id are refused before any costly work and KKPSK0 needs the secret of
+   the id that calls; it reads no traffic, of before or after. It can forge ANNOUNCEs, which make
+   others call wrong addresses, and, if it was a full member, pose as a SMALL device: where that
+   matters, revoke the SMALL ones too, or make a new group. */
 
 #define DLS_CERT_BYTES 132
 #define DLS_ROSTER_DEVICES 1024 /* most devices of a roster */
@@ -2368,6 +2392,7 @@ typedef struct dls_peer_desc {
     int32_t relay_bytes;         /* packets a gateway holds; 0: 65536 with gateway */
     uint64_t heartbeat_us;       /* 0: 200 ms */
     uint64_t timeout_us;         /* silence after which a peer is lost; 0: 2 s */
+    uint64_t renew_us;           /* fresh keys for sessions that old, DLS_ENABLE_RENEW; 0: 1 h */
     dls_store_fn store;          /* needed with DLS_ROLE_COORD */
     void *store_user;
     const void *stored; /* what store kept last, NULL: a device that never ran */
@@ -2613,7 +2638,8 @@ typedef struct dls_coll_model {
     double latency_us;    /* of a message; 0: 30 */
     double bytes_per_us;  /* of every member's link, each way; 0: 1000 */
     const double *rate;   /* bytes per us of each member's own link, one per member; NULL: alike */
-    bool shared;          /* one medium: all that is sent shares bytes_per_us */
+    bool shared;          /* one medium, or one machine: bytes_per_us is of all together */
+    double message_us;    /* of work per message; 0: an eighth of latency_us */
     double add_per_us;    /* bytes reduced per us; 0: 4000 */
     const int32_t *group; /* number of each member's group; NULL: no groups */
     double far_latency_us, far_bytes_per_us; /* between groups; the latter of a group as a whole */
@@ -2638,6 +2664,7 @@ typedef struct dls_coll {
     struct dlsi_run *run, *ahead;
     struct dlsi_work *work;
     int32_t *order, *near, *far;
+    uint16_t *weight;
     unsigned char *staging;
     size_t staging_bytes;
     int32_t room, width, old, guess, near_count, far_count, near_owners;
@@ -2646,8 +2673,8 @@ typedef struct dls_coll {
     dls_status status;
 } dls_coll;
 
-/* Bytes for arrays of up to `bytes` among up to `size` members; longer ones take no more, they go in
-   pieces. Pure. */
+/* Bytes for arrays of up to `bytes` among up to `size` members; longer ones take no more, they go
+   in pieces. Pure. */
 DLS_API size_t dls_coll_size(int32_t size, size_t bytes);
 /* All devices of the engine are members: rank of size. Errors: DLS_E_ARG, DLS_E_MEMORY. */
 DLS_API dls_status dls_coll_init(dls_coll *coll, dls_peer *peer, int32_t rank, int32_t size,
@@ -2664,6 +2691,20 @@ DLS_API dls_status dls_coll_start(dls_coll *coll, const dls_coll_op *op, int32_t
 /* Goes on with all of them after bytes moved. True: this one is finished, with *status: DLS_E_PEER
    (a member was lost), DLS_E_MISMATCH (members began unlike ops), DLS_E_ARG (no such handle). */
 DLS_API bool dls_coll_done(dls_coll *coll, int32_t handle, dls_status *status);
+/* What an op would take by an algorithm, in us; -1: it does not go by that. Pure. */
+DLS_API double dls_coll_cost(const dls_coll_model *model, int32_t size, const dls_coll_op *op,
+                             dls_coll_algo algo);
+/* The cheapest one. model NULL: even links. Pure. */
+DLS_API dls_coll_algo dls_coll_choose(const dls_coll_model *model, int32_t size,
+                                      const dls_coll_op *op);
+/* That choice in words, with what each algorithm would take. Returns buf, NUL terminated and cut to
+   fit. Pure. */
+DLS_API char *dls_coll_explain(const dls_coll_model *model, int32_t size, const dls_coll_op *op,
+                               char *buf, size_t bytes);
+/* Weights of shards for DIRECT over links of unlike rates: a member sends n (1 + (N - 2) s), so all
+   are done at once when s = (T rate / n - 1) / (N - 2). Then T = max(n / least rate, 2 (N - 1) n /
+   sum of rates), which nothing beats. AUTO uses them for all-reduces without shares. Pure. */
+DLS_API void dls_coll_shares(const dls_coll_model *model, int32_t size, uint16_t *shares);
 /* A ring all-reduce in place, that devices of every size know. Errors: DLS_E_ARG, DLS_E_STATE (one
    is under way), DLS_E_MEMORY (array longer than staging allows), DLS_E_PEER. */
 DLS_API dls_status dls_coll_allreduce(dls_coll *coll, void *data, size_t count, dls_reduce reduce);
@@ -2672,7 +2713,7 @@ DLS_API bool dls_coll_poll(dls_coll *coll, dls_status *status);
 
 /* ------------------------------------------------------------------------------------------------
    >>job.api   data-parallel step, elastic runs, parameter server, staged inference
-   deps: config base tensor par net train codec wire peer coll */
+   deps: config base trace tensor par net train codec wire peer coll */
 
 /* Shards of a step that rank works on: [*first, *first + *count), from integer shares of all ranks
    (NULL: equal). Largest remainders get the rest. Pure. */
@@ -2704,8 +2745,9 @@ DLS_API bool dls_job_poll(dls_job *job, dls_status *status, dls_step_stats *stat
    join at any time, and the state after each step is bit for bit that of one device. On entering a
    view all tell what they have; whoever is behind is sent the state by those who are not; then
    steps go on. A step is cut in the trainer's shards, spread by measured speed, and commits on all
-   or is done again: sums, scales, and hashes of the sums are agreed on first. No I/O, no clock: the
-   owner of the engine polls, under its lock, and computes, without it, in turns:
+   or is done again: sums, scales, and hashes of the sums are agreed on first. A member that has not
+   begun its run yet, or is over with it, is waited for until it leaves. No I/O, no clock: the owner
+   of the engine polls, under its lock, and computes, without it, in turns:
 
        for (;;) {
            lock; what = dls_run_poll(run, now); unlock;
@@ -2714,22 +2756,77 @@ DLS_API bool dls_job_poll(dls_job *job, dls_status *status, dls_step_stats *stat
        }
    dls_host_fit is that. tests/train/sim.c does it in virtual time. */
 typedef struct dls_run dls_run;
+
+/* How members in float arithmetic come to the same weights: set by dls_run_sync or dls_run_local,
+   then changed where wanted. Alike on all, as the rest of the call. All members have the same bits
+   after each step, but other bits than with another number of members; sums agree with one device's
+   to rounding. A step cut short by a change of view leaves no trace but in LOCAL's own momentum. */
+typedef struct dls_run_mode {
+    dls_codec_desc
+        codec; /* of gradients or differences; F32: as they are. Lossy kinds with feedback,
+                             one debt an element, repaid densely in the first step of a view; what
+                             norms gather goes as f32. momentum 0, as an owner has no message
+                             of its own to correct. POWER: rows, cols are those of each tensor */
+    size_t bucket_bytes; /* the gradient goes in pieces of that many bytes on the wire, while
+                             backward goes on; 0: 128 KiB */
+    int32_t steps;       /* LOCAL: of each member between two exchanges */
+    float outer_lr, outer_momentum; /* LOCAL: Nesterov's, on the mean of differences */
+    float mu;      /* LOCAL: FedProx: mu (w - w of the last exchange) joins gradients */
+    bool own_data; /* LOCAL: each member's data is its own, and stays there; steps count as with
+                      common data */
+    const struct dlsi_mode_ops *ops; /* private */
+} dls_run_mode;
+/* Every step the mean gradient of the whole batch, each device its part: exactly weighted. */
+DLS_API void dls_run_sync(dls_run_mode *mode);
+/* DiLoCo (Douillard 2023): so many steps of each by itself, on its part of every batch; then the
+   mean of how far they came, weighted by samples, with outer_lr 0.7, outer_momentum 0.9. FedAvg:
+   outer_lr 1, outer_momentum 0. SparseLoCo: besides, a TOPK codec of 2 bits with decay 0.95. The
+   inner optimiser's state is each member's own, in no checkpoint of another. */
+DLS_API void dls_run_local(dls_run_mode *mode, int32_t steps);
+
+/* Which mode suits: all figures measured, none assumed; of a step of all, as dls_run_report has them
+   for dls_run_sync without a codec. */
+typedef struct dls_mode_case {
+    dls_codec_case link; /* n, bytes_per_s, latency_us; hidden_us: of the exchange, by backward */
+    int32_t members;
+    double compute_us; /* of a step's gradient, shares being right */
+    double uneven;     /* 95th percentile of the time of steps by their median; 0: not known */
+    const dls_codec_option *option; /* codecs to choose from, best accuracy first */
+    int32_t options;
+} dls_mode_case;
+typedef enum dls_mode_kind { DLS_MODE_SYNC = 0, DLS_MODE_SYNC_CODEC, DLS_MODE_LOCAL } dls_mode_kind;
+typedef struct dls_mode_choice {
+    dls_mode_kind kind;
+    int32_t option;    /* -1: none */
+    int32_t steps;     /* LOCAL: between two exchanges */
+    double exposed_us; /* of an exchange, beyond what computation hides */
+    bool straggles;    /* steps take over 1.5 times the median too often: shares cannot help */
+    char why[240];
+} dls_mode_choice;
+/* SYNC when the exchange is exposed for less than a tenth of a step; else with the first codec that
+   gets there; else LOCAL with the fewest steps that do, dense, as sparse is for its author to try.
+   Errors: DLS_E_ARG (a figure is negative or none, bytes_per_s or compute_us is 0). Pure. */
+DLS_API dls_status dls_mode_choose(const dls_mode_case *at, dls_mode_choice *choice);
+
 typedef struct dls_run_desc {
-    dls_train *train;     /* in exact mode (desc.shards > 0); more shards than members, for
-                                 shares of 1:2:5:8 at least 16 */
-    dls_peer *peer;       /* NULL: alone. Without roster: a fixed group, whose loss ends it */
-    const dls_data *data; /* alike on all */
+    dls_train *train; /* mode NULL: in exact mode (desc.shards > 0); more shards than members,
+                             for shares of 1:2:5:8 at least 16. Else fast (shards 0) */
+    const dls_run_mode *mode; /* NULL: exact. Copied */
+    dls_peer *peer;           /* NULL: alone. Without roster: a fixed group, whose loss ends it */
+    const dls_data *data;     /* alike on all */
     const dls_augment *augment;
     int64_t steps;         /* in all; samples in the order of dls_fit_index */
     int32_t share;         /* relative speed of this device; 0: measured */
     int32_t members_max;   /* 0: as many as the engine may have devices */
     int32_t members_least; /* fewer than that wait; 0: 1 */
     int32_t chunk_bytes;   /* the state travels in pieces of that many, alike on all; 0: 256 KiB */
+    dls_trace *trace;      /* or NULL: spans compute, reduce, agree, commit, state, join, wait, with
+                              the step as value; marks view, trouble */
 } dls_run_desc;
 /* Bytes a run needs: the state once more, and what an all-reduce takes. 0 when the desc is out of
    range. Pure. */
 DLS_API size_t dls_run_size(const dls_run_desc *desc);
-/* Errors: DLS_E_ARG, DLS_E_STATE (the trainer has no shards), DLS_E_REFUSED (my role is not to
+/* Errors: DLS_E_ARG, DLS_E_STATE (the trainer has no shards; or has, with a mode), DLS_E_REFUSED (my role is not to
    train), DLS_E_UNSUPPORTED (DLS_REAL64), DLS_E_SHAPE (data and network), DLS_E_MEMORY. */
 DLS_API dls_status dls_run_init(dls_run **run, const dls_run_desc *desc, void *mem, size_t bytes);
 /* Gives up what is under way in the engine; before the memory goes. Under its lock. */
@@ -2754,20 +2851,33 @@ DLS_API void dls_run_stop(dls_run *run);
 DLS_API dls_status dls_run_status(const dls_run *run, dls_error *error);
 
 typedef enum dls_run_event_type {
+    DLS_RUN_QUIET = 0,   /* of dls_host_fit alone: it waits, told every 0.1 s; all else is 0 */
     DLS_RUN_TROUBLE = 1, /* something is odd, in words in note; the run goes on */
     DLS_RUN_VIEW,        /* a new view begins */
     DLS_RUN_STATE,       /* the state came from others */
     DLS_RUN_STEP,        /* a step was committed */
     DLS_RUN_SHARES       /* shards were spread anew */
 } dls_run_event_type;
+/* What a member told of a step. Time in which others still computed is wait, the rest of what was
+   not its own computing is wire. */
+typedef struct dls_run_member {
+    int32_t rank; /* in the engine: dls_peer_name */
+    int32_t shards, samples;
+    uint32_t compute_us, wire_us, wait_us;
+    uint32_t sent_bytes; /* arrays and state; at most 2^32 - 1 */
+} dls_run_member;
 typedef struct dls_run_event {
     dls_run_event_type type;
-    int64_t step;            /* steps done */
-    uint32_t view;           /* its number */
-    int32_t members, mine;   /* of the view; my place */
-    int32_t shards, samples; /* mine, of the next step; of the last one */
-    dls_step_stats stats;    /* STEP */
-    dls_error note;          /* TROUBLE */
+    int64_t step;                 /* steps done */
+    uint32_t view;                /* its number */
+    int32_t members, mine;        /* of the view; my place */
+    int32_t shards, samples;      /* mine, of the next step; of the last one */
+    int64_t redone;               /* as in dls_run_report */
+    dls_step_stats stats;         /* STEP */
+    const dls_run_member *member; /* STEP: member_count of them, as all agreed, by place; valid
+                                     until the next step. NULL otherwise */
+    int32_t member_count;
+    dls_error note; /* TROUBLE */
 } dls_run_event;
 /* Takes the next event; false: none. Poll and work keep one of each type. Owner. */
 DLS_API bool dls_run_next(dls_run *run, dls_run_event *event);
@@ -2779,6 +2889,9 @@ typedef struct dls_run_report {
     int64_t views, fetched; /* views entered; states taken from others */
     int64_t samples;        /* computed here, in steps that were committed */
     int64_t spread;         /* times that shards were spread anew while running */
+    int64_t compute_us;     /* with a mode, in steps committed: computing gradients */
+    int64_t exposed_us;     /* and waiting for the exchange after that */
+    int64_t sent_bytes;     /* of arrays, handed to the engine */
 } dls_run_report;
 /* What happened so far. Owner. */
 DLS_API void dls_run_tell(const dls_run *run, dls_run_report *report);
@@ -2997,6 +3110,9 @@ DLS_API int32_t dls_sim_boots(const dls_sim *sim, int32_t i);
 /* The rates of a desc, changed: for all links, from now on. */
 DLS_API void dls_sim_rates(dls_sim *sim, int32_t drop, int32_t duplicate, int32_t reorder,
                            int32_t corrupt, int32_t noise);
+/* Somebody listens and says again, up to us later, what was sent: rate of a million handshake
+   packets, a sixteenth of that of others; neither loss nor cuts touch those. */
+DLS_API void dls_sim_replay(dls_sim *sim, int32_t rate, uint64_t us);
 /* What a sends to b is lost from now on, or no more. One way. */
 DLS_API void dls_sim_cut(dls_sim *sim, int32_t a, int32_t b, bool cut);
 /* Power off: memory is gone, what the engine stored stays. Power on: false without memory. */
@@ -3090,8 +3206,8 @@ typedef struct dls_links dls_links;
 typedef struct dls_links_desc {
     dls_peer *peer;
     int32_t fds_max; /* of all links together; 0: 64 */
-    int32_t spin_us; /* look again and again for that long before sleeping: answers come sooner, and
-                        a processor is busy meanwhile; 0: sleep at once */
+    int32_t spin_us; /* while a short collective is under way, look again and again for that long
+                        before sleeping; 0: sleep at once */
 } dls_links_desc;
 /* 0 when the desc is out of range. Pure. */
 DLS_API size_t dls_links_size(const dls_links_desc *desc);
@@ -3389,7 +3505,7 @@ DLS_API void dls_host_close(dls_host *host);
 #endif
 
 /* ------------------------------------------------------------------------------------------------
-   >>node.api   the facade    deps: config base port tensor par net train wire peer coll job link
+   >>node.api   the facade    deps: config base port trace tensor par net train wire peer coll job link
     */
 #if DLS_ENABLE_SOCKETS && DLS_ENABLE_HEAP && DLS_ENABLE_TRAIN
 
@@ -3465,12 +3581,16 @@ typedef struct dls_host_fit_desc {
                               sends its state to all */
     int32_t share;         /* relative speed of this device; 0: measured */
     int32_t members_least; /* fewer members than that wait; 0: 1 */
-    bool save;             /* this device writes its checkpoint, coordinator or not */
-    void (*event)(void *user, const dls_run_event *event); /* or NULL; user is fit.user */
+    const dls_run_mode *mode; /* NULL: exact. Else train.shards is taken as 0; what a LOCAL run's
+                                 checkpoint has of inner and outer momentum is the inner one */
+    bool save;                /* this device writes its checkpoint, coordinator or not */
+    void (*event)(void *user, const dls_run_event *event); /* or NULL; user is fit.user. Under the
+                                                              engine's lock, which it may read */
+    dls_trace *trace;                                      /* as dls_run_desc.trace */
 } dls_host_fit_desc;
 /* dls_fit as an elastic run (dls_run) of all members that make this call with the same network,
    data and settings: members may die or join, the state is that of one device. One thread more
-   moves bytes. With a host timeout of 1 s a dead link is got over in 0.25 s, a silent device in
+   moves bytes. With a host timeout of 1 s a broken link is got over in 0.25 s, a silent device in
    2 s. report, run, error: may be NULL. Errors: those of dls_run_status, dls_run_init, dls_fit;
    DLS_E_REFUSED (this device was revoked). */
 DLS_API dls_status dls_host_fit(dls_host *host, dls_net *net, const dls_data *data,
@@ -4088,6 +4208,7 @@ DLSI_FN bool dlsi_number(const char **p, const char *end, double *value) {
    >>port.impl  deps: config base port.api */
 
 #if DLSI_HOSTED
+#include <sched.h>
 #include <time.h>
 #include <unistd.h>
 #ifndef CLOCK_MONOTONIC
@@ -4114,6 +4235,8 @@ DLSI_FN uint32_t dlsi_port_seconds(void) {
     if (clock_gettime(CLOCK_REALTIME, &t) != 0) return 0;
     return (uint32_t)((uint64_t)t.tv_sec & 0xFFFFFFFFu);
 }
+/* Others may have the processor. */
+DLSI_FN void dlsi_port_yield(void) { (void)sched_yield(); }
 #endif
 
 #if DLSI_HOSTED && defined(_SC_NPROCESSORS_ONLN)
@@ -6909,7 +7032,6 @@ DLS_API bool dls_isa_usable(dls_isa isa) {
 
 #if DLS_ENABLE_THREADS
 #include <pthread.h>
-#include <sched.h>
 
 typedef struct dlsi_worker {
     dls_pool *pool;
@@ -7011,7 +7133,7 @@ DLS_API void dls_parallel_for(dls_pool *pool, int32_t count, dls_task_fn fn, voi
         if (i < 4000)
             dlsi_pause();
         else
-            (void)sched_yield();
+            dlsi_port_yield();
     }
 }
 
@@ -12517,25 +12639,29 @@ DLSI_FN void dlsi_exec_fixed_ready(const dls_exec *e, int32_t i) {
     if ((n->flags & DLSI_NODE_FIXED) != 0 && e->ready != NULL && dlsi_exec_dx(e, i) != NULL)
         e->ready(e->ready_user, dlsi_exec_dx(e, i), dlsi_count(n->y));
 }
-DLS_API dls_status dls_exec_backward(dls_exec *exec, bool add) {
+/* Backward through node i. */
+DLSI_FN dls_status dlsi_exec_back_one(dls_exec *exec, int32_t i, bool add) {
+    const dls_op *op = exec->net->node[i].op;
     dls_op_call call;
+    dls_status st;
+    dlsi_exec_fixed_ready(exec, i);
+    if (exec->slot[i].grad == DLSI_NONE || op->backward == NULL ||
+        !dlsi_slot_is(&exec->slot[i], DLSI_SLOT_GRAD))
+        return DLS_OK;
+    dlsi_exec_back(exec, i, add, &call);
+    st = op->backward(&call);
+    return st == DLS_OK ? st : dlsi_exec_failed(exec, i, st);
+}
+DLS_API dls_status dls_exec_backward(dls_exec *exec, bool add) {
+    dls_status st = DLS_OK;
     int32_t i;
     if (!DLSI_TRAINS(exec) || exec->n == 0)
         return dlsi_fail(&exec->error, DLS_E_STATE,
                          DLSI_MSG("backward needs a plan with train, and a forward call before"),
                          NULL, 0, 0, 0);
-    for (i = exec->last - 1; i >= exec->first; i--) {
-        const dls_op *op = exec->net->node[i].op;
-        dls_status st;
-        dlsi_exec_fixed_ready(exec, i);
-        if (exec->slot[i].grad == DLSI_NONE || op->backward == NULL ||
-            !dlsi_slot_is(&exec->slot[i], DLSI_SLOT_GRAD))
-            continue;
-        dlsi_exec_back(exec, i, add, &call);
-        st = op->backward(&call);
-        if (st != DLS_OK) return dlsi_exec_failed(exec, i, st);
-    }
-    return DLS_OK;
+    for (i = exec->last - 1; i >= exec->first && st == DLS_OK; i--)
+        st = dlsi_exec_back_one(exec, i, add);
+    return st;
 }
 
 /* ---- Cuts ---- */
@@ -13383,6 +13509,13 @@ DLSI_FN void dlsi_train_segments(dls_train *t) {
     }
 }
 DLSI_FN void dlsi_train_ready(void *user, dls_real *dw, size_t count);
+/* Updates weights while backward runs where that may be. */
+DLSI_FN void dlsi_train_immediate(dls_train *t) {
+    t->immediate = t->desc.accumulate == 1 && t->desc.shards == 0 && !(t->desc.optim.clip_norm > 0);
+    if (!t->immediate) return;
+    t->exec->ready = dlsi_train_ready;
+    t->exec->ready_user = t;
+}
 DLS_API dls_status dls_train_init(dls_train **train, dls_net *net, const dls_train_desc *desc,
                                   void *mem, size_t bytes) {
     const dls_train_desc d = dlsi_train_desc(desc);
@@ -13406,11 +13539,7 @@ DLS_API dls_status dls_train_init(dls_train **train, dls_net *net, const dls_tra
     if (t->slot[1] != NULL) memset(t->slot[1], 0, dlsi_reals(net->param_count));
     if (d.shards > 0) memset(t->predicted, DLSI_EXACT_LEAST, t->scales_count);
     dlsi_train_segments(t);
-    t->immediate = d.accumulate == 1 && d.shards == 0 && !(d.optim.clip_norm > 0);
-    if (t->immediate) {
-        t->exec->ready = dlsi_train_ready;
-        t->exec->ready_user = t;
-    }
+    dlsi_train_immediate(t);
     *train = t;
     return DLS_OK;
 }
@@ -18394,7 +18523,8 @@ DLS_API void dls_data_head_write(const dls_data_head *head, void *to) {
 }
 DLS_API dls_status dls_data_head_read(dls_data_head *head, const void *from, size_t n) {
     const unsigned char *p = (const unsigned char *)from;
-    if (n < DLS_HEAD_BYTES || p[0] != DLS_PACKET_DATA || p[1] != 0) return DLS_E_FORMAT;
+    if (n < DLS_HEAD_BYTES || p[0] != DLS_PACKET_DATA || p[1] > DLS_ENABLE_RENEW)
+        return DLS_E_FORMAT;
     head->index = dlsi_load16(p + 2);
     head->counter = dlsi_load32(p + 4);
     return DLS_OK;
@@ -18470,8 +18600,8 @@ DLS_API dls_status dls_frame_read(dls_frame *frame, const void *from, size_t n, 
 
 DLS_API dls_status dls_control_read(dls_control *control, const void *from, size_t n,
                                     size_t *used) {
-    static const uint8_t least[DLS_CONTROL_TYPES] = {0, DLS_HELLO_BYTES, 16, 5, 4, 0, 0, 8, 14, 18,
-                                                     4};
+    static const uint8_t least[DLS_CONTROL_TYPES] = {
+        0, DLS_HELLO_BYTES, 16, 5, 4, 0, 0, 8, 14, 18, 4, 57, 4};
     const unsigned char *p = (const unsigned char *)from;
     if (n < 4 || dlsi_load16(p + 2) > n - 4) return DLS_E_FORMAT;
     control->type = p[0];
@@ -19945,18 +20075,35 @@ typedef struct dlsi_want { /* of a peer, for which there is no send yet */
     int32_t rank; /* -1: free */
 } dlsi_want;
 
+/* Fresh keys within a session. other: those before, or those agreed that are not in use yet. */
+enum {
+    DLSI_RENEW_NONE = 0,
+    DLSI_RENEW_ASKED,
+    DLSI_RENEW_AGREED,
+    DLSI_RENEW_PAST,
+    DLSI_RENEW_NEVER
+};
+typedef struct dlsi_renew {
+    dls_session other;
+    uint64_t at;         /* of the last change of state */
+    uint64_t from;       /* counter of my first record with the new keys */
+    uint64_t base[2][2]; /* added to counters of sent, opened ones; of record, of other */
+    uint8_t state, phase;
+} dlsi_renew;
+
 enum { DLSI_SES_FREE = 0, DLSI_SES_CALLING, DLSI_SES_HALF, DLSI_SES_UP, DLSI_SES_LEAVING };
 /* Here and below, what is used most and smallest stands first: Thumb reaches it in short. */
 typedef struct dlsi_ses {
     uint8_t state, pattern, answer; /* answer: bytes of a RESP that waits in control */
-    bool lossy, hello, ping, has_lost, turn;
+    bool hello, ping, has_lost, lossy : 1, turn : 1;
+    int8_t hand;                     /* the handshake it is at, -1: none */
     uint8_t late;                    /* answers to INITs that came after the next INIT */
-    bool routes_more;                /* its list of routes goes on in the next message */
-    bool shut;                       /* its flow let nothing more out */
-    bool full;                       /* something that must be said did not fit: it is given up */
+    bool routes_more : 1;            /* its list of routes goes on in the next message */
+    bool shut : 1;                   /* its flow let nothing more out */
+    bool full : 1;                   /* something that must be said did not fit: it is given up */
     bool routes;                     /* the neighbour is to hear of our routes */
     uint8_t wants, wants_max, calls; /* receives asked for and not begun; most that they keep */
-    int16_t rank, port, via, hand;
+    int16_t rank, port, via;
     uint16_t control_used, control_count, control_sent, control_first, control_expected;
     uint16_t lost_bytes, index;
     uint32_t lost_op, lost_at; /* part of a send to be made again, when has_lost; as in the ref */
@@ -19965,6 +20112,9 @@ typedef struct dlsi_ses {
     uint64_t again; /* CALLING: when to call again; LEAVING: since when */
     dls_flow flow;
     dls_session record;
+#if DLS_ENABLE_RENEW
+    dlsi_renew renew;
+#endif
 } dlsi_ses;
 typedef struct dlsi_reach { /* of a session, what only datagrams and gateways need */
     uint32_t routes_sum;    /* of the ROUTES said last */
@@ -20002,12 +20152,15 @@ typedef struct dlsi_member {
     int32_t route;     /* session of a gateway that knows it, -1: none */
     int32_t call_port; /* -1: no address known */
     uint16_t calls, route_mtu;
-    bool untold; /* its route is not in the list of routes that is arriving, so far */
+    bool untold;      /* its route is not in the list of routes that is arriving, so far */
+    uint32_t gathers; /* number of the view it gathers in, see GATHER in >>wire; mine: I do */
     dls_device device;
     uint32_t stamp[3]; /* when each event happened */
     uint64_t newest;   /* boot and sequence of its latest INIT */
     uint64_t again;    /* when to call it again */
     dls_addr call_addr;
+#if DLS_ENABLE_HEAP
+#endif
 } dlsi_member;
 
 typedef struct dlsi_seat {
@@ -20060,6 +20213,7 @@ struct dls_peer {
     const unsigned char *far; /* of the packet being written: where the rest of its chunk stands */
     dlsi_rest *rest;          /* of the packet being read; both NULL between calls */
     uint32_t ended;           /* receives that were completed */
+    bool hurry;               /* something short is awaited: links look again before they sleep */
 };
 
 /* Constants in builds without streams or gateways, which lose the code for them. */
@@ -20082,6 +20236,7 @@ DLSI_FN void dlsi_views_changed(dls_peer *p);
 DLSI_FN void dlsi_views_hello(dls_peer *p, int32_t rank);
 DLSI_FN size_t dlsi_relay_put(dls_peer *p, int32_t i, unsigned char *to, size_t max, uint64_t now);
 DLSI_FN void dlsi_relay_drop(dls_peer *p, int32_t i);
+DLSI_FN void dlsi_renew_begin(dlsi_ses *s, uint64_t now);
 DLSI_FN dls_status dlsi_peer_packet(dls_peer *p, int32_t port, int32_t via, const dls_addr *from,
                                     unsigned char *packet, size_t n, uint64_t now);
 
@@ -20105,6 +20260,8 @@ DLSI_FN dls_peer_desc dlsi_peer_desc(const dls_peer_desc *desc) {
     d.relay_bytes = dlsi_or(d.relay_bytes, d.gateway ? 65536 : 0);
     if (d.heartbeat_us == 0) d.heartbeat_us = 200000;
     if (d.timeout_us == 0) d.timeout_us = 2000000;
+    if (d.renew_us == 0) d.renew_us = 3600000000u;
+    d.renew_us = dlsi_min_u64(d.renew_us, DLSI_NEVER);
     d.heartbeat_us = dlsi_min_u64(d.heartbeat_us, DLSI_NEVER);
     d.timeout_us = dlsi_min_u64(d.timeout_us, DLSI_NEVER);
     return d;
@@ -20545,6 +20702,7 @@ DLSI_FN void dlsi_ses_end(dls_peer *p, int32_t i, dls_status why) {
     s->state = DLSI_SES_FREE;
     s->rank = -1;
     dls_wipe(&s->record, sizeof s->record);
+    dlsi_renew_begin(s, 0);
     dlsi_ses_drop_hand(p, s);
     if (s->via < 0 && p->port[s->port].ses == i) {
         p->port[s->port].ses = -1;
@@ -20570,12 +20728,25 @@ DLSI_FN void dlsi_ses_end(dls_peer *p, int32_t i, dls_status why) {
     dlsi_peer_fail_ops(p, rank);
     dlsi_views_changed(p);
 }
+/* Ends other tries for the same device, which would replace the session in turn; but a direct one
+   may replace one through a gateway. */
+DLSI_FN void dlsi_ses_rivals(dls_peer *p, int32_t i) {
+    int32_t k;
+    for (k = 0; k < p->desc.sessions_max; k++) {
+        const dlsi_ses *s = &p->ses[k];
+        if (k == i || s->rank != p->ses[i].rank || s->state == DLSI_SES_FREE) continue;
+        if (s->state == DLSI_SES_HALF ||
+            (s->state == DLSI_SES_CALLING && (s->via >= 0 || p->ses[i].via < 0)))
+            dlsi_ses_end(p, k, DLS_E_PEER);
+    }
+}
 /* Keys are agreed: the session replaces an older one. */
 DLSI_FN void dlsi_ses_up(dls_peer *p, int32_t i, uint64_t now) {
     dlsi_ses *s = &p->ses[i];
     const int32_t old = p->member[s->rank].ses;
     uint64_t rtt;
     if (old >= 0 && old != i) dlsi_ses_end(p, old, DLS_E_PEER);
+    dlsi_ses_rivals(p, i);
     dlsi_ses_drop_hand(p, s);
     rtt = now - s->spoke; /* of the handshake, whatever it took to compute */
     s->state = DLSI_SES_UP;
@@ -20583,6 +20754,7 @@ DLSI_FN void dlsi_ses_up(dls_peer *p, int32_t i, uint64_t now) {
     s->control_used = 0;
     s->heard = now;
     s->spoke = now;
+    dlsi_renew_begin(s, now);
     p->member[s->rank].ses = i;
     p->member[s->rank].calls = 0;
     p->member[s->rank].status = 0;
@@ -20708,7 +20880,7 @@ DLSI_FN size_t dlsi_ses_call(dls_peer *p, int32_t i, unsigned char *to, uint64_t
     if (s->pattern == 0) return dlsi_init_write(p, s, NULL, p->group, to);
     for (k = 0; s->hand < 0 && k < p->hands; k++) {
         if (p->hand[k].ses >= 0) continue;
-        s->hand = (int16_t)k;
+        s->hand = (int8_t)k;
         p->hand[k].ses = i;
         p->hand[k].has_cookie = false;
     }
@@ -20765,14 +20937,17 @@ DLSI_FN dls_status dlsi_init_judge(dls_peer *p, const dls_init_head *h, const un
     return DLS_OK;
 }
 /* Whether a device that calls us is being called by us, and ours is the call that counts: that of
-   the lower id. Ours goes on the way by which theirs came, since that one works now. */
-DLSI_FN bool dlsi_init_crossed(dls_peer *p, int32_t rank, int32_t port, int32_t via,
+   the lower id. Ours goes on the way by which theirs came, since that one works now. reborn: it
+   has restarted since it was heard of, and knows nothing of what we sent before. */
+DLSI_FN bool dlsi_init_crossed(dls_peer *p, int32_t rank, int32_t port, int32_t via, bool reborn,
                                const dls_addr *from, uint64_t now) {
     const int32_t calling = dlsi_ses_find(p, DLSI_SES_CALLING, rank);
     dlsi_ses *s = calling >= 0 ? &p->ses[calling] : NULL;
     if (s == NULL || p->member[p->me].device.id > p->member[rank].device.id || s->calls == 0 ||
         s->calls >= DLSI_CALLS_MAX)
         return false;
+    if (reborn) s->late = 0;
+    if (reborn || now - s->spoke >= (p->desc.heartbeat_us + 1) / 2 << s->late) s->again = now;
     if (dlsi_ses_way(s, port, via) || p->port[s->port].desc.kind != DLS_PORT_PACKET) return true;
     s->port = (int16_t)port;
     s->via = (int16_t)via;
@@ -20827,6 +21002,7 @@ DLSI_FN dls_status dlsi_init_take(dls_peer *p, const unsigned char *packet, size
     dls_noise noise;
     dlsi_ses *s;
     size_t got = 0;
+    uint64_t before = 0;
     int32_t rank, i;
     dls_status st = dls_init_head_read(&h, packet, n);
     if (st == DLS_OK) st = dlsi_init_judge(p, &h, packet, port, via, &rank);
@@ -20839,9 +21015,11 @@ DLSI_FN dls_status dlsi_init_take(dls_peer *p, const unsigned char *packet, size
             st = dls_noise_read(&noise, packet + 16, 60, payload, sizeof payload, &got);
         if (st == DLS_OK && got != sizeof payload) st = DLS_E_FORMAT;
     }
+    if (st == DLS_OK) before = p->member[rank].newest;
     if (st == DLS_OK && !dlsi_init_fresh(&p->member[rank], payload)) st = DLS_E_STATE;
     if (st != DLS_OK) return st;
-    if (dlsi_init_crossed(p, rank, port, via, from, now)) return DLS_E_STATE;
+    if (dlsi_init_crossed(p, rank, port, via, before >> 32 < dlsi_load32(payload + 4), from, now))
+        return DLS_E_STATE;
     i = dlsi_init_again(p, &h, dlsi_load32(payload + 4), port, via);
     if (i >= 0 && p->ses[i].state != DLSI_SES_HALF) return DLS_E_STATE;
     if (i < 0) {
@@ -20889,6 +21067,8 @@ DLSI_FN dls_status dlsi_resp_take(dls_peer *p, const unsigned char *packet, size
         if (st != DLS_OK && s->late < 2) s->late++;
         if (st != DLS_OK) return st;
     }
+    if (dlsi_load32(payload + 4) < p->member[s->rank].newest >> 32)
+        return DLS_E_STATE; /* an earlier life of it answered an earlier one of ours */
     s->their_index = h.index;
     s->boot = dlsi_load32(payload + 4);
     s->epoch = dlsi_load32(payload + 8);
@@ -20915,6 +21095,184 @@ DLSI_FN dls_status dlsi_cookie_take(dls_peer *p, const unsigned char *packet, si
     s->again = now;
     return DLS_OK;
 }
+
+/* ---- Fresh keys within a session, see RENEW in >>wire ---- */
+
+#if DLS_ENABLE_RENEW
+#define DLSI_RENEW_MESSAGE 56
+#define DLSI_LOW32 ((uint64_t)0xFFFFFFFFu)
+
+DLSI_FN void dlsi_renew_begin(dlsi_ses *s, uint64_t now) {
+    dls_wipe(&s->renew, sizeof s->renew);
+    s->renew.at = now;
+}
+/* Phase of the next record into its head; returns what its counter lacks as a packet's number. */
+DLSI_FN uint64_t dlsi_renew_mark(const dlsi_ses *s, unsigned char *head) {
+    head[1] = s->renew.phase;
+    return s->renew.base[0][0];
+}
+/* The keys of a record that came, NULL: of none that we have. */
+DLSI_FN dls_session *dlsi_renew_record(dlsi_ses *s, const unsigned char *head, uint64_t *base) {
+    const dlsi_renew *r = &s->renew;
+    const int k = head[1] != r->phase;
+    *base = r->base[k][1];
+    if (k == 0) return &s->record;
+    return r->state == DLSI_RENEW_AGREED || r->state == DLSI_RENEW_PAST ? &s->renew.other : NULL;
+}
+/* Other keys and those in use change places. False: they come too late, my counter is beyond. */
+DLSI_FN bool dlsi_renew_swap(dlsi_ses *s, uint64_t now) {
+    dlsi_renew *r = &s->renew;
+    const dls_session record = s->record;
+    int k;
+    if (record.sent > r->from) return false;
+    s->record = r->other;
+    r->other = record;
+    for (k = 0; k < 2; k++) {
+        const uint64_t base = r->base[0][k];
+        r->base[0][k] = r->base[1][k];
+        r->base[1][k] = base;
+    }
+    r->phase ^= 1u;
+    r->state = DLSI_RENEW_PAST;
+    r->at = now;
+    return true;
+}
+/* A record of the other keys was genuine: if they are the new ones, the peer has them too. */
+DLSI_FN bool dlsi_renew_seen(dlsi_ses *s, uint64_t now) {
+    return s->renew.state != DLSI_RENEW_AGREED || dlsi_renew_swap(s, now);
+}
+/* Says step 1 or 2 of the handshake, and from where on my records have its keys. */
+DLSI_FN bool dlsi_renew_say(dls_peer *p, dlsi_ses *s, dls_noise *noise, uint32_t step) {
+    unsigned char to[1 + DLSI_RENEW_MESSAGE], payload[8];
+    size_t n = 0;
+    s->renew.from = (s->record.sent / DLSI_REKEY_PERIOD + 2) * DLSI_REKEY_PERIOD;
+    dlsi_store64(payload, s->renew.from);
+    to[0] = (unsigned char)step;
+    return dls_noise_write(noise, payload, sizeof payload, to + 1, DLSI_RENEW_MESSAGE, &n) ==
+               DLS_OK &&
+           n == DLSI_RENEW_MESSAGE && dlsi_ses_say(p, s, DLS_CONTROL_RENEW, to, sizeof to);
+}
+/* Keys are agreed; they wait in `other`. */
+DLSI_FN void dlsi_renew_agreed(dlsi_ses *s, dls_noise *noise, uint64_t theirs) {
+    dlsi_renew *r = &s->renew;
+    unsigned char send[32], recv[32];
+    (void)dls_noise_split(noise, send, recv);
+    dls_session_init(&r->other, send, recv);
+    r->other.sent = r->from & DLSI_LOW32;
+    r->other.top = theirs & DLSI_LOW32;
+    r->base[1][0] = r->base[0][0] + (r->from - r->other.sent);
+    r->base[1][1] = r->base[0][1] + (theirs - r->other.top);
+    r->state = DLSI_RENEW_AGREED;
+    dls_wipe(send, sizeof send);
+    dls_wipe(recv, sizeof recv);
+}
+/* When to ask for fresh keys; the higher id a little later, so that two seldom do at once. */
+DLSI_FN uint64_t dlsi_renew_deadline(const dls_peer *p, const dlsi_ses *s) {
+    const bool late = p->member[p->me].device.id > p->member[s->rank].device.id;
+    const uint64_t us = p->desc.renew_us;
+    if (s->renew.state != DLSI_RENEW_NONE || s->state != DLSI_SES_UP || !s->hello ||
+        s->pattern == 0)
+        return UINT64_MAX;
+    if (dls_session_stale(&s->record)) return dlsi_later(s->renew.at, p->desc.heartbeat_us);
+    return dlsi_later(s->renew.at, us + (late ? us / 8 : 0));
+}
+DLSI_FN void dlsi_renew_ask(dls_peer *p, int32_t i, uint64_t now) {
+    dlsi_ses *s = &p->ses[i];
+    int32_t k;
+    s->renew.at = now; /* if it fails: later */
+    for (k = 0; k < p->hands && p->hand[k].ses >= 0; k++) {}
+    if (k == p->hands) return;
+    s->hand = (int8_t)k;
+    p->hand[k].ses = i;
+    if (dlsi_peer_noise(p, &p->hand[k].noise, s->rank, true) == DLS_OK &&
+        dlsi_renew_say(p, s, &p->hand[k].noise, 1))
+        s->renew.state = DLSI_RENEW_ASKED;
+    else
+        dlsi_ses_drop_hand(p, s);
+}
+DLSI_FN void dlsi_renew_tick(dls_peer *p, int32_t i, uint64_t now) {
+    dlsi_ses *s = &p->ses[i];
+    dlsi_renew *r = &s->renew;
+    r->at = dlsi_min_u64(r->at, now);
+    if (now >= dlsi_renew_deadline(p, s)) dlsi_renew_ask(p, i, now);
+    if (r->state == DLSI_RENEW_ASKED && (now - r->at) / 4 > p->desc.timeout_us) {
+        dlsi_ses_drop_hand(p, s);
+        r->state = DLSI_RENEW_NEVER; /* the peer does not know how */
+    }
+    if (r->state == DLSI_RENEW_PAST && now - r->at > p->desc.timeout_us) {
+        dls_wipe(&r->other, sizeof r->other);
+        r->state = DLSI_RENEW_NONE;
+    }
+}
+/* The peer asks: answers, unless my own question counts. */
+DLSI_FN void dlsi_renew_asked(dls_peer *p, dlsi_ses *s, const unsigned char *message) {
+    dls_noise noise;
+    unsigned char payload[8];
+    size_t n = 0;
+    if (s->renew.state == DLSI_RENEW_ASKED &&
+        p->member[p->me].device.id < p->member[s->rank].device.id)
+        return;
+    dlsi_ses_drop_hand(p, s);
+    s->renew.state = DLSI_RENEW_NONE;
+    if (dlsi_peer_noise(p, &noise, s->rank, false) == DLS_OK &&
+        dls_noise_read(&noise, message, DLSI_RENEW_MESSAGE, payload, sizeof payload, &n) ==
+            DLS_OK &&
+        n == sizeof payload && dlsi_renew_say(p, s, &noise, 2))
+        dlsi_renew_agreed(s, &noise, dlsi_load64(payload));
+    dls_wipe(&noise, sizeof noise);
+}
+DLSI_FN void dlsi_renew_take(dls_peer *p, int32_t i, const unsigned char *v) {
+    dlsi_ses *s = &p->ses[i];
+    unsigned char payload[8];
+    size_t n = 0;
+    if (s->pattern == 0) return;
+    if (v[0] == 1) dlsi_renew_asked(p, s, v + 1);
+    if (v[0] != 2 || s->renew.state != DLSI_RENEW_ASKED) return;
+    if (dls_noise_read(&p->hand[s->hand].noise, v + 1, DLSI_RENEW_MESSAGE, payload, sizeof payload,
+                       &n) != DLS_OK ||
+        n != sizeof payload)
+        return;
+    dlsi_renew_agreed(s, &p->hand[s->hand].noise, dlsi_load64(payload));
+    dlsi_ses_drop_hand(p, s);
+    s->ping = true; /* the peer waits for the first record of the new phase */
+    if (!dlsi_renew_swap(s, p->seen)) s->renew.state = DLSI_RENEW_NONE;
+}
+#else
+DLSI_FN void dlsi_renew_begin(dlsi_ses *s, uint64_t now) {
+    (void)s;
+    (void)now;
+}
+DLSI_FN uint64_t dlsi_renew_mark(const dlsi_ses *s, const unsigned char *head) {
+    (void)s;
+    (void)head;
+    return 0;
+}
+DLSI_FN dls_session *dlsi_renew_record(dlsi_ses *s, const unsigned char *head, uint64_t *base) {
+    (void)head;
+    (void)base;
+    return &s->record;
+}
+DLSI_FN bool dlsi_renew_seen(const dlsi_ses *s, uint64_t now) {
+    (void)s;
+    (void)now;
+    return true;
+}
+DLSI_FN void dlsi_renew_take(dls_peer *p, int32_t i, const unsigned char *v) {
+    (void)p;
+    (void)i;
+    (void)v;
+}
+DLSI_FN void dlsi_renew_tick(dls_peer *p, int32_t i, uint64_t now) {
+    (void)p;
+    (void)i;
+    (void)now;
+}
+DLSI_FN uint64_t dlsi_renew_deadline(const dls_peer *p, const dlsi_ses *s) {
+    (void)p;
+    (void)s;
+    return UINT64_MAX;
+}
+#endif
 
 /* ---- Packets out ---- */
 
@@ -20997,7 +21355,7 @@ DLSI_FN size_t dlsi_ses_put_lost(dls_peer *p, dlsi_ses *s, unsigned char *to, si
     ref[0] |= n << 16;
     ref[1] = s->lost_op;
     ref[2] = s->lost_at;
-    s->lost_at += n; /* what is in front now may leave less room than there was */
+    s->lost_at += n; /* where packets are shorter now than they were */
     s->lost_bytes = (uint16_t)(s->lost_bytes - n);
     s->has_lost = s->lost_bytes > 0;
     return dlsi_ses_put_chunk(o, ref[2], n, n, to);
@@ -21062,7 +21420,7 @@ DLSI_FN size_t dlsi_ses_put_rest(dls_peer *p, int32_t i, unsigned char *to, size
 DLSI_FN size_t dlsi_ses_frames(dls_peer *p, int32_t i, unsigned char *to, size_t max, bool *elicits,
                                uint32_t *ref, uint64_t now) {
     dlsi_ses *s = &p->ses[i];
-    size_t n = 0, ack = 0;
+    size_t n = 0, ack = 0, lost = 0;
     bool room = true;
     memset(ref, 0, 4 * sizeof *ref);
     if (dlsi_ses_lossy(s)) {
@@ -21071,10 +21429,14 @@ DLSI_FN size_t dlsi_ses_frames(dls_peer *p, int32_t i, unsigned char *to, size_t
         s->shut = !room;
         if (dls_flow_ack_due(&s->flow, now) || (room && dlsi_ses_may_ack(p, s)))
             ack = dlsi_ses_put_ack(s, to, max / 4, now);
+        /* A lost chunk goes out whole: a rest of it would be in the way of the next lost one, and
+           the ring may be full by then. So the ack goes alone when they don't fit together. */
+        if (s->has_lost) lost = 9u + s->lost_bytes;
+        if (ack > 0 && max - ack < lost) room = false;
     }
     n = ack;
     if (room) {
-        n += dlsi_ses_put_control(p, s, to + n, max - n, ref);
+        n += dlsi_ses_put_control(p, s, to + n, max > n + lost ? max - n - lost : 0, ref);
         if (s->has_lost) n += dlsi_ses_put_lost(p, s, to + n, max - n, ref);
         if (ref[1] == 0 && !s->has_lost)
             n += dlsi_ses_put_rest(p, i, to + n, max - n, n == 0, ref, now);
@@ -21119,6 +21481,7 @@ DLSI_FN size_t dlsi_ses_packet(dls_peer *p, int32_t i, unsigned char *to, size_t
     h.index = s->their_index;
     h.counter = (uint32_t)(number & 0xFFFFFFFFu);
     dls_data_head_write(&h, to);
+    number += dlsi_renew_mark(s, to);
     if (!dlsi_ses_clear(s) && dlsi_ses_seal(p, s, to, n) != DLS_OK) {
         dlsi_ses_end(p, i, DLS_E_LIMIT);
         return 0;
@@ -21382,6 +21745,34 @@ DLS_API void dls_peer_view_again(dls_peer *peer) {
     peer->again = peer->view.number;
     dlsi_again_say(peer);
 }
+#if DLS_ENABLE_HEAP /* for >>node, which needs one */
+DLSI_FN void dlsi_gather_say(dls_peer *p, int32_t rank) {
+    dlsi_ses *s = dlsi_peer_ses(p, rank);
+    unsigned char to[4];
+    dlsi_store32(to, p->member[p->me].gathers);
+    if (s != NULL && s->hello && p->member[p->me].gathers > 0)
+        dlsi_ses_tell(p, s, DLS_CONTROL_GATHER, to, sizeof to);
+}
+DLSI_FN void dlsi_gather_begin(dls_peer *p, uint32_t number) {
+    int32_t i;
+    if (p->member[p->me].gathers == number) return;
+    p->member[p->me].gathers = number;
+    for (i = 0; i < p->count; i++) dlsi_gather_say(p, i);
+}
+DLSI_FN void dlsi_gather_take(dls_peer *p, int32_t rank, const unsigned char *v) {
+    p->member[rank].gathers = dlsi_load32(v);
+}
+#else
+DLSI_FN void dlsi_gather_say(dls_peer *p, int32_t rank) {
+    (void)p;
+    (void)rank;
+}
+DLSI_FN void dlsi_gather_take(dls_peer *p, int32_t rank, const unsigned char *v) {
+    (void)p;
+    (void)rank;
+    (void)v;
+}
+#endif
 
 #if DLS_ENABLE_COORD
 /* Elections and decisions among devices with DLS_ROLE_COORD. What a voter has promised or accepted
@@ -21906,6 +22297,7 @@ DLSI_FN dls_status dlsi_hello_take(dls_peer *p, int32_t i, const dls_control *c)
     dlsi_roster_offer(p, s->rank);
     dlsi_views_hello(p, s->rank);
     if (p->member[s->rank].device.id == p->view.coordinator) dlsi_again_say(p);
+    dlsi_gather_say(p, s->rank);
     p->routes_due = true;
     return DLS_OK;
 }
@@ -21946,6 +22338,8 @@ DLSI_FN dls_status dlsi_control_take(dls_peer *p, int32_t i, const dls_control *
     case DLS_CONTROL_AGAIN:
         if (dlsi_load32(c->payload) == p->view.number) p->again = p->view.number;
         break;
+    case DLS_CONTROL_RENEW: dlsi_renew_take(p, i, c->payload); break;
+    case DLS_CONTROL_GATHER: dlsi_gather_take(p, rank, c->payload); break;
     default: break; /* of a newer minor version */
     }
     return DLS_OK;
@@ -22022,22 +22416,30 @@ DLSI_FN dls_status dlsi_data_take(dls_peer *p, int32_t port, int32_t via, const 
     unsigned char *at = packet + DLS_HEAD_BYTES;
     dls_data_head h;
     dlsi_rest rest;
-    uint64_t number;
+    uint64_t number, base = 0;
+    dls_session *record;
     dlsi_ses *s;
     bool apart = false;
     dls_status st = dls_data_head_read(&h, packet, n);
     if (st != DLS_OK) return st;
     s = dlsi_ses_at(p, h.index);
     if (s == NULL || s->state < DLSI_SES_HALF || !dlsi_ses_way(s, port, via)) return DLS_E_STATE;
-    number = dls_session_counter(&s->record, h.counter, 32);
+    record = dlsi_renew_record(s, packet, &base);
+    if (record == NULL) return DLS_E_STATE;
+    number = dls_session_counter(record, h.counter, 32);
     n -= DLS_HEAD_BYTES;
     if (!dlsi_ses_clear(s)) {
         if (n < DLS_RECORD_TAG) return DLS_E_FORMAT;
         n -= DLS_RECORD_TAG;
         apart = dlsi_ses_apart(s, n);
-        st = dlsi_session_open(&s->record, number, at, at, n, at + n, packet, DLS_HEAD_BYTES,
+        st = dlsi_session_open(record, number, at, at, n, at + n, packet, DLS_HEAD_BYTES,
                                apart ? rest.state : NULL);
         if (st != DLS_OK) return st;
+    }
+    if (record != &s->record && !dlsi_renew_seen(s, now)) {
+        dlsi_ses_end(p, (int32_t)(s - p->ses), DLS_E_LIMIT);
+        if (apart) DLSI_WIPE(rest);
+        return DLS_E_LIMIT;
     }
     if (apart) {
         rest.at = at + DLSI_AEAD_NEAR;
@@ -22051,7 +22453,7 @@ DLSI_FN dls_status dlsi_data_take(dls_peer *p, int32_t port, int32_t via, const 
     if (s->state == DLSI_SES_HALF) dlsi_ses_up(p, (int32_t)(s - p->ses), now);
     if (from != NULL) p->reach[s - p->ses].addr = *from; /* authentic: it may have moved */
     s->heard = now;
-    st = dlsi_ses_take(p, (int32_t)(s - p->ses), at, n, number, now);
+    st = dlsi_ses_take(p, (int32_t)(s - p->ses), at, n, base + number, now);
     p->rest = NULL;
     if (apart) DLSI_WIPE(rest);
     return st;
@@ -22407,24 +22809,35 @@ DLSI_FN void dlsi_ses_tick(dls_peer *p, int32_t i, uint64_t slept, uint64_t now)
     if (s->state < DLSI_SES_UP) return;
     if (dlsi_ses_lossy(s)) dls_flow_tick(&s->flow, now);
     if (now - s->spoke >= hb) s->ping = true;
+    dlsi_renew_tick(p, i, now);
 }
-/* A device that may be called and is not up, nor on the way to it. */
+/* When a call of theirs, which was answered, keeps us from calling no more: the answer is lost.
+   0: there is none. */
+DLSI_FN uint64_t dlsi_member_half(const dls_peer *p, int32_t rank) {
+    const int32_t half = dlsi_ses_find(p, DLSI_SES_HALF, rank);
+    return half < 0 ? 0 : dlsi_later(p->ses[half].heard, 2 * p->desc.heartbeat_us);
+}
+/* A device that may be called and is not up, nor being called. */
 DLSI_FN bool dlsi_member_callable(const dls_peer *p, int32_t rank) {
     const dlsi_member *m = &p->member[rank];
     if (rank == p->me || (m->device.flags & DLS_DEVICE_REVOKED) != 0) return false;
     /* a way through a gateway is good until there is a direct one */
     if (m->ses >= 0 && (m->call_port < 0 || p->ses[m->ses].via < 0)) return false;
     if (dlsi_peer_small(p, rank) && dlsi_peer_small(p, p->me)) return false; /* no common key */
-    return dlsi_ses_find(p, DLSI_SES_CALLING, rank) < 0 &&
-           dlsi_ses_find(p, DLSI_SES_HALF, rank) < 0;
+    return dlsi_ses_find(p, DLSI_SES_CALLING, rank) < 0;
 }
 /* Whether it is time to call; then sets when next. */
-DLSI_FN bool dlsi_member_due(dls_peer *p, dlsi_member *m, uint64_t now) {
+DLSI_FN bool dlsi_member_due(dls_peer *p, int32_t rank, uint64_t now) {
     const uint64_t hb = p->desc.heartbeat_us;
+    dlsi_member *m = &p->member[rank];
     if (m->again > now && m->again - now > 4 * hb) m->again = now; /* the clock jumped back */
-    if (now < m->again) return false;
+    if (now < m->again || now < dlsi_member_half(p, rank)) return false;
     m->again = dlsi_later(now, dlsi_peer_jitter(p, hb) + 1);
     return true;
+}
+DLSI_FN uint64_t dlsi_member_again(const dls_peer *p, int32_t rank) {
+    const uint64_t again = p->member[rank].again, half = dlsi_member_half(p, rank);
+    return again > half ? again : half;
 }
 /* Calls a device: where it was said to be, or else through a gateway. */
 DLSI_FN void dlsi_member_call(dls_peer *p, int32_t rank, uint64_t now) {
@@ -22432,27 +22845,31 @@ DLSI_FN void dlsi_member_call(dls_peer *p, int32_t rank, uint64_t now) {
     const bool direct = m->call_port >= 0 && (m->route < 0 || m->calls % 2 == 0 || m->ses >= 0);
     const int32_t via = m->route;
     int32_t i;
-    if ((!direct && via < 0) || !dlsi_member_callable(p, rank) || !dlsi_member_due(p, m, now))
+    if ((!direct && via < 0) || !dlsi_member_callable(p, rank) || !dlsi_member_due(p, rank, now))
         return;
     m->calls++;
     i = dlsi_ses_make(p, DLSI_SES_CALLING, rank, direct ? m->call_port : p->ses[via].port,
                       direct ? -1 : via, now);
     if (i >= 0 && direct) p->reach[i].addr = m->call_addr;
 }
-/* A serial line has no connection that could break: its caller tries for ever. */
+/* A serial line has no connection that could break: its caller tries for ever, and beside a session
+   that has been silent for two heartbeats too. The other end may have restarted, and can't call. */
 DLSI_FN bool dlsi_port_calls(const dls_peer *p, const dlsi_port *t) {
-    return t->open && t->ses < 0 && t->desc.kind == DLS_PORT_SERIAL && t->desc.call &&
-           dlsi_member_callable(p, t->desc.rank);
+    const dlsi_ses *s = t->ses >= 0 ? &p->ses[t->ses] : NULL;
+    if (!t->open || t->desc.kind != DLS_PORT_SERIAL || !t->desc.call) return false;
+    if (s == NULL) return dlsi_member_callable(p, t->desc.rank);
+    return s->state == DLSI_SES_UP && p->seen > dlsi_later(s->heard, 2 * p->desc.heartbeat_us) &&
+           dlsi_ses_find(p, DLSI_SES_CALLING, t->desc.rank) < 0;
 }
 DLSI_FN void dlsi_ports_tick(dls_peer *p, uint64_t now) {
     int32_t i;
     for (i = 0; i < p->desc.ports_max; i++) {
         dlsi_port *t = &p->port[i];
-        if (!t->open || t->ses >= 0) continue;
+        if (!t->open) continue;
         t->since = dlsi_min_u64(t->since, now);
-        if (dlsi_port_streams(t) && now - t->since > p->desc.timeout_us)
+        if (t->ses < 0 && dlsi_port_streams(t) && now - t->since > p->desc.timeout_us)
             t->done = true; /* a stranger who says nothing */
-        if (dlsi_port_calls(p, t) && dlsi_member_due(p, &p->member[t->desc.rank], now))
+        if (dlsi_port_calls(p, t) && dlsi_member_due(p, t->desc.rank, now))
             (void)dlsi_ses_make(p, DLSI_SES_CALLING, t->desc.rank, i, -1, now);
     }
 }
@@ -22500,6 +22917,7 @@ DLSI_FN uint64_t dlsi_ses_deadline(const dls_peer *p, const dlsi_ses *s) {
     /* seen: lest a late tick takes the wait for sleep */
     soon =
         dlsi_min_u64(soon, dlsi_later(s->state < DLSI_SES_UP || s->ping ? p->seen : s->spoke, hb));
+    soon = dlsi_min_u64(soon, dlsi_renew_deadline(p, s));
     if (s->state >= DLSI_SES_UP && dlsi_ses_lossy(s) && !blocked)
         soon = dlsi_min_u64(soon, dls_flow_deadline(&s->flow));
     return soon;
@@ -22513,14 +22931,15 @@ DLS_API uint64_t dls_peer_deadline(const dls_peer *peer) {
     if (peer->leaving) return soon;
     for (i = 0; i < peer->desc.ports_max; i++) {
         const dlsi_port *t = &peer->port[i];
-        if (dlsi_port_calls(peer, t)) soon = dlsi_min_u64(soon, peer->member[t->desc.rank].again);
+        if (dlsi_port_calls(peer, t))
+            soon = dlsi_min_u64(soon, dlsi_member_again(peer, t->desc.rank));
         if (t->open && t->ses < 0 && dlsi_port_streams(t) && !t->done)
             soon = dlsi_min_u64(soon, dlsi_later(t->since, peer->desc.timeout_us + 1));
     }
     for (i = 0; i < peer->count; i++) {
         const dlsi_member *m = &peer->member[i];
         if ((m->call_port >= 0 || m->route >= 0) && dlsi_member_callable(peer, i))
-            soon = dlsi_min_u64(soon, m->again);
+            soon = dlsi_min_u64(soon, dlsi_member_again(peer, i));
     }
     if (dlsi_peer_gateway(peer) && peer->routes_due) return 0;
     return dlsi_min_u64(soon, dlsi_views_deadline(peer));
@@ -22678,10 +23097,10 @@ DLS_API void dls_peer_op_drop(dls_peer *peer, int32_t op) {
    >>coll.impl                                            deps: config base wire peer coll.api
    An op is a list of sends and a list of receives for each member, made on the fly by its phases:
    move k says with whom, which elements, and how many of the other list must be over before. Lists
-   are worked off in order, several moves at once; so the earliest unfinished move of all members can
-   always go on, and nothing waits in a circle. Long arrays are cut in segments, each of which runs
-   through the whole list; two of them, and two ops, are at work at a time. Messages of one segment
-   between two members go in the same order on both sides, so that one tag does for all of them. */
+   are worked off in order, several moves at once; so the earliest unfinished move of all members
+   can always go on, and nothing waits in a circle. Long arrays are cut in segments, each of which
+   runs through the whole list; two of them, and two ops, are at work at a time. Messages of one
+   segment between two members go in the same order on both sides, so that one tag does for all. */
 
 #define DLSI_COLL_CHUNK 262144u /* most bytes of a message; all members must cut alike */
 #define DLSI_COLL_SMALL 16384u  /* ops up to here have receives posted ahead */
@@ -23191,13 +23610,15 @@ DLSI_FN size_t dlsi_run_bytes(const dlsi_run *r, size_t n) {
     return r->op.codec != NULL ? r->op.codec->bytes(r->op.codec->user, n) : n * r->width;
 }
 /* Counts moves; cuts the array in segments and sees how much staging one of them needs. */
-DLSI_FN void dlsi_run_measure(dlsi_run *r) {
+DLSI_FN void dlsi_run_measure(dlsi_run *r, size_t staging) {
     size_t most = 1;
     int32_t i, side;
     dlsi_move m;
     r->segs = 1;
     for (i = 0; i < r->phases; i++) most = dlsi_max_size(most, dlsi_run_longest(r, i));
     r->segs = (int32_t)dlsi_min_size((most - 1) / (DLSI_COLL_CHUNK / r->width) + 1, 0x7FFFFFFF);
+    if (r->phase[0].solo >= 0 && dlsi_mul(most, r->width) > DLSI_COLL_SMALL)
+        r->segs = dlsi_max_i32(r->segs, (r->members + 1) / 3); /* root has all parts at once */
     most = dlsi_round_up(dlsi_run_bytes(r, most / (size_t)r->segs + 1), DLS_ALIGN);
     r->total[0] = r->total[1] = 0;
     r->need[0] = r->need[1] = 0;
@@ -23210,9 +23631,9 @@ DLSI_FN void dlsi_run_measure(dlsi_run *r) {
             r->need[1] = dlsi_max_size(r->need[1], dlsi_mul(group, most));
     }
     if (r->op.codec != NULL) r->need[0] = dlsi_mul((size_t)r->members, most);
-    r->small = DLSI_HOSTED && r->members <= 32 && r->op.codec == NULL &&
+    r->small = DLSI_HOSTED && r->op.codec == NULL && r->op.kind != DLS_COLL_ALLTOALL &&
                dlsi_mul(r->op.count, r->width) <= DLSI_COLL_SMALL &&
-               r->op.kind != DLS_COLL_ALLTOALL;
+               dlsi_mul((size_t)r->total[1], most) <= staging / 4;
     if (r->small) r->need[1] = (size_t)r->total[1] * most;
 }
 
@@ -23417,6 +23838,7 @@ DLSI_FN size_t dlsi_coll_layout(dls_coll *c, dlsi_layout *l, int32_t size) {
     c->order = list + n;
     c->near = list + 2 * n;
     c->far = list + 3 * n;
+    c->weight = (uint16_t *)(void *)(list + 4 * n);
     c->run = run;
     c->work = work;
     memset(run, 0, DLSI_COLL_RUNS * sizeof *run);
@@ -23433,6 +23855,8 @@ DLS_API size_t dls_coll_size(int32_t size, size_t bytes) {
     size_t lane = dlsi_add(dlsi_min_size(bytes, n * DLSI_COLL_CHUNK), n * DLS_ALIGN);
     (void)dlsi_coll_layout(NULL, &l, (int32_t)n);
     if (size > 1) l.used = dlsi_add(l.used, dlsi_mul(DLSI_HOSTED ? 4 : 1, lane));
+    if (DLSI_HOSTED && size > 1) /* a root has all parts of a small array at once */
+        l.used = dlsi_add(l.used, dlsi_mul(n, dlsi_min_size(bytes, DLSI_COLL_SMALL) + DLS_ALIGN));
     return dlsi_layout_total(&l);
 }
 DLS_API dls_status dls_coll_init(dls_coll *coll, dls_peer *peer, int32_t rank, int32_t size,
@@ -23486,6 +23910,11 @@ DLSI_FN void dlsi_coll_run_end(dls_coll *c, dlsi_run *r, dls_status st) {
     r->status = st;
     r->state = (uint8_t)(r->ahead ? DLSI_RUN_FREE : DLSI_RUN_OVER);
     if (!r->ahead) dlsi_run_turn(r);
+}
+/* Asks for another view, unless the one in which it failed is replaced already. */
+DLSI_FN void dlsi_run_fail(dls_coll *c, dlsi_run *r, dls_status st) {
+    if (c->view > 0 && c->view == c->peer->view.number && !r->ahead) dls_peer_view_again(c->peer);
+    dlsi_coll_run_end(c, r, st);
 }
 DLS_API dls_status dls_coll_view(dls_coll *coll, const dls_view *view) {
     int32_t i;
@@ -23596,8 +24025,7 @@ DLSI_FN void dlsi_coll_run_go(dls_coll *c, dlsi_run *r, bool spare) {
             dlsi_lane_open(l, r->next_seg < r->segs ? r->next_seg++ : -1);
         }
         if (r->status != DLS_OK) { /* what is left is no use to anybody */
-            dlsi_coll_run_end(c, r, r->status);
-            if (c->view > 0) dls_peer_view_again(c->peer);
+            dlsi_run_fail(c, r, r->status);
             return;
         }
     }
@@ -23643,10 +24071,10 @@ DLSI_FN void dlsi_coll_go(dls_coll *c) {
         if (r->op.kind >= DLS_COLL_SEND) {
             dlsi_run_pair(c, r);
         } else if (lost) { /* a loss stops those beside the lost one; others would wait for them */
-            if (c->view > 0 && !r->ahead) dls_peer_view_again(c->peer);
-            dlsi_coll_run_end(c, r, DLS_E_PEER);
+            dlsi_run_fail(c, r, DLS_E_PEER);
         }
     }
+    c->peer->hurry = false;
     if (lost) c->ahead = NULL;
     if (lost) return;
     for (;;) {
@@ -23669,7 +24097,9 @@ DLSI_FN void dlsi_coll_go(dls_coll *c) {
             if (oldest->work == NULL && !dlsi_run_open(c, oldest, roomy)) break;
         }
         dlsi_coll_run_go(c, oldest, active > 0);
-        if (oldest->state == DLSI_RUN_WORKS) active++;
+        if (oldest->state != DLSI_RUN_WORKS) continue;
+        active++;
+        if (dlsi_mul(oldest->op.count, oldest->width) <= DLSI_COLL_CHUNK / 4) c->peer->hurry = true;
     }
     c->turn++;
 }
@@ -23696,9 +24126,245 @@ DLSI_FN void dlsi_coll_groups(dls_coll *c) {
         if (before == mine || (mine >= c->near_owners && before == 0)) c->far[c->far_count++] = i;
     }
 }
-DLSI_FN dls_coll_algo dlsi_coll_algo(const dls_coll *c, const dls_coll_op *op) {
-    (void)c;
-    return op->algo != DLS_COLL_AUTO ? op->algo : DLS_COLL_DIRECT;
+/* What an algorithm takes: the steps one after the other; of the busiest member messages, bytes
+   sent over its rate, and bytes it adds; of all together messages and bytes. */
+typedef struct dlsi_coll_bill {
+    double steps, mine, time, added, all, bytes;
+} dlsi_coll_bill;
+
+DLSI_FN double dlsi_model_rate(const dls_coll_model *m, int32_t i) {
+    const double all = m->bytes_per_us > 0 ? m->bytes_per_us : 1000;
+    return m->rate != NULL && m->rate[i] > 0 ? m->rate[i] : all;
+}
+DLSI_FN double dlsi_model_slowest(const dls_coll_model *m, int32_t size) {
+    double least = dlsi_model_rate(m, 0);
+    int32_t i;
+    for (i = 1; i < size; i++)
+        if (dlsi_model_rate(m, i) < least) least = dlsi_model_rate(m, i);
+    return least;
+}
+/* All members send `bytes` in `messages` each. */
+DLSI_FN void dlsi_bill_all(dlsi_coll_bill *b, const dls_coll_model *m, int32_t size, double steps,
+                           double messages, double bytes) {
+    b->steps += steps;
+    b->mine += messages;
+    b->time += bytes / dlsi_model_slowest(m, size);
+    b->all += messages * size;
+    b->bytes += bytes * size;
+}
+/* One half of an all-reduce to or from a root: by a star or a tree of `steps`. */
+DLSI_FN void dlsi_bill_root(dlsi_coll_bill *b, const dls_coll_model *m, int32_t size, double n,
+                            int32_t root, bool star, double steps) {
+    const double rate = star ? dlsi_model_rate(m, root) : dlsi_model_slowest(m, size);
+    b->steps += steps;
+    b->mine += star ? size - 1 : steps;
+    b->time += (star ? size - 1 : steps) * n / rate;
+    b->all += size - 1;
+    b->bytes += (size - 1) * n;
+}
+/* Shards to their owners, or back; weights NULL: equal ones. */
+DLSI_FN void dlsi_bill_shards(dlsi_coll_bill *b, const dls_coll_model *m, int32_t size, double n,
+                              const uint16_t *weight, bool back) {
+    double all = 0, worst = 0;
+    int32_t i;
+    for (i = 0; i < size; i++) all += weight != NULL ? weight[i] : 1;
+    for (i = 0; i < size; i++) {
+        const double share = weight != NULL && all > 0 ? weight[i] / all : 1.0 / size;
+        const double time = n * (back ? (size - 1) * share : 1 - share) / dlsi_model_rate(m, i);
+        if (time > worst) worst = time;
+    }
+    b->steps += 1;
+    b->mine += size - 1;
+    b->time += worst;
+    b->all += (double)(size - 1) * size;
+    b->bytes += (size - 1) * n;
+}
+/* Both halves: what a member sends in all counts, since one overlaps the other. */
+DLSI_FN void dlsi_bill_direct(dlsi_coll_bill *b, const dls_coll_model *m, int32_t size, double n,
+                              const uint16_t *weight) {
+    double all = 0;
+    int32_t i;
+    dlsi_bill_shards(b, m, size, n, weight, false);
+    dlsi_bill_shards(b, m, size, n, weight, true);
+    for (i = 0; i < size; i++) all += weight != NULL ? weight[i] : 1;
+    for (i = 0, b->time = 0; i < size; i++) {
+        const double share = weight != NULL && all > 0 ? weight[i] / all : 1.0 / size;
+        const double time = n * (1 + (size - 2) * share) / dlsi_model_rate(m, i);
+        if (time > b->time) b->time = time;
+    }
+    b->added = n * (size - 1) / size;
+}
+/* Members are in groups: their number of groups, and how many the smallest has. */
+DLSI_FN int32_t dlsi_model_groups(const dls_coll_model *m, int32_t size, int32_t *least) {
+    int32_t i, k, groups = 0;
+    *least = size;
+    for (i = 0; m->group != NULL && i < size; i++) {
+        int32_t n = 0, before = 0;
+        for (k = 0; k < size; k++) {
+            n += m->group[k] == m->group[i];
+            before += k < i && m->group[k] == m->group[i];
+        }
+        groups += before == 0;
+        *least = dlsi_min_i32(*least, n);
+    }
+    return groups;
+}
+DLSI_FN bool dlsi_bill_allreduce(dlsi_coll_bill *b, const dls_coll_model *m, int32_t size, double n,
+                                 const dls_coll_op *op, dls_coll_algo algo) {
+    const int32_t log = dlsi_coll_log2(size), up = dlsi_coll_log2(2 * size - 1);
+    const double most = (double)(1 << log), fold = 1 << log < size ? 1 : 0;
+    const double even = n * (size - 1) / size;
+    int32_t least;
+    const int32_t groups = dlsi_model_groups(m, size, &least);
+    switch (algo) {
+    case DLS_COLL_DIRECT: dlsi_bill_direct(b, m, size, n, op->shares); return true;
+    case DLS_COLL_RING:
+        dlsi_bill_all(b, m, size, 2 * (size - 1), 2 * (size - 1), 2 * even);
+        b->added = even;
+        return true;
+    case DLS_COLL_DOUBLING:
+        dlsi_bill_all(b, m, size, log + 2 * fold, log + fold, (log + 2 * fold) * n);
+        b->added = (log + fold) * n;
+        return true;
+    case DLS_COLL_HALVING:
+        dlsi_bill_all(b, m, size, 2 * log + 2 * fold, 2 * log + fold,
+                      2 * n * (most - 1) / most + 2 * fold * n);
+        b->added = n * (most - 1) / most + fold * n;
+        return true;
+    case DLS_COLL_STAR:
+        dlsi_bill_root(b, m, size, n, op->root, true, 1);
+        dlsi_bill_root(b, m, size, n, op->root, true, 1);
+        b->added = n * (size - 1);
+        return true;
+    case DLS_COLL_TREE:
+        dlsi_bill_root(b, m, size, n, op->root, false, up);
+        dlsi_bill_root(b, m, size, n, op->root, false, up);
+        b->added = n * up;
+        return true;
+    case DLS_COLL_GROUPS: /* what is far costs as much more as it is slower than near ones */
+        if (groups == 0 || m->far_bytes_per_us <= 0) return false;
+        dlsi_bill_all(b, m, size, 2, 2.0 * size / groups, 2 * n);
+        b->steps += 2 * m->far_latency_us / (m->latency_us > 0 ? m->latency_us : 30);
+        b->time += 2 * n * (groups - 1) / groups / m->far_bytes_per_us;
+        b->added = n;
+        return true;
+    default: return false;
+    }
+}
+DLSI_FN bool dlsi_bill_half(dlsi_coll_bill *b, const dls_coll_model *m, int32_t size, double n,
+                            const dls_coll_op *op, dls_coll_algo algo) {
+    const int32_t up = dlsi_coll_log2(2 * size - 1);
+    const bool star = algo == DLS_COLL_STAR, direct = algo == DLS_COLL_DIRECT;
+    const bool reduces = op->kind == DLS_COLL_REDUCE || op->kind == DLS_COLL_REDUCE_SCATTER;
+    if (op->kind == DLS_COLL_BROADCAST || op->kind == DLS_COLL_REDUCE) {
+        if (!star && !direct && algo != DLS_COLL_TREE) return false;
+        if (direct) dlsi_bill_shards(b, m, size, n, op->shares, !reduces);
+        if (direct) dlsi_bill_root(b, m, size, n / size, op->root, true, 1);
+        if (!direct) dlsi_bill_root(b, m, size, n, op->root, star, star ? 1 : up);
+    } else if (op->kind == DLS_COLL_REDUCE_SCATTER || op->kind == DLS_COLL_ALLGATHER) {
+        if (!direct && algo != DLS_COLL_RING) return false;
+        if (direct) dlsi_bill_shards(b, m, size, n, op->shares, !reduces);
+        if (!direct) dlsi_bill_all(b, m, size, size - 1, size - 1, n * (size - 1) / size);
+    } else { /* one way only */
+        if (!direct) return false;
+        dlsi_bill_shards(b, m, size, n, op->shares, false);
+    }
+    b->added = reduces ? n * (star ? size - 1 : direct ? 1 : up) : 0;
+    return true;
+}
+DLS_API double dls_coll_cost(const dls_coll_model *model, int32_t size, const dls_coll_op *op,
+                             dls_coll_algo algo) {
+    dls_coll_model even;
+    const dls_coll_model *m = model != NULL ? model : &even;
+    const double n = (double)op->count * (double)dlsi_reduce_bytes(op->type);
+    double latency, message, add, time;
+    dlsi_coll_bill b;
+    DLSI_ZERO(even);
+    DLSI_ZERO(b);
+    if (size < 2) return algo == DLS_COLL_DIRECT ? 0 : -1;
+    if (op->kind == DLS_COLL_ALLREDUCE ? !dlsi_bill_allreduce(&b, m, size, n, op, algo)
+                                       : !dlsi_bill_half(&b, m, size, n, op, algo))
+        return -1;
+    latency = m->latency_us > 0 ? m->latency_us : 30;
+    message = m->message_us > 0 ? m->message_us : latency / 8;
+    add = m->add_per_us > 0 ? m->add_per_us : 4000;
+    time = m->shared ? b.bytes / dlsi_model_slowest(m, size) : b.time;
+    /* of two that are alike, the one that is less work for all */
+    message *= m->shared ? b.all : b.mine + b.all / 64;
+    return b.steps * latency + message + time + b.added / add;
+}
+DLS_API dls_coll_algo dls_coll_choose(const dls_coll_model *model, int32_t size,
+                                      const dls_coll_op *op) {
+    dls_coll_algo best = DLS_COLL_DIRECT;
+    double least = dls_coll_cost(model, size, op, best);
+    int32_t i;
+    for (i = DLS_COLL_DIRECT + 1; i < DLS_COLL_ALGOS; i++) {
+        const double cost = dls_coll_cost(model, size, op, (dls_coll_algo)i);
+        if (cost < 0 || cost >= least || (op->codec != NULL && i != DLS_COLL_DIRECT)) continue;
+        least = cost;
+        best = (dls_coll_algo)i;
+    }
+    return best;
+}
+DLS_API void dls_coll_shares(const dls_coll_model *model, int32_t size, uint16_t *shares) {
+    double low = 0, high = 1, sum;
+    int32_t i, turn;
+    for (i = 0; i < size; i++) shares[i] = 1;
+    if (size < 3 || model == NULL || model->rate == NULL) return;
+    high = 2.0 * size / dlsi_model_slowest(model, size);
+    for (turn = 0; turn < 60; turn++) { /* us per byte of the array */
+        const double time = (low + high) / 2;
+        for (i = 0, sum = 0; i < size; i++) {
+            const double s = (time * dlsi_model_rate(model, i) - 1) / (size - 2);
+            sum += s > 0 ? s : 0;
+        }
+        low = sum < 1 ? time : low;
+        high = sum < 1 ? high : time;
+    }
+    for (i = 0; i < size; i++) {
+        const double s = (high * dlsi_model_rate(model, i) - 1) / (size - 2);
+        shares[i] = (uint16_t)(s > 0 ? s < 1 ? s * 65535 + 0.5 : 65535 : 0);
+    }
+}
+DLS_API char *dls_coll_explain(const dls_coll_model *model, int32_t size, const dls_coll_op *op,
+                               char *buf, size_t bytes) {
+    static const char *const name[DLS_COLL_ALGOS] = {"auto",    "direct", "ring", "doubling",
+                                                     "halving", "star",   "tree", "groups"};
+    const dls_coll_algo best = dls_coll_choose(model, size, op);
+    dlsi_text t;
+    int32_t i;
+    t.buf = buf;
+    t.used = 0;
+    t.size = bytes;
+    dlsi_text_str(&t, name[best]);
+    dlsi_text_str(&t, " for ");
+    dlsi_text_int(&t, (int32_t)dlsi_min_size(op->count * dlsi_reduce_bytes(op->type), 0x7FFFFFFF));
+    dlsi_text_str(&t, " bytes among ");
+    dlsi_text_int(&t, size);
+    dlsi_text_str(&t, model != NULL && model->shared ? " on one medium; us:" : "; us:");
+    for (i = DLS_COLL_DIRECT; i < DLS_COLL_ALGOS; i++) {
+        const double cost = dls_coll_cost(model, size, op, (dls_coll_algo)i);
+        if (cost < 0) continue;
+        dlsi_text_str(&t, " ");
+        dlsi_text_str(&t, name[i]);
+        dlsi_text_str(&t, " ");
+        dlsi_text_int(&t, cost < 2e9 ? (int32_t)(cost + 0.5) : 0x7FFFFFFF);
+    }
+    if (bytes > 0) buf[t.used] = '\0';
+    return buf;
+}
+/* AUTO becomes an algorithm; of uneven links, with shards to match. */
+DLSI_FN void dlsi_coll_settle(dls_coll *c, dls_coll_op *op) {
+    if (op->kind == DLS_COLL_BARRIER) op->algo = DLS_COLL_DIRECT;
+    if (op->algo != DLS_COLL_AUTO) return;
+    op->algo = dls_coll_choose(c->model, c->size, op);
+    if (op->kind != DLS_COLL_ALLREDUCE || op->shares != NULL || c->model == NULL ||
+        c->model->rate == NULL || c->model->shared)
+        return;
+    dls_coll_shares(c->model, c->size, c->weight);
+    op->shares = c->weight;
+    if (dls_coll_choose(c->model, c->size, op) == DLS_COLL_DIRECT) op->algo = DLS_COLL_DIRECT;
+    if (op->algo != DLS_COLL_DIRECT) op->shares = NULL;
 }
 
 /* ---- Beginning ---- */
@@ -23719,7 +24385,7 @@ DLSI_FN dls_status dlsi_run_make(dls_coll *c, const dls_coll_op *op,
     r->swapped = r->width > 1 && op->codec == NULL && !dlsi_little_endian();
     st = plan(c, r);
     if (st != DLS_OK) return st;
-    dlsi_run_measure(r);
+    dlsi_run_measure(r, c->staging_bytes);
     return dlsi_add(r->need[0], r->need[1]) > c->staging_bytes ? DLS_E_MEMORY : DLS_OK;
 }
 /* The arrays of an op, in place from now on. */
@@ -23846,7 +24512,7 @@ DLS_API dls_status dls_coll_start(dls_coll *coll, const dls_coll_op *op, int32_t
         return DLS_OK;
     }
     if (o.kind >= DLS_COLL_SEND) return dlsi_coll_pair(coll, op, handle);
-    o.algo = dlsi_coll_algo(coll, op);
+    dlsi_coll_settle(coll, &o);
     if (o.algo == DLS_COLL_GROUPS) dlsi_coll_groups(coll);
     if (dlsi_coll_up(coll) < coll->size) return DLS_E_PEER;
     foreseen = coll->guess >= 0 && dlsi_past_same(&coll->past[coll->guess], &o);
@@ -23868,8 +24534,10 @@ DLS_API dls_status dls_coll_start(dls_coll *coll, const dls_coll_op *op, int32_t
 }
 DLS_API bool dls_coll_done(dls_coll *coll, int32_t handle, dls_status *status) {
     dlsi_run *r = coll->run != NULL && handle >= 0 ? &coll->run[handle % DLSI_COLL_RUNS] : NULL;
-    *status = coll->size == 1 && handle == 0 ? DLS_OK : DLS_E_ARG;
-    if (r == NULL || r->state == DLSI_RUN_FREE || r->handle != handle) return true;
+    if (r == NULL || r->state == DLSI_RUN_FREE || r->handle != handle) {
+        *status = coll->size == 1 && handle == 0 ? DLS_OK : DLS_E_ARG;
+        return true;
+    }
     dlsi_coll_go(coll);
     if (r->state != DLSI_RUN_OVER) return false;
     r->state = DLSI_RUN_FREE;
@@ -23913,7 +24581,7 @@ DLS_API bool dls_coll_poll(dls_coll *coll, dls_status *status) {
 }
 
 /* ------------------------------------------------------------------------------------------------
-   >>job.impl  deps: config base tensor par net train codec wire peer coll job.api */
+   >>job.impl  deps: config base trace tensor par net train codec wire peer coll job.api */
 
 DLS_API void dls_job_shards(const int32_t *shares, int32_t size, int32_t shards, int32_t rank,
                             int32_t *first, int32_t *count) {
@@ -23991,10 +24659,11 @@ DLS_API bool dls_job_poll(dls_job *job, dls_status *status, dls_step_stats *stat
 /* What each member tells on entering a view: u64 steps, u64 hash of its state, u64 hash of its
    call, u64 hash of the state it is being sent, u64 bytes of it that are here, u32 ns a sample, u8
    how it wants to end, u8 1. And before a commit: u64 hash of the sums, u32 step, u32 ns a sample,
-   u16 shard that failed, u8 status, u8 stop, u8 tries, u8 1, u16 0. All-gathered as the maximum
-   with zeros. */
+   u16 shard that failed, u8 status, u8 stop, u8 tries, u8 1, u16 0, u32 us of computing, u32 us of
+   reducing and agreeing, u32 bytes sent, all three since the last step, u32 samples of it.
+   All-gathered as the maximum with zeros. */
 #define DLSI_RUN_TOLD 48
-#define DLSI_RUN_AGREED 24
+#define DLSI_RUN_AGREED 40
 #define DLSI_RUN_OPS 8   /* pieces of the state under way */
 #define DLSI_RUN_TRIES 3 /* of a step whose sums differ */
 #define DLSI_RUN_PATIENCE 3000000u
@@ -24015,17 +24684,82 @@ enum {
     DLSI_RUN_AGREE,
     DLSI_RUN_AGREEING,
     DLSI_RUN_COMMIT, /* to compute */
+    DLSI_RUN_MORE,   /* to compute between two exchanges */
     DLSI_RUN_ENDED
 };
 enum { DLSI_RUN_GOES_ON = 0, DLSI_RUN_DONE, DLSI_RUN_STOPPED };
 enum { DLSI_RUN_OP_FREE = -1, DLSI_RUN_OP_LANDED = -2 };
+/* What the time of a phase is spent on. */
+enum {
+    DLSI_PART_COMPUTES = 0,
+    DLSI_PART_REDUCES,
+    DLSI_PART_AGREES,
+    DLSI_PART_COMMITS,
+    DLSI_PART_MOVES,
+    DLSI_PART_JOINS,
+    DLSI_PART_WAITS,
+    DLSI_PARTS
+};
 
 typedef struct dlsi_run_op {
     int32_t op, place; /* with whom */
     uint32_t chunk;
 } dlsi_run_op;
+/* What a mode does otherwise than the exact one. A table, so that who never names a mode does not
+   link one. */
+typedef struct dlsi_mode dlsi_mode;
+#define DLSI_MODE_OPS 8         /* pieces under way at once */
+#define DLSI_MODE_MATRIX 256    /* POWER: smaller tensors go as they are */
+#define DLSI_MODE_BUCKET 131072 /* bytes on the wire */
+struct dlsi_mode {
+    dls_coll_codec codec;
+    dls_codec slice;           /* what an element owes, anywhere: its desc, and work */
+    float *debt, *before;      /* debt, and velocity or POWER's state; before the step */
+    size_t debt_count, bucket; /* floats; elements of a piece */
+    float *dense; /* what goes as it is beside a codec: statistics; POWER: all that goes */
+    size_t dense_count;
+    dls_codec *matrix; /* POWER */
+    size_t *matrix_at;
+    int32_t matrices;
+    float *origin, *outer; /* LOCAL: weights of the last exchange, momentum */
+    /* the step */
+    dls_loss_sums sums;
+    dls_status coded;     /* first error of a codec */
+    size_t ready, posted; /* elements from there on are final; are handed over */
+    bool lossy, dense_posted, touched;
+    bool again; /* the step after a change of view: debts are repaid, nothing is lossy */
+    int32_t handle[DLSI_MODE_OPS], live;
+    int32_t stage;                         /* POWER: which exchange */
+    uint32_t round;                        /* POWER: before the step */
+    int32_t node, part, parts;             /* backward has come down to; samples in parts */
+    int32_t local, locals, samples, total; /* steps, of how many; samples mine, of all */
+    int32_t spread;                        /* members when debts were made */
+    uint64_t hash;                         /* of the sums */
+    uint64_t waited;                       /* us: since when for the exchange, 0: not */
+};
+
+typedef struct dlsi_mode_ops {
+    bool (*good)(const dls_run_desc *d);
+    dlsi_mode *(*layout)(dlsi_layout *l, const dls_run_desc *d, int32_t room, size_t *staging);
+    void (*init)(dls_run *r);
+    void (*close)(dls_run *r);
+    uint64_t (*call)(const dls_run_mode *mode, uint64_t hash);
+    size_t (*image_bytes)(const dls_train *t);
+    void (*image_fill)(const dls_run *r);
+    dls_status (*image_take)(dls_run *r);
+    void (*view)(dls_run *r);    /* a first step follows */
+    void (*drop)(dls_run *r);    /* back to before the step */
+    void (*compute)(dls_run *r); /* a piece, in phase STEP or MORE */
+    bool (*push)(dls_run *r);    /* moves what is computed; true: all is there, or the view broke */
+    void (*fold)(dls_run *r);    /* what is agreed on */
+    dls_status (*commit)(dls_run *r);
+} dlsi_mode_ops;
+#define DLSI_MODE_TAIL 12 /* told by each before a commit: f32 loss, positions, correct */
 struct dls_run {
     dls_run_desc desc;
+    dls_run_mode mode;
+    const dlsi_mode_ops *ops; /* NULL: exact */
+    dlsi_mode *m;
     dls_exact exact;
     dls_coll coll;
     int32_t handle; /* of the reduction under way */
@@ -24036,8 +24770,14 @@ struct dls_run {
     unsigned events; /* bit of a type: pending */
     dls_step_stats stats;
     dls_error note;
-    uint64_t call, now, handed, busy; /* busy: us of this step's shards */
-    bool fixed, stop, again;          /* again: ask for a new view */
+    uint64_t call, now, busy; /* busy: us of this step's shards */
+    int32_t part;             /* what time goes into now */
+    uint64_t part_since, traced_since;
+    uint64_t computed, together, sent; /* not told yet: us, us; bytes told */
+    uint64_t state_bytes;              /* sent to others */
+    dls_run_member *figure;            /* of the last step, by place */
+    int32_t figures;
+    bool fixed, stop, again; /* again: ask for a new view */
     int32_t ending;
     /* the view */
     uint32_t view;
@@ -24076,31 +24816,49 @@ DLSI_FN int32_t dlsi_run_room(const dls_run_desc *d) {
 }
 DLSI_FN size_t dlsi_run_table_bytes(int32_t room, const dls_exact *e) {
     return dlsi_max_size((size_t)room * DLSI_RUN_TOLD,
-                         (size_t)room * DLSI_RUN_AGREED + e->scales_count);
+                         (size_t)room * (DLSI_RUN_AGREED + DLSI_MODE_TAIL) + e->scales_count);
+}
+DLSI_FN size_t dlsi_run_image_bytes(const dls_run_desc *d) {
+    return d->mode != NULL ? d->mode->ops->image_bytes(d->train) : dlsi_train_image_bytes(d->train);
+}
+/* The step as the run sees it: with a mode, a shard is a sample, and sums are the mode's. */
+DLSI_FN void dlsi_run_exact(const dls_run_desc *d, dls_exact *e) {
+    dls_train_exact(d->train, e);
+    if (d->mode == NULL) return;
+    e->shards = d->train->desc.batch;
+    e->sums_count = e->scales_count = 0;
 }
 DLSI_FN dls_run *dlsi_run_layout(dlsi_layout *l, const dls_run_desc *d) {
     const int32_t room = dlsi_run_room(d);
     const size_t places = (size_t)room * sizeof(int32_t);
     dls_exact e;
     dls_run *r = (dls_run *)dlsi_layout_take(l, sizeof *r);
+    dlsi_mode *m = NULL;
     int32_t *number[7], i;
     unsigned char *table, *image;
+    dls_run_member *figure;
     int32_t *index;
     uint8_t *codes;
     void *staging;
     size_t table_bytes, staging_bytes;
-    dls_train_exact(d->train, &e);
+    dlsi_run_exact(d, &e);
     table_bytes = dlsi_run_table_bytes(room, &e);
-    staging_bytes = dls_coll_size(room, dlsi_max_size(table_bytes, 4 * e.sums_count));
+    staging_bytes = dlsi_max_size(table_bytes, 4 * e.sums_count);
+    if (d->mode != NULL) m = d->mode->ops->layout(l, d, room, &staging_bytes);
+    staging_bytes = dls_coll_size(room, staging_bytes);
     for (i = 0; i < 7; i++) number[i] = (int32_t *)dlsi_layout_take(l, places);
+    figure = (dls_run_member *)dlsi_layout_take(l, (size_t)room * sizeof *figure);
     table = (unsigned char *)dlsi_layout_take(l, table_bytes);
-    image = (unsigned char *)dlsi_layout_take(l, dlsi_train_image_bytes(d->train));
+    image = (unsigned char *)dlsi_layout_take(l, dlsi_run_image_bytes(d));
     index = (int32_t *)dlsi_layout_take(l, (size_t)d->train->desc.batch * sizeof *index);
     codes = (uint8_t *)dlsi_layout_take(l, e.scales_count);
     staging = dlsi_layout_take(l, staging_bytes);
     if (r == NULL) return NULL;
     memset(r, 0, sizeof *r);
     r->desc = *d;
+    if (d->mode != NULL) r->mode = *d->mode;
+    r->ops = r->mode.ops;
+    r->m = m;
     r->exact = e;
     r->room = room;
     for (i = 0; i < 7; i++) memset(number[i], 0, places);
@@ -24111,9 +24869,11 @@ DLSI_FN dls_run *dlsi_run_layout(dlsi_layout *l, const dls_run_desc *d) {
     r->donor = number[4];
     r->rate = (uint32_t *)(void *)number[5];
     r->next = (uint32_t *)(void *)number[6];
+    r->part = DLSI_PART_WAITS;
+    r->figure = figure;
     r->table = table;
     r->image = image;
-    r->image_bytes = dlsi_train_image_bytes(d->train);
+    r->image_bytes = dlsi_run_image_bytes(d);
     r->chunk_bytes = (size_t)dlsi_or(d->chunk_bytes, 262144);
     r->index = index;
     r->codes = codes;
@@ -24124,7 +24884,9 @@ DLSI_FN dls_run *dlsi_run_layout(dlsi_layout *l, const dls_run_desc *d) {
 DLSI_FN bool dlsi_run_good(const dls_run_desc *d) {
     return d->train != NULL && d->data != NULL && d->data->count > 0 && d->steps >= 0 &&
            d->share >= 0 && d->share <= 1000000 && d->members_max >= 0 && d->members_max <= 1024 &&
-           d->members_least >= 0 && d->chunk_bytes >= 0 && d->train->desc.shards > 0;
+           d->members_least >= 0 && d->chunk_bytes >= 0 &&
+           (d->mode == NULL) == (d->train->desc.shards > 0) &&
+           (d->mode == NULL || (d->mode->ops != NULL && d->mode->ops->good(d)));
 }
 DLS_API size_t dls_run_size(const dls_run_desc *desc) {
     dlsi_layout l = dlsi_layout_at(NULL);
@@ -24146,8 +24908,7 @@ DLSI_FN uint64_t dlsi_run_call(const dls_run_desc *desc) {
     DLSI_ZERO(a);
     if (desc->augment != NULL) a = *desc->augment;
     {
-        const int64_t number[] = {data->count,
-                                  data->shape.h,
+        const int64_t number[] = {data->shape.h,
                                   data->shape.w,
                                   data->shape.c,
                                   (int64_t)data->dtype,
@@ -24186,6 +24947,9 @@ DLSI_FN uint64_t dlsi_run_call(const dls_run_desc *desc) {
     }
     for (i = 0; l->class_weights != NULL && i < data->classes; i++)
         h = dlsi_hash_word(h, dlsi_float_bits(l->class_weights[i]));
+    if (desc->mode != NULL) h = desc->mode->ops->call(desc->mode, h);
+    if (desc->mode != NULL && desc->mode->own_data) return h == 0 ? 1 : h;
+    h = dlsi_hash_word(h, (uint64_t)data->count);
     for (i = 0; data->label != NULL && i < data->count; i++)
         h = dlsi_hash_word(h, (uint32_t)data->label[i]);
     for (i = 0; data->dtype == DLS_U8 && i < 64; i++) /* reals lie in the host's order */
@@ -24200,7 +24964,8 @@ DLS_API dls_status dls_run_init(dls_run **run, const dls_run_desc *desc, void *m
     dls_status st;
     int32_t i;
     *run = NULL;
-    if (desc->train != NULL && desc->train->desc.shards == 0) return DLS_E_STATE;
+    if (desc->train != NULL && (desc->mode == NULL) != (desc->train->desc.shards > 0))
+        return DLS_E_STATE;
     if (!dlsi_run_good(desc)) return DLS_E_ARG;
     if (DLS_REAL64) return DLS_E_UNSUPPORTED; /* the state travels as f32 */
     if (desc->peer != NULL && (desc->peer->my_role & DLS_ROLE_TRAIN) == 0) return DLS_E_REFUSED;
@@ -24214,6 +24979,7 @@ DLS_API dls_status dls_run_init(dls_run **run, const dls_run_desc *desc, void *m
     if (r->status != DLS_OK) return r->status;
     dlsi_error_clear(&r->error);
     dlsi_error_clear(&r->note);
+    if (r->ops != NULL) r->ops->init(r);
     r->call = dlsi_run_call(desc);
     r->cut = -1;
     for (i = 0; i < DLSI_RUN_OPS; i++) r->op[i].op = DLSI_RUN_OP_FREE;
@@ -24230,7 +24996,12 @@ DLS_API dls_status dls_run_init(dls_run **run, const dls_run_desc *desc, void *m
     return DLS_OK;
 }
 
-DLSI_FN void dlsi_run_event(dls_run *r, dls_run_event_type type) { r->events |= 1u << type; }
+DLSI_FN void dlsi_run_event(dls_run *r, dls_run_event_type type) {
+    r->events |= 1u << type;
+    if (type == DLS_RUN_VIEW || type == DLS_RUN_TROUBLE)
+        dls_trace_mark(r->desc.trace, 0, type == DLS_RUN_VIEW ? "view" : "trouble", r->now,
+                       r->desc.train->step);
+}
 DLSI_FN void dlsi_run_trouble(dls_run *r, dls_status st, const char *what, int32_t place, int32_t a,
                               int32_t b) {
     dlsi_error_clear(&r->note);
@@ -24274,6 +25045,7 @@ DLSI_FN void dlsi_run_drop(dls_run *r) {
         if (o->op >= 0) dls_peer_op_drop(r->desc.peer, o->op);
         o->op = DLSI_RUN_OP_FREE;
     }
+    if (r->ops != NULL) r->ops->drop(r);
     if (r->begun) {
         r->cut = r->desc.train->step;
         r->begun = false;
@@ -24284,7 +25056,9 @@ DLSI_FN void dlsi_run_drop(dls_run *r) {
 }
 DLS_API void dls_run_close(dls_run *run) {
     dls_view none;
-    if (run == NULL || run->desc.peer == NULL) return;
+    if (run == NULL) return;
+    if (run->ops != NULL) run->ops->close(run);
+    if (run->desc.peer == NULL) return;
     dlsi_run_drop(run);
     DLSI_ZERO(none);
     none.count = 1; /* a view of myself alone: the collective under way is given up */
@@ -24487,6 +25261,7 @@ DLSI_FN void dlsi_run_decide(dls_run *r) {
         return;
     }
     dls_run_spread(r->rate, r->count, r->exact.shards, r->shards);
+    if (r->ops != NULL) r->ops->view(r);
     r->worse = 0;
     r->spread_at = r->desc.train->step;
     dlsi_run_event(r, DLS_RUN_SHARES);
@@ -24562,6 +25337,7 @@ DLSI_FN bool dlsi_run_send(dls_run *r) {
                                   r->image + at, n);
             if (o->op < 0) return false;
             dls_peer_op_class(r->desc.peer, o->op, DLS_CLASS_BULK);
+            r->state_bytes += n;
             o->chunk = r->next[i];
             o->place = i;
             r->next[i] += (uint32_t)r->donors;
@@ -24655,7 +25431,7 @@ DLSI_FN void dlsi_run_rebalance(dls_run *r) {
 
 /* ---- A step ---- */
 
-/* My shards: [*first, *first + returned). A step that is tried again after a NaN is turned: each
+/* Shards of a place: [*first, *first + returned). A step that is tried again after a NaN is turned: each
    does what its neighbour did. */
 DLSI_FN int32_t dlsi_run_range(const dls_run *r, int32_t place, int32_t *first) {
     const int32_t as = (place + r->turned) % r->count;
@@ -24666,6 +25442,7 @@ DLSI_FN int32_t dlsi_run_range(const dls_run *r, int32_t place, int32_t *first) 
 DLSI_FN int32_t dlsi_run_samples(const dls_run *r) {
     int32_t first;
     const int32_t count = dlsi_run_range(r, r->mine, &first);
+    if (r->ops != NULL) return r->m->samples;
     return (int32_t)((int64_t)r->n * (first + count) / r->exact.shards -
                      (int64_t)r->n * first / r->exact.shards);
 }
@@ -24698,27 +25475,31 @@ DLSI_FN void dlsi_run_shard(dls_run *r) {
     r->shard++;
     if (r->shard >= count || r->step_status != DLS_OK) r->phase = DLSI_RUN_SUM;
 }
-/* Of integers as numbers: the same on every device. Four chains, for speed. */
+/* Of integers as numbers: the same on every device. Each chain is a bijection of what it was, so no
+   single change is missed; eight, because a multiplication takes a while. */
 DLSI_FN uint64_t dlsi_run_sums_hash(const int32_t *x, size_t n) {
-    uint64_t h[4] = {1, 2, 3, 4};
-    size_t i;
-    int32_t k;
-    for (i = 0; i + 8 <= n; i += 8)
-        for (k = 0; k < 4; k++)
-            h[k] = dlsi_hash_word(h[k], (uint64_t)(uint32_t)x[i + 2 * (size_t)k] << 32 |
-                                            (uint32_t)x[i + 2 * (size_t)k + 1]);
-    for (; i < n; i++) h[0] = dlsi_hash_word(h[0], (uint32_t)x[i]);
-    return dlsi_hash_word(dlsi_hash_word(dlsi_hash_word(h[0], h[1]), h[2]), h[3]);
+    uint64_t h[8] = {1, 2, 3, 4, 5, 6, 7, 8}, all = n;
+    size_t i, k;
+    for (i = 0; i + 16 <= n; i += 16)
+        for (k = 0; k < 8; k++)
+            h[k] = (h[k] ^ ((uint64_t)(uint32_t)x[i + 2 * k] << 32 | (uint32_t)x[i + 2 * k + 1])) *
+                   0x9E3779B97F4A7C15u;
+    for (; i < n; i++) all = dlsi_hash_word(all, (uint32_t)x[i]);
+    for (k = 0; k < 8; k++) all = dlsi_hash_word(all, h[k]);
+    return all;
 }
 DLSI_FN unsigned char *dlsi_run_agreed(const dls_run *r, int32_t place) {
     return r->table + (size_t)place * DLSI_RUN_AGREED;
 }
 DLSI_FN size_t dlsi_run_agreed_bytes(const dls_run *r) {
-    return (size_t)r->count * DLSI_RUN_AGREED + r->exact.scales_count;
+    const size_t tail = r->ops != NULL ? DLSI_MODE_TAIL : 0;
+    return (size_t)r->count * (DLSI_RUN_AGREED + tail) + r->exact.scales_count;
 }
+DLSI_FN uint64_t dlsi_run_sent(const dls_run *r) { return r->coll.sent_bytes + r->state_bytes; }
 DLSI_FN void dlsi_run_fold(dls_run *r) {
     const int32_t samples = dlsi_run_samples(r);
     unsigned char *p = dlsi_run_agreed(r, r->mine);
+    if (r->ops != NULL) r->ops->fold(r);
     if (r->desc.share > 0) {
         r->my_rate = 1000000000u / (uint32_t)r->desc.share;
     } else if (samples > 0 && r->step_status == DLS_OK) {
@@ -24727,7 +25508,8 @@ DLSI_FN void dlsi_run_fold(dls_run *r) {
         r->my_rate = (uint32_t)dlsi_min_u64(mean, 0xFFFFFFFFu);
     }
     memset(r->table, 0, (size_t)r->count * DLSI_RUN_AGREED);
-    dlsi_store64(p, dlsi_run_sums_hash(r->exact.sums, r->exact.sums_count));
+    dlsi_store64(p, r->ops != NULL ? r->m->hash
+                                   : dlsi_run_sums_hash(r->exact.sums, r->exact.sums_count));
     dlsi_store32(p + 8, (uint32_t)((uint64_t)r->desc.train->step & 0xFFFFFFFFu));
     dlsi_store32(p + 12, r->my_rate);
     dlsi_store16(p + 16, (uint32_t)r->failed);
@@ -24735,6 +25517,10 @@ DLSI_FN void dlsi_run_fold(dls_run *r) {
     p[19] = r->stop ? 1 : 0;
     p[20] = (unsigned char)r->tries;
     p[21] = 1;
+    dlsi_store32(p + 24, (uint32_t)dlsi_min_u64(r->computed, 0xFFFFFFFFu));
+    dlsi_store32(p + 28, (uint32_t)dlsi_min_u64(r->together, 0xFFFFFFFFu));
+    dlsi_store32(p + 32, (uint32_t)dlsi_min_u64(dlsi_run_sent(r) - r->sent, 0xFFFFFFFFu));
+    dlsi_store32(p + 36, (uint32_t)samples);
     memcpy(dlsi_run_agreed(r, r->count), r->exact.scales, r->exact.scales_count);
     r->phase = DLSI_RUN_AGREE;
 }
@@ -24782,11 +25568,38 @@ DLSI_FN bool dlsi_run_same_sums(dls_run *r) {
     dlsi_run_end(r, DLS_E_MISMATCH, "", 0, 0);
     return false;
 }
+/* Who did what in the step, from what was agreed. */
+DLSI_FN void dlsi_run_figures(dls_run *r) {
+    const unsigned char *own = dlsi_run_agreed(r, r->mine);
+    uint32_t most = 0;
+    int32_t i, first;
+    for (i = 0; i < r->count; i++) {
+        const uint32_t computed = dlsi_load32(dlsi_run_agreed(r, i) + 24);
+        if (computed > most) most = computed;
+    }
+    for (i = 0; i < r->count; i++) {
+        const unsigned char *p = dlsi_run_agreed(r, i);
+        const uint32_t together = dlsi_load32(p + 28);
+        dls_run_member *m = &r->figure[i];
+        m->rank = r->member[i];
+        m->shards = dlsi_run_range(r, i, &first);
+        m->samples = (int32_t)dlsi_load32(p + 36);
+        m->compute_us = dlsi_load32(p + 24);
+        m->wait_us = (uint32_t)dlsi_min_u64(most - m->compute_us, together);
+        m->wire_us = together - m->wait_us;
+        m->sent_bytes = dlsi_load32(p + 32);
+    }
+    r->figures = r->count;
+    r->computed -= dlsi_load32(own + 24);
+    r->together -= dlsi_load32(own + 28);
+    r->sent += dlsi_load32(own + 32);
+}
 DLSI_FN void dlsi_run_committed(dls_run *r) {
     int32_t i;
-    r->samples = dlsi_run_samples(r);
+    dlsi_run_figures(r);
+    r->samples = r->figure[r->mine].samples;
     r->report.samples += r->samples;
-    r->report.steps++;
+    r->report.steps += r->ops != NULL ? r->m->locals : 1;
     r->begun = false;
     r->tries = r->turned = 0;
     dlsi_run_event(r, DLS_RUN_STEP);
@@ -24819,7 +25632,7 @@ DLSI_FN void dlsi_run_commit(dls_run *r) {
         }
     if (!dlsi_run_same_sums(r)) return;
     memcpy(r->exact.scales, dlsi_run_agreed(r, r->count), r->exact.scales_count);
-    st = dls_train_commit(r->desc.train, &redo, &r->stats);
+    st = r->ops != NULL ? r->ops->commit(r) : dls_train_commit(r->desc.train, &redo, &r->stats);
     if (st != DLS_OK) {
         r->error = r->desc.train->exec->error;
         dlsi_run_end(r, st, DLSI_MSG("a step could not be committed"), 0, 0);
@@ -24834,7 +25647,10 @@ DLSI_FN void dlsi_run_commit(dls_run *r) {
 
 DLSI_FN void dlsi_run_hash(dls_run *r) {
     if (r->part_hash == 0) {
-        dlsi_train_image_fill(r->desc.train, r->image);
+        if (r->ops != NULL)
+            r->ops->image_fill(r);
+        else
+            dlsi_train_image_fill(r->desc.train, r->image);
         r->own_hash = dls_hash64(1, r->image, r->image_bytes);
     }
     r->phase = r->refill ? DLSI_RUN_MOVE : DLSI_RUN_TELL;
@@ -24854,7 +25670,8 @@ DLSI_FN void dlsi_run_take(dls_run *r) {
             dlsi_run_end(r, DLS_E_CHECKSUM, DLSI_MSG("the state came wrong {0} times"), 8, 0);
         return;
     }
-    if (dlsi_train_image_take(r->desc.train, r->image) != DLS_OK) {
+    if ((r->ops != NULL ? r->ops->image_take(r) : dlsi_train_image_take(r->desc.train, r->image)) !=
+        DLS_OK) {
         dlsi_run_end(r, DLS_E_MISMATCH, DLSI_MSG("the state is of another trainer"), 0, 0);
         return;
     }
@@ -24870,7 +25687,13 @@ DLS_API void dls_run_work(dls_run *run) {
     switch (run->phase) {
     case DLSI_RUN_HASH: dlsi_run_hash(run); break;
     case DLSI_RUN_TAKE: dlsi_run_take(run); break;
-    case DLSI_RUN_STEP: dlsi_run_shard(run); break;
+    case DLSI_RUN_STEP:
+    case DLSI_RUN_MORE:
+        if (run->ops != NULL)
+            run->ops->compute(run);
+        else
+            dlsi_run_shard(run);
+        break;
     case DLSI_RUN_FOLD: dlsi_run_fold(run); break;
     case DLSI_RUN_COMMIT: dlsi_run_commit(run); break;
     default: break;
@@ -24924,7 +25747,9 @@ DLSI_FN bool dlsi_run_go(dls_run *r) {
         if (r->phase == DLSI_RUN_MOVE) dlsi_run_decide(r);
         return true;
     case DLSI_RUN_MOVE: return dlsi_run_move(r);
+    case DLSI_RUN_STEP: return r->ops != NULL && r->ops->push(r);
     case DLSI_RUN_SUM:
+        if (r->ops != NULL) return r->ops->push(r);
         return dlsi_run_reduce(r, r->exact.sums, r->exact.sums_count, DLS_REDUCE_SUM_I32);
     case DLSI_RUN_SUMMING: return dlsi_run_reduced(r, DLSI_RUN_FOLD);
     case DLSI_RUN_AGREE:
@@ -24947,11 +25772,45 @@ DLSI_FN void dlsi_run_linger(dls_run *r) {
     dlsi_run_end(r, r->ending == DLSI_RUN_DONE ? DLS_OK : DLS_E_STOPPED,
                  DLSI_MSG("stopped after step {0}"), (int32_t)r->desc.train->step, 0);
 }
+DLSI_FN int32_t dlsi_run_part(const dls_run *r) {
+    switch (r->phase) {
+    case DLSI_RUN_STEP: return DLSI_PART_COMPUTES;
+    case DLSI_RUN_SUM:
+    case DLSI_RUN_MORE:
+    case DLSI_RUN_SUMMING: return DLSI_PART_REDUCES;
+    case DLSI_RUN_FOLD:
+    case DLSI_RUN_AGREE:
+    case DLSI_RUN_AGREEING: return DLSI_PART_AGREES;
+    case DLSI_RUN_COMMIT: return DLSI_PART_COMMITS;
+    case DLSI_RUN_MOVE:
+    case DLSI_RUN_TAKE: return DLSI_PART_MOVES;
+    case DLSI_RUN_HASH:
+    case DLSI_RUN_TELL:
+    case DLSI_RUN_TELLING: return DLSI_PART_JOINS;
+    default: return DLSI_PART_WAITS;
+    }
+}
+/* Books the time since the last call to what it was spent on, and what is new in the trace. */
+DLSI_FN void dlsi_run_clock(dls_run *r) {
+    static const char *const name[DLSI_PARTS] = {"compute", "reduce", "agree", "commit",
+                                                 "state",   "join",   "wait"};
+    const int32_t part = dlsi_run_part(r);
+    const uint64_t spent = r->now > r->part_since ? r->now - r->part_since : 0;
+    if (r->part == DLSI_PART_COMPUTES) r->busy += spent;
+    if (r->part == DLSI_PART_COMPUTES || r->part == DLSI_PART_COMMITS) r->computed += spent;
+    if (r->part == DLSI_PART_REDUCES || r->part == DLSI_PART_AGREES) r->together += spent;
+    r->part_since = r->now;
+    if (part == r->part) return;
+    if (r->now > r->traced_since)
+        dls_trace_span(r->desc.trace, 0, name[r->part], r->traced_since, r->now,
+                       r->desc.train->step);
+    r->part = part;
+    r->traced_since = r->now;
+}
 DLS_API dls_run_do dls_run_poll(dls_run *run, uint64_t now) {
     run->now = now;
-    if (run->since == 0) run->since = now;
-    if (run->handed != 0 && now > run->handed) run->busy += now - run->handed;
-    run->handed = 0;
+    if (run->since == 0) run->since = run->part_since = run->traced_since = now;
+    dlsi_run_clock(run);
     if (run->phase != DLSI_RUN_ENDED) dlsi_run_look(run);
     if (run->again) {
         run->again = false;
@@ -24960,11 +25819,13 @@ DLS_API dls_run_do dls_run_poll(dls_run *run, uint64_t now) {
     }
     while (dlsi_run_go(run)) {}
     if (run->phase != DLSI_RUN_ENDED) dlsi_run_linger(run);
+    dlsi_run_clock(run);
     switch (run->phase) {
     case DLSI_RUN_ENDED: return DLS_RUN_OVER;
-    case DLSI_RUN_STEP: run->handed = now; return DLS_RUN_WORK;
+    case DLSI_RUN_STEP:
     case DLSI_RUN_HASH:
     case DLSI_RUN_TAKE:
+    case DLSI_RUN_MORE:
     case DLSI_RUN_FOLD:
     case DLSI_RUN_COMMIT: return DLS_RUN_WORK;
     default: return DLS_RUN_WAIT;
@@ -24988,11 +25849,785 @@ DLS_API bool dls_run_next(dls_run *run, dls_run_event *event) {
     event->mine = run->mine;
     if (run->mine >= 0 && run->count > 0) event->shards = dlsi_run_range(run, run->mine, &first);
     event->samples = run->samples;
-    if (type == (int32_t)DLS_RUN_STEP) event->stats = run->stats;
+    event->redone = run->report.redone;
+    if (type == (int32_t)DLS_RUN_STEP) {
+        event->stats = run->stats;
+        event->member = run->figure;
+        event->member_count = run->figures;
+    }
     if (type == (int32_t)DLS_RUN_TROUBLE) event->note = run->note;
     return true;
 }
 DLS_API void dls_run_tell(const dls_run *run, dls_run_report *report) { *report = run->report; }
+
+/* ---- Modes: steps in float arithmetic ----
+   The gradient lies in the executor's array. It goes in pieces, last layers first, as backward, cut
+   in pieces too, comes down to them; collectives sum it in place. What is lossy keeps one debt for
+   each element: a sender's own of what it sent to owners of other shards, an owner's of the sum
+   that it sent back. All together owe their sum, whoever owns a shard. */
+
+/* Whether a tensor goes as it is beside the codec: statistics; with POWER, small ones. */
+DLSI_FN bool dlsi_mode_is_dense(const dls_run_mode *mode, const dlsi_segment *s) {
+    const bool statistic = (s->flags & DLS_PARAM_STATISTIC) != 0;
+    return mode->codec.kind != DLS_CODEC_F32 &&
+           (statistic || (mode->codec.kind == DLS_CODEC_POWER && s->count < DLSI_MODE_MATRIX));
+}
+/* A tensor as a matrix. */
+DLSI_FN dls_codec_desc dlsi_mode_matrix(const dls_codec_desc *d, const dls_net *net, int32_t node,
+                                        int32_t p) {
+    dls_codec_desc own = *d;
+    dls_param info;
+    size_t at, count;
+    int32_t last = 3;
+    (void)dls_net_param_of(net, node, p, &info, &at, &count);
+    while (last > 0 && info.dim[last] == 1) last--;
+    own.cols = info.dim[last];
+    own.rows = (int32_t)(count / (size_t)own.cols);
+    own.rank = dlsi_min_i32(dlsi_or(d->rank, 1), dlsi_min_i32(own.rows, own.cols));
+    return own;
+}
+DLSI_FN bool dlsi_mode_good(const dls_run_desc *d) {
+    const dls_run_mode *mode = d->mode;
+    dls_codec_desc c = mode->codec;
+    c.rows = c.cols = dlsi_max_i32(c.rank, 1);
+    return dls_codec_size(&c, c.kind == DLS_CODEC_POWER ? (size_t)c.rows * (size_t)c.cols : 64) !=
+               0 &&
+           !(mode->mu < 0) && mode->steps >= 0 && mode->outer_momentum >= 0 &&
+           mode->outer_momentum < 1 && (mode->steps == 0 || mode->outer_lr > 0) &&
+           !(c.momentum > 0) && !(mode->own_data && mode->steps == 0) &&
+           mode->bucket_bytes <= (size_t)1 << 30;
+}
+/* Elements of a piece, from bytes of a message of many. */
+DLSI_FN size_t dlsi_mode_bucket(const dls_run_mode *mode, size_t n) {
+    const size_t want = mode->bucket_bytes > 0 ? mode->bucket_bytes : DLSI_MODE_BUCKET,
+                 many = dlsi_min_size(dlsi_max_size(n, 64), 65536),
+                 message = mode->codec.kind == DLS_CODEC_F32 || mode->codec.kind == DLS_CODEC_POWER
+                               ? 4 * many
+                               : dls_codec_bytes_max(&mode->codec, many);
+    const double elements = (double)want * (double)many / (double)message;
+    return elements >= (double)n ? n : dlsi_max_size((size_t)elements, 64);
+}
+/* POWER's matrices: lays out, or only counts, their state; numbers that go in an exchange. */
+DLSI_FN size_t dlsi_mode_power(const dls_run_desc *d, dlsi_mode *m, size_t *floats) {
+    const dls_net *net = d->train->net;
+    const dlsi_segment *s = d->train->segment;
+    size_t p_count = 0, q_count = 0;
+    int32_t i, p, k = 0;
+    *floats = 0;
+    for (i = 0; i < net->nodes; i++)
+        for (p = 0; p < net->node[i].params; p++, s++) {
+            const dls_codec_desc c = dlsi_mode_matrix(&d->mode->codec, net, i, p);
+            const size_t bytes = dlsi_round_up(dls_codec_size(&c, s->count), DLS_ALIGN);
+            if (dlsi_mode_is_dense(d->mode, s)) continue;
+            if (m != NULL) {
+                (void)dls_codec_init(&m->matrix[k], &c, s->count, m->debt + *floats, bytes);
+                m->matrix_at[k++] = s->at;
+            }
+            *floats += bytes / sizeof(float);
+            p_count += (size_t)c.rows * (size_t)c.rank;
+            q_count += (size_t)c.cols * (size_t)c.rank;
+        }
+    if (m != NULL) m->matrices = k;
+    return dlsi_max_size(p_count, q_count);
+}
+DLSI_FN dlsi_mode *dlsi_mode_layout(dlsi_layout *l, const dls_run_desc *d, int32_t room,
+                                    size_t *staging) {
+    const dls_run_mode *mode = d->mode;
+    const dls_codec_kind kind = mode->codec.kind;
+    const dls_train *t = d->train;
+    const size_t n = t->net->param_count, local = mode->steps > 0 ? n : 0;
+    const size_t tensors = kind == DLS_CODEC_POWER ? (size_t)t->segments : 0;
+    const size_t bins = kind == DLS_CODEC_TOPK ? (size_t)1 << DLSI_BIN_BITS : 0;
+    size_t debts = dlsi_codec_owes(&mode->codec) ? n : 0, dense = 0, power = 0;
+    dlsi_mode *m = (dlsi_mode *)dlsi_layout_take(l, sizeof *m);
+    float *part[4];
+    dls_codec *matrix;
+    size_t *matrix_at;
+    uint32_t *work;
+    int32_t i;
+    if (kind == DLS_CODEC_POWER) power = dlsi_mode_power(d, NULL, &debts);
+    for (i = 0; i < t->segments; i++)
+        dense += dlsi_mode_is_dense(mode, &t->segment[i]) ? t->segment[i].count : 0;
+    part[0] = (float *)dlsi_layout_take(l, debts * sizeof(float));
+    part[1] = (float *)dlsi_layout_take(l, debts * sizeof(float));
+    part[2] = (float *)dlsi_layout_take(l, (dense + power) * sizeof(float));
+    part[3] = (float *)dlsi_layout_take(l, 2 * local * sizeof(float));
+    matrix = (dls_codec *)dlsi_layout_take(l, tensors * sizeof *matrix);
+    matrix_at = (size_t *)dlsi_layout_take(l, tensors * sizeof *matrix_at);
+    work = (uint32_t *)dlsi_layout_take(l, bins * sizeof *work);
+    *staging = dlsi_max_size(*staging, 16 * dlsi_min_size(dlsi_mode_bucket(mode, n),
+                                                          DLSI_COLL_CHUNK / 4 * (size_t)room));
+    if (m == NULL) return NULL;
+    memset(m, 0, sizeof *m);
+    m->debt = part[0];
+    m->before = part[1];
+    m->debt_count = debts;
+    m->dense = part[2];
+    m->dense_count = dense;
+    m->origin = part[3];
+    m->outer = part[3] + local;
+    m->matrix = matrix;
+    m->matrix_at = matrix_at;
+    m->slice.work = work;
+    m->bucket = dlsi_mode_bucket(mode, n);
+    return m;
+}
+
+/* ---- On the wire: u32 bytes of the message, 0: it could not be made; the message; room ---- */
+
+DLSI_FN size_t dlsi_mode_bytes(void *user, size_t count) {
+    const dls_codec *c = &((const dls_run *)user)->m->slice;
+    if (count == 0) return 0;
+    return 4 + (c->d.kind == DLS_CODEC_TOPK
+                    ? dlsi_topk_bytes(dlsi_topk_count(c->density, count), count, c->d.value_bits)
+                    : dls_codec_bytes_max(&c->d, count));
+}
+DLSI_FN void dlsi_mode_coded(dlsi_mode *m, dls_status st) {
+    if (m->coded == DLS_OK) m->coded = st;
+}
+DLSI_FN void dlsi_mode_encode(void *user, const float *from, size_t at, size_t count, bool final,
+                              void *to) {
+    const dls_run *r = (const dls_run *)user;
+    unsigned char *out = (unsigned char *)to;
+    dlsi_mode *m = r->m;
+    dls_codec c = m->slice;
+    size_t bytes = 0;
+    dls_status st;
+    if (count == 0) return;
+    c.n = count;
+    if (dlsi_codec_owes(&c.d)) c.error = m->debt + at;
+    st = dls_codec_encode(&c, 2 * (uint64_t)r->desc.train->step + (final ? 1 : 0),
+                          (uint32_t)(at & 0xFFFFFFFFu) ^ (uint32_t)r->mine << 24, from, out + 4,
+                          dlsi_mode_bytes(user, count) - 4, &bytes);
+    if (st != DLS_OK) bytes = 0;
+    dlsi_mode_coded(m, st);
+    dlsi_store32(out, (uint32_t)bytes);
+}
+DLSI_FN void dlsi_mode_decode(void *user, const void *from, size_t count, float *to, bool add) {
+    const unsigned char *in = (const unsigned char *)from;
+    const size_t bytes = count > 0 ? dlsi_load32(in) : 0;
+    dls_status st = DLS_E_NUMBER;
+    if (count == 0) return;
+    if (bytes > dlsi_mode_bytes(user, count) - 4)
+        st = DLS_E_FORMAT;
+    else if (bytes > 0)
+        st = dls_codec_decode(in + 4, bytes, count, to, 1.0f, add);
+    if (st != DLS_OK && !add) memset(to, 0, count * sizeof *to);
+    dlsi_mode_coded(((const dls_run *)user)->m, st);
+}
+DLSI_FN void dlsi_mode_init(dls_run *r) {
+    dlsi_mode *m = r->m;
+    dls_train *t = r->desc.train;
+    dls_codec_desc d = r->mode.codec;
+    size_t floats;
+    r->desc.mode = &r->mode;
+    if (d.kind != DLS_CODEC_POWER) (void)dlsi_codec_resolve(&d, 64, &m->slice.d);
+    m->codec.bytes = dlsi_mode_bytes;
+    m->codec.encode = dlsi_mode_encode;
+    m->codec.decode = dlsi_mode_decode;
+    m->codec.user = r;
+    memset(m->debt, 0, m->debt_count * sizeof(float));
+    if (d.kind == DLS_CODEC_POWER) (void)dlsi_mode_power(&r->desc, m, &floats);
+    if (r->mode.steps > 0) memset(m->outer, 0, t->net->param_count * sizeof(float));
+    t->immediate = false; /* gradients are summed before weights change */
+    dls_exec_on_ready(t->exec, NULL, NULL);
+}
+DLSI_FN void dlsi_mode_close(dls_run *r) { dlsi_train_immediate(r->desc.train); }
+DLSI_FN uint64_t dlsi_mode_call(const dls_run_mode *mode, uint64_t hash) {
+    const dls_codec_desc *d = &mode->codec;
+    const int64_t number[] = {(int64_t)d->kind,
+                              d->no_feedback,
+                              d->value_bits,
+                              d->warmup,
+                              d->rank,
+                              (int64_t)d->seed,
+                              (int64_t)mode->bucket_bytes,
+                              mode->steps,
+                              mode->own_data};
+    const float real[] = {d->decay,       d->density,           d->momentum,
+                          mode->outer_lr, mode->outer_momentum, mode->mu};
+    size_t i;
+    for (i = 0; i < sizeof number / sizeof *number; i++)
+        hash = dlsi_hash_word(hash, (uint64_t)number[i]);
+    for (i = 0; i < sizeof real / sizeof *real; i++)
+        hash = dlsi_hash_word(hash, dlsi_float_bits(real[i]));
+    return hash;
+}
+
+/* ---- What all have alike: with LOCAL u64 steps, 56 bytes 0, the outer momentum, the weights ---- */
+
+DLSI_FN size_t dlsi_local_image_bytes(const dls_train *t) {
+    return DLSI_TRAIN_HEAD + 8 * t->net->param_count;
+}
+DLSI_FN void dlsi_local_image_fill(const dls_run *r) {
+    const dls_net *net = r->desc.train->net;
+    unsigned char *p = r->image + DLSI_TRAIN_HEAD;
+    memset(r->image, 0, DLSI_TRAIN_HEAD);
+    dlsi_store64(r->image, (uint64_t)r->desc.train->step);
+    dlsi_store_reals(p, (const dls_real *)(const void *)r->m->outer, net->param_count);
+    dlsi_store_reals(p + 4 * net->param_count, net->params, net->param_count);
+}
+DLSI_FN dls_status dlsi_local_image_take(dls_run *r) {
+    dls_net *net = r->desc.train->net;
+    const unsigned char *p = r->image + DLSI_TRAIN_HEAD;
+    if (dlsi_load64(r->image) > (uint64_t)1 << 62) return DLS_E_MISMATCH;
+    r->desc.train->step = (int64_t)dlsi_load64(r->image);
+    dlsi_load_reals(p, (dls_real *)(void *)r->m->outer, net->param_count);
+    dlsi_load_reals(p + 4 * net->param_count, net->params, net->param_count);
+    dls_net_touch(net);
+    return DLS_OK;
+}
+DLSI_FN void dlsi_sync_image_fill(const dls_run *r) {
+    dlsi_train_image_fill(r->desc.train, r->image);
+}
+DLSI_FN dls_status dlsi_sync_image_take(dls_run *r) {
+    return dlsi_train_image_take(r->desc.train, r->image);
+}
+
+/* ---- A step ---- */
+
+/* Copies what goes as it is between the gradient and its place. */
+DLSI_FN void dlsi_mode_dense(dls_run *r, bool back) {
+    dls_train *t = r->desc.train;
+    float *at = r->m->dense;
+    int32_t i;
+    for (i = 0; i < t->segments; i++) {
+        const dlsi_segment *s = &t->segment[i];
+        float *g = (float *)(void *)t->exec->grads + s->at;
+        if (!dlsi_mode_is_dense(&r->mode, s)) continue;
+        memcpy(back ? g : at, back ? at : g, s->count * sizeof(float));
+        if (!back) memset(g, 0, s->count * sizeof(float));
+        at += s->count;
+    }
+}
+DLSI_FN void dlsi_mode_view(dls_run *r) { r->m->again = r->desc.train->step > 0; }
+/* Debts, and with LOCAL the weights, are again what they were before the step under way. */
+DLSI_FN void dlsi_mode_drop(dls_run *r) {
+    dlsi_mode *m = r->m;
+    dls_net *net = r->desc.train->net;
+    int32_t i;
+    m->live = 0;
+    if (!m->touched) return;
+    m->touched = false;
+    if (m->debt_count > 0) memcpy(m->debt, m->before, m->debt_count * sizeof(float));
+    for (i = 0; i < m->matrices; i++) {
+        m->matrix[i].stage = 0;
+        m->matrix[i].round = m->round;
+    }
+    if (r->mode.steps == 0) return;
+    memcpy(net->params, m->origin, net->param_count * sizeof(float));
+    dls_net_touch(net);
+}
+/* grads += what is owed by the gradient's measure; POWER's debts are those of a mean. */
+DLSI_FN void dlsi_mode_repay(dls_run *r) {
+    dlsi_mode *m = r->m;
+    float *grads = (float *)(void *)r->desc.train->exec->grads;
+    const float share = 1.0f / (float)dlsi_max_i32(m->spread, 1);
+    size_t n = r->desc.train->net->param_count, i, floats;
+    int32_t k;
+    if (r->mode.codec.kind != DLS_CODEC_POWER) {
+        for (i = 0; m->debt_count > 0 && i < n; i++) grads[i] += m->debt[i];
+        memset(m->debt, 0, m->debt_count * sizeof(float));
+        return;
+    }
+    for (k = 0; k < m->matrices; k++)
+        dlsi_axpy(share, m->matrix[k].error, grads + m->matrix_at[k], m->matrix[k].n);
+    (void)dlsi_mode_power(&r->desc, m, &floats); /* the same first Q on all */
+    memset(m->debt, 0, m->debt_count * sizeof(float));
+    (void)dlsi_mode_power(&r->desc, m, &floats);
+}
+DLSI_FN void dlsi_mode_begin(dls_run *r) {
+    dlsi_mode *m = r->m;
+    dls_train *t = r->desc.train;
+    const size_t n = t->net->param_count;
+    const int64_t per_epoch = dlsi_ceil_div(r->desc.data->count, t->desc.batch);
+    dlsi_mode_drop(r); /* a step that is done again */
+    if (m->debt_count > 0) memcpy(m->before, m->debt, m->debt_count * sizeof(float));
+    if (r->mode.steps > 0) memcpy(m->origin, t->net->params, n * sizeof(float));
+    if (m->matrices > 0) m->round = m->matrix[0].round;
+    m->touched = true;
+    r->report.redone += !r->begun && r->cut == t->step ? 1 : 0;
+    r->begun = true;
+    r->cut = -1;
+    r->busy = 0;
+    r->failed = 0;
+    r->step_status = m->coded = DLS_OK;
+    DLSI_ZERO(m->sums);
+    m->ready = m->posted = n;
+    m->dense_posted = false;
+    m->stage = m->samples = m->total = m->local = 0;
+    m->locals = (int32_t)dlsi_min_u64((uint64_t)dlsi_max_i32(r->mode.steps, 1),
+                                      (uint64_t)(r->desc.steps - t->step));
+    m->lossy = r->mode.codec.kind != DLS_CODEC_F32 && !m->again && r->count > 1;
+    if (r->mode.codec.kind == DLS_CODEC_TOPK)
+        m->slice.density = dls_codec_density(&m->slice.d, (int32_t)(t->step / per_epoch));
+    memset(t->exec->grads, 0, n * sizeof *t->exec->grads); /* also between tensors */
+}
+/* Samples [first, first + n) of index through forward and loss. */
+DLSI_FN dls_status dlsi_mode_forward(dls_run *r, int32_t first, int32_t n, int32_t total,
+                                     double positions) {
+    dls_train *t = r->desc.train;
+    dlsi_source src;
+    dls_target target;
+    dls_status st;
+    DLSI_ZERO(src);
+    src.data = r->desc.data;
+    src.augment = r->desc.augment;
+    src.index = r->index;
+    st = dlsi_train_load(t, &src, first, n, &target);
+    if (st == DLS_OK)
+        st = dls_exec_forward_train(t->exec, n, dlsi_seed(t->desc.seed, (uint64_t)t->step), first,
+                                    total);
+    return st != DLS_OK
+               ? st
+               : dls_loss(&t->exec->cx, &t->desc.loss, n, dls_net_shape(t->net, t->exec->output),
+                          dls_exec_output(t->exec), &target, 1.0 / positions,
+                          dls_exec_output_grad(t->exec), &r->m->sums);
+}
+DLSI_FN double dlsi_mode_positions(const dls_run *r, int32_t first, int32_t n) {
+    dlsi_source src;
+    DLSI_ZERO(src);
+    src.data = r->desc.data;
+    src.index = r->index + first;
+    return dlsi_train_positions(r->desc.train, &src, n);
+}
+/* What backward has come down to, from node on. */
+DLSI_FN void dlsi_mode_back(dls_run *r, bool add, bool tell) {
+    dlsi_mode *m = r->m;
+    dls_exec *e = r->desc.train->exec;
+    const size_t want = m->ready > m->bucket ? m->ready - m->bucket : 0;
+    while (m->node > e->first && r->step_status == DLS_OK) {
+        const dlsi_node *node = &e->net->node[--m->node];
+        r->step_status = dlsi_exec_back_one(e, m->node, add);
+        if (!tell) continue;
+        if (node->params > 0 && node->param < m->ready) m->ready = node->param;
+        if (m->ready <= want && m->ready > 0) return;
+    }
+    if (tell) m->ready = 0;
+}
+/* ---- The exchange ---- */
+
+/* POWER: numbers of all P, or of all Q. */
+DLSI_FN size_t dlsi_power_count(const dlsi_mode *m, bool q) {
+    size_t n = 0;
+    int32_t k;
+    for (k = 0; k < m->matrices; k++)
+        n += (size_t)(q ? m->matrix[k].d.cols : m->matrix[k].d.rows) * (size_t)m->matrix[k].d.rank;
+    return n;
+}
+/* Into the array that goes, or back as the mean: P, or Q. */
+DLSI_FN void dlsi_power_copy(const dls_run *r, bool q, bool back) {
+    dlsi_mode *m = r->m;
+    const float mean = 1.0f / (float)r->count;
+    float *at = m->dense + m->dense_count;
+    int32_t k;
+    for (k = 0; k < m->matrices; k++) {
+        const dls_codec *c = &m->matrix[k];
+        const size_t n = (size_t)(q ? c->d.cols : c->d.rows) * (size_t)c->d.rank;
+        float *own = q ? c->q : c->p;
+        size_t i;
+        for (i = 0; i < n && back; i++) own[i] = at[i] * mean;
+        if (!back) memcpy(at, own, n * sizeof *at);
+        at += n;
+    }
+}
+/* Between the exchanges of POWER, which begins, goes on and ends here. Its gradients are those of a
+   mean: count times what goes into the sum. */
+DLSI_FN void dlsi_power_more(dls_run *r) {
+    dlsi_mode *m = r->m;
+    float *grads = (float *)(void *)r->desc.train->exec->grads, *part;
+    size_t n, i;
+    int32_t k;
+    if (m->stage > 0) dlsi_power_copy(r, m->stage == 2, true);
+    for (k = 0; k < m->matrices && m->coded == DLS_OK; k++) {
+        dls_codec *c = &m->matrix[k];
+        float *g = grads + m->matrix_at[k];
+        for (i = 0; i < c->n && m->stage == 0; i++) g[i] *= (float)r->count;
+        m->coded = m->stage == 0   ? dls_codec_power_begin(c, g, &part, &n)
+                   : m->stage == 1 ? dls_codec_power_middle(c, &part, &n)
+                                   : dls_codec_power_end(c, g);
+    }
+    r->phase = m->stage == 2 ? DLSI_RUN_FOLD : DLSI_RUN_SUM;
+    if (m->stage < 2) dlsi_power_copy(r, m->stage == 1, false);
+    m->dense_posted = false;
+    m->stage++;
+}
+/* What is to go next. False: nothing is ready. */
+DLSI_FN bool dlsi_mode_next(const dls_run *r, dls_coll_op *op) {
+    const dlsi_mode *m = r->m;
+    const bool power = r->mode.codec.kind == DLS_CODEC_POWER && m->lossy;
+    DLSI_ZERO(*op);
+    op->kind = DLS_COLL_ALLREDUCE;
+    op->type = DLS_REDUCE_SUM_F32;
+    op->priority = DLS_CLASS_GRADIENT;
+    if (m->posted > 0 && !power) {
+        const size_t at = m->posted > m->bucket ? m->posted - m->bucket : 0;
+        if (at < m->ready) return false;
+        op->out = (float *)(void *)r->desc.train->exec->grads + at;
+        op->count = m->posted - at;
+        if (m->lossy) op->algo = DLS_COLL_DIRECT;
+        if (m->lossy) op->codec = &m->codec;
+        return true;
+    }
+    if (!m->lossy || m->dense_posted || r->phase != DLSI_RUN_SUM) return false;
+    op->out = m->dense + (m->stage == 2 ? m->dense_count : 0);
+    op->count =
+        (m->stage == 2 ? 0 : m->dense_count) + (power ? dlsi_power_count(m, m->stage == 2) : 0);
+    return op->count > 0;
+}
+/* What is under way goes on. False: it failed, which is seen to. */
+DLSI_FN bool dlsi_mode_reap(dls_run *r) {
+    dlsi_mode *m = r->m;
+    int32_t i;
+    for (i = 0; i < m->live; i++) {
+        dls_status st = DLS_OK;
+        if (!dls_coll_done(&r->coll, m->handle[i], &st)) continue;
+        m->handle[i--] = m->handle[--m->live];
+        if (st == DLS_OK) continue;
+        if (st == DLS_E_PEER)
+            dlsi_run_break(r);
+        else
+            dlsi_run_end(r, st, DLSI_MSG("a reduction failed"), 0, 0);
+        return false;
+    }
+    return true;
+}
+DLSI_FN bool dlsi_mode_post(dls_run *r) {
+    dlsi_mode *m = r->m;
+    dls_coll_op op;
+    while (m->live < DLSI_MODE_OPS && dlsi_mode_next(r, &op)) {
+        const dls_status st = dls_coll_start(&r->coll, &op, &m->handle[m->live]);
+        if (st == DLS_E_LIMIT) return true; /* others are to end first */
+        if (st == DLS_E_PEER && !r->fixed) dls_peer_view_again(r->desc.peer);
+        if (st == DLS_E_PEER) dlsi_run_break(r);
+        if (st != DLS_OK && st != DLS_E_PEER)
+            dlsi_run_end(r, st, DLSI_MSG("a reduction could not begin"), 0, 0);
+        if (st != DLS_OK) return false;
+        m->live++;
+        if (!m->lossy || op.codec != NULL)
+            m->posted -= op.count;
+        else
+            m->dense_posted = true;
+    }
+    return true;
+}
+DLSI_FN bool dlsi_mode_push(dls_run *r) {
+    dlsi_mode *m = r->m;
+    dls_coll_op op;
+    const bool power = r->mode.codec.kind == DLS_CODEC_POWER && m->lossy;
+    if (r->phase == DLSI_RUN_SUM && m->waited == 0) m->waited = r->now;
+    do { /* what is over at once, as all is of one alone, makes room */
+        if (!dlsi_mode_reap(r) || !dlsi_mode_post(r) || !dlsi_mode_reap(r)) return true;
+    } while (m->live == 0 && dlsi_mode_next(r, &op));
+    if (r->phase != DLSI_RUN_SUM || m->live > 0 || dlsi_mode_next(r, &op)) return false;
+    r->phase = power ? DLSI_RUN_MORE : DLSI_RUN_FOLD;
+    r->report.exposed_us += r->now > m->waited ? (int64_t)(r->now - m->waited) : 0;
+    m->waited = 0;
+    return true;
+}
+/* The hash of the sums, and what is told beside it. */
+DLSI_FN uint64_t dlsi_mode_hash(const dls_run *r) {
+    const dls_train *t = r->desc.train;
+    const size_t n = t->net->param_count;
+    uint64_t hash = 1;
+    int32_t block[256];
+    size_t at;
+    for (at = 0; at < n; at += 256) {
+        const size_t count = dlsi_min_size(n - at, 256);
+        memcpy(block, t->exec->grads + at, count * sizeof *block);
+        hash = dlsi_hash_word(hash, dlsi_run_sums_hash(block, count));
+    }
+    return hash;
+}
+DLSI_FN void dlsi_mode_fold(dls_run *r) {
+    dlsi_mode *m = r->m;
+    const dls_train *t = r->desc.train;
+    unsigned char *p = r->table + (size_t)r->count * DLSI_RUN_AGREED;
+    memset(p, 0, (size_t)r->count * DLSI_MODE_TAIL);
+    p += (size_t)r->mine * DLSI_MODE_TAIL;
+    dlsi_store32(p, dlsi_float_bits((float)m->sums.loss));
+    dlsi_store32(p + 4, dlsi_float_bits((float)m->sums.positions));
+    dlsi_store32(p + 8, dlsi_float_bits((float)m->sums.correct));
+    if (m->lossy && m->dense_count > 0) dlsi_mode_dense(r, true);
+    if (r->step_status == DLS_OK) r->step_status = m->coded;
+    if (r->step_status == DLS_OK &&
+        !dlsi_all_finite((const float *)(const void *)t->exec->grads, t->net->param_count))
+        r->step_status = DLS_E_NUMBER;
+    m->hash = dlsi_mode_hash(r);
+}
+/* So many steps are done, the weights are there. */
+DLSI_FN dls_status dlsi_mode_committed(dls_run *r, int32_t steps) {
+    dlsi_mode *m = r->m;
+    dls_loss_sums sums;
+    int32_t i;
+    DLSI_ZERO(sums);
+    for (i = 0; i < r->count; i++) {
+        const unsigned char *p =
+            r->table + (size_t)r->count * DLSI_RUN_AGREED + (size_t)i * DLSI_MODE_TAIL;
+        sums.loss += (double)dlsi_bits_float(dlsi_load32(p));
+        sums.positions += (double)dlsi_bits_float(dlsi_load32(p + 4));
+        sums.correct += (double)dlsi_bits_float(dlsi_load32(p + 8));
+    }
+    dlsi_train_stats(&sums, &r->stats);
+    r->desc.train->step += steps;
+    dls_net_touch(r->desc.train->net);
+    r->report.compute_us += (int64_t)r->busy;
+    r->report.sent_bytes = (int64_t)r->coll.sent_bytes;
+    m->touched = m->again = false;
+    m->spread = r->count;
+    return DLS_OK;
+}
+DLSI_FN dls_status dlsi_sync_commit(dls_run *r) {
+    dls_train *t = r->desc.train;
+    dls_status st;
+    memset(&r->stats, 0, sizeof r->stats);
+    dlsi_update_begin(&t->desc.optim, t->step, &t->update);
+    st = dlsi_train_apply(t, &r->stats);
+    return st == DLS_OK ? dlsi_mode_committed(r, 1) : st;
+}
+
+/* ---- SYNC ---- */
+
+/* The gradient is there as a whole, or never will be. */
+DLSI_FN void dlsi_mode_computed(dls_run *r) {
+    dls_train *t = r->desc.train;
+    dlsi_mode *m = r->m;
+    if (r->step_status != DLS_OK) /* others wait for something */
+        memset(t->exec->grads, 0, t->net->param_count * sizeof *t->exec->grads);
+    m->ready = 0;
+    r->phase = DLSI_RUN_SUM;
+    if (!m->lossy) return;
+    dlsi_mode_dense(r, false);
+    if (r->mode.codec.kind == DLS_CODEC_POWER) dlsi_power_more(r);
+}
+/* A piece of a synchronous step: a part of the samples, or what backward does until the next piece
+   of the gradient is final. Not in pieces: what a codec or a debt must see as a whole first. */
+DLSI_FN void dlsi_sync_compute(dls_run *r) {
+    dlsi_mode *m = r->m;
+    dls_train *t = r->desc.train;
+    int32_t first, count, from, to;
+    const bool whole = m->again || m->dense_count > 0 || r->mode.codec.kind == DLS_CODEC_POWER;
+    if (r->phase == DLSI_RUN_MORE) {
+        dlsi_power_more(r);
+        return;
+    }
+    if (r->shard == 0) {
+        dlsi_mode_begin(r);
+        r->n = m->total = dlsi_fit_order(&t->desc, r->desc.data->count, t->step, r->index);
+        m->part = m->node = 0;
+    }
+    count = dlsi_run_range(r, r->mine, &first);
+    to = (int32_t)((int64_t)r->n * (first + count) / r->exact.shards);
+    first = (int32_t)((int64_t)r->n * first / r->exact.shards);
+    m->samples = to - first;
+    m->parts = dlsi_ceil_div(m->samples, dlsi_train_part(&t->desc));
+    r->shard++;
+    if (m->node == 0 && m->part < m->parts) {
+        from = first + (int32_t)((int64_t)m->samples * m->part / m->parts);
+        to = first + (int32_t)((int64_t)m->samples * ++m->part / m->parts);
+        m->node = t->exec->last;
+        r->step_status =
+            dlsi_mode_forward(r, from, to - from, r->n, dlsi_mode_positions(r, 0, r->n));
+    }
+    dlsi_mode_back(r, m->part > 1, m->part == m->parts && !whole);
+    if (r->step_status == DLS_OK && (m->node > 0 || m->part < m->parts)) return;
+    if (whole && r->step_status == DLS_OK && m->again) dlsi_mode_repay(r);
+    dlsi_mode_computed(r);
+}
+
+/* ---- LOCAL ---- */
+
+/* Which samples an inner step takes of all; of own data as many as of common data. */
+DLSI_FN int32_t dlsi_local_order(dls_run *r) {
+    const dls_train *t = r->desc.train;
+    const int32_t count = r->desc.data->count, batch = t->desc.batch;
+    int32_t i;
+    if (!r->mode.own_data) return dlsi_fit_order(&t->desc, count, t->step, r->index);
+    for (i = 0; i < batch; i++) {
+        const int64_t at = t->step * batch + i;
+        r->index[i] =
+            dls_fit_index(t->desc.seed, (int32_t)(at / count), count, (int32_t)(at % count));
+    }
+    return batch;
+}
+/* FedProx: the pull back to where the round began. */
+DLSI_FN void dlsi_local_pull(dls_run *r) {
+    dls_train *t = r->desc.train;
+    int32_t i;
+    for (i = 0; i < t->segments && r->mode.mu > 0; i++) {
+        const dlsi_segment *s = &t->segment[i];
+        dls_real *g = t->exec->grads + s->at;
+        const dls_real *w = t->net->params + s->at;
+        const dls_real *w0 = (const dls_real *)(const void *)r->m->origin + s->at;
+        if ((s->flags & DLS_PARAM_STATISTIC) != 0) continue;
+        DLSI_K(&t->exec->cx, axpby, (dls_real)r->mode.mu, w, (dls_real)1, g, s->count);
+        DLSI_K(&t->exec->cx, axpby, -(dls_real)r->mode.mu, w0, (dls_real)1, g, s->count);
+    }
+}
+/* One inner step on samples [first, first + n) of index, as a step of its own. */
+DLSI_FN void dlsi_local_step(dls_run *r, int32_t first, int32_t n) {
+    dls_train *t = r->desc.train;
+    dlsi_mode *m = r->m;
+    const double positions = dlsi_mode_positions(r, first, n);
+    const int32_t parts = dlsi_ceil_div(n, dlsi_train_part(&t->desc));
+    dls_step_stats stats;
+    int32_t p;
+    for (p = 0; p < parts && r->step_status == DLS_OK; p++) {
+        const int32_t from = (int32_t)((int64_t)n * p / parts);
+        const int32_t to = (int32_t)((int64_t)n * (p + 1) / parts);
+        r->step_status = dlsi_mode_forward(r, first + from, to - from, n, positions);
+        m->node = t->exec->last;
+        dlsi_mode_back(r, p > 0, false);
+    }
+    if (r->step_status != DLS_OK) return;
+    dlsi_local_pull(r);
+    dlsi_update_begin(&t->desc.optim, t->step, &t->update);
+    r->step_status = dlsi_train_apply(t, &stats);
+    dls_net_touch(t->net);
+}
+/* How far I came, by my share of the samples, is what goes. */
+DLSI_FN void dlsi_local_difference(dls_run *r) {
+    dls_train *t = r->desc.train;
+    const dlsi_mode *m = r->m;
+    const size_t n = t->net->param_count;
+    const dls_real share = (dls_real)((double)m->samples / (double)dlsi_max_i32(m->total, 1));
+    memcpy(t->exec->grads, t->net->params, n * sizeof *t->exec->grads);
+    DLSI_K(&t->exec->cx, axpby, -share, (const dls_real *)(const void *)m->origin, share,
+           t->exec->grads, n);
+    if (m->again) dlsi_mode_repay(r);
+}
+/* A piece: an inner step. */
+DLSI_FN void dlsi_local_compute(dls_run *r) {
+    dls_train *t = r->desc.train;
+    dlsi_mode *m = r->m;
+    const int64_t step = t->step;
+    int32_t first, count, to;
+    if (r->phase == DLSI_RUN_MORE) {
+        dlsi_power_more(r);
+        return;
+    }
+    if (r->shard == 0) dlsi_mode_begin(r);
+    t->step += m->local++;
+    r->n = dlsi_local_order(r);
+    count = dlsi_run_range(r, r->mine, &first);
+    to = (int32_t)((int64_t)r->n * (first + count) / r->exact.shards);
+    first = (int32_t)((int64_t)r->n * first / r->exact.shards);
+    if (to > first) dlsi_local_step(r, first, to - first);
+    t->step = step;
+    m->samples += to - first;
+    m->total += r->n;
+    r->shard++;
+    if (m->local < m->locals && r->step_status == DLS_OK) return;
+    if (r->step_status == DLS_OK) dlsi_local_difference(r);
+    dlsi_mode_computed(r);
+}
+DLSI_FN dls_status dlsi_local_commit(dls_run *r) {
+    dls_train *t = r->desc.train;
+    dlsi_mode *m = r->m;
+    const float lr = r->mode.outer_lr, momentum = r->mode.outer_momentum;
+    const float *d = (const float *)(const void *)t->exec->grads;
+    float *w = (float *)(void *)t->net->params;
+    int32_t k;
+    for (k = 0; k < t->segments; k++) {
+        const dlsi_segment *s = &t->segment[k];
+        const bool statistic = (s->flags & DLS_PARAM_STATISTIC) != 0;
+        size_t i;
+        for (i = s->at; i < s->at + s->count; i++) {
+            m->outer[i] = momentum * m->outer[i] + d[i];
+            w[i] = m->origin[i] + (statistic ? d[i] : lr * (d[i] + momentum * m->outer[i]));
+        }
+    }
+    return dlsi_mode_committed(r, m->locals);
+}
+
+/* ---- Which mode ---- */
+
+/* What an exchange of so many bytes adds to a step. Each sends 2 (N - 1) / N of them. */
+DLSI_FN double dlsi_mode_exposed(const dls_mode_case *at, double bytes) {
+    const double n = (double)dlsi_max_i32(at->members, 1);
+    return at->members > 1 ? dlsi_exposed(&at->link, 2.0 * (n - 1.0) / n * bytes) : 0.0;
+}
+DLSI_FN void dlsi_mode_why(const dls_mode_case *at, double dense, dls_mode_choice *c) {
+    dlsi_text t;
+    t.buf = c->why;
+    t.used = 0;
+    t.size = sizeof c->why;
+    dlsi_text_str(&t, c->kind == DLS_MODE_LOCAL ? "local steps, " : "every step, ");
+    if (c->kind == DLS_MODE_LOCAL) {
+        dlsi_text_fixed(&t, (double)c->steps, 0);
+        dlsi_text_str(&t, " between exchanges");
+    } else {
+        dlsi_text_str(&t, c->option < 0 ? "dense" : at->option[c->option].name);
+    }
+    dlsi_text_str(&t, ": computing takes ");
+    dlsi_text_fixed(&t, at->compute_us / 1000.0, 2);
+    dlsi_text_str(&t, " ms, a dense exchange ");
+    dlsi_text_fixed(&t, dense / 1000.0, 2);
+    dlsi_text_str(&t, " ms beyond it, this one ");
+    dlsi_text_fixed(&t, c->exposed_us / 1000.0, 2);
+    dlsi_text_str(&t, " ms");
+    if (c->kind == DLS_MODE_LOCAL) dlsi_text_str(&t, " in so many steps; no codec is enough");
+    if (c->straggles) dlsi_text_str(&t, "; some steps take far longer than most");
+    c->why[t.used] = '\0';
+}
+DLS_API dls_status dls_mode_choose(const dls_mode_case *at, dls_mode_choice *choice) {
+    const double most = 0.1 / 0.9 * at->compute_us; /* a tenth of both together */
+    double dense, steps;
+    int32_t i;
+    DLSI_ZERO(*choice);
+    choice->option = -1;
+    choice->steps = 1;
+    if (!dlsi_measure(at->link.bytes_per_s) || !(at->link.bytes_per_s > 0.0) ||
+        !dlsi_measure(at->link.latency_us) || !dlsi_measure(at->link.hidden_us) ||
+        !dlsi_measure(at->compute_us) || !(at->compute_us > 0.0) || !dlsi_measure(at->uneven) ||
+        at->members < 1 || at->options < 0)
+        return DLS_E_ARG;
+    dense = choice->exposed_us = dlsi_mode_exposed(at, 4.0 * (double)at->link.n);
+    for (i = 0; i < at->options; i++)
+        if (!dlsi_measure(at->option[i].message_bytes) || !dlsi_measure(at->option[i].encode_us) ||
+            !dlsi_measure(at->option[i].decode_us))
+            return DLS_E_ARG;
+    choice->straggles = at->uneven > 1.5;
+    for (i = 0; i < at->options && choice->exposed_us > most; i++) {
+        const dls_codec_option *o = &at->option[i];
+        const double us = o->encode_us + dlsi_mode_exposed(at, o->message_bytes) + o->decode_us;
+        if (us > most) continue;
+        choice->kind = DLS_MODE_SYNC_CODEC;
+        choice->option = i;
+        choice->exposed_us = us;
+    }
+    if (choice->exposed_us > most) {
+        dls_mode_case whole = *at; /* nothing hides an exchange between rounds */
+        whole.link.hidden_us = 0;
+        choice->kind = DLS_MODE_LOCAL;
+        choice->exposed_us = dlsi_mode_exposed(&whole, 4.0 * (double)at->link.n);
+        steps = choice->exposed_us / most;
+        choice->steps = steps < 1e6 ? (int32_t)steps + 1 : 1000000;
+    }
+    dlsi_mode_why(at, dense, choice);
+    return DLS_OK;
+}
+static const dlsi_mode_ops dlsi_sync_ops = {
+    dlsi_mode_good, dlsi_mode_layout,       dlsi_mode_init,       dlsi_mode_close,
+    dlsi_mode_call, dlsi_train_image_bytes, dlsi_sync_image_fill, dlsi_sync_image_take,
+    dlsi_mode_view, dlsi_mode_drop,         dlsi_sync_compute,    dlsi_mode_push,
+    dlsi_mode_fold, dlsi_sync_commit};
+static const dlsi_mode_ops dlsi_local_ops = {
+    dlsi_mode_good, dlsi_mode_layout,       dlsi_mode_init,        dlsi_mode_close,
+    dlsi_mode_call, dlsi_local_image_bytes, dlsi_local_image_fill, dlsi_local_image_take,
+    dlsi_mode_view, dlsi_mode_drop,         dlsi_local_compute,    dlsi_mode_push,
+    dlsi_mode_fold, dlsi_local_commit};
+DLS_API void dls_run_sync(dls_run_mode *mode) {
+    memset(mode, 0, sizeof *mode);
+    mode->ops = &dlsi_sync_ops;
+}
+DLS_API void dls_run_local(dls_run_mode *mode, int32_t steps) {
+    memset(mode, 0, sizeof *mode);
+    mode->ops = &dlsi_local_ops;
+    mode->steps = dlsi_max_i32(steps, 1);
+    mode->outer_lr = 0.7f;
+    mode->outer_momentum = 0.9f;
+}
 #endif
 
 #if DLS_ENABLE_TRAIN
@@ -26413,7 +28048,8 @@ struct dls_sim {
     dlsi_sim_peer *peer;
     dlsi_sim_event *heap;
     int32_t events, room;
-    uint64_t now, order, trace, carried;
+    uint64_t now, order, trace, carried, replay_us;
+    int32_t replay;
     dls_rng rng;
     bool cut[64][64];
 };
@@ -26488,6 +28124,9 @@ DLSI_FN void dlsi_sim_event_at(dls_sim *s, uint64_t at, int32_t kind, int32_t fr
 /* What the air does to a datagram. */
 DLSI_FN void dlsi_sim_carry(dls_sim *s, int32_t from, int32_t to, unsigned char *data, size_t n) {
     int32_t copies = dlsi_sim_chance(s, s->desc.duplicate) ? 2 : 1;
+    if (dlsi_sim_chance(s, data[0] == DLS_PACKET_DATA ? s->replay / 16 : s->replay))
+        dlsi_sim_event_at(s, s->now + 1 + dlsi_sim_below(s, (uint32_t)s->replay_us),
+                          DLSI_SIM_PACKET, from, to, data, n);
     for (; copies > 0; copies--) {
         uint64_t at = s->now + s->desc.delay_us + s->peer[to].slow;
         if (s->desc.jitter_us > 0) at += dlsi_sim_below(s, (uint32_t)s->desc.jitter_us + 1);
@@ -26719,6 +28358,10 @@ DLS_API void dls_sim_rates(dls_sim *sim, int32_t drop, int32_t duplicate, int32_
     sim->desc.reorder = reorder;
     sim->desc.corrupt = corrupt;
     sim->desc.noise = noise;
+}
+DLS_API void dls_sim_replay(dls_sim *sim, int32_t rate, uint64_t us) {
+    sim->replay = rate;
+    sim->replay_us = us;
 }
 DLS_API void dls_sim_cut(dls_sim *sim, int32_t a, int32_t b, bool cut) { sim->cut[a][b] = cut; }
 DLS_API void dls_sim_slow(dls_sim *sim, int32_t i, uint64_t us) { sim->peer[i].slow = us; }
@@ -27062,7 +28705,6 @@ DLS_API char *dls_find_explain(const dls_find *find, uint32_t id, char *buf, siz
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
-#include <sched.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <termios.h>
@@ -27324,11 +28966,11 @@ DLSI_FN int32_t dlsi_links_prepare(dls_links *s, uint64_t now, uint64_t *until) 
 }
 /* poll(), but others may have the processor for a while before it goes to sleep. */
 DLSI_FN int dlsi_links_sleep(dls_links *s, int32_t n, int32_t wait_ms, uint64_t now) {
-    const uint64_t end = wait_ms > 0 ? dlsi_later(now, s->spin_us) : now;
+    const uint64_t end = wait_ms > 0 && s->peer->hurry ? dlsi_later(now, s->spin_us) : now;
     int ready = 0;
     while (ready == 0 && now < end) {
         ready = poll(s->polled, (nfds_t)(n + 1), 0);
-        if (ready == 0) (void)sched_yield();
+        if (ready == 0) dlsi_port_yield();
         now = dls_now_us();
     }
     return ready != 0 ? ready : poll(s->polled, (nfds_t)(n + 1), wait_ms);
@@ -29451,7 +31093,7 @@ DLS_API void dls_host_close(dls_host *host) {
 #endif
 
 /* ------------------------------------------------------------------------------------------------
-   >>node.impl  deps: config base port tensor par net train wire peer coll job link node.api
+   >>node.impl  deps: config base port trace tensor par net train wire peer coll job link node.api
    The caller's thread computes; a second one moves bytes, so that heartbeats go on. They share the
    engine under one lock. Without threads the caller moves bytes while it waits. */
 #if DLS_ENABLE_SOCKETS && DLS_ENABLE_HEAP && DLS_ENABLE_TRAIN
@@ -29927,8 +31569,28 @@ DLSI_FN dls_status dlsi_node_stage(dls_node *n, size_t bytes) {
     n->coll.view = view;
     return st == DLS_OK ? dlsi_node_seat(n) : st;
 }
-/* With keys: the members of this call are those of the newest view, once all of them make it. A
-   view that changes before that counts instead. */
+/* Whether a member is gone, or has begun anew in a later view. */
+DLSI_FN bool dlsi_node_deserted(const dls_node *n) {
+    int32_t i;
+    for (i = 0; n->view > 0 && i < n->count; i++)
+        if (!dls_peer_is_up(n->peer, n->member[i]) ||
+            n->peer->member[n->member[i]].gathers > n->view)
+            return true;
+    return false;
+}
+/* The same during a call, for as long as a silence may last: a member that is done with the call
+   may begin the next while what it said last is on its way through others. since: 0 at first. */
+DLSI_FN bool dlsi_node_stuck(const dls_node *n, uint64_t *since) {
+    if (!dlsi_node_deserted(n))
+        *since = 0;
+    else if (*since == 0)
+        *since = dls_now_us();
+    return *since > 0 && dls_now_us() - *since > n->peer->desc.timeout_us;
+}
+/* With keys: the members of this call are those of the newest view, once all of them make it. Who
+   told the others so stays when the view changes, since one of them may have heard all by then and
+   be at work. It leaves only when a member was lost, or begins in a later view: that one made its
+   call after the change, so nobody has heard all. */
 DLSI_FN dls_status dlsi_node_gather(dls_node *n) {
     unsigned char byte = 0;
     uint64_t start = dls_now_us();
@@ -29938,10 +31600,11 @@ DLSI_FN dls_status dlsi_node_gather(dls_node *n) {
     if (n->peer == NULL) return DLS_E_STATE;
     dlsi_node_lock(n);
     while (st == DLS_E_PEER && !n->revoked && !dlsi_node_late(n, start)) {
-        if (!dlsi_node_view(n)) {
+        if (!dlsi_node_view(n) || dlsi_node_deserted(n)) {
             dlsi_node_wait(n);
             continue;
         }
+        dlsi_gather_begin(n->peer, n->view);
         dlsi_node_events(n); /* of before */
         n->lost = -1;
         n->settled = false;
@@ -29949,8 +31612,9 @@ DLSI_FN dls_status dlsi_node_gather(dls_node *n) {
         if (st == DLS_OK) st = dlsi_node_seat(n);
         if (st == DLS_OK) st = dls_coll_allreduce(&n->coll, &byte, 1, DLS_REDUCE_MAX_U8);
         over = st != DLS_OK;
-        while (!over && !n->revoked && n->peer->view.number == n->view) {
+        while (!over && !n->revoked) {
             over = dls_coll_poll(&n->coll, &st);
+            if (!over && dlsi_node_deserted(n)) break;
             if (!over) dlsi_node_wait(n);
         }
         if (!over) st = DLS_E_PEER;
@@ -29965,11 +31629,19 @@ DLSI_FN dls_status dlsi_node_gather(dls_node *n) {
                      dlsi_or(n->desc.join_ms, 10000), 0, 0);
 }
 DLSI_FN dls_status dlsi_node_reduce(dls_node *n, void *data, size_t count, dls_reduce reduce) {
+    uint64_t since = 0;
     dls_status st;
     dlsi_node_lock(n);
     (void)dlsi_node_settle(n);
     st = dls_coll_allreduce(&n->coll, data, count, reduce);
-    while (st == DLS_OK && dlsi_node_settle(n) && !dls_coll_poll(&n->coll, &st)) dlsi_node_wait(n);
+    while (st == DLS_OK && dlsi_node_settle(n) && !dls_coll_poll(&n->coll, &st)) {
+        if (dlsi_node_stuck(n, &since)) {
+            (void)dlsi_node_seat(n); /* data is dropped */
+            st = DLS_E_PEER;
+        } else {
+            dlsi_node_wait(n);
+        }
+    }
     dlsi_node_unlock(n);
     return dlsi_node_fail(n, st);
 }
@@ -30002,6 +31674,7 @@ typedef struct dlsi_node_fit {
 DLSI_FN dls_status dlsi_node_step(void *user, dlsi_fit *f, int32_t n, dls_step_stats *stats) {
     dlsi_node_fit *nf = (dlsi_node_fit *)user;
     const uint64_t start = dls_now_us();
+    uint64_t since = 0;
     dls_status st;
     bool over = false;
     dlsi_error_clear(&f->train->exec->error);
@@ -30012,6 +31685,11 @@ DLSI_FN dls_status dlsi_node_step(void *user, dlsi_fit *f, int32_t n, dls_step_s
     dlsi_node_lock(nf->node);
     while (!over) {
         over = dlsi_node_settle(nf->node) && dls_job_poll(&nf->job, &st, stats);
+        if (!over && dlsi_node_stuck(nf->node, &since)) {
+            (void)dlsi_node_seat(nf->node);
+            st = DLS_E_PEER;
+            over = true;
+        }
         if (!over) dlsi_node_wait(nf->node);
     }
     dlsi_node_unlock(nf->node);
@@ -30436,7 +32114,7 @@ typedef struct dlsi_host_fit {
 } dlsi_host_fit;
 
 /* What happened, with the lock held. */
-DLSI_FN void dlsi_host_fit_events(dlsi_host_fit *h) {
+DLSI_FN void dlsi_host_fit_events(dlsi_host_fit *h, bool waited) {
     const dls_peer *p = h->mover.host->peer;
     dls_run_event e;
     dls_view v;
@@ -30452,7 +32130,9 @@ DLSI_FN void dlsi_host_fit_events(dlsi_host_fit *h) {
             h->stepped = true;
         }
         if (h->desc->event != NULL) h->desc->event(h->desc->fit.user, &e);
+        waited = false;
     }
+    if (waited && h->desc->event != NULL) h->desc->event(h->desc->fit.user, &e); /* all zero */
 }
 /* Between turns, without the lock: the caller's progress, and checkpoints. */
 DLSI_FN dls_status dlsi_host_fit_look(dlsi_host_fit *h, bool waited) {
@@ -30493,7 +32173,7 @@ DLSI_FN dls_status dlsi_host_fit_loop(dlsi_host_fit *h) {
         }
         what = m->what;
         st = m->refused;
-        dlsi_host_fit_events(h);
+        dlsi_host_fit_events(h, waited);
         dlsi_mover_unlock(m);
         if (st == DLS_OK && (waited || h->stepped)) st = dlsi_host_fit_look(h, waited);
     }
@@ -30514,7 +32194,9 @@ DLSI_FN dls_status dlsi_host_fit_open(dlsi_host_fit *h, dls_host *host, dls_net 
     dls_run_desc r;
     dls_status st = dlsi_net_need_params(net, true);
     const int32_t batch = dlsi_or(d.train.batch, 64);
-    if (d.train.shards == 0)
+    if (h->desc->mode != NULL)
+        d.train.shards = 0;
+    else if (d.train.shards == 0)
         d.train.shards = dlsi_min_i32(batch, dlsi_max_i32(8, dlsi_min_i32(32, batch / 4)));
     if (st == DLS_OK) st = dlsi_fit_open(&h->fit, net, data, &d);
     if (st != DLS_OK) {
@@ -30529,9 +32211,11 @@ DLSI_FN dls_status dlsi_host_fit_open(dlsi_host_fit *h, dls_host *host, dls_net 
     r.peer = host->peer;
     r.data = data;
     r.augment = &h->fit.d.augment;
+    r.mode = h->desc->mode;
     r.steps = h->fit.steps;
     r.share = h->desc->share;
     r.members_least = h->desc->members_least;
+    r.trace = h->desc->trace;
     h->mem = dlsi_heap_take(dls_run_size(&r));
     st = h->mem != NULL ? dls_run_init(&h->mover.run, &r, h->mem, dls_run_size(&r)) : DLS_E_MEMORY;
     h->mover.host = host;

@@ -17,7 +17,7 @@
 typedef struct options {
     const char *word[4]; /* what is not an option: command, model, data */
     int words;
-    const char *data, *test, *net, *save, *curve, *csv;
+    const char *data, *test, *net, *save, *curve, *csv, *trace;
     dls_node_desc node; /* peers or key_file: together with others */
     const char *root, *roster, *out, *role, *at;
     bool small, force;
@@ -31,7 +31,7 @@ typedef struct options {
 
 static volatile sig_atomic_t stop;
 static void on_signal(int number) {
-    (void)number;
+    signal(number, SIG_DFL); /* a second one ends it at once */
     stop = 1;
 }
 
@@ -45,9 +45,12 @@ static int help(FILE *to, int status) {
           "        [--threads N] [--checkpoint FILE] [--every STEPS] [--resume FILE]\n"
           "        [--curve FILE.svg] [--csv RUN.csv]\n"
           "        together, the same line on each device: --key DEVICE.key [--roster lab.roster]\n"
-          "          [--expect N] [--listen PORT] [--connect ID@HOST:PORT,...] [--tcp ...]\n"
-          "          [--serial PATH[:BAUD][=ID],...] [--gateway] [--no-lan] [--lan-port PORT]\n"
-          "          [--join-ms N] [--shares 1:2:...]\n"
+          "          [--expect N: fewer wait] [--join-ms N: so long] [--listen PORT] [--tcp ...]\n"
+          "          [--connect ID@HOST:PORT,...] [--serial PATH[:BAUD][=ID],...] [--gateway]\n"
+          "          [--no-lan] [--lan-port PORT] [--shares 1:2:... (else measured)]\n"
+          "          [--trace TIMELINE.json for ui.perfetto.dev]\n"
+          "          devices may join, leave or be killed while it runs; Ctrl-C stops all. Each\n"
+          "          writes its checkpoint, if none is named DEVICE.ckpt beside its key\n"
           "        on loopback without keys: --rank N --peers 127.0.0.1:7000,127.0.0.1:7001,...\n"
           "dlshard report RUN.csv [-o RUN.html]      a page with the charts of a run\n"
           "dlshard infer MODEL DATA [--batch N] [together: as train]   in stages, one a device\n"
@@ -129,6 +132,7 @@ static bool set_text(options *o, const char *w, const char *v, bool *known) {
     if (!strcmp(w, "--save")) return o->save = v, true;
     if (!strcmp(w, "--curve")) return o->curve = v, true;
     if (!strcmp(w, "--csv")) return o->csv = v, true;
+    if (!strcmp(w, "--trace")) return o->trace = v, true;
     if (!strcmp(w, "--peers")) return o->node.peers = v, true;
     if (!strcmp(w, "--key")) return o->node.key_file = v, true;
     if (!strcmp(w, "--connect")) return o->node.connect = v, true;
@@ -307,33 +311,36 @@ static bool open_record(void) {
     run_write_head(points.record);
     return true;
 }
-/* Keeps a point for the curve, and writes it into the record. */
-static void keep_point(const dls_progress *p) {
-    static run_step last;
-    run_peer me = {0};
+/* Keeps a point for the curve, and writes it into the record, with what peers did since the last. */
+static void keep_point(const dls_progress *p, const run_peer *peer, int peers) {
     run_step s = {0};
     s.step = (double)p->step;
     s.seconds = p->seconds;
     s.loss = p->loss;
     s.accuracy = p->accuracy;
     s.samples_per_s = p->samples_per_s;
-    me.name = "this device";
-    me.compute = s.seconds - last.seconds;
-    me.samples = s.samples_per_s * me.compute;
-    if (points.record != NULL) run_write_step(points.record, &s, &me, points.alone ? 1 : 0);
+    if (points.record != NULL) {
+        run_write_step(points.record, &s, peer, peers);
+        (void)fflush(points.record); /* a device may be killed */
+    }
     if (points.n == POINTS) /* full: every other point stays */
         for (points.n = 0; points.n < POINTS / 2; points.n++)
             points.step[points.n] = points.step[2 * points.n];
-    points.step[points.n++] = last = s;
+    points.step[points.n++] = s;
 }
 
 static bool show(void *user, const dls_progress *p) {
     const bool terminal = isatty(1) != 0;
-    static double shown;
+    static double shown, before;
+    run_peer me = {0};
     char line[160];
     (void)user;
     if (!open_record()) stop = 1;
-    keep_point(p);
+    me.name = "this device";
+    me.compute = p->seconds - before;
+    me.samples = p->samples_per_s * me.compute;
+    before = p->seconds;
+    keep_point(p, &me, points.alone ? 1 : 0);
     if (p->seconds >= shown + (terminal ? 0.1 : 2.0) || p->step == p->steps) {
         shown = p->seconds;
         dls_progress_text(p, terminal ? 30 : 0, line, sizeof line);
@@ -342,6 +349,8 @@ static bool show(void *user, const dls_progress *p) {
     }
     return !stop;
 }
+
+#include "live.c"
 
 /* ---- Commands ---- */
 
@@ -386,7 +395,8 @@ static dls_status join(const options *o, dls_node **node) {
 static dls_status fit(const options *o, dls_net *net, const dls_data *data, dls_fit_report *did) {
     dls_node *node;
     dls_status st;
-    if (o->node.peers == NULL && o->node.key_file == NULL) {
+    if (o->node.key_file != NULL) return live_fit(o, net, data, did);
+    if (o->node.peers == NULL) {
         st = dls_fit(net, data, &o->fit, did);
         if (st != DLS_OK && st != DLS_E_STOPPED) fail(dls_net_error(net));
         return st;
@@ -403,6 +413,15 @@ static int train_net(options *o, dls_net *net, const dls_data *data) {
     dls_fit_report did;
     dls_error error;
     dls_status st;
+    char beside[512];
+    if (o->trace != NULL && o->node.key_file == NULL) return bad("--trace needs", "--key");
+    if (o->node.key_file != NULL && o->fit.checkpoint == NULL) {
+        const size_t n = strlen(o->node.key_file);
+        const int stem = (int)(n > 4 && !strcmp(o->node.key_file + n - 4, ".key") ? n - 4 : n);
+        if (stem > 500) return bad("a path too long:", o->node.key_file);
+        snprintf(beside, sizeof beside, "%.*s.ckpt", stem, o->node.key_file);
+        o->fit.checkpoint = beside;
+    }
     points.csv = o->csv;
     points.alone = o->node.peers == NULL && o->node.key_file == NULL;
     st = fit(o, net, data, &did);

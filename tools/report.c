@@ -8,8 +8,9 @@
    peer   after its step row, one for each peer that took part: its rank and name, samples it
           computed, seconds it spent computing, moving bytes (wire) and waiting for others, bytes
           it sent and bytes that compression saved it; all since the step row before
-   other  something happened at that step and second, to a peer: joined, lost, left; or to the
-          run, peer empty: checkpoint, stopped. Any word does.
+   other  something happened at that step and second, to a peer: joined, lost, left, state (it was
+          sent to it); or to the run, peer empty: view, redone (that step), trouble, stopped. Any
+          word does. At step 0: how it was when the record began.
    Columns that a kind does not need are empty. */
 static const char *const run_column[] = {
     "kind",          "step",    "seconds",   "peer",   "name",   "loss",       "accuracy",
@@ -399,15 +400,20 @@ static void html_text(FILE *f, const char *s) {
     }
 }
 /* 1234567 bytes as "1.23 MB". */
-static void html_bytes(FILE *f, double bytes) {
+static char *bytes_text(char *to, size_t size, double bytes) {
     static const char *const unit[] = {"B", "kB", "MB", "GB", "TB", "PB"};
     int i = 0;
     for (; bytes >= 1000 && i < 5; i++) bytes /= 1000;
-    fprintf(f,
-            bytes < 10 && i > 0    ? "%.2f %s"
-            : bytes < 100 && i > 0 ? "%.1f %s"
-                                   : "%.0f %s",
-            bytes, unit[i]);
+    snprintf(to, size,
+             bytes < 10 && i > 0    ? "%.2f %s"
+             : bytes < 100 && i > 0 ? "%.1f %s"
+                                    : "%.0f %s",
+             bytes, unit[i]);
+    return to;
+}
+static void html_bytes(FILE *f, double bytes) {
+    char text[32];
+    fputs(bytes_text(text, sizeof text, bytes), f);
 }
 static bool event_is_loss(const run_event *e) {
     return !strcmp(e->what, "lost") || !strcmp(e->what, "left");
@@ -415,10 +421,8 @@ static bool event_is_loss(const run_event *e) {
 static const char *event_colour(const run_event *e) {
     return event_is_loss(e) ? "#c0392b" : !strcmp(e->what, "joined") ? "#1e8449" : "#8a94a0";
 }
-/* Who was there from the start is no news. */
-static bool event_is_start(const run_event *e) {
-    return e->step <= 0 && !strcmp(e->what, "joined");
-}
+/* How it was at the start is no news. */
+static bool event_is_start(const run_event *e) { return e->step <= 0 && !event_is_loss(e); }
 static void event_text(FILE *f, const run_record *r, const run_event *e) {
     if (e->of >= 0) html_text(f, r->peer[e->of].name);
     if (e->of >= 0) fputc(' ', f);

@@ -4,8 +4,8 @@
    [--lr 0.01] [--only name,name]. One line per setting: accuracy, loss on the test set, upload
    bytes of a worker per step beside dense float32. Status 1 when a bound of the project is missed:
    a codec more than 0.5 points below f32, top-k under 600 times, local steps under 3000 times
-   smaller, or, with 2 of 8 hostile, a robust rule over 1.1 times the clean loss or a plain mean that
-   holds. */
+   smaller, or, with 2 of 8 hostile, a robust rule over 1.1 times the clean loss or a plain mean
+   that holds. */
 #define DLSHARD_IMPLEMENTATION
 #include "dlshard.h"
 

@@ -614,7 +614,7 @@ static void lab_step(lab *l) {
         (void)dls_peer_deadline(p);
     }
 }
-/* As they stand at the start, all up or none: made once, since the handshakes take most of a run. */
+/* As they stand at the start, all up or none: made once, since handshakes take most of a run. */
 typedef struct lab_image {
     unsigned char block[LAB_ENGINES][sizeof lab_block[0]], line[sizeof lab_line],
         space[sizeof lab_space];

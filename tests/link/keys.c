@@ -375,7 +375,7 @@ static void test_host_roster(void) {
     dls_roster_free(&file);
 }
 /* One conversation, packet by packet, each in a block of its exact size. change: which packet is
-   spoilt (0: none), at which byte; cut: by how many bytes. Returns the step that failed, 0: none. */
+   spoilt (0: none), at which byte; cut: by how many bytes. Returns the step that failed or 0. */
 typedef struct enrolment {
     dls_enrol here, root;
     dls_keys keys;

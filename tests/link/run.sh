@@ -121,7 +121,7 @@ end_peers
 
 # ---- Peers as processes ----
 
-# start LOG [NETNS] -- ARGS: a peer that runs on, its number in $pid
+# start LOG [NETNS] -- ARGS: a peer ($program) that runs on, its number in $pid
 start() {
     log=$1
     shift
@@ -132,7 +132,7 @@ start() {
         ip netns exec "$space" peer "$@" >"$log" 2>&1 </dev/null &
     else
         shift
-        peer "$@" >"$log" 2>&1 </dev/null &
+        ${program:-peer} "$@" >"$log" 2>&1 </dev/null &
     fi
     pid=$!
     running="$running $pid"
@@ -168,6 +168,50 @@ wrong "lists them" dlshard revoke nobody
 start m.log -- --key mote.key --roster lab.roster --lan-port $port
 expect "a small device is found by the others" 10 '^up 1 ada' m.log
 end_all
+
+# ---- Versions of the wire ----
+# A later minor version is this header with a longer HELLO, flags and a control message that nobody
+# knows yet; a later major one has another version in its packets.
+later() { # NAME SED_SCRIPT CHANGES: peer-NAME, of a header with as many lines changed
+    mkdir -p "$out/$1"
+    sed "$2" "$root/dlshard.h" >"$out/$1/dlshard.h"
+    [ "$(diff "$root/dlshard.h" "$out/$1/dlshard.h" | grep -c '^>')" = "$3" ] || fail "a header for $1"
+    sed 's|"../dlshard.h"|"dlshard.h"|' "$root/examples/peer.c" >"$out/$1/peer.c"
+    (cd "$out/$1" && root=$out/$1 && build "$out/peer-$1" peer.c)
+}
+pair() { # NAME OF_1 OF_2: peers of these programs
+    program=$2 start a.log -- --key ada.key --roster lab.roster --lan-port $port --allreduce 3
+    program=$3 start b.log -- --key ben.key --roster lab.roster --lan-port $port --allreduce 3
+    program=
+}
+together() { # NAME OF_1 OF_2: one view, equal sums
+    pair "$@"
+    expect "$1: first" 10 '^sum [0-9]* 3 1,2 ' a.log
+    expect "$1: second" 10 '^sum [0-9]* 3 1,2 ' b.log
+    check "$1: the same view and sums" sh -c 'grep "^sum .* 1,2 " a.log | tail -n 3 >a.sum; grep "^sum .* 1,2 " b.log | tail -n 3 | cmp - a.sum'
+    end_peers
+}
+later minor 's/^#define DLS_VERSION_MINOR .*/#define DLS_VERSION_MINOR 99/
+    /^DLSI_FN void dlsi_ses_say_hello/,/^}/{
+        s/payload\[DLS_HELLO_BYTES\];/payload[DLS_HELLO_BYTES + 13] = {7};/
+        s/\(h.flags = \).*/\1(uint8_t)(0xE0 | dlsi_peer_gateway(p));/
+        s/\( *\)(void)dlsi_ses_say(p, s, \(DLS_CONTROL_HELLO, payload, sizeof payload\));/&(void)dlsi_ses_say(p, s, (dls_control_type)99, payload, 21);/
+    }
+    /^DLSI_FN bool dlsi_ses_say(/,/^}/s/to\[1\] = 0;/to[1] = 0xF0;/' 5
+later major 's/^#define DLS_VERSION_MAJOR .*/#define DLS_VERSION_MAJOR 99/
+    s/^#define DLS_WIRE_VERSION .*/#define DLS_WIRE_VERSION 99/' 2
+together "a newer minor version calls an older" peer peer-minor
+together "an older minor version calls a newer" peer-minor peer
+for two in "peer peer-major" "peer-major peer"; do
+    # shellcheck disable=SC2086
+    pair x $two
+    for l in a b; do
+        expect "another major version ($two) is refused, and told: $l" 10 "another version of the wire" $l.log
+    done
+    sleep 1
+    check "nor is there a view with it ($two)" sh -c '! grep -q "^sum .* 1,2 " a.log b.log'
+    end_peers
+done
 
 # A gateway with a serial line, and a small device at the other end of the cable, in noise: it sees
 # those behind the gateway.

@@ -107,7 +107,7 @@ static void test_hostile_rules(void) {
             forge(&w, 1, 0, bytes, 3);
             break;
         case 3:
-            for (i = 0; i < 9; i++) {
+            for (i = 0; i <= w.peer[0]->wants; i++) {
                 bytes[0] = (unsigned char)i;
                 forge_control(&w, 1, 0, DLS_CONTROL_WANT, 0, bytes, 16);
             }

@@ -337,6 +337,100 @@ static void test_node_by_key_revoked(void) {
     dls_node_destroy(node);
     pthread_join(t, NULL);
 }
+/* A third device joins while a call begins. Who has told the others that it makes the call stays
+   with them, so that no two begin it in different views; when one of them makes its call only
+   after the change, all begin in the new one. */
+static void *node_open(void *arg) { /* fit.user: the node */
+    node_call *c = (node_call *)arg;
+    dls_node *node;
+    c->join = dls_node_create(&node, &c->desc);
+    c->fit.user = node;
+    return NULL;
+}
+static void *node_barrier(void *arg) {
+    node_call *c = (node_call *)arg;
+    c->st[0] = dlsi_node_gather((dls_node *)c->fit.user);
+    return NULL;
+}
+static bool node_until(dls_node *n, bool (*done)(const dls_node *), uint64_t us) {
+    const uint64_t start = dls_now_us();
+    bool good = false;
+    while (!good && dls_now_us() - start < us) {
+        dlsi_node_lock(n);
+        good = done(n);
+        dlsi_node_unlock(n);
+        if (!good) usleep(1000);
+    }
+    return good;
+}
+static bool node_has_told(const dls_node *n) { return n->coll.old >= 0; }
+static bool node_view_of_3(const dls_node *n) { return n->peer->view.count == 3; }
+static void node_join_in_between(bool chosen) { /* the second had chosen its view already */
+    dls_node *node[3] = {NULL, NULL, NULL};
+    unsigned char byte = 0;
+    uint64_t start;
+    pthread_t t[3];
+    dls_status st = DLS_E_PEER;
+    bool over = false;
+    uint32_t before;
+    int32_t i;
+    node_group(3, 3);
+    node_by_key(node_c, 3);
+    for (i = 0; i < 2; i++) {
+        node_c[i].desc.expect = 2;
+        node_c[i].desc.threads = 1;
+        CHECK_INT(pthread_create(&t[i], NULL, node_open, &node_c[i]), 0);
+    }
+    for (i = 0; i < 2; i++) {
+        pthread_join(t[i], NULL);
+        node[i] = (dls_node *)node_c[i].fit.user;
+        CHECK_STATUS(node_c[i].join, DLS_OK);
+    }
+    before = node[0]->view;
+    CHECK_INT(node[1]->view, before);
+    CHECK_INT(pthread_create(&t[0], NULL, node_barrier, &node_c[0]), 0);
+    CHECK(node_until(node[0], node_has_told, 5000000));
+    node_c[2].desc.expect = 3;
+    (void)node_open(&node_c[2]);
+    node[2] = (dls_node *)node_c[2].fit.user;
+    CHECK_STATUS(node_c[2].join, DLS_OK);
+    CHECK(node_until(node[0], node_view_of_3, 5000000));
+    usleep(100000); /* the first has seen it too */
+    if (chosen) {
+        dlsi_node_lock(node[1]);
+        CHECK_STATUS(dlsi_node_stage(node[1], 64), DLS_OK);
+        CHECK_STATUS(dlsi_node_seat(node[1]), DLS_OK);
+        CHECK_STATUS(dls_coll_allreduce(&node[1]->coll, &byte, 1, DLS_REDUCE_MAX_U8), DLS_OK);
+        start = dls_now_us();
+        while (!over && dls_now_us() - start < 5000000) {
+            over = dls_coll_poll(&node[1]->coll, &st);
+            if (!over) dlsi_node_wait(node[1]);
+        }
+        if (!over) (void)dlsi_node_seat(node[1]);
+        dlsi_node_unlock(node[1]);
+        CHECK(over);
+        CHECK_STATUS(st, DLS_OK);
+        pthread_join(t[0], NULL);
+        CHECK_INT(node[0]->view, before);
+    } else {
+        for (i = 1; i < 3; i++)
+            CHECK_INT(pthread_create(&t[i], NULL, node_barrier, &node_c[i]), 0);
+        for (i = 0; i < 3; i++) {
+            pthread_join(t[i], NULL);
+            CHECK(node[i]->view > before);
+            CHECK_INT(node[i]->view, node[0]->view);
+            CHECK_INT(node[i]->count, 3);
+        }
+        CHECK_STATUS(node_c[1].st[0], DLS_OK);
+        CHECK_STATUS(node_c[2].st[0], DLS_OK);
+    }
+    CHECK_STATUS(node_c[0].st[0], DLS_OK);
+    for (i = 0; i < 3; i++) dls_node_destroy(node[i]);
+}
+static void test_node_a_device_joins_as_a_call_begins(void) {
+    node_join_in_between(true);
+    node_join_in_between(false);
+}
 static void test_node_by_itself(void) {
     const uint64_t want = node_alone(1, node_y);
     node_calls(node_c, 1, NULL, NULL);
@@ -653,6 +747,7 @@ static void node_tests(void) {
     RUN(node_by_key_equals_one);
     RUN(node_by_key_goes_on_with_who_is_there);
     RUN(node_by_key_revoked);
+    RUN(node_a_device_joins_as_a_call_begins);
     RUN(node_by_itself);
     RUN(node_bad_descs);
     RUN(node_port_in_use);

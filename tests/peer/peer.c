@@ -40,6 +40,8 @@ static void test_free(void *p) {
 
 #include "peer/views.c"
 
+#include "peer/renew.c"
+
 #include "peer/coll.c"
 
 #include "peer/job.c"
@@ -55,6 +57,7 @@ int main(int argc, char **argv) {
     lines_tests();
     hostile_tests();
     views_tests();
+    renew_tests();
     coll_tests();
     job_tests();
     node_tests();

@@ -153,6 +153,38 @@ static void test_views_again(void) {
         net_close(&w);
     }
 }
+/* A collective of a view that is replaced already fails without asking for one more. */
+static void test_views_again_no_more(void) {
+    static const int32_t number = 7;
+    net w;
+    dls_coll c;
+    dls_view v;
+    dls_status st = DLS_OK;
+    int32_t value = number;
+    uint32_t a, b = 0;
+    const size_t bytes = dls_coll_size(4, 64);
+    void *staging = malloc(bytes);
+    const uint64_t end = (views_open(&w, 67), w.now + 3000000);
+    CHECK((a = views_wait(&w, 1000000)) > 0);
+    net_run(&w, 500000);
+    dls_peer_view(w.peer[0], &v);
+    CHECK_STATUS(dls_coll_init(&c, w.peer[0], 0, 4, staging, bytes), DLS_OK);
+    CHECK_STATUS(dls_coll_view(&c, &v), DLS_OK);
+    CHECK_STATUS(dls_coll_allreduce(&c, &value, 1, DLS_REDUCE_SUM_I32), DLS_OK);
+    views_kill(&w, 3);
+    while (w.now < end && b <= a) {
+        net_run(&w, 1000);
+        b = views_agree(&w);
+    }
+    CHECK(b > a);
+    net_run(&w, 500000); /* all have lost it, not the coordinator alone */
+    CHECK(dls_coll_poll(&c, &st));
+    CHECK_STATUS(st, DLS_E_PEER);
+    net_run(&w, 1000000);
+    CHECK_INT(views_agree(&w), b);
+    net_close(&w);
+    free(staging);
+}
 /* A partition: the side with the majority goes on, the other keeps its old view. */
 static void test_views_partition(void) {
     net w;
@@ -220,6 +252,7 @@ static void views_tests(void) {
     RUN(views_life);
     RUN(views_minority);
     RUN(views_again);
+    RUN(views_again_no_more);
     RUN(views_partition);
     RUN(views_store_fails);
     RUN(views_stored_damage);

@@ -6,7 +6,10 @@
    - messages of a pair, several under way with one tag, arrive in order, once, unchanged, and a
      send that is done has arrived; of those that either side may drop and begin again, what
      arrives is one message's, and never an older one's than before;
-   - no session ends because of what the other side wrote;
+   - no session ends because of what the other side wrote, nor by a clock that jumps;
+   - of a member's lives one takes part in a view, and the view says which;
+   - a peer that heard of a life of another one believes in no earlier one;
+   - of the coordinators one leads in a term;
    - all members that finish the k-th all-reduce of a view have the same result, the sum of what
      the view's members gave.
    Liveness: in peace, those who live come to one view and go on reducing, in time. Time counts from
@@ -14,6 +17,7 @@
    been silent for TIMEOUT, before which nobody can know. Most seeds need 3 heartbeats, and none
    more than LATE; the distribution is printed.
      sim FIRST COUNT     seeds FIRST..FIRST+COUNT-1; prints what failed
+     sim --hunt FIRST COUNT  the same, up to the first that failed
      sim --kept FILE     lines "seed trace", the trace in hex; all must pass with that trace
      sim --print SEED    one seed, told in words */
 #define _DEFAULT_SOURCE
@@ -33,10 +37,11 @@ int sim_random(void *to, size_t bytes);
 #define VIEWS_MAX 4096
 #define HEARTBEAT 200000u
 #define TIMEOUT 1000000u
-#define LATE 4000000u
-#define LANES 3    /* messages under way each way between two */
-#define NUMBERS 10 /* messages of a session each way */
-#define LONG 2400  /* bytes of the longest */
+#define LATE 3000000u
+#define LANES 3         /* messages under way each way between two */
+#define NUMBERS 10      /* messages of a session each way */
+#define LONG 2400       /* bytes of the longest */
+#define REPLAY 4000000u /* us after which old packets come again, at most */
 
 static dls_rng random_state; /* keys and ephemerals are drawn by seed too */
 int sim_random(void *to, size_t bytes) {
@@ -50,11 +55,16 @@ typedef struct app { /* what runs on one peer */
     unsigned char staging[32768];
     int32_t data[WORDS];
     uint32_t view, round;
-    int32_t boots; /* of the engine it runs on */
+    uint32_t term, voted, number;  /* what a coordinator has promised */
+    int32_t boots;                 /* of the engine it runs on */
+    uint16_t index[PEERS_MAX + 4]; /* of each session that was looked at */
     bool in_view, reducing;
     uint64_t reduced_at;
     struct {                  /* messages with each other peer, of the session of now */
         uint32_t sent, asked; /* numbers of the next */
+        uint32_t boot;        /* the latest life that it showed */
+        uint64_t up;          /* since when it is, for sessions of one link */
+        uint32_t jumps;       /* of the clock since */
         struct {
             int32_t send, recv; /* ops, -1: none */
             uint32_t out, in;   /* their numbers */
@@ -70,6 +80,7 @@ typedef struct app { /* what runs on one peer */
 enum { OUT = 0, IN };
 typedef struct decided {
     uint64_t content;
+    int32_t took_part[PEERS_MAX]; /* the life of each member that did */
 } decided;
 
 static struct {
@@ -86,7 +97,9 @@ static struct {
     uint32_t last_view[PEERS_MAX];
     uint64_t arrived[PEERS_MAX][PEERS_MAX][NUMBERS]; /* from, to: when a message last did */
     uint64_t died[PEERS_MAX];
-    int32_t lanes;
+    uint64_t dies_at[PEERS_MAX], back_at[PEERS_MAX]; /* 0: is not to */
+    uint32_t leader[VIEWS_MAX];                      /* of each term: a peer and 1 */
+    int32_t lanes, treason; /* treason: of a hundred promises, how many a crash follows */
     uint64_t reductions, messages, drops;
     char why[200];
     bool print, keyed, peace;
@@ -107,9 +120,45 @@ static void tell(const char *what, int32_t i, int64_t a, int64_t b) {
                (long long)a, (long long)b);
 }
 
-/* What peer i gives to the k-th all-reduce of a view. */
-static int32_t given(uint32_t view, uint32_t k, uint32_t id, int32_t word) {
-    return (int32_t)dls_rand_at((uint64_t)view << 32 | k, id * 64 + (uint32_t)word);
+/* What a life of peer i gives to the k-th all-reduce of a view. */
+static int32_t given(uint32_t view, uint32_t k, uint32_t id, uint32_t boot, int32_t word) {
+    return (int32_t)dls_rand_at((uint64_t)view << 32 | boot << 16 | k, id * 64 + (uint32_t)word);
+}
+static void crash(int32_t i) {
+    if (dls_sim_peer(c.sim, i) != NULL) c.died[i] = dls_sim_now(c.sim);
+    dls_sim_crash(c.sim, i);
+    tell("crashes", i, 0, 0);
+}
+/* Crashes, and is back before anybody can have noticed. */
+static void stumble(int32_t i) {
+    crash(i);
+    c.back_at[i] = dls_sim_now(c.sim) + 1 + below(below(3) != 0 ? 4000 : 120000);
+}
+static void start(int32_t i) {
+    c.back_at[i] = 0;
+    if (!dls_sim_start(c.sim, i)) wrong("did not start", i, 0, 0);
+    tell("starts", i, 0, 0);
+}
+/* Runs until then, and lets those die and come back whose time it is. */
+static void run_until(uint64_t until) {
+    for (;;) {
+        uint64_t next = until;
+        int32_t i;
+        for (i = 0; i < c.peers; i++) {
+            if (c.dies_at[i] != 0 && c.dies_at[i] < next) next = c.dies_at[i];
+            if (c.back_at[i] != 0 && c.back_at[i] < next) next = c.back_at[i];
+        }
+        dls_sim_run(c.sim, next);
+        if (next == until) return;
+        for (i = 0; i < c.peers; i++) {
+            if (c.dies_at[i] == next) {
+                c.dies_at[i] = 0;
+                stumble(i);
+            } else if (c.back_at[i] == next) {
+                start(i);
+            }
+        }
+    }
 }
 static void app_view(app *a, dls_peer *p, int32_t i) {
     dls_view v;
@@ -134,14 +183,19 @@ static void app_view(app *a, dls_peer *p, int32_t i) {
     a->in_view = dls_coll_view(&a->coll, &v) == DLS_OK;
     a->round = 0;
     a->reducing = false;
+    if (v.mine < 0 || v.number >= VIEWS_MAX) return;
+    if (c.view[v.number].took_part[i] != 0 && c.view[v.number].took_part[i] != a->boots)
+        wrong("two lives of a member in one view", i, v.number, (uint64_t)a->boots);
+    c.view[v.number].took_part[i] = a->boots;
 }
-static void app_reduced(app *a, int32_t i) {
+static void app_reduced(app *a, const dls_peer *p, int32_t i) {
     int32_t want[WORDS], w, k;
     memset(want, 0, sizeof want);
-    for (k = 0; k < a->coll.size; k++)
+    for (k = 0; k < (int32_t)p->view.count; k++)
         for (w = 0; w < WORDS; w++)
-            want[w] = (int32_t)((uint32_t)want[w] +
-                                (uint32_t)given(a->view, a->round, (uint32_t)a->coll.member[k], w));
+            want[w] = (int32_t)((uint32_t)want[w] + (uint32_t)given(a->view, a->round,
+                                                                    p->view.member[k].id,
+                                                                    p->view.member[k].boot, w));
     if (memcmp(want, a->data, sizeof want) != 0) wrong("a wrong sum", i, a->view, a->round);
     c.reductions++;
     a->reduced_at = dls_sim_now(c.sim);
@@ -154,7 +208,8 @@ static void app_reduce(app *a, dls_peer *p, int32_t i) {
         if (!a->reducing) {
             if (a->round >= 1000 || (a->round > 0 && dls_sim_now(c.sim) < a->reduced_at + 20000))
                 return;
-            for (w = 0; w < WORDS; w++) a->data[w] = given(a->view, a->round, (uint32_t)i, w);
+            for (w = 0; w < WORDS; w++)
+                a->data[w] = given(a->view, a->round, (uint32_t)i, (uint32_t)a->boots, w);
             if (dls_coll_allreduce(&a->coll, a->data, WORDS, DLS_REDUCE_SUM_I32) != DLS_OK) return;
             a->reducing = true;
         }
@@ -164,7 +219,7 @@ static void app_reduce(app *a, dls_peer *p, int32_t i) {
             a->in_view = false;
             return;
         }
-        app_reduced(a, i);
+        app_reduced(a, p, i);
     }
     (void)p;
 }
@@ -304,16 +359,64 @@ static void app_event(app *a, int32_t i, const dls_peer_event *e) {
                                        "view", "roster"};
     if (e->type < DLS_PEER_VIEW) tell(name[e->type], i, e->rank, e->status);
     if (e->type != DLS_PEER_LOST && e->type != DLS_PEER_LEFT) return;
+    /* a jump may cost a session the patience for two heartbeats, and no more */
+    if (e->type == DLS_PEER_LOST && e->status == DLS_E_TIMEOUT && a->with[e->rank].up != 0 &&
+        dls_sim_now(c.sim) - a->with[e->rank].up + 2 * HEARTBEAT * a->with[e->rank].jumps < TIMEOUT)
+        wrong("a session ended too soon", i, (uint64_t)e->rank, a->with[e->rank].jumps);
+    a->with[e->rank].up = 0;
     if (e->status == DLS_E_FORMAT || e->status == DLS_E_AUTH || e->status == DLS_E_MISMATCH)
         wrong("a session ended strangely", i, (uint64_t)e->rank, e->status);
     a->with[e->rank].sent = a->with[e->rank].asked = 0;
     a->with[e->rank].loose.in = a->with[e->rank].loose.out = 0;
     a->with[e->rank].loose.from = a->with[e->rank].loose.asks = 0;
 }
+/* What must hold of an engine at any time. */
+static void app_look(app *a, dls_peer *p, int32_t i) {
+    int32_t k;
+    for (k = 0; k < p->desc.sessions_max; k++) {
+        const dlsi_ses *s = &p->ses[k];
+        if ((s->state != DLSI_SES_HALF && s->state != DLSI_SES_UP) || s->index == a->index[k])
+            continue;
+        a->index[k] = s->index;
+        if (s->boot < a->with[s->rank].boot)
+            wrong("an earlier life of a peer is believed in", i, (uint64_t)s->rank, s->boot);
+        a->with[s->rank].boot = s->boot;
+    }
+    for (k = 0; k < c.peers; k++) {
+        if (!dls_peer_is_up(p, k) || dls_peer_is_relayed(p, k))
+            a->with[k].up = 0;
+        else if (a->with[k].up == 0) {
+            a->with[k].up = dls_sim_now(c.sim);
+            a->with[k].jumps = 0;
+        }
+    }
+    if (p->role != DLSI_LEAD || p->term >= VIEWS_MAX) return;
+    if (c.leader[p->term] != 0 && c.leader[p->term] != (uint32_t)i + 1)
+        wrong("two leaders in one term", i, c.leader[p->term] - 1, p->term);
+    c.leader[p->term] = (uint32_t)i + 1;
+}
+/* A coordinator that has just promised something may die at once, or once it has said so. */
+static bool app_betrays(app *a, const dls_peer *p, int32_t i) {
+    const bool promised =
+        p->term != a->term || p->voted != a->voted || p->accepted.number != a->number;
+    a->term = p->term;
+    a->voted = p->voted;
+    a->number = p->accepted.number;
+    if (!promised || c.peace || below(100) >= (uint32_t)c.treason) return false;
+    if (below(3) == 0) {
+        stumble(i);
+        return true;
+    }
+    c.dies_at[i] = dls_sim_now(c.sim) + 1 + below(below(3) != 0 ? 5000 : 50000);
+    return false;
+}
 static void app_start(app *a, dls_peer *p, int32_t i) {
     int32_t k, j;
     memset(a, 0, sizeof *a);
     a->boots = dls_sim_boots(c.sim, i);
+    a->term = p->term;
+    a->voted = p->voted;
+    a->number = p->accepted.number;
     c.last_view[i] = 0;
     for (k = 0; k < PEERS_MAX; k++) {
         a->with[k].loose.send = a->with[k].loose.recv = -1;
@@ -343,6 +446,8 @@ static void step(void *user, dls_sim *sim, int32_t i) {
         if (app_is_loose(i, k)) app_loose(a, p, i, k);
     }
     app_reduce(a, p, i);
+    app_look(a, p, i);
+    if (i < c.coords) (void)app_betrays(a, p, i);
 }
 
 /* ---- Clusters ---- */
@@ -350,7 +455,7 @@ static void step(void *user, dls_sim *sim, int32_t i) {
 static void draw_cluster(dls_sim_desc *d) {
     static const int32_t sizes[] = {3, 3, 4, 4, 5, 5, 6, 7, 8, 9, 12, 16, 24, 32};
     static dls_roster roster;
-    static const int32_t coords[] = {1, 3, 3, 3, 5};
+    static const int32_t coords[] = {1, 3, 3, 5, 5};
     int32_t i;
     c.peers = sizes[below(c.seed % 16 == 0 ? 14 : 10)];
     c.coords = coords[below(5)];
@@ -405,20 +510,15 @@ static void fault(void) {
     int32_t j, rate[5];
     int64_t jump;
     uint64_t clock;
-    switch (below(12)) {
+    switch (below(17)) {
     case 0:
-    case 1:
-        if (dls_sim_peer(c.sim, i) != NULL) c.died[i] = dls_sim_now(c.sim);
-        dls_sim_crash(c.sim, i);
-        tell("crashes", i, 0, 0);
-        break;
+    case 1: crash(i); break;
     case 2:
     case 3:
     case 4:
         for (j = 0; j < c.peers; j++) /* the first that is down */
             if (dls_sim_peer(c.sim, (i + j) % c.peers) == NULL) {
-                if (!dls_sim_start(c.sim, (i + j) % c.peers)) wrong("did not start", i, 0, 0);
-                tell("starts", (i + j) % c.peers, 0, 0);
+                start((i + j) % c.peers);
                 break;
             }
         break;
@@ -444,11 +544,27 @@ static void fault(void) {
     case 9:
         clock = dls_sim_clock(c.sim, i);
         jump = (int64_t)below(20000000) - 10000000;
+        for (j = 0; j < c.peers; j++) c.app[i].with[j].jumps++;
         dls_sim_jump(c.sim, i, jump);
         if (dls_sim_clock(c.sim, i) != clock + (uint64_t)jump)
             wrong("the clock did not jump", i, clock, dls_sim_clock(c.sim, i));
         tell("clock jumps", i, 0, 0);
         break;
+    case 10: stumble(below(2) == 0 ? (int32_t)below((uint32_t)c.coords) : i); break;
+    case 11: /* two coordinators lose each other */
+        j = (int32_t)below((uint32_t)c.coords);
+        dls_sim_cut(c.sim, j, (j + 1) % c.coords, true);
+        dls_sim_cut(c.sim, (j + 1) % c.coords, j, true);
+        tell("is cut from", j, (j + 1) % c.coords, 0);
+        break;
+    case 12: /* a power cut: they all elect at once */
+        for (j = 0; j < c.coords; j++) {
+            crash(j);
+            c.back_at[j] = dls_sim_now(c.sim) + 1 + below(20000);
+        }
+        break;
+    case 13: c.treason = below(2) == 0 ? 0 : (int32_t)below(40); break;
+    case 14: dls_sim_replay(c.sim, (int32_t)below(2) * (int32_t)below(500000), REPLAY); break;
     default:
         for (j = 0; j < 5; j++) rate[j] = (int32_t)below(most[j]);
         dls_sim_rates(c.sim, rate[0], rate[1], rate[2], rate[3], below(2) == 0 ? 0 : rate[4]);
@@ -459,12 +575,14 @@ static void peace(void) {
     int32_t i, k;
     c.peace = true;
     dls_sim_rates(c.sim, 0, 0, 0, 0, 0);
+    dls_sim_replay(c.sim, 0, 0); /* what was heard so far still comes again */
     c.live = 0;
+    memset(c.dies_at, 0, sizeof c.dies_at);
+    memset(c.back_at, 0, sizeof c.back_at);
     for (i = 0; i < c.peers; i++) {
         for (k = 0; k < c.peers; k++) dls_sim_cut(c.sim, i, k, false);
         dls_sim_slow(c.sim, i, 0);
-        if (dls_sim_peer(c.sim, i) == NULL && (i < c.coords || below(2) == 0))
-            if (!dls_sim_start(c.sim, i)) wrong("did not start", i, 0, 0);
+        if (dls_sim_peer(c.sim, i) == NULL && (i < c.coords || below(2) == 0)) start(i);
         c.live += dls_sim_peer(c.sim, i) != NULL ? 1 : 0;
     }
     tell("peace; alive:", -1, c.live, 0);
@@ -506,6 +624,10 @@ static uint64_t run_seed(uint64_t seed, uint64_t *waited, uint64_t *lasted) {
     memset(c.view, 0, VIEWS_MAX * sizeof *c.view);
     memset(c.last_view, 0, sizeof c.last_view);
     memset(c.arrived, 0, sizeof c.arrived);
+    memset(c.leader, 0, sizeof c.leader);
+    memset(c.died, 0, sizeof c.died);
+    memset(c.dies_at, 0, sizeof c.dies_at);
+    memset(c.back_at, 0, sizeof c.back_at);
     draw_cluster(&d);
     c.sim = dls_sim_create(&d);
     if (c.sim == NULL) {
@@ -513,12 +635,14 @@ static uint64_t run_seed(uint64_t seed, uint64_t *waited, uint64_t *lasted) {
         return 0;
     }
     end = 1000000u * (2 + below(6));
-    if (below(3) == 0) dls_sim_run(c.sim, 500000); /* a quiet start, or none */
+    c.treason = below(2) == 0 ? (int32_t)below(80) : 0;
+    for (i = (int32_t)below(4) - 1; i > 0; i--) fault(); /* before anybody has met */
+    if (below(3) == 0) run_until(500000);                /* a quiet start, or none */
     while (dls_sim_now(c.sim) < end && c.why[0] == '\0') {
-        dls_sim_run(c.sim, dls_sim_now(c.sim) + 10000 + below(400000));
+        run_until(dls_sim_now(c.sim) + 10000 + below(400000));
         fault();
     }
-    dls_sim_run(c.sim, dls_sim_now(c.sim) + below(100000));
+    run_until(dls_sim_now(c.sim) + below(100000));
     peace();
     since = over = dls_sim_now(c.sim);
     for (i = 0; i < c.peers; i++)
@@ -562,8 +686,9 @@ static int by_size(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 int main(int argc, char **argv) {
-    const uint64_t first = argc > 1 ? strtoull(argv[1], NULL, 10) : 1;
-    const uint64_t count = argc > 2 ? strtoull(argv[2], NULL, 10) : 100;
+    const int hunt = argc > 3 && strcmp(argv[1], "--hunt") == 0;
+    const uint64_t first = argc > 1 ? strtoull(argv[1 + hunt], NULL, 10) : 1;
+    uint64_t count = argc > 2 ? strtoull(argv[2 + hunt], NULL, 10) : 100;
     uint64_t waited, lasted, i, bad = 0, in_time = 0;
     double sum = 0, all = 0;
     uint32_t *each;
@@ -591,6 +716,7 @@ int main(int argc, char **argv) {
         bad++;
         printf("  seed %llu (%d peers, %d coordinators, %s): %s\n", (unsigned long long)(first + i),
                (int)c.peers, (int)c.coords, c.keyed ? "keys" : "no keys", c.why);
+        if (hunt) count = i + 1;
     }
     qsort(each, count, sizeof *each, by_size);
     printf(

@@ -275,3 +275,104 @@ check "train --csv" dlshard train --data ../examples/data/mnist-train --steps 30
     --csv "$out/train.csv" --curve "$out/train.svg"
 check "train --csv: a report of it" dlshard report "$out/train.csv"
 check "train --csv: its last step" sh -c "grep '^step,' '$out/train.csv' | tail -n 1 | grep -q '^step,30,'"
+
+# ---- dlshard train together: three devices by key, one killed and started again ----
+
+cd "$out" || exit 1
+rm -rf together
+mkdir together
+cd together || exit 1
+data=$root/examples/data/mnist-train
+train="train --data $data --net mlp --batch 16 --shards 8 --steps 120 --threads 1"
+by_key="--expect 2 --lan-port $(($$ % 20000 + 20000))"
+trap 'kill -9 $running 2>/dev/null' EXIT
+running=
+dlshard keygen >said.txt
+for d in ada ben cleo; do dlshard enrol $d --role train,coord >>said.txt; done
+member() { # NAME RECORD: in the background; not by the function, $! is to be the program
+    # shellcheck disable=SC2086
+    "$out/dlshard" $train $by_key --key "$1.key" --csv "$2.csv" --trace "$2.json" >"$2.txt" 2>&1 &
+    running="$running $!"
+}
+within() { # SECONDS COMMAND...: until it succeeds
+    end=$(($(date +%s) + $1))
+    shift
+    until "$@"; do
+        [ "$(date +%s)" -le $end ] || return 1
+        sleep 0.1
+    done
+}
+far() { grep -q -s "^step,$1" "$2.csv"; }
+for d in ada cleo ben; do member $d $d; done
+within 60 far '[2-9][0-9],' ben || fail "together: three at work" ben.txt
+kill -9 "${running##* }"
+within 30 grep -q '"lost"' ada.csv || fail "together: ada sees that ben is gone" ada.txt
+member ben ben2
+# shellcheck disable=SC2086
+wait $running 2>/dev/null
+state() { sed -n 's/^trained.*state //p' "$1.txt"; }
+# shellcheck disable=SC2086
+dlshard $train >alone.txt
+for d in ada cleo ben2; do check "together: $d has the state of one device" test "$(state $d)" = "$(state alone)"; done
+check "together: who there is" grep -q '^together: ada ben cleo; this is place 0' ada.txt
+check "together: says who was lost, who joined" sh -c "grep -q '^ben was lost after step' ada.txt && grep -q '^ben joined with step' ada.txt"
+check "together: nothing was taken back" grep -q ' 0 taken back$' ada.txt
+for d in ada cleo; do
+    check "record of $d: all samples, each of one peer" test "$(awk -F, '$1 == "peer" { n += $9 } END { print n }' $d.csv)" = 1920
+done
+check "record: rows of three peers, with compute and wire time and bytes" awk -F, '
+    $1 == "peer" { c[$4] += $10; w[$4] += $11; s[$4] += $13 }
+    END { for (p = 0; p < 3; p++) if (c[p] <= 0 || w[p] <= 0 || s[p] <= 0) exit 1 }' ada.csv
+check "record: lost, joined, views, redone" awk -F, '
+    $2 > 0 && $5 == "\"ben\"" && $1 == "\"lost\"" { lost++ }
+    lost && $5 == "\"ben\"" && $1 == "\"joined\"" { joined++ }
+    $1 == "\"view\"" { views++ }
+    END { exit !(lost == 1 && joined == 1 && views >= 3) }' ada.csv
+check "record of the device that came back: it took the state" grep -q '^"state",.*"ben"' ben2.csv
+check "report of it" dlshard report ada.csv
+check "report: one went, one came" test "$(grep -c "l6 6m0 -6l-6 6" ada.html) $(grep -c "m0 3h6m-3 -3v6" ada.html)" = "1 1"
+check "report: of a killed device's record" dlshard report ben.csv
+build json "$root/tests/tool/json.c" -I"$root/tests" && for d in ada ben2; do
+    check "timeline of $d: JSON" ./json $d.json
+    for phase in compute reduce agree; do
+        check "timeline of $d: $phase" test "$(grep -c "\"ph\":\"X\",\"name\":\"$phase\"" $d.json)" -ge 50
+    done
+done
+check "timeline: the device that came back took the state" grep -q '"name":"state"' ben2.json
+
+# Ctrl-C on one: all stop after the same step, each has its checkpoint, from which one device goes on.
+running=
+constant="--lr 0.05 --momentum 0.9" # else the rate depends on how many steps there are to be
+train="train --data $data --net mlp --batch 16 --shards 8 --steps 100000 --threads 1 $constant"
+for d in ada cleo; do rm -f $d.csv; member $d $d; done
+within 60 far '[2-9][0-9],' cleo || fail "together: two at work" cleo.txt
+kill -INT "${running##* }"
+for pid in $running; do
+    wait "$pid"
+    check "Ctrl-C: a device ends with status 3" test $? = 3
+done
+running=
+check "Ctrl-C: the same state on both" test -n "$(state ada)" -a "$(state ada)" = "$(state cleo)"
+check "Ctrl-C: each has a checkpoint" cmp ada.ckpt cleo.ckpt
+steps=$(($(sed -n 's/^trained \([0-9]*\) steps.*/\1/p' ada.txt) + 20))
+# shellcheck disable=SC2086
+one() { dlshard train --data "$data" --net mlp --batch 16 --shards 8 --steps $steps --threads 1 $constant "$@"; }
+one --resume cleo.ckpt >resumed.txt
+one >alone.txt
+check "Ctrl-C: gone on with from a checkpoint, as if never stopped" test "$(state resumed)" = "$(state alone)"
+
+# A terminal sees the table.
+if have script; then
+    train="train --data $data --net mlp --batch 16 --shards 8 --steps 60 --threads 1"
+    member ben ben
+    # shellcheck disable=SC2086
+    script -q -e -c "stty cols 90 rows 24; '$out/dlshard' $train $by_key --key ada.key" table.txt >/dev/null </dev/null
+    wait
+    running=
+    check "table: its head" grep -q 'device  *state  *share  *samples/s  *compute ms  *wire ms  *wait ms' table.txt
+    check "table: both train" sh -c "grep -q '^ada  *trains  *[0-9]* %' table.txt && grep -q '^ben  *trains  *[0-9]* %' table.txt"
+    check "table: totals" grep -q 'samples/s .* sent, .* saved .* s left' table.txt
+    check "table: is drawn over in place" grep -q "$(printf '\033')\[6A" table.txt
+else
+    skip "table" script
+fi

@@ -31,7 +31,8 @@ typedef struct member {
     dls_status status;
     dls_error error, note;
     int32_t troubles, states, shared;
-    int32_t each[TINY_STEPS / 10]; /* my shards at each step */
+    int32_t each[TINY_STEPS / 10];  /* my shards at each step */
+    uint64_t told[TINY_STEPS / 10]; /* hash of all members' figures at each step */
 } member;
 static struct {
     dls_sim *sim;
@@ -42,6 +43,7 @@ static struct {
     uint64_t seed[MOST]; /* of the net's weights */
     float lr[MOST];
     int64_t steps;
+    dls_trace *trace; /* of member 0 */
     int32_t chunk;
     int32_t shards, batch;
     dls_device device[MOST];
@@ -71,8 +73,27 @@ static void member_start(member *m, dls_peer *p, int32_t i) {
     r.share = g.share[i];
     r.chunk_bytes = g.chunk;
     r.members_least = g.n > 1 ? 2 : 1;
+    r.trace = i == 0 ? g.trace : NULL;
     m->mem = malloc(dls_run_size(&r));
     CHECK_STATUS(dls_run_init(&m->run, &r, m->mem, dls_run_size(&r)), DLS_OK);
+}
+/* What members are told of each other adds up, and is mine where it is of me. */
+static void figures(member *m, const dls_run_event *e) {
+    int32_t k, all = 0, shards = 0;
+    CHECK(e->member != NULL);
+    CHECK(e->mine < e->member_count);
+    for (k = 0; k < e->member_count; k++) {
+        const dls_run_member *f = &e->member[k];
+        CHECK(f->rank >= 0 && f->shards >= 0);
+        all += f->samples;
+        shards += f->shards;
+        if (e->member_count > 1) CHECK(f->sent_bytes > 0);
+        if (e->step < TINY_STEPS / 10)
+            m->told[e->step] = dls_hash64(m->told[e->step], f, sizeof *f);
+    }
+    CHECK_INT(shards, m->train->desc.shards);
+    CHECK(all > 0 && all <= m->train->desc.batch);
+    CHECK_INT(e->member[e->mine].samples, e->samples);
 }
 static void step(void *user, dls_sim *sim, int32_t i) {
     dls_peer *p = dls_sim_peer(sim, i);
@@ -92,6 +113,7 @@ static void step(void *user, dls_sim *sim, int32_t i) {
             m->states += e.type == DLS_RUN_STATE ? 1 : 0;
             m->shared += e.type == DLS_RUN_SHARES ? 1 : 0;
             if (e.type == DLS_RUN_STEP && e.step < TINY_STEPS / 10) m->each[e.step] = e.shards;
+            if (e.type == DLS_RUN_STEP) figures(m, &e);
         }
         if (what != DLS_RUN_OVER) continue;
         m->over = true;
@@ -198,6 +220,7 @@ static void test_run_any_number_any_shares(void) {
                 CHECK_INT(report.steps, g.steps);
                 CHECK_INT(report.lost, 0);
                 CHECK_INT(g.m[k].troubles, 0);
+                CHECK(memcmp(g.m[k].told, g.m[0].told, sizeof g.m[0].told) == 0);
             }
             CHECK_INT(samples, 30 / 4 * TINY_SAMPLES + 2 * 7); /* each in one place only */
             end();
@@ -451,6 +474,33 @@ static void test_run_rebalances(void) {
     CHECK_INT(g.m[0].each[119], 1); /* of 7, one at a sixth of the speed */
     end();
 }
+/* The timeline of a member: phases, one after another, and that a view began. */
+static void test_run_traces(void) {
+    static const char *const phase[] = {"compute", "reduce", "agree", "join", "view"};
+    static unsigned char mem[DLS_TRACE_BYTES(2000)];
+    dls_trace trace;
+    int32_t seen[5] = {0};
+    uint64_t end_us = 0;
+    size_t i;
+    int k;
+    memset(&trace, 0, sizeof trace);
+    CHECK_STATUS(dls_trace_init(&trace, mem, sizeof mem), DLS_OK);
+    plain();
+    g.trace = &trace;
+    group(3, true);
+    play(0, 20);
+    all_are(DLS_OK, g.steps);
+    CHECK_INT(dls_trace_dropped(&trace), 0);
+    for (i = 0; i < dls_trace_events(&trace); i++) {
+        const dls_trace_event *e = dls_trace_at(&trace, i);
+        for (k = 0; k < 5; k++) seen[k] += strcmp(e->name, phase[k]) == 0;
+        if (e->kind != DLS_TRACE_SPAN) continue;
+        CHECK(e->at_us >= end_us && e->duration_us > 0);
+        end_us = e->at_us + e->duration_us;
+    }
+    CHECK(seen[1] >= 30 && seen[2] >= 30 && seen[3] >= 1 && seen[4] >= 1);
+    end();
+}
 static void test_run_refuses(void) {
     dls_train_desc d = tiny_desc();
     dls_net *net = tiny_net(1);
@@ -509,6 +559,7 @@ int main(int argc, char **argv) {
     RUN(run_state_in_pieces);
     RUN(run_spread);
     RUN(run_rebalances);
+    RUN(run_traces);
     RUN(run_refuses);
     return test_end();
 }

@@ -26,6 +26,7 @@ static void on_event(void *user, const dls_run_event *e) {
     static const char *const kind[] = {"?", "trouble", "view", "state", "step", "shares"};
     char text[400];
     (void)user;
+    if (e->type == DLS_RUN_QUIET) return;
     snprintf(text, sizeof text, "%d", (int)e->shards);
     if (e->type == DLS_RUN_TROUBLE) dls_error_text(&e->note, text, sizeof text);
     if (!quiet || e->type == DLS_RUN_TROUBLE) say(kind[e->type], e, text);

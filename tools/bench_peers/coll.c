@@ -1,7 +1,8 @@
 /* coll.c - all-reduce of floats over loopback TCP; run by coll.sh.
      cc -O2 -I. tools/bench_peers/coll.c -lpthread -o coll
-     coll plain|keys N [ALGO [BYTES...]]   N processes: "BYTES median p10 p90 processor" us of each size
-   Each process is an engine and its driver in one thread, bound to a core where there are enough. */
+     coll plain|keys N [ALGO [BYTES...]]
+   N processes, each an engine and its driver in one thread. Prints, of each size, "BYTES median p10
+   p90 processor": us, the last one of rank 0's processor time. */
 #define _GNU_SOURCE
 #define DLSHARD_IMPLEMENTATION
 #include "dlshard.h"
@@ -19,6 +20,7 @@ static dls_peer *peer;
 static dls_tcp *tcp;
 static dls_links *links;
 static dls_coll coll;
+static dls_coll_model model; /* members on one machine share its processors */
 static char peers[MEMBERS_MAX * 32];
 static int members;
 
@@ -56,6 +58,7 @@ static void join(int rank, bool keyed) {
     d.size = members;
     d.boot = 1;
     d.timeout_us = 20000000;
+    d.ops_max = 32 * members;
     if (keyed) {
         d.roster = &roster;
         d.id = (uint32_t)rank;
@@ -81,6 +84,11 @@ static void join(int rank, bool keyed) {
     if (dls_coll_init(&coll, peer, rank, members, block(dls_coll_size(members, MOST)),
                       dls_coll_size(members, MOST)) != DLS_OK)
         die("no collectives");
+    model.shared = true;
+    model.latency_us = 10;
+    model.message_us = 3;
+    model.bytes_per_us = 3000;
+    coll.model = &model;
 }
 static void run(const dls_coll_op *op) {
     int32_t handle;
@@ -135,7 +143,7 @@ static void measure(int rank, size_t bytes, dls_coll_algo algo) {
     }
     used = (busy() - used) / k;
     qsort(t, (size_t)k, sizeof *t, by_time);
-    if (rank == 0) 
+    if (rank == 0)
         printf("%zu %.1f %.1f %.1f %.1f\n", bytes, t[k / 2], t[k / 10], t[k * 9 / 10], used);
     fflush(stdout);
     free(x);
@@ -160,7 +168,7 @@ int main(int argc, char **argv) {
         child[i] = fork();
         if (child[i] == 0) rank = i;
     }
-    if (members <= (int)sysconf(_SC_NPROCESSORS_ONLN)) {
+    if (getenv("PIN") && members <= (int)sysconf(_SC_NPROCESSORS_ONLN)) {
         cpu_set_t set;
         CPU_ZERO(&set);
         CPU_SET(rank, &set);
@@ -170,7 +178,8 @@ int main(int argc, char **argv) {
     for (i = 4; i < argc; i++) measure(rank, (size_t)atol(argv[i]), algo);
     for (i = 0; argc <= 4 && i < 6; i++) measure(rank, sizes[i], algo);
     dls_peer_leave(peer); /* one that closes with bytes unread would take away what others await */
-    for (i = 0; i < 50 && dls_peer_up(peer) > 1; i++) dls_links_poll(links, 10000, NULL, NULL, NULL);
+    for (i = 0; i < 50 && dls_peer_up(peer) > 1; i++)
+        dls_links_poll(links, 10000, NULL, NULL, NULL);
     if (rank > 0) _exit(0);
     for (i = 1; i < members; i++) (void)waitpid(child[i], NULL, 0);
     return 0;
