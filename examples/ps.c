@@ -1,7 +1,7 @@
 /* cc -O2 ps.c -o ps -lpthread
-   A parameter server and four clients, here in one process: each client keeps its own quarter of the
-   digits, makes ten steps on them and sends what they changed, the greatest 2 % of it. One of the
-   four lies, and is found out. The server dies and goes on from what it saved. */
+   A parameter server and four clients, in one process: each keeps its own quarter of the digits,
+   makes ten steps on them and sends what they changed, the greatest 2 % of it. One lies, and is
+   found out. The server dies and goes on from what it saved. */
 #define DLSHARD_IMPLEMENTATION
 #include "../dlshard.h"
 #include <stdio.h>
