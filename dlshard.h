@@ -3505,7 +3505,8 @@ DLS_API void dls_host_close(dls_host *host);
 #endif
 
 /* ------------------------------------------------------------------------------------------------
-   >>node.api   the facade    deps: config base port trace tensor par net train wire peer coll job link
+   >>node.api   the facade
+   deps: config base port trace tensor par net train wire peer coll job link
     */
 #if DLS_ENABLE_SOCKETS && DLS_ENABLE_HEAP && DLS_ENABLE_TRAIN
 
@@ -25431,8 +25432,8 @@ DLSI_FN void dlsi_run_rebalance(dls_run *r) {
 
 /* ---- A step ---- */
 
-/* Shards of a place: [*first, *first + returned). A step that is tried again after a NaN is turned: each
-   does what its neighbour did. */
+/* Shards of a place: [*first, *first + returned). A step that is tried again after a NaN is turned:
+   each does what its neighbour did. */
 DLSI_FN int32_t dlsi_run_range(const dls_run *r, int32_t place, int32_t *first) {
     const int32_t as = (place + r->turned) % r->count;
     int32_t i;

@@ -311,7 +311,7 @@ static bool open_record(void) {
     run_write_head(points.record);
     return true;
 }
-/* Keeps a point for the curve, and writes it into the record, with what peers did since the last. */
+/* Keeps a point for the curve; into the record goes also what peers did since the last. */
 static void keep_point(const dls_progress *p, const run_peer *peer, int peers) {
     run_step s = {0};
     s.step = (double)p->step;
