@@ -27397,8 +27397,8 @@ DLS_API void dls_ps_server_work(dls_ps_server *server) {
 }
 
 /* ---- Its state as bytes: u32 'PSS1', u32 count, u32 slots, u32 optimiser, u32 links, u32 round,
-   u64 steps; f32 of weights, slots and the last sum; of each device u32 last message, u32 round, u32
-   refused, u32 taken, i32 score, i32 times, u64 until; CRC-32C of all that. ---- */
+   u64 steps; f32 of weights, slots and the last sum; of each device u32 last message, u32 round,
+   u32 refused, u32 taken, i32 score, i32 times, u64 until; CRC-32C of all that. ---- */
 
 #define DLSI_PS_HEAD 32
 #define DLSI_PS_RECORD 32
