@@ -20996,6 +20996,14 @@ DLSI_FN int32_t dlsi_init_again(const dls_peer *p, const dls_init_head *h, uint3
     }
     return -1;
 }
+/* On a wire, who hears nothing calls again, lest the other has restarted. We have not, if the
+   session that it has with us stands and is heard: then nothing need be lost. */
+DLSI_FN bool dlsi_init_needless(dls_peer *p, int32_t rank, uint32_t boot, int32_t port,
+                                uint64_t now) {
+    const dlsi_ses *s = dlsi_peer_ses(p, rank);
+    return s != NULL && p->port[port].desc.kind == DLS_PORT_SERIAL && s->port == port &&
+           s->via < 0 && s->boot == boot && now - s->heard < 2 * p->desc.heartbeat_us;
+}
 DLSI_FN dls_status dlsi_init_take(dls_peer *p, const unsigned char *packet, size_t n, int32_t port,
                                   int32_t via, const dls_addr *from, uint64_t now) {
     unsigned char payload[12];
@@ -21021,6 +21029,7 @@ DLSI_FN dls_status dlsi_init_take(dls_peer *p, const unsigned char *packet, size
     if (st != DLS_OK) return st;
     if (dlsi_init_crossed(p, rank, port, via, before >> 32 < dlsi_load32(payload + 4), from, now))
         return DLS_E_STATE;
+    if (dlsi_init_needless(p, rank, dlsi_load32(payload + 4), port, now)) return DLS_E_STATE;
     i = dlsi_init_again(p, &h, dlsi_load32(payload + 4), port, via);
     if (i >= 0 && p->ses[i].state != DLSI_SES_HALF) return DLS_E_STATE;
     if (i < 0) {
@@ -22691,6 +22700,7 @@ DLSI_FN void dlsi_stream_chunk(dls_peer *p, dlsi_port *t, uint64_t now) {
 }
 DLSI_FN void dlsi_bytes_next(dls_peer *p, int32_t port, uint64_t now) {
     dlsi_port *t = &p->port[port];
+    int32_t k;
     size_t n;
     t->out_at = t->out_used = 0;
     if (t->ses < 0) return;
@@ -22698,6 +22708,9 @@ DLSI_FN void dlsi_bytes_next(dls_peer *p, int32_t port, uint64_t now) {
         const size_t room = DLS_COBS_BYTES((size_t)t->desc.mtu);
         unsigned char *raw = t->out + room - (size_t)t->desc.mtu;
         n = dlsi_ses_packet(p, t->ses, raw, (size_t)t->desc.mtu, now);
+        for (k = 0; n == 0 && k < p->desc.sessions_max; k++) /* one that a call may replace */
+            if (p->ses[k].state >= DLSI_SES_HALF && p->ses[k].via < 0 && p->ses[k].port == port)
+                n = dlsi_ses_packet(p, k, raw, (size_t)t->desc.mtu, now);
         if (n > 0) t->out_used = dls_cobs_write(t->out, room, raw, n);
         return;
     }
