@@ -58,15 +58,15 @@
    CONTENTS, twice in this order, API then IMPLEMENTATION: search for ">>name.api", ">>name.impl"
      doc     this text                         train  losses, optimisers, data, fit
      config  version, profile, toggles         crypt  ciphers, hashes, signatures
-      base    status, errors, generator         codec  gradient codecs, robust aggregation
-      port    clock, threads, files             wire   frames
-      trace   counters, timeline                chan   sessions: Noise, records, loss recovery
-      tensor  dtype, shape, views               peer   engine without I/O: sessions, views
-      kern    kernels, scalar to AVX-512        coll   collectives
-      par     thread pool, matrix product       job    elastic runs, staged inference
-      op      one row per operation             link   simulator, TCP, UDP, serial, key files
-      net     graph builder, memory planner     node   the facade most users meet
-      model   file format
+     base    status, errors, generator         codec  gradient codecs, robust aggregation
+     port    clock, threads, files             wire   frames
+     trace   counters, timeline                chan   sessions: Noise, records, loss recovery
+     tensor  dtype, shape, views               peer   engine without I/O: sessions, views
+     kern    kernels, scalar to AVX-512        coll   collectives
+     par     thread pool, matrix product       job    elastic runs, staged inference
+     op      one row per operation             link   simulator, TCP, UDP, serial, key files
+     net     graph builder, memory planner     node   the facade most users meet
+     model   file format
 
    TOUR
      A network is a graph of ops, built by calls that return values:
@@ -2827,7 +2827,8 @@ typedef struct dls_run_desc {
    range. Pure. */
 DLS_API size_t dls_run_size(const dls_run_desc *desc);
 /* Errors: DLS_E_ARG, DLS_E_STATE (the trainer has no shards; or has, with a mode),
-   DLS_E_REFUSED (my role is not to train), DLS_E_UNSUPPORTED (DLS_REAL64), DLS_E_SHAPE (data and network), DLS_E_MEMORY. */
+   DLS_E_REFUSED (my role is not to train), DLS_E_UNSUPPORTED (DLS_REAL64), DLS_E_SHAPE (data and
+   network), DLS_E_MEMORY. */
 DLS_API dls_status dls_run_init(dls_run **run, const dls_run_desc *desc, void *mem, size_t bytes);
 /* Gives up what is under way in the engine; before the memory goes. Under its lock. */
 DLS_API void dls_run_close(dls_run *run);
