@@ -2663,7 +2663,7 @@ typedef struct dls_coll {
     /* private */
     struct dlsi_run *run, *ahead;
     struct dlsi_work *work;
-    int32_t *order, *near, *far;
+    int32_t *order, *nearby, *remote;
     uint16_t *weight;
     unsigned char *staging;
     size_t staging_bytes;
@@ -16381,18 +16381,18 @@ DLSI_FN size_t dlsi_aead_head(dlsi_aead *a, unsigned char *to, const unsigned ch
 }
 /* The first DLSI_AEAD_NEAR bytes of the message from `from`, those after them from `far`. */
 DLSI_FN void dlsi_aead_seal_two(dlsi_cipher cipher, unsigned char *to, unsigned char *tag16,
-                                const unsigned char *from, const unsigned char *far, size_t bytes,
-                                const void *ad, size_t ad_bytes, const unsigned char *nonce12,
-                                const unsigned char *key32) {
+                                const unsigned char *from, const unsigned char *remote,
+                                size_t bytes, const void *ad, size_t ad_bytes,
+                                const unsigned char *nonce12, const unsigned char *key32) {
     size_t at = dlsi_min_size(bytes, DLSI_AEAD_NEAR), sealed, n;
     dlsi_aead a;
     a.cipher = cipher;
     dlsi_aead_start(&a, bytes, ad, ad_bytes, nonce12, key32);
     n = dlsi_aead_head(&a, to, from, at);
     dlsi_chacha_xor(cipher, a.state, to + n, from + n, at - n);
-    for (sealed = 0; sealed < bytes; sealed = at, far += n) {
+    for (sealed = 0; sealed < bytes; sealed = at, remote += n) {
         n = dlsi_min_size(bytes - at, DLSI_AEAD_CHUNK);
-        dlsi_chacha_xor(cipher, a.state, to + at, far, n);
+        dlsi_chacha_xor(cipher, a.state, to + at, remote, n);
         at += n;
         dlsi_poly_padded(cipher, &a.poly, to + sealed, at - sealed);
     }
@@ -16442,11 +16442,12 @@ DLSI_FN int dlsi_aead_open_by(dlsi_cipher cipher, void *to, const void *from, si
    dlsi_aead_open_near(); hooks have no such calls, nor does a build without streams need them. */
 #if DLS_ENABLE_STREAMS && !defined(DLS_AEAD_SEAL) && !defined(DLS_AEAD_OPEN)
 #define DLSI_APART 1
-DLSI_FN void dlsi_aead_seal_apart(void *to, unsigned char *tag16, const unsigned char *far,
+DLSI_FN void dlsi_aead_seal_apart(void *to, unsigned char *tag16, const unsigned char *remote,
                                   size_t bytes, const void *ad, size_t ad_bytes,
                                   const unsigned char *nonce12, const unsigned char *key32) {
     unsigned char *q = (unsigned char *)to;
-    dlsi_aead_seal_two(dlsi_cipher_best(), q, tag16, q, far, bytes, ad, ad_bytes, nonce12, key32);
+    dlsi_aead_seal_two(dlsi_cipher_best(), q, tag16, q, remote, bytes, ad, ad_bytes, nonce12,
+                       key32);
 }
 DLSI_FN dls_status dlsi_aead_open_apart(void *to, const void *from, size_t bytes,
                                         const unsigned char *tag16, const void *ad, size_t ad_bytes,
@@ -16458,10 +16459,10 @@ DLSI_FN dls_status dlsi_aead_open_apart(void *to, const void *from, size_t bytes
 }
 #else
 #define DLSI_APART 0
-DLSI_FN void dlsi_aead_seal_apart(void *to, unsigned char *tag16, const unsigned char *far,
+DLSI_FN void dlsi_aead_seal_apart(void *to, unsigned char *tag16, const unsigned char *remote,
                                   size_t bytes, const void *ad, size_t ad_bytes,
                                   const unsigned char *nonce12, const unsigned char *key32) {
-    (void)far;
+    (void)remote;
     dls_aead_seal(to, tag16, to, bytes, ad, ad_bytes, nonce12, key32);
 }
 DLSI_FN dls_status dlsi_aead_open_apart(void *to, const void *from, size_t bytes,
@@ -18360,7 +18361,7 @@ DLSI_FN void dlsi_robust_sum(const dlsi_robust *r, const float *base) {
 }
 /* Shares of the `take` vectors whose nearest count - hostile - 2 others are nearest. */
 DLSI_FN void dlsi_krum_shares(const dlsi_robust *r, int32_t take) {
-    const int32_t count = r->d->count, near = count - r->d->hostile - 2;
+    const int32_t count = r->d->count, nearby = count - r->d->hostile - 2;
     int32_t i, j;
     for (i = 0; i < count; i++)
         for (j = i; j < count; j++)
@@ -18371,7 +18372,7 @@ DLSI_FN void dlsi_krum_shares(const dlsi_robust *r, int32_t take) {
         memcpy(r->row, r->dist + (size_t)i * (size_t)count, (size_t)count * sizeof *r->row);
         r->row[i] = 0.0;
         dlsi_sort_doubles(r->row, count);
-        for (j = 1; j <= near; j++) score += r->row[j];
+        for (j = 1; j <= nearby; j++) score += r->row[j];
         r->share[i] = 0.0f;
         r->dist[i * count + i] = score;
     }
@@ -18394,8 +18395,8 @@ DLSI_FN void dlsi_robust_clip(const dlsi_robust *r) {
         for (i = 0; i < count; i++) r->share[i] = (float)r->row[i];
         if (!(radius > 0.0)) radius = dlsi_median_of(r->row, count);
         for (i = 0; i < count; i++) {
-            const double far = (double)r->share[i];
-            r->share[i] = (float)((far > radius ? radius / far : 1.0) / (double)count);
+            const double remote = (double)r->share[i];
+            r->share[i] = (float)((remote > radius ? radius / remote : 1.0) / (double)count);
         }
         dlsi_robust_sum(r, centre);
         centre = r->to;
@@ -19089,12 +19090,12 @@ DLS_API dls_status dls_session_open(dls_session *s, uint64_t ctr, void *to, cons
 
 /* As dls_session_seal() in place; what follows the first DLSI_AEAD_NEAR bytes stands at `far`. */
 DLSI_FN dls_status dlsi_session_seal_apart(dls_session *s, unsigned char *at,
-                                           const unsigned char *far, size_t bytes, const void *ad,
-                                           size_t ad_bytes) {
+                                           const unsigned char *remote, size_t bytes,
+                                           const void *ad, size_t ad_bytes) {
     unsigned char nonce[12];
     const dls_status status = dlsi_session_next(s, nonce);
     if (status == DLS_OK)
-        dlsi_aead_seal_apart(at, at + bytes, far, bytes, ad, ad_bytes, nonce, s->send_key);
+        dlsi_aead_seal_apart(at, at + bytes, remote, bytes, ad, ad_bytes, nonce, s->send_key);
     return status;
 }
 
@@ -20212,10 +20213,11 @@ struct dls_peer {
         int32_t port; /* -1: none waits */
     } reply;
     unsigned char secret[32], public_key[32], psk[32], root[32];
-    const unsigned char *far; /* of the packet being written: where the rest of its chunk stands */
-    dlsi_rest *rest;          /* of the packet being read; both NULL between calls */
-    uint32_t ended;           /* receives that were completed */
-    bool hurry;               /* something short is awaited: links look again before they sleep */
+    const unsigned char
+        *remote;     /* of the packet being written: where the rest of its chunk stands */
+    dlsi_rest *rest; /* of the packet being read; both NULL between calls */
+    uint32_t ended;  /* receives that were completed */
+    bool hurry;      /* something short is awaited: links look again before they sleep */
 };
 
 /* Constants in builds without streams or gateways, which lose the code for them. */
@@ -21388,7 +21390,7 @@ DLSI_FN size_t dlsi_ses_put_op(dls_peer *p, dlsi_ses *s, unsigned char *to, size
     copied = n;
     if (alone && dlsi_ses_apart(s, n)) {
         copied = (uint32_t)DLSI_AEAD_NEAR - 9;
-        p->far = o->data + at + copied;
+        p->remote = o->data + at + copied;
     }
     (void)dlsi_ses_put_chunk(o, at, n, copied, to);
     if (!dlsi_ses_lossy(s)) dlsi_op_sent(o, n);
@@ -21461,10 +21463,10 @@ DLSI_FN size_t dlsi_ses_frames(dls_peer *p, int32_t i, unsigned char *to, size_t
 /* Encrypts the frames of a packet, n bytes. */
 DLSI_FN dls_status dlsi_ses_seal(dls_peer *p, dlsi_ses *s, unsigned char *packet, size_t n) {
     unsigned char *at = packet + DLS_HEAD_BYTES;
-    const unsigned char *far = p->far;
-    p->far = NULL;
-    if (DLSI_APART && far != NULL)
-        return dlsi_session_seal_apart(&s->record, at, far, n, packet, DLS_HEAD_BYTES);
+    const unsigned char *remote = p->remote;
+    p->remote = NULL;
+    if (DLSI_APART && remote != NULL)
+        return dlsi_session_seal_apart(&s->record, at, remote, n, packet, DLS_HEAD_BYTES);
     return dls_session_seal(&s->record, at, at, n, packet, DLS_HEAD_BYTES, at + n);
 }
 /* A whole packet of a session, at most max bytes; 0: none now. */
@@ -23469,11 +23471,11 @@ DLSI_FN int32_t dlsi_leg_down(const dlsi_run *r, const dlsi_leg *p, int32_t seg,
 /* Dissemination: 2^k places on, and from 2^k places back. Hensgen, Finkel & Manber 1988 */
 DLSI_FN int32_t dlsi_leg_barrier(const dlsi_run *r, const dlsi_leg *p, int32_t seg, int32_t side,
                                  int32_t k, dlsi_move *m) {
-    const int32_t far = 1 << (k < 0 ? 0 : k);
+    const int32_t remote = 1 << (k < 0 ? 0 : k);
     (void)r;
     (void)seg;
     if (k < 0) return dlsi_coll_log2(2 * p->n - 1);
-    m->who = p->list[(p->me + (side == DLSI_SENDS ? far : p->n - far)) % p->n];
+    m->who = p->list[(p->me + (side == DLSI_SENDS ? remote : p->n - remote)) % p->n];
     m->how = DLSI_NOTE;
     m->after = side == DLSI_SENDS ? k : 0;
     return 0;
@@ -23520,7 +23522,7 @@ DLSI_FN void dlsi_run_groups(const dls_coll *c, dlsi_run *r) {
     for (i = 0; i < 4; i++) {
         dlsi_leg *p = dlsi_run_phase(c, r, i < 2 ? dlsi_leg_scatter : dlsi_leg_gather);
         p->inner = i == 1 || i == 2;
-        p->list = p->inner ? c->far : c->near;
+        p->list = p->inner ? c->remote : c->nearby;
         p->n = p->owners = p->inner ? c->far_count : c->near_count;
         for (p->me = p->n - 1; p->me >= 0 && p->list[p->me] != c->rank; p->me--) {}
         if (!p->inner) p->owners = c->near_owners;
@@ -23851,8 +23853,8 @@ DLSI_FN size_t dlsi_coll_layout(dls_coll *c, dlsi_layout *l, int32_t size) {
     for (i = 0; i < size; i++) c->member[i] = i;
     if (size == 1) return l->used;
     c->order = list + n;
-    c->near = list + 2 * n;
-    c->far = list + 3 * n;
+    c->nearby = list + 2 * n;
+    c->remote = list + 3 * n;
     c->weight = (uint16_t *)(void *)(list + 4 * n);
     c->run = run;
     c->work = work;
@@ -24131,14 +24133,15 @@ DLSI_FN void dlsi_coll_groups(dls_coll *c) {
     for (i = 0; i < c->size; i++) {
         int32_t n = 0;
         if (i == c->rank) mine = c->near_count;
-        if (group[i] == group[c->rank]) c->near[c->near_count++] = i;
+        if (group[i] == group[c->rank]) c->nearby[c->near_count++] = i;
         for (k = 0; k < c->size; k++) n += group[k] == group[i];
         c->near_owners = dlsi_min_i32(c->near_owners, n);
     }
     for (i = 0; i < c->size; i++) {
         int32_t before = 0;
         for (k = 0; k < i; k++) before += group[k] == group[i];
-        if (before == mine || (mine >= c->near_owners && before == 0)) c->far[c->far_count++] = i;
+        if (before == mine || (mine >= c->near_owners && before == 0))
+            c->remote[c->far_count++] = i;
     }
 }
 /* What an algorithm takes: the steps one after the other; of the busiest member messages, bytes

@@ -70,6 +70,8 @@ syntax="-fsyntax-only -DDLSHARD_IMPLEMENTATION"
     refused "DLS_ENABLE_STB_IMAGE" -DDLS_ENABLE_STB_IMAGE=1 -DDLS_ENABLE_FILES=0 "$out/page.c"
     refused "DLS_REPLAY_BITS must be" -DDLS_REPLAY_BITS=96 "$out/page.c"
     refused "DLS_REPLAY_BITS must be" -DDLS_REPLAY_BITS=8192 "$out/page.c"
+    refused "DLS_WINDOW_MAX must be" -DDLS_WINDOW_MAX=2 "$out/page.c"
+    refused "DLS_WINDOW_MAX must be" -DDLS_WINDOW_MAX=65536 "$out/page.c"
     refused "compile this file without -ffast-math" -ffast-math "$out/page.c"
     refused "floats must stay floats" -U__FLT_EVAL_METHOD__ -D__FLT_EVAL_METHOD__=2 "$out/page.c"
     refused "DLS_ENABLE_PEERS without" -DDLSHARD_IMPLEMENTATION -DDLS_PROFILE=1 \
