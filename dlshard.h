@@ -16404,8 +16404,8 @@ DLSI_FN void dlsi_aead_seal_by(dlsi_cipher cipher, void *to, unsigned char *tag1
                                const unsigned char *nonce12, const unsigned char *key32) {
     const unsigned char *p = (const unsigned char *)from;
     dlsi_aead_seal_two(cipher, (unsigned char *)to, tag16, p,
-                       p + dlsi_min_size(bytes, DLSI_AEAD_NEAR), bytes, ad, ad_bytes, nonce12,
-                       key32);
+                       bytes > DLSI_AEAD_NEAR ? p + DLSI_AEAD_NEAR : p, bytes, ad, ad_bytes,
+                       nonce12, key32);
 }
 /* Decrypts only what is authentic. rest, unless NULL: only the first DLSI_AEAD_NEAR bytes, and 16
    words from which dlsi_chacha_xor() goes on; they are a secret. */
