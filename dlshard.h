@@ -16379,7 +16379,7 @@ DLSI_FN size_t dlsi_aead_head(dlsi_aead *a, unsigned char *to, const unsigned ch
     dlsi_xor(to, from, a->head + 64, n);
     return n;
 }
-/* The first DLSI_AEAD_NEAR bytes of the message from `from`, those after them from `far`. */
+/* The first DLSI_AEAD_NEAR bytes of the message from `from`, those after them from `remote`. */
 DLSI_FN void dlsi_aead_seal_two(dlsi_cipher cipher, unsigned char *to, unsigned char *tag16,
                                 const unsigned char *from, const unsigned char *remote,
                                 size_t bytes, const void *ad, size_t ad_bytes,
@@ -16388,8 +16388,10 @@ DLSI_FN void dlsi_aead_seal_two(dlsi_cipher cipher, unsigned char *to, unsigned 
     dlsi_aead a;
     a.cipher = cipher;
     dlsi_aead_start(&a, bytes, ad, ad_bytes, nonce12, key32);
-    n = dlsi_aead_head(&a, to, from, at);
-    dlsi_chacha_xor(cipher, a.state, to + n, from + n, at - n);
+    if (bytes > 0) { /* else the pointers may be null */
+        n = dlsi_aead_head(&a, to, from, at);
+        dlsi_chacha_xor(cipher, a.state, to + n, from + n, at - n);
+    }
     for (sealed = 0; sealed < bytes; sealed = at, remote += n) {
         n = dlsi_min_size(bytes - at, DLSI_AEAD_CHUNK);
         dlsi_chacha_xor(cipher, a.state, to + at, remote, n);
@@ -16422,7 +16424,7 @@ DLSI_FN int dlsi_aead_open_near(dlsi_cipher cipher, void *to, const void *from, 
     dlsi_poly_padded(cipher, &a.poly, p, bytes);
     dlsi_poly_final(&a.poly, ad_bytes, bytes, tag);
     good = DLSI_PUBLIC(dls_equal(tag, tag16, 16));
-    if (good) {
+    if (good && bytes > 0) {
         const size_t most = rest != NULL ? dlsi_min_size(bytes, DLSI_AEAD_NEAR) : bytes;
         const size_t done = dlsi_aead_head(&a, q, p, most);
         dlsi_chacha_xor(cipher, a.state, q + done, p + done, most - done);

@@ -207,13 +207,14 @@ static setting plain(int32_t n) {
     dls_run_sync(&s.mode);
     return s;
 }
+static double larger(double a, double b) { return a > b ? a : b; }
 /* Greatest difference of weights by the greatest weight. */
 static double unlike(const float *a, const float *b, size_t n) {
     double most = 0, size = 0;
     size_t i;
     for (i = 0; i < n; i++) {
-        most = fmax(most, fabs((double)a[i] - (double)b[i]));
-        size = fmax(size, fabs((double)b[i]));
+        most = larger(most, fabs((double)a[i] - (double)b[i]));
+        size = larger(size, fabs((double)b[i]));
     }
     return most / size;
 }
@@ -239,7 +240,7 @@ static void near_one_device(size_t n, double most) {
     double worst = 0;
     int64_t i;
     for (i = 1; i <= g.s.steps; i++)
-        worst = fmax(worst, unlike(g.weights[i], alone[i], n) / (double)i);
+        worst = larger(worst, unlike(g.weights[i], alone[i], n) / (double)i);
     if (!(worst <= most)) printf("  %g a step, %g allowed\n", worst, most);
     CHECK(worst <= most);
 }

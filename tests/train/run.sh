@@ -5,7 +5,7 @@ build "$out/sim" train/sim.c -DDLS_ENABLE_SIMD=0 -DDLS_ENABLE_SOCKETS=0 &&
     run_c "$out/sim" "${FIRST:-1}" "${SEEDS:-60}"
 build "$out/unit" train/unit.c -DDLS_ENABLE_SIMD=0 -DDLS_ENABLE_SOCKETS=0 && run_c "$out/unit"
 digits=$root/examples/data/mnist
-build "$out/modes" train/modes.c -DDLS_ENABLE_SOCKETS=0 -lm && run_c "$out/modes" "$digits-train" "$digits-test"
+build "$out/modes" train/modes.c -DDLS_ENABLE_SOCKETS=0 && run_c "$out/modes" "$digits-train" "$digits-test"
 [ -z "$SAN" ] || exit 0 # what follows is the same code, killed
 build "$out/worker" train/worker.c && build "$out/drive" train/drive.c || exit 0
 keys=$out/keys
