@@ -167,6 +167,7 @@ if have arm-none-eabi-gcc; then
     mkdir -p "$out/size/tools" "$out/size/tests" "$out/size/examples"
     cp "$root/dlshard.h" "$out/size/"
     cp -r mcu "$out/size/tests/"
+    cp "$root"/tools/*.c "$out/size/tools/"
     cp -r "$root/examples/firmware" "$out/size/examples/"
     sed 's/code_most=[0-9]*/code_most=1000/' "$root/tools/size" >"$out/size/tools/size"
     chmod +x "$out/size/tools/size"

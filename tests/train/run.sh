@@ -30,16 +30,16 @@ data=$root/examples/data/mnist-test
 running=
 port=$(($$ % 20000 + 20000))
 trap 'kill -9 $running 2>/dev/null' EXIT
-member() { # NUMBER OPTION...
-    i=$1
-    shift
-    "$out/worker" --key w$i.key --roster lab.roster --listen $((port + i)) --tcp "$calls" \
-        --data "$data" --least 2 "$@" >member$i.txt 2>&1 &
+member() { # NUMBER LEAST OPTION...: waits until so many are there, two minutes at most
+    i=$1 least=$2
+    shift 2
+    timeout 120 "$out/worker" --key w$i.key --roster lab.roster --listen $((port + i)) --tcp "$calls" \
+        --data "$data" --least "$least" "$@" >member$i.txt 2>&1 &
     running="$running $!"
     calls=$calls${calls:+,}$i@127.0.0.1:$((port + i))
 }
 calls=
-for i in 1 2 3; do member $i --save stop$i.ckpt --every 20; done
+for i in 1 2 3; do member $i 3 --save stop$i.ckpt --every 20; done
 within 30 grep -q -s ' step 30 ' member3.txt || fail "three at work" member3.txt
 kill -INT "${running##* }"
 # shellcheck disable=SC2086
@@ -51,8 +51,8 @@ check "one of them has written the checkpoint" test "$(ls stop?.ckpt | wc -l)" =
 running= calls=
 port=$((port + 10))
 mv stop?.ckpt stop.ckpt
-member 1 --steps $((steps + 60))
-member 2 --steps $((steps + 60)) --resume stop.ckpt
+member 1 2 --steps $((steps + 60))
+member 2 2 --steps $((steps + 60)) --resume stop.ckpt
 # shellcheck disable=SC2086
 wait $running
 "$out/worker" --data "$data" --steps $((steps + 60)) --quiet 1 >alone.txt
