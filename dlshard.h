@@ -28984,9 +28984,10 @@ DLSI_FN int32_t dlsi_links_prepare(dls_links *s, uint64_t now, uint64_t *until) 
     s->polled[n].revents = 0;
     return n;
 }
-/* poll(), but others may have the processor for a while before it goes to sleep. */
-DLSI_FN int dlsi_links_sleep(dls_links *s, int32_t n, int32_t wait_ms, uint64_t now) {
-    const uint64_t end = wait_ms > 0 && s->peer->hurry ? dlsi_later(now, s->spin_us) : now;
+/* poll(), but others may have the processor for spin_us before it goes to sleep. */
+DLSI_FN int dlsi_links_sleep(dls_links *s, int32_t n, int32_t wait_ms, uint32_t spin_us,
+                             uint64_t now) {
+    const uint64_t end = wait_ms > 0 ? dlsi_later(now, spin_us) : now;
     int ready = 0;
     while (ready == 0 && now < end) {
         ready = poll(s->polled, (nfds_t)(n + 1), 0);
@@ -29000,16 +29001,18 @@ DLS_API void dls_links_poll(dls_links *links, uint64_t timeout_us, void (*lock)(
     uint64_t now = dls_now_us(), until = dlsi_later(now, timeout_us);
     dls_link *link, *next;
     int32_t i, n, wait_ms;
+    uint32_t spin_us;
     char drain[64];
     if (lock != NULL) lock(user);
     dls_peer_tick(links->peer, now);
     n = dlsi_links_prepare(links, now, &until);
     until = dlsi_min_u64(until, dls_peer_deadline(links->peer)); /* links drew what was due */
+    spin_us = links->peer->hurry ? links->spin_us : 0;
     if (unlock != NULL) unlock(user);
     now = dls_now_us();
     until = until > now ? until - now : 0;
     wait_ms = until > 1000000u ? 1000 : (int32_t)((until + 999u) / 1000u);
-    if (dlsi_links_sleep(links, n, wait_ms, now) < 0) n = 0;
+    if (dlsi_links_sleep(links, n, wait_ms, spin_us, now) < 0) n = 0;
     if (lock != NULL) lock(user);
     while (links->wake[0] >= 0 && (links->polled[n].revents & POLLIN) != 0 &&
            read(links->wake[0], drain, sizeof drain) > 0) {}
