@@ -23190,8 +23190,8 @@ typedef struct dlsi_run {
     int32_t members, peer_op, handle;
     uint32_t seen; /* the last turn it was looked at */
     uint8_t state;
-    bool ahead; /* not begun by the user yet: receives only */
-    bool small; /* all that comes is staged, so that it may come ahead */
+    bool ahead;    /* not begun by the user yet: receives only */
+    bool is_short; /* all that comes is staged, so that it may come ahead */
     bool swapped;
     dls_status status;
 } dlsi_run;
@@ -23650,10 +23650,10 @@ DLSI_FN void dlsi_run_measure(dlsi_run *r, size_t staging) {
             r->need[1] = dlsi_max_size(r->need[1], dlsi_mul(group, most));
     }
     if (r->op.codec != NULL) r->need[0] = dlsi_mul((size_t)r->members, most);
-    r->small = DLSI_HOSTED && r->op.codec == NULL && r->op.kind != DLS_COLL_ALLTOALL &&
-               dlsi_mul(r->op.count, r->width) <= DLSI_COLL_SMALL &&
-               dlsi_mul((size_t)r->total[1], most) <= staging / 4;
-    if (r->small) r->need[1] = (size_t)r->total[1] * most;
+    r->is_short = DLSI_HOSTED && r->op.codec == NULL && r->op.kind != DLS_COLL_ALLTOALL &&
+                  dlsi_mul(r->op.count, r->width) <= DLSI_COLL_SMALL &&
+                  dlsi_mul((size_t)r->total[1], most) <= staging / 4;
+    if (r->is_short) r->need[1] = (size_t)r->total[1] * most;
 }
 
 /* ---- Lanes: one segment on its way ---- */
@@ -23786,7 +23786,7 @@ DLSI_FN void dlsi_lane_begin(dls_coll *c, dlsi_run *r, dlsi_lane *l, int32_t sid
             if (post->op >= 0) c->messages++;
         } else if (!post->done) {
             const bool staged = m.how == DLSI_ADD || m.how == DLSI_KEEP || m.how == DLSI_JOIN ||
-                                r->small || r->op.codec != NULL;
+                                r->is_short || r->op.codec != NULL;
             if (staged && m.n > 0) post->stage = dlsi_lane_stage(r, l, side, &m);
             if (staged && m.n > 0 && post->stage == NULL) return;
             post->op = dls_peer_recv(c->peer, c->member[m.who], tag,
@@ -24473,7 +24473,7 @@ DLSI_FN void dlsi_coll_ahead(dls_coll *c) {
     op.root = p->root;
     op.count = p->count;
     if (dlsi_coll_slots(c) <= c->peer->desc.ops_max / 2 || !dlsi_coll_roomy(c)) return;
-    if (dlsi_run_make(c, &op, dlsi_ways, &r) != DLS_OK || !r->small) return;
+    if (dlsi_run_make(c, &op, dlsi_ways, &r) != DLS_OK || !r->is_short) return;
     dlsi_coll_run_begin(c, r, c->sequence + 1, true);
     r->ahead = true;
     if (!dlsi_run_open(c, r, false)) {
