@@ -2,10 +2,7 @@
    answers are. The other side goes on, strikes the liar, and takes no number that is none. */
 #define _DEFAULT_SOURCE
 #include <stdlib.h>
-int sim_random(void *to, size_t bytes);
-#define DLS_RANDOM(to, bytes) sim_random(to, bytes)
-#define DLSHARD_IMPLEMENTATION
-#include "dlshard.h"
+#include "seeded.h"
 
 #include "test.h"
 
@@ -91,8 +88,8 @@ static void bad_client(dls_peer *p, uint32_t round) {
     dlsi_store32(ask + 32, below(4) == 0 ? dls_rng_u32(&rng) : N - below(2) * 10);
     dlsi_store32(ask + 36, below(4) == 0 ? dls_rng_u32(&rng) : (uint32_t)bytes);
     if (below(10) == 0) ask[below(sizeof ask)] ^= (unsigned char)below(256);
-    op[0] = dls_peer_send(p, 0, DLSI_TAG_PS_ASK, ask,
-                          below(20) == 0 ? below(sizeof ask) : sizeof ask);
+    op[0] =
+        dls_peer_send(p, 0, DLSI_TAG_PS_ASK, ask, below(20) == 0 ? below(sizeof ask) : sizeof ask);
     op[1] = dls_peer_recv(p, 0, DLSI_TAG_PS_SAY, say, DLSI_PS_SAY + below(2));
     if (push)
         op[2] = dls_peer_send(p, 0, DLSI_TAG_PS_MESSAGE, message, bytes);

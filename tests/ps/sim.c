@@ -6,10 +6,7 @@
      sim FIRST COUNT     seeds FIRST..FIRST+COUNT-1; prints what failed */
 #define _DEFAULT_SOURCE
 #include <stdlib.h>
-int sim_random(void *to, size_t bytes);
-#define DLS_RANDOM(to, bytes) sim_random(to, bytes)
-#define DLSHARD_IMPLEMENTATION
-#include "dlshard.h"
+#include "seeded.h"
 
 #include "test.h"
 

@@ -1,10 +1,7 @@
 /* What servers and clients do, one thing after another, in the simulator. */
 #define _DEFAULT_SOURCE
 #include <stdlib.h>
-int sim_random(void *to, size_t bytes);
-#define DLS_RANDOM(to, bytes) sim_random(to, bytes)
-#define DLSHARD_IMPLEMENTATION
-#include "dlshard.h"
+#include "seeded.h"
 
 #include "test.h"
 
@@ -260,8 +257,8 @@ static double attacked(bool local, dls_robust_kind rule, int32_t kind, double ra
 }
 /* The median takes small steps where gradients of a batch scatter; it is for local steps. */
 static void test_hostile(void) {
-    static const char *const name[] = {"mean", "median", "trimmed mean", "Krum", "multi-Krum",
-                                       "clipping"};
+    static const char *const name[] = {"mean", "median",     "trimmed mean",
+                                       "Krum", "multi-Krum", "clipping"};
     int32_t k, kind, local;
     for (local = 0; local < 2; local++) {
         const double clean = attacked(local != 0, DLS_ROBUST_MEAN, 0, 0);

@@ -1,12 +1,6 @@
 /* Servers and clients of a parameter server in the simulator: devices 0..servers-1 serve, the rest
    are clients. Each may be down, slow, or compute for some time. */
 #define DEVICES_MAX 12
-static dls_rng random_state;
-int sim_random(void *to, size_t bytes) {
-    unsigned char *p = (unsigned char *)to;
-    while (bytes-- > 0) *p++ = (unsigned char)dls_rng_u32(&random_state);
-    return 0;
-}
 static struct world world;
 struct device {
     dls_ps_server *server;
@@ -20,8 +14,8 @@ struct world {
     dls_sim *sim;
     int32_t devices, servers;
     struct device device[DEVICES_MAX];
-    void (*start)(int32_t i);   /* makes device[i]'s server or client anew */
-    void (*look)(int32_t i);    /* after each poll and work; or NULL */
+    void (*start)(int32_t i); /* makes device[i]'s server or client anew */
+    void (*look)(int32_t i);  /* after each poll and work; or NULL */
     int64_t event[DLS_PS_OUT + 1];
     dls_ps_event last[DLS_PS_OUT + 1]; /* the last of each type */
 };

@@ -22,10 +22,7 @@
      sim --print SEED    one seed, told in words */
 #define _DEFAULT_SOURCE
 #include <stdlib.h>
-int sim_random(void *to, size_t bytes);
-#define DLS_RANDOM(to, bytes) sim_random(to, bytes)
-#define DLSHARD_IMPLEMENTATION
-#include "dlshard.h"
+#include "seeded.h"
 
 #include "test.h"
 
@@ -42,13 +39,6 @@ int sim_random(void *to, size_t bytes);
 #define NUMBERS 10      /* messages of a session each way */
 #define LONG 2400       /* bytes of the longest */
 #define REPLAY 4000000u /* us after which old packets come again, at most */
-
-static dls_rng random_state; /* keys and ephemerals are drawn by seed too */
-int sim_random(void *to, size_t bytes) {
-    unsigned char *p = (unsigned char *)to;
-    while (bytes-- > 0) *p++ = (unsigned char)dls_rng_u32(&random_state);
-    return 0;
-}
 
 typedef struct app { /* what runs on one peer */
     dls_coll coll;

@@ -6,21 +6,11 @@
 #include <math.h>
 #include <stdlib.h>
 #include <unistd.h>
-int sim_random(void *to, size_t bytes);
-#define DLS_RANDOM(to, bytes) sim_random(to, bytes)
-#define DLSHARD_IMPLEMENTATION
-#include "dlshard.h"
+#include "seeded.h"
 
 #include "test.h"
 
 #include "train/tiny.h"
-
-static dls_rng random_state;
-int sim_random(void *to, size_t bytes) {
-    unsigned char *p = (unsigned char *)to;
-    while (bytes-- > 0) *p++ = (unsigned char)dls_rng_u32(&random_state);
-    return 0;
-}
 
 #define MOST 5
 #define STEPS 400 /* whose weights are kept */

@@ -6,22 +6,13 @@
      sim --print SEED    one seed, told in words */
 #define _DEFAULT_SOURCE
 #include <stdlib.h>
-int sim_random(void *to, size_t bytes);
-#define DLS_RANDOM(to, bytes) sim_random(to, bytes)
-#define DLSHARD_IMPLEMENTATION
-#include "dlshard.h"
+#include "seeded.h"
 
 #include "test.h"
 
 #include "train/tiny.h"
 
 #define PEERS_MAX 9
-static dls_rng random_state;
-int sim_random(void *to, size_t bytes) {
-    unsigned char *p = (unsigned char *)to;
-    while (bytes-- > 0) *p++ = (unsigned char)dls_rng_u32(&random_state);
-    return 0;
-}
 
 typedef struct app {
     dls_net *net;

@@ -2,21 +2,11 @@
 #define _DEFAULT_SOURCE
 #include <stdlib.h>
 #include <unistd.h>
-int sim_random(void *to, size_t bytes);
-#define DLS_RANDOM(to, bytes) sim_random(to, bytes)
-#define DLSHARD_IMPLEMENTATION
-#include "dlshard.h"
+#include "seeded.h"
 
 #include "test.h"
 
 #include "train/tiny.h"
-
-static dls_rng random_state;
-int sim_random(void *to, size_t bytes) {
-    unsigned char *p = (unsigned char *)to;
-    while (bytes-- > 0) *p++ = (unsigned char)dls_rng_u32(&random_state);
-    return 0;
-}
 
 /* ---- A group of peers without faults, each of its own making ---- */
 
