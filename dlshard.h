@@ -2661,7 +2661,7 @@ typedef struct dls_coll {
     uint64_t sent_bytes, messages; /* of arrays, handed to the engine so far */
     const dls_coll_model *model;   /* for AUTO; NULL: even links. Alike at all members */
     /* private */
-    struct dlsi_run *run, *ahead;
+    struct dlsi_coll_run *run, *ahead;
     struct dlsi_work *work;
     int32_t *order, *nearby, *remote;
     uint16_t *weight;
@@ -23140,10 +23140,10 @@ typedef struct dlsi_move {
     uint8_t how;
 } dlsi_move;
 
-struct dlsi_run;
+struct dlsi_coll_run;
 struct dlsi_leg;
 /* Move k of a side, into m; k -1: how many there are. */
-typedef int32_t (*dlsi_leg_fn)(const struct dlsi_run *r, const struct dlsi_leg *p, int32_t seg,
+typedef int32_t (*dlsi_leg_fn)(const struct dlsi_coll_run *r, const struct dlsi_leg *p, int32_t seg,
                                int32_t side, int32_t k, dlsi_move *m);
 typedef struct dlsi_leg {
     dlsi_leg_fn fn;
@@ -23170,15 +23170,15 @@ typedef struct dlsi_lane {
     int32_t held[2];
 } dlsi_lane;
 typedef struct dlsi_work {
-    struct dlsi_run *run; /* NULL: free */
+    struct dlsi_coll_run *run; /* NULL: free */
     unsigned char *at;
     size_t bytes; /* of staging, for all lanes */
     int32_t lanes;
     dlsi_lane lane[DLSI_COLL_LANES];
 } dlsi_work;
 
-enum { DLSI_RUN_FREE = 0, DLSI_RUN_WAITS, DLSI_RUN_WORKS, DLSI_RUN_OVER };
-typedef struct dlsi_run {
+enum { DLSI_COLL_RUN_FREE = 0, DLSI_COLL_RUN_WAITS, DLSI_COLL_RUN_WORKS, DLSI_COLL_RUN_OVER };
+typedef struct dlsi_coll_run {
     dls_coll_op op;
     dlsi_leg phase[4];
     dlsi_work *work;
@@ -23194,7 +23194,7 @@ typedef struct dlsi_run {
     bool is_short; /* all that comes is staged, so that it may come ahead */
     bool swapped;
     dls_status status;
-} dlsi_run;
+} dlsi_coll_run;
 
 /* ---- Elements ---- */
 
@@ -23246,7 +23246,7 @@ DLSI_COLL_COMBINE(dlsi_max_f32, float, y[k] > x[k] ? y[k] : x[k])
 DLSI_COLL_COMBINE(dlsi_min_f32, float, y[k] < x[k] ? y[k] : x[k])
 
 /* out = a (+) b, n elements as they travel: little-endian. */
-DLSI_FN void dlsi_coll_combine(const dlsi_run *r, unsigned char *out, const unsigned char *a,
+DLSI_FN void dlsi_coll_combine(const dlsi_coll_run *r, unsigned char *out, const unsigned char *a,
                                const unsigned char *b, size_t n) {
     static void (*const combine[])(unsigned char *, const unsigned char *, const unsigned char *,
                                    size_t) = {dlsi_sum_u32, dlsi_max_u8,  dlsi_sum_u64,
@@ -23293,7 +23293,7 @@ DLSI_FN void dlsi_coll_part(const uint16_t *weight, int32_t parts, int32_t i, si
     *n = (size_t)(last - first);
 }
 /* What index i of a phase owns of a segment; i -1: the whole segment. */
-DLSI_FN void dlsi_coll_piece(const dlsi_run *r, const dlsi_leg *p, int32_t seg, int32_t i,
+DLSI_FN void dlsi_coll_piece(const dlsi_coll_run *r, const dlsi_leg *p, int32_t seg, int32_t i,
                              size_t *at, size_t *n) {
     *at = 0;
     *n = r->op.kind == DLS_COLL_ALLTOALL ? r->op.count * (size_t)r->members : r->op.count;
@@ -23314,8 +23314,8 @@ DLSI_FN void dlsi_coll_piece(const dlsi_run *r, const dlsi_leg *p, int32_t seg, 
 enum { DLSI_SENDS = 0, DLSI_RECVS };
 
 /* Everybody's part of my shard to me. */
-DLSI_FN int32_t dlsi_leg_scatter(const dlsi_run *r, const dlsi_leg *p, int32_t seg, int32_t side,
-                                 int32_t k, dlsi_move *m) {
+DLSI_FN int32_t dlsi_leg_scatter(const dlsi_coll_run *r, const dlsi_leg *p, int32_t seg,
+                                 int32_t side, int32_t k, dlsi_move *m) {
     const int32_t i = side == DLSI_SENDS ? (p->me + k + 1) % p->n : (p->me + p->n - k - 1) % p->n;
     if (k < 0) return p->n - 1;
     m->who = p->list[i];
@@ -23324,8 +23324,8 @@ DLSI_FN int32_t dlsi_leg_scatter(const dlsi_run *r, const dlsi_leg *p, int32_t s
     return 0;
 }
 /* My shard to everybody. */
-DLSI_FN int32_t dlsi_leg_gather(const dlsi_run *r, const dlsi_leg *p, int32_t seg, int32_t side,
-                                int32_t k, dlsi_move *m) {
+DLSI_FN int32_t dlsi_leg_gather(const dlsi_coll_run *r, const dlsi_leg *p, int32_t seg,
+                                int32_t side, int32_t k, dlsi_move *m) {
     const int32_t i = side == DLSI_SENDS ? (p->me + k + 1) % p->n : (p->me + p->n - k - 1) % p->n;
     if (k < 0) return p->n - 1;
     m->who = p->list[i];
@@ -23334,7 +23334,7 @@ DLSI_FN int32_t dlsi_leg_gather(const dlsi_run *r, const dlsi_leg *p, int32_t se
     return 0;
 }
 /* Shards to or from the root alone: all-to-one, and with `out` one-to-all. */
-DLSI_FN int32_t dlsi_leg_one(const dlsi_run *r, const dlsi_leg *p, int32_t seg, bool mine,
+DLSI_FN int32_t dlsi_leg_one(const dlsi_coll_run *r, const dlsi_leg *p, int32_t seg, bool mine,
                              int32_t k, dlsi_move *m) {
     const int32_t i = p->me == p->root ? (p->me + k + 1) % p->n : p->root;
     if (k < 0) return p->me == p->root ? (mine ? 0 : p->n - 1) : (mine ? 1 : 0);
@@ -23342,16 +23342,16 @@ DLSI_FN int32_t dlsi_leg_one(const dlsi_run *r, const dlsi_leg *p, int32_t seg, 
     dlsi_coll_piece(r, p, seg, p->me == p->root ? i : p->me, &m->at, &m->n);
     return 0;
 }
-DLSI_FN int32_t dlsi_leg_in(const dlsi_run *r, const dlsi_leg *p, int32_t seg, int32_t side,
+DLSI_FN int32_t dlsi_leg_in(const dlsi_coll_run *r, const dlsi_leg *p, int32_t seg, int32_t side,
                             int32_t k, dlsi_move *m) {
     return dlsi_leg_one(r, p, seg, side == DLSI_SENDS, k, m);
 }
-DLSI_FN int32_t dlsi_leg_out(const dlsi_run *r, const dlsi_leg *p, int32_t seg, int32_t side,
+DLSI_FN int32_t dlsi_leg_out(const dlsi_coll_run *r, const dlsi_leg *p, int32_t seg, int32_t side,
                              int32_t k, dlsi_move *m) {
     return dlsi_leg_one(r, p, seg, side == DLSI_RECVS, k, m);
 }
 /* Block d of mine to d. */
-DLSI_FN int32_t dlsi_leg_swap(const dlsi_run *r, const dlsi_leg *p, int32_t seg, int32_t side,
+DLSI_FN int32_t dlsi_leg_swap(const dlsi_coll_run *r, const dlsi_leg *p, int32_t seg, int32_t side,
                               int32_t k, dlsi_move *m) {
     const int32_t i = side == DLSI_SENDS ? (p->me + k + 1) % p->n : (p->me + p->n - k - 1) % p->n;
     if (k < 0) return p->n - 1;
@@ -23360,7 +23360,7 @@ DLSI_FN int32_t dlsi_leg_swap(const dlsi_run *r, const dlsi_leg *p, int32_t seg,
     return 0;
 }
 /* Ring: index i sends shard i - 1 - k to i + 1, which adds it to its own; in the end i has i. */
-DLSI_FN int32_t dlsi_leg_ring(const dlsi_run *r, const dlsi_leg *p, int32_t seg, int32_t side,
+DLSI_FN int32_t dlsi_leg_ring(const dlsi_coll_run *r, const dlsi_leg *p, int32_t seg, int32_t side,
                               int32_t k, dlsi_move *m) {
     const int32_t shard = p->me - 1 - k - (side == DLSI_RECVS ? 1 : 0);
     if (k < 0) return p->n - 1;
@@ -23371,7 +23371,7 @@ DLSI_FN int32_t dlsi_leg_ring(const dlsi_run *r, const dlsi_leg *p, int32_t seg,
     return 0;
 }
 /* Then the shards go round once more. */
-DLSI_FN int32_t dlsi_leg_round(const dlsi_run *r, const dlsi_leg *p, int32_t seg, int32_t side,
+DLSI_FN int32_t dlsi_leg_round(const dlsi_coll_run *r, const dlsi_leg *p, int32_t seg, int32_t side,
                                int32_t k, dlsi_move *m) {
     const int32_t shard = p->me - k - (side == DLSI_RECVS ? 1 : 0);
     if (k < 0) return p->n - 1;
@@ -23387,7 +23387,7 @@ DLSI_FN int32_t dlsi_coll_log2(int32_t n) {
     return log;
 }
 /* Those beyond a power of two give all to one below it, and get all from it in the end. */
-DLSI_FN int32_t dlsi_leg_fold(const dlsi_run *r, const dlsi_leg *p, int32_t seg, int32_t side,
+DLSI_FN int32_t dlsi_leg_fold(const dlsi_coll_run *r, const dlsi_leg *p, int32_t seg, int32_t side,
                               int32_t k, dlsi_move *m) {
     const int32_t most = 1 << dlsi_coll_log2(p->n);
     const bool beyond = p->me >= most;
@@ -23397,15 +23397,15 @@ DLSI_FN int32_t dlsi_leg_fold(const dlsi_run *r, const dlsi_leg *p, int32_t seg,
     dlsi_coll_piece(r, p, seg, -1, &m->at, &m->n);
     return 0;
 }
-DLSI_FN int32_t dlsi_leg_unfold(const dlsi_run *r, const dlsi_leg *p, int32_t seg, int32_t side,
-                                int32_t k, dlsi_move *m) {
+DLSI_FN int32_t dlsi_leg_unfold(const dlsi_coll_run *r, const dlsi_leg *p, int32_t seg,
+                                int32_t side, int32_t k, dlsi_move *m) {
     const int32_t n = dlsi_leg_fold(r, p, seg, 1 - side, k, m);
     m->how = DLSI_PUT;
     return n;
 }
 /* All with me ^ 1, then me ^ 2, me ^ 4, ... */
-DLSI_FN int32_t dlsi_leg_double(const dlsi_run *r, const dlsi_leg *p, int32_t seg, int32_t side,
-                                int32_t k, dlsi_move *m) {
+DLSI_FN int32_t dlsi_leg_double(const dlsi_coll_run *r, const dlsi_leg *p, int32_t seg,
+                                int32_t side, int32_t k, dlsi_move *m) {
     const int32_t log = dlsi_coll_log2(p->n);
     if (k < 0) return p->me >> log == 0 ? log : 0;
     m->who = p->list[p->me ^ 1 << k];
@@ -23415,7 +23415,7 @@ DLSI_FN int32_t dlsi_leg_double(const dlsi_run *r, const dlsi_leg *p, int32_t se
     return 0;
 }
 /* What index i has after `steps` halvings, the first with those farthest away. */
-DLSI_FN void dlsi_coll_half(const dlsi_run *r, const dlsi_leg *p, int32_t seg, int32_t i,
+DLSI_FN void dlsi_coll_half(const dlsi_coll_run *r, const dlsi_leg *p, int32_t seg, int32_t i,
                             int32_t steps, size_t *at, size_t *n) {
     int32_t bit = 1 << dlsi_coll_log2(p->n) >> 1;
     dlsi_coll_piece(r, p, seg, -1, at, n);
@@ -23425,7 +23425,7 @@ DLSI_FN void dlsi_coll_half(const dlsi_run *r, const dlsi_leg *p, int32_t seg, i
         *n = (i & bit) != 0 ? *n - low : low;
     }
 }
-DLSI_FN int32_t dlsi_leg_halve(const dlsi_run *r, const dlsi_leg *p, int32_t seg, int32_t side,
+DLSI_FN int32_t dlsi_leg_halve(const dlsi_coll_run *r, const dlsi_leg *p, int32_t seg, int32_t side,
                                int32_t k, dlsi_move *m) {
     const int32_t log = dlsi_coll_log2(p->n), with = p->me ^ 1 << (k < 0 ? 0 : log - 1 - k);
     if (k < 0) return p->me >> log == 0 ? log : 0;
@@ -23435,8 +23435,8 @@ DLSI_FN int32_t dlsi_leg_halve(const dlsi_run *r, const dlsi_leg *p, int32_t seg
     dlsi_coll_half(r, p, seg, side == DLSI_SENDS ? with : p->me, k + 1, &m->at, &m->n);
     return 0;
 }
-DLSI_FN int32_t dlsi_leg_unhalve(const dlsi_run *r, const dlsi_leg *p, int32_t seg, int32_t side,
-                                 int32_t k, dlsi_move *m) {
+DLSI_FN int32_t dlsi_leg_unhalve(const dlsi_coll_run *r, const dlsi_leg *p, int32_t seg,
+                                 int32_t side, int32_t k, dlsi_move *m) {
     const int32_t log = dlsi_coll_log2(p->n), with = p->me ^ (k < 0 ? 0 : 1 << k);
     if (k < 0) return p->me >> log == 0 ? log : 0;
     m->who = p->list[with];
@@ -23450,7 +23450,7 @@ DLSI_FN int32_t dlsi_coll_children(const dlsi_leg *p, int32_t v) {
     while (1 << n < p->n && (v & 1 << n) == 0 && v + (1 << n) < p->n) n++;
     return n;
 }
-DLSI_FN int32_t dlsi_leg_up(const dlsi_run *r, const dlsi_leg *p, int32_t seg, int32_t side,
+DLSI_FN int32_t dlsi_leg_up(const dlsi_coll_run *r, const dlsi_leg *p, int32_t seg, int32_t side,
                             int32_t k, dlsi_move *m) {
     const int32_t v = (p->me - p->root + p->n) % p->n, children = dlsi_coll_children(p, v);
     if (k < 0) return side == DLSI_RECVS ? children : v != 0;
@@ -23460,7 +23460,7 @@ DLSI_FN int32_t dlsi_leg_up(const dlsi_run *r, const dlsi_leg *p, int32_t seg, i
     dlsi_coll_piece(r, p, seg, -1, &m->at, &m->n);
     return 0;
 }
-DLSI_FN int32_t dlsi_leg_down(const dlsi_run *r, const dlsi_leg *p, int32_t seg, int32_t side,
+DLSI_FN int32_t dlsi_leg_down(const dlsi_coll_run *r, const dlsi_leg *p, int32_t seg, int32_t side,
                               int32_t k, dlsi_move *m) {
     const int32_t v = (p->me - p->root + p->n) % p->n, children = dlsi_coll_children(p, v);
     if (k < 0) return side == DLSI_SENDS ? children : v != 0;
@@ -23471,8 +23471,8 @@ DLSI_FN int32_t dlsi_leg_down(const dlsi_run *r, const dlsi_leg *p, int32_t seg,
     return 0;
 }
 /* Dissemination: 2^k places on, and from 2^k places back. Hensgen, Finkel & Manber 1988 */
-DLSI_FN int32_t dlsi_leg_barrier(const dlsi_run *r, const dlsi_leg *p, int32_t seg, int32_t side,
-                                 int32_t k, dlsi_move *m) {
+DLSI_FN int32_t dlsi_leg_barrier(const dlsi_coll_run *r, const dlsi_leg *p, int32_t seg,
+                                 int32_t side, int32_t k, dlsi_move *m) {
     const int32_t remote = 1 << (k < 0 ? 0 : k);
     (void)r;
     (void)seg;
@@ -23483,7 +23483,8 @@ DLSI_FN int32_t dlsi_leg_barrier(const dlsi_run *r, const dlsi_leg *p, int32_t s
     return 0;
 }
 /* Move k of a whole run: phases one after the other. */
-DLSI_FN void dlsi_coll_move(const dlsi_run *r, int32_t seg, int32_t side, int32_t k, dlsi_move *m) {
+DLSI_FN void dlsi_coll_move(const dlsi_coll_run *r, int32_t seg, int32_t side, int32_t k,
+                            dlsi_move *m) {
     const dlsi_leg *p = r->phase;
     int32_t other = 0;
     for (;; p++) {
@@ -23502,7 +23503,7 @@ DLSI_FN void dlsi_coll_move(const dlsi_run *r, int32_t seg, int32_t side, int32_
 
 /* ---- Plans: kind and algorithm as phases ---- */
 
-DLSI_FN dlsi_leg *dlsi_run_phase(const dls_coll *c, dlsi_run *r, dlsi_leg_fn fn) {
+DLSI_FN dlsi_leg *dlsi_coll_run_phase(const dls_coll *c, dlsi_coll_run *r, dlsi_leg_fn fn) {
     dlsi_leg *p = &r->phase[r->phases++];
     p->fn = fn;
     p->list = c->order;
@@ -23512,17 +23513,17 @@ DLSI_FN dlsi_leg *dlsi_run_phase(const dls_coll *c, dlsi_run *r, dlsi_leg_fn fn)
     p->inner = false;
     return p;
 }
-DLSI_FN void dlsi_run_rooted(const dls_coll *c, dlsi_run *r, dlsi_leg_fn fn) {
-    dlsi_run_phase(c, r, fn)->root = r->op.root;
+DLSI_FN void dlsi_coll_run_rooted(const dls_coll *c, dlsi_coll_run *r, dlsi_leg_fn fn) {
+    dlsi_coll_run_phase(c, r, fn)->root = r->op.root;
 }
-DLSI_FN void dlsi_run_solo(const dls_coll *c, dlsi_run *r, dlsi_leg_fn fn) {
-    dlsi_run_phase(c, r, fn)->solo = r->op.root;
+DLSI_FN void dlsi_coll_run_solo(const dls_coll *c, dlsi_coll_run *r, dlsi_leg_fn fn) {
+    dlsi_coll_run_phase(c, r, fn)->solo = r->op.root;
 }
 /* Scatter in the group, all-reduce of shards between groups, gather in the group. */
-DLSI_FN void dlsi_run_groups(const dls_coll *c, dlsi_run *r) {
+DLSI_FN void dlsi_coll_run_groups(const dls_coll *c, dlsi_coll_run *r) {
     int32_t i;
     for (i = 0; i < 4; i++) {
-        dlsi_leg *p = dlsi_run_phase(c, r, i < 2 ? dlsi_leg_scatter : dlsi_leg_gather);
+        dlsi_leg *p = dlsi_coll_run_phase(c, r, i < 2 ? dlsi_leg_scatter : dlsi_leg_gather);
         p->inner = i == 1 || i == 2;
         p->list = p->inner ? c->remote : c->nearby;
         p->n = p->owners = p->inner ? c->far_count : c->near_count;
@@ -23530,86 +23531,86 @@ DLSI_FN void dlsi_run_groups(const dls_coll *c, dlsi_run *r) {
         if (!p->inner) p->owners = c->near_owners;
     }
 }
-DLSI_FN dls_status dlsi_ways_ring(const dls_coll *c, dlsi_run *r) {
-    (void)dlsi_run_phase(c, r, dlsi_leg_ring);
-    (void)dlsi_run_phase(c, r, dlsi_leg_round);
+DLSI_FN dls_status dlsi_ways_ring(const dls_coll *c, dlsi_coll_run *r) {
+    (void)dlsi_coll_run_phase(c, r, dlsi_leg_ring);
+    (void)dlsi_coll_run_phase(c, r, dlsi_leg_round);
     return DLS_OK;
 }
-DLSI_FN dls_status dlsi_ways_allreduce(const dls_coll *c, dlsi_run *r) {
+DLSI_FN dls_status dlsi_ways_allreduce(const dls_coll *c, dlsi_coll_run *r) {
     switch (r->op.algo) {
     case DLS_COLL_RING: return dlsi_ways_ring(c, r);
     case DLS_COLL_DOUBLING:
-        (void)dlsi_run_phase(c, r, dlsi_leg_fold);
-        (void)dlsi_run_phase(c, r, dlsi_leg_double);
-        (void)dlsi_run_phase(c, r, dlsi_leg_unfold);
+        (void)dlsi_coll_run_phase(c, r, dlsi_leg_fold);
+        (void)dlsi_coll_run_phase(c, r, dlsi_leg_double);
+        (void)dlsi_coll_run_phase(c, r, dlsi_leg_unfold);
         return DLS_OK;
     case DLS_COLL_HALVING:
-        (void)dlsi_run_phase(c, r, dlsi_leg_fold);
-        (void)dlsi_run_phase(c, r, dlsi_leg_halve);
-        (void)dlsi_run_phase(c, r, dlsi_leg_unhalve);
-        (void)dlsi_run_phase(c, r, dlsi_leg_unfold);
+        (void)dlsi_coll_run_phase(c, r, dlsi_leg_fold);
+        (void)dlsi_coll_run_phase(c, r, dlsi_leg_halve);
+        (void)dlsi_coll_run_phase(c, r, dlsi_leg_unhalve);
+        (void)dlsi_coll_run_phase(c, r, dlsi_leg_unfold);
         return DLS_OK;
     case DLS_COLL_STAR:
-        dlsi_run_solo(c, r, dlsi_leg_scatter);
-        dlsi_run_solo(c, r, dlsi_leg_gather);
+        dlsi_coll_run_solo(c, r, dlsi_leg_scatter);
+        dlsi_coll_run_solo(c, r, dlsi_leg_gather);
         return DLS_OK;
     case DLS_COLL_TREE:
-        dlsi_run_rooted(c, r, dlsi_leg_up);
-        dlsi_run_rooted(c, r, dlsi_leg_down);
+        dlsi_coll_run_rooted(c, r, dlsi_leg_up);
+        dlsi_coll_run_rooted(c, r, dlsi_leg_down);
         return DLS_OK;
     case DLS_COLL_GROUPS:
         if (c->near_count == 0) return DLS_E_UNSUPPORTED;
-        dlsi_run_groups(c, r);
+        dlsi_coll_run_groups(c, r);
         return DLS_OK;
     default:
-        (void)dlsi_run_phase(c, r, dlsi_leg_scatter);
-        (void)dlsi_run_phase(c, r, dlsi_leg_gather);
+        (void)dlsi_coll_run_phase(c, r, dlsi_leg_scatter);
+        (void)dlsi_coll_run_phase(c, r, dlsi_leg_gather);
         return DLS_OK;
     }
 }
 /* Of kinds that are one half of an all-reduce, or less. */
-DLSI_FN dls_status dlsi_ways_half(const dls_coll *c, dlsi_run *r) {
+DLSI_FN dls_status dlsi_ways_half(const dls_coll *c, dlsi_coll_run *r) {
     const dls_coll_algo algo = r->op.algo;
     const bool direct = algo == DLS_COLL_DIRECT;
     switch (r->op.kind) {
     case DLS_COLL_BROADCAST:
-        if (direct) dlsi_run_rooted(c, r, dlsi_leg_out);
-        if (direct) dlsi_run_rooted(c, r, dlsi_leg_gather);
-        if (algo == DLS_COLL_STAR) dlsi_run_solo(c, r, dlsi_leg_gather);
-        if (algo == DLS_COLL_TREE) dlsi_run_rooted(c, r, dlsi_leg_down);
+        if (direct) dlsi_coll_run_rooted(c, r, dlsi_leg_out);
+        if (direct) dlsi_coll_run_rooted(c, r, dlsi_leg_gather);
+        if (algo == DLS_COLL_STAR) dlsi_coll_run_solo(c, r, dlsi_leg_gather);
+        if (algo == DLS_COLL_TREE) dlsi_coll_run_rooted(c, r, dlsi_leg_down);
         break;
     case DLS_COLL_REDUCE:
-        if (direct) (void)dlsi_run_phase(c, r, dlsi_leg_scatter);
-        if (direct) dlsi_run_rooted(c, r, dlsi_leg_in);
-        if (algo == DLS_COLL_STAR) dlsi_run_solo(c, r, dlsi_leg_scatter);
-        if (algo == DLS_COLL_TREE) dlsi_run_rooted(c, r, dlsi_leg_up);
+        if (direct) (void)dlsi_coll_run_phase(c, r, dlsi_leg_scatter);
+        if (direct) dlsi_coll_run_rooted(c, r, dlsi_leg_in);
+        if (algo == DLS_COLL_STAR) dlsi_coll_run_solo(c, r, dlsi_leg_scatter);
+        if (algo == DLS_COLL_TREE) dlsi_coll_run_rooted(c, r, dlsi_leg_up);
         break;
     case DLS_COLL_REDUCE_SCATTER:
-        if (direct) (void)dlsi_run_phase(c, r, dlsi_leg_scatter);
-        if (algo == DLS_COLL_RING) (void)dlsi_run_phase(c, r, dlsi_leg_ring);
+        if (direct) (void)dlsi_coll_run_phase(c, r, dlsi_leg_scatter);
+        if (algo == DLS_COLL_RING) (void)dlsi_coll_run_phase(c, r, dlsi_leg_ring);
         break;
     case DLS_COLL_ALLGATHER:
-        if (direct) (void)dlsi_run_phase(c, r, dlsi_leg_gather);
-        if (algo == DLS_COLL_RING) (void)dlsi_run_phase(c, r, dlsi_leg_round);
+        if (direct) (void)dlsi_coll_run_phase(c, r, dlsi_leg_gather);
+        if (algo == DLS_COLL_RING) (void)dlsi_coll_run_phase(c, r, dlsi_leg_round);
         break;
-    case DLS_COLL_GATHER: dlsi_run_rooted(c, r, dlsi_leg_in); break;
-    case DLS_COLL_SCATTER: dlsi_run_rooted(c, r, dlsi_leg_out); break;
-    case DLS_COLL_ALLTOALL: (void)dlsi_run_phase(c, r, dlsi_leg_swap); break;
-    case DLS_COLL_BARRIER: (void)dlsi_run_phase(c, r, dlsi_leg_barrier); break;
+    case DLS_COLL_GATHER: dlsi_coll_run_rooted(c, r, dlsi_leg_in); break;
+    case DLS_COLL_SCATTER: dlsi_coll_run_rooted(c, r, dlsi_leg_out); break;
+    case DLS_COLL_ALLTOALL: (void)dlsi_coll_run_phase(c, r, dlsi_leg_swap); break;
+    case DLS_COLL_BARRIER: (void)dlsi_coll_run_phase(c, r, dlsi_leg_barrier); break;
     default: break;
     }
     return r->phases > 0 ? DLS_OK : DLS_E_UNSUPPORTED;
 }
-DLSI_FN dls_status dlsi_ways_none(const dls_coll *c, dlsi_run *r) {
+DLSI_FN dls_status dlsi_ways_none(const dls_coll *c, dlsi_coll_run *r) {
     (void)c;
     (void)r;
     return DLS_OK;
 }
-DLSI_FN dls_status dlsi_ways(const dls_coll *c, dlsi_run *r) {
+DLSI_FN dls_status dlsi_ways(const dls_coll *c, dlsi_coll_run *r) {
     return r->op.kind == DLS_COLL_ALLREDUCE ? dlsi_ways_allreduce(c, r) : dlsi_ways_half(c, r);
 }
 /* Longest message of phase i with one segment, in elements, the same at every member. */
-DLSI_FN size_t dlsi_run_longest(const dlsi_run *r, int32_t i) {
+DLSI_FN size_t dlsi_coll_run_longest(const dlsi_coll_run *r, int32_t i) {
     const dlsi_leg *p = &r->phase[i];
     size_t at, n, most = 0;
     int32_t k;
@@ -23625,20 +23626,20 @@ DLSI_FN size_t dlsi_run_longest(const dlsi_run *r, int32_t i) {
     return most;
 }
 /* Bytes that n elements are on the wire. */
-DLSI_FN size_t dlsi_run_bytes(const dlsi_run *r, size_t n) {
+DLSI_FN size_t dlsi_coll_run_bytes(const dlsi_coll_run *r, size_t n) {
     return r->op.codec != NULL ? r->op.codec->bytes(r->op.codec->user, n) : n * r->width;
 }
 /* Counts moves; cuts the array in segments and sees how much staging one of them needs. */
-DLSI_FN void dlsi_run_measure(dlsi_run *r, size_t staging) {
+DLSI_FN void dlsi_coll_run_measure(dlsi_coll_run *r, size_t staging) {
     size_t most = 1;
     int32_t i, side;
     dlsi_move m;
     r->segs = 1;
-    for (i = 0; i < r->phases; i++) most = dlsi_max_size(most, dlsi_run_longest(r, i));
+    for (i = 0; i < r->phases; i++) most = dlsi_max_size(most, dlsi_coll_run_longest(r, i));
     r->segs = (int32_t)dlsi_min_size((most - 1) / (DLSI_COLL_CHUNK / r->width) + 1, 0x7FFFFFFF);
     if (r->phase[0].solo >= 0 && dlsi_mul(most, r->width) > DLSI_COLL_SMALL)
         r->segs = dlsi_max_i32(r->segs, (r->members + 1) / 3); /* root has all parts at once */
-    most = dlsi_round_up(dlsi_run_bytes(r, most / (size_t)r->segs + 1), DLS_ALIGN);
+    most = dlsi_round_up(dlsi_coll_run_bytes(r, most / (size_t)r->segs + 1), DLS_ALIGN);
     r->total[0] = r->total[1] = 0;
     r->need[0] = r->need[1] = 0;
     for (i = 0; i < r->phases; i++) {
@@ -23675,9 +23676,9 @@ DLSI_FN int32_t dlsi_coll_slots(const dls_coll *c) {
     return n;
 }
 /* Staging for a move, NULL: none now. Receives that end in a JOIN lie side by side. */
-DLSI_FN unsigned char *dlsi_lane_stage(const dlsi_run *r, dlsi_lane *l, int32_t side,
+DLSI_FN unsigned char *dlsi_lane_stage(const dlsi_coll_run *r, dlsi_lane *l, int32_t side,
                                        const dlsi_move *m) {
-    const size_t bytes = dlsi_round_up(dlsi_run_bytes(r, m->n), DLS_ALIGN);
+    const size_t bytes = dlsi_round_up(dlsi_coll_run_bytes(r, m->n), DLS_ALIGN);
     const bool opens = m->slot == 0 && (m->how == DLSI_KEEP || m->how == DLSI_JOIN);
     const size_t room = side == DLSI_RECVS && opens ? bytes * (size_t)(m->phase->n - 1) : bytes;
     if (l->held[side] == 0) l->used[side] = 0;
@@ -23688,9 +23689,9 @@ DLSI_FN unsigned char *dlsi_lane_stage(const dlsi_run *r, dlsi_lane *l, int32_t 
 }
 /* All parts of my shard are here: added in the order of places, a block at a time, so that each
    byte comes from memory once. */
-DLSI_FN void dlsi_lane_join(const dlsi_run *r, const dlsi_move *m, unsigned char *last) {
+DLSI_FN void dlsi_lane_join(const dlsi_coll_run *r, const dlsi_move *m, unsigned char *last) {
     const int32_t n = m->phase->n, me = m->phase->me;
-    const size_t stride = dlsi_round_up(dlsi_run_bytes(r, m->n), DLS_ALIGN);
+    const size_t stride = dlsi_round_up(dlsi_coll_run_bytes(r, m->n), DLS_ALIGN);
     const unsigned char *group = last - (size_t)(n - 2) * stride;
     unsigned char *to = r->data + m->at * r->width;
     size_t at, count;
@@ -23716,7 +23717,7 @@ DLSI_FN void dlsi_lane_join(const dlsi_run *r, const dlsi_move *m, unsigned char
     }
 }
 /* What came is put to use. False: not yet. */
-DLSI_FN bool dlsi_lane_take(const dlsi_run *r, dlsi_lane *l, const dlsi_post *post) {
+DLSI_FN bool dlsi_lane_take(const dlsi_coll_run *r, dlsi_lane *l, const dlsi_post *post) {
     const dlsi_move *m = &post->m;
     unsigned char *to = r->data + m->at * r->width;
     if (m->n == 0) return true;
@@ -23736,7 +23737,7 @@ DLSI_FN bool dlsi_lane_take(const dlsi_run *r, dlsi_lane *l, const dlsi_post *po
 }
 /* The elements of a send, encoded where there is a codec; NULL: no room now. A shard on its way
    back is encoded once, and decoded here too. */
-DLSI_FN unsigned char *dlsi_lane_encode(const dls_coll *c, const dlsi_run *r, dlsi_lane *l,
+DLSI_FN unsigned char *dlsi_lane_encode(const dls_coll *c, const dlsi_coll_run *r, dlsi_lane *l,
                                         const dlsi_move *m, dlsi_post *post) {
     unsigned char *from = r->from + m->at * r->width;
     const bool back = m->phase->fn == dlsi_leg_gather;
@@ -23757,7 +23758,7 @@ DLSI_FN unsigned char *dlsi_lane_encode(const dls_coll *c, const dlsi_run *r, dl
     return post->stage;
 }
 /* Begins a lane's next moves of a side, as many as may be. */
-DLSI_FN void dlsi_lane_begin(dls_coll *c, dlsi_run *r, dlsi_lane *l, int32_t side) {
+DLSI_FN void dlsi_lane_begin(dls_coll *c, dlsi_coll_run *r, dlsi_lane *l, int32_t side) {
     const int32_t quota = dlsi_min_i32(c->width, dlsi_max_i32(c->peer->desc.ops_max / 4, 1));
     const uint32_t tag = r->tag | ((uint32_t)l->seg & 31u);
     while (l->next[side] < r->total[side] && l->next[side] - l->done[side] < quota) {
@@ -23767,7 +23768,7 @@ DLSI_FN void dlsi_lane_begin(dls_coll *c, dlsi_run *r, dlsi_lane *l, int32_t sid
         dlsi_move m;
         size_t bytes;
         dlsi_coll_move(r, l->seg, side, l->next[side], &m);
-        bytes = dlsi_run_bytes(r, m.n);
+        bytes = dlsi_coll_run_bytes(r, m.n);
         for (k = l->done[side]; side == DLSI_RECVS && k < l->next[side]; k++) {
             other = dlsi_lane_post(c, l, side, k);
             same += other->op >= 0 && other->m.who == m.who;
@@ -23800,7 +23801,7 @@ DLSI_FN void dlsi_lane_begin(dls_coll *c, dlsi_run *r, dlsi_lane *l, int32_t sid
     }
 }
 /* Moves that are over, in order. */
-DLSI_FN void dlsi_lane_end(dls_coll *c, dlsi_run *r, dlsi_lane *l, int32_t side) {
+DLSI_FN void dlsi_lane_end(dls_coll *c, dlsi_coll_run *r, dlsi_lane *l, int32_t side) {
     int32_t k;
     for (k = l->done[side]; k < l->next[side]; k++) {
         dlsi_post *post = dlsi_lane_post(c, l, side, k);
@@ -23819,7 +23820,7 @@ DLSI_FN void dlsi_lane_end(dls_coll *c, dlsi_run *r, dlsi_lane *l, int32_t side)
     }
 }
 /* True: the lane's segment is finished. */
-DLSI_FN bool dlsi_lane_go(dls_coll *c, dlsi_run *r, dlsi_lane *l) {
+DLSI_FN bool dlsi_lane_go(dls_coll *c, dlsi_coll_run *r, dlsi_lane *l) {
     int32_t before;
     do {
         before = l->done[0] + l->done[1] + l->next[0] + l->next[1];
@@ -23840,12 +23841,12 @@ DLSI_FN size_t dlsi_coll_layout(dls_coll *c, dlsi_layout *l, int32_t size) {
     const size_t width = (size_t)dlsi_min_i32(dlsi_max_i32(size - 1, 1), DLSI_COLL_WIDTH);
     const size_t posts = width * DLSI_COLL_WORKS * DLSI_COLL_LANES * 2;
     int32_t *list = (int32_t *)dlsi_layout_take(l, lists * n * sizeof *list);
-    dlsi_run *run = NULL;
+    dlsi_coll_run *run = NULL;
     dlsi_work *work = NULL;
     dlsi_post *post = NULL;
     int32_t i, k;
     if (size > 1) {
-        run = (dlsi_run *)dlsi_layout_take(l, DLSI_COLL_RUNS * sizeof *run);
+        run = (dlsi_coll_run *)dlsi_layout_take(l, DLSI_COLL_RUNS * sizeof *run);
         work = (dlsi_work *)dlsi_layout_take(l, DLSI_COLL_WORKS * sizeof *work);
         post = (dlsi_post *)dlsi_layout_take(l, posts * sizeof *post);
     }
@@ -23916,22 +23917,22 @@ DLSI_FN void dlsi_work_free(dls_coll *c, dlsi_work *w) {
 }
 /* Integers and floats travel little-endian: a big-endian device turns its arrays before and after.
  */
-DLSI_FN void dlsi_run_turn(const dlsi_run *r) {
+DLSI_FN void dlsi_coll_run_turn(const dlsi_coll_run *r) {
     const size_t blocks = r->op.kind == DLS_COLL_ALLTOALL ? (size_t)r->members : 1;
     if (!r->swapped) return;
     dlsi_coll_swap(r->data, blocks * r->op.count, r->width);
     if (r->from != r->data) dlsi_coll_swap(r->from, blocks * r->op.count, r->width);
 }
-DLSI_FN void dlsi_coll_run_end(dls_coll *c, dlsi_run *r, dls_status st) {
+DLSI_FN void dlsi_coll_run_end(dls_coll *c, dlsi_coll_run *r, dls_status st) {
     dlsi_work_free(c, r->work);
     if (r->peer_op >= 0) dls_peer_op_drop(c->peer, r->peer_op);
     r->peer_op = -1;
     r->status = st;
-    r->state = (uint8_t)(r->ahead ? DLSI_RUN_FREE : DLSI_RUN_OVER);
-    if (!r->ahead) dlsi_run_turn(r);
+    r->state = (uint8_t)(r->ahead ? DLSI_COLL_RUN_FREE : DLSI_COLL_RUN_OVER);
+    if (!r->ahead) dlsi_coll_run_turn(r);
 }
 /* Asks for another view, unless the one in which it failed is replaced already. */
-DLSI_FN void dlsi_run_fail(dls_coll *c, dlsi_run *r, dls_status st) {
+DLSI_FN void dlsi_coll_run_fail(dls_coll *c, dlsi_coll_run *r, dls_status st) {
     if (c->view > 0 && c->view == c->peer->view.number && !r->ahead) dls_peer_view_again(c->peer);
     dlsi_coll_run_end(c, r, st);
 }
@@ -23942,8 +23943,9 @@ DLS_API dls_status dls_coll_view(dls_coll *coll, const dls_view *view) {
     for (i = 0; i < view->count; i++)
         if (view->rank[i] < 0) return DLS_E_NOT_FOUND;
     for (i = 0; coll->run != NULL && i < DLSI_COLL_RUNS; i++) {
-        if (coll->run[i].state != DLSI_RUN_FREE) dlsi_coll_run_end(coll, &coll->run[i], DLS_E_PEER);
-        coll->run[i].state = DLSI_RUN_FREE;
+        if (coll->run[i].state != DLSI_COLL_RUN_FREE)
+            dlsi_coll_run_end(coll, &coll->run[i], DLS_E_PEER);
+        coll->run[i].state = DLSI_COLL_RUN_FREE;
     }
     coll->old = -1;
     coll->past_count = 0;
@@ -23981,7 +23983,7 @@ DLSI_FN bool dlsi_coll_roomy(const dls_coll *c) {
     return true;
 }
 /* Staging for a run: the first gap that is long enough. Returns lanes that fit. */
-DLSI_FN int32_t dlsi_coll_find(const dls_coll *c, const dlsi_run *r, bool roomy,
+DLSI_FN int32_t dlsi_coll_find(const dls_coll *c, const dlsi_coll_run *r, bool roomy,
                                unsigned char **found) {
     const size_t lane = r->need[0] + r->need[1];
     unsigned char *at = c->staging, *end = at + c->staging_bytes, *next = NULL;
@@ -24009,7 +24011,7 @@ DLSI_FN void dlsi_coll_forget(dls_coll *c) {
     c->ahead = NULL;
 }
 /* Puts a run to work, if there is room. */
-DLSI_FN bool dlsi_run_open(dls_coll *c, dlsi_run *r, bool roomy) {
+DLSI_FN bool dlsi_coll_run_open(dls_coll *c, dlsi_coll_run *r, bool roomy) {
     dlsi_work *w = NULL;
     int32_t i, lanes;
     unsigned char *at;
@@ -24029,11 +24031,11 @@ DLSI_FN bool dlsi_run_open(dls_coll *c, dlsi_run *r, bool roomy) {
     r->work = w;
     r->next_seg = lanes;
     r->over_segs = 0;
-    r->state = DLSI_RUN_WORKS;
+    r->state = DLSI_COLL_RUN_WORKS;
     return true;
 }
 /* Goes on with a run. spare: older ones may need the engine's ops. */
-DLSI_FN void dlsi_coll_run_go(dls_coll *c, dlsi_run *r, bool spare) {
+DLSI_FN void dlsi_coll_run_go(dls_coll *c, dlsi_coll_run *r, bool spare) {
     dlsi_work *w = r->work;
     int32_t i;
     if (spare && dlsi_coll_slots(c) <= c->peer->desc.ops_max / 2) return;
@@ -24044,26 +24046,26 @@ DLSI_FN void dlsi_coll_run_go(dls_coll *c, dlsi_run *r, bool spare) {
             dlsi_lane_open(l, r->next_seg < r->segs ? r->next_seg++ : -1);
         }
         if (r->status != DLS_OK) { /* what is left is no use to anybody */
-            dlsi_run_fail(c, r, r->status);
+            dlsi_coll_run_fail(c, r, r->status);
             return;
         }
     }
     if (r->over_segs == r->segs) dlsi_coll_run_end(c, r, DLS_OK);
 }
 /* A message of two members; at most a few receives ask one of them at a time. */
-DLSI_FN void dlsi_run_pair(dls_coll *c, dlsi_run *r) {
+DLSI_FN void dlsi_coll_run_pair(dls_coll *c, dlsi_coll_run *r) {
     const int32_t rank = c->member[r->op.root];
     const dlsi_ses *s = dlsi_peer_ses(c->peer, rank);
     const int32_t most = s != NULL ? dlsi_max_i32(s->wants_max / 4, 1) : 1;
     const size_t bytes = r->op.count * r->width;
     dls_status st;
     int32_t i, n = 0;
-    if (r->state == DLSI_RUN_WAITS) {
+    if (r->state == DLSI_COLL_RUN_WAITS) {
         for (i = 0; i < DLSI_COLL_RUNS; i++) {
-            const dlsi_run *o = &c->run[i];
+            const dlsi_coll_run *o = &c->run[i];
             n += o->op.kind == DLS_COLL_RECV && o->op.root == r->op.root &&
-                 o->state == DLSI_RUN_WORKS;
-            if (o->op.kind == r->op.kind && o->state == DLSI_RUN_WAITS &&
+                 o->state == DLSI_COLL_RUN_WORKS;
+            if (o->op.kind == r->op.kind && o->state == DLSI_COLL_RUN_WAITS &&
                 (int32_t)(o->serial - r->serial) < 0 && o->op.root == r->op.root)
                 return; /* it is older */
         }
@@ -24073,7 +24075,7 @@ DLSI_FN void dlsi_run_pair(dls_coll *c, dlsi_run *r) {
                          : dls_peer_recv(c->peer, rank, r->tag, r->data, bytes);
         if (r->peer_op < 0) return;
         dls_peer_op_class(c->peer, r->peer_op, r->op.priority);
-        r->state = DLSI_RUN_WORKS;
+        r->state = DLSI_COLL_RUN_WORKS;
     }
     if (!dls_peer_op_done(c->peer, r->peer_op, &st)) return;
     r->peer_op = -1;
@@ -24085,38 +24087,38 @@ DLSI_FN void dlsi_coll_go(dls_coll *c) {
     int32_t i, active = 0;
     bool roomy = false;
     for (i = 0; i < DLSI_COLL_RUNS; i++) {
-        dlsi_run *r = &c->run[i];
-        if (r->state != DLSI_RUN_WAITS && r->state != DLSI_RUN_WORKS) continue;
+        dlsi_coll_run *r = &c->run[i];
+        if (r->state != DLSI_COLL_RUN_WAITS && r->state != DLSI_COLL_RUN_WORKS) continue;
         if (r->op.kind >= DLS_COLL_SEND) {
-            dlsi_run_pair(c, r);
+            dlsi_coll_run_pair(c, r);
         } else if (lost) { /* a loss stops those beside the lost one; others would wait for them */
-            dlsi_run_fail(c, r, DLS_E_PEER);
+            dlsi_coll_run_fail(c, r, DLS_E_PEER);
         }
     }
     c->peer->hurry = false;
     if (lost) c->ahead = NULL;
     if (lost) return;
     for (;;) {
-        dlsi_run *oldest = NULL;
+        dlsi_coll_run *oldest = NULL;
         for (i = 0; i < DLSI_COLL_RUNS; i++) {
-            dlsi_run *r = &c->run[i];
-            if ((r->state != DLSI_RUN_WAITS && r->state != DLSI_RUN_WORKS) || r->ahead ||
+            dlsi_coll_run *r = &c->run[i];
+            if ((r->state != DLSI_COLL_RUN_WAITS && r->state != DLSI_COLL_RUN_WORKS) || r->ahead ||
                 r->op.kind >= DLS_COLL_SEND || r->seen == c->turn)
                 continue;
             if (oldest == NULL || (int32_t)(r->serial - oldest->serial) < 0) oldest = r;
         }
         if (oldest == NULL) break;
         oldest->seen = c->turn;
-        if (oldest->state == DLSI_RUN_WAITS) {
+        if (oldest->state == DLSI_COLL_RUN_WAITS) {
             if (active > 1) break;
             roomy = roomy || dlsi_coll_roomy(c);
             if (active > 0 && !roomy) break;
-            if (active == 0 && c->ahead != NULL && !dlsi_run_open(c, oldest, roomy))
+            if (active == 0 && c->ahead != NULL && !dlsi_coll_run_open(c, oldest, roomy))
                 dlsi_coll_forget(c); /* it may be in the way */
-            if (oldest->work == NULL && !dlsi_run_open(c, oldest, roomy)) break;
+            if (oldest->work == NULL && !dlsi_coll_run_open(c, oldest, roomy)) break;
         }
         dlsi_coll_run_go(c, oldest, active > 0);
-        if (oldest->state != DLSI_RUN_WORKS) continue;
+        if (oldest->state != DLSI_COLL_RUN_WORKS) continue;
         active++;
         if (dlsi_mul(oldest->op.count, oldest->width) <= DLSI_COLL_CHUNK / 4) c->peer->hurry = true;
     }
@@ -24390,11 +24392,12 @@ DLSI_FN void dlsi_coll_settle(dls_coll *c, dls_coll_op *op) {
 /* ---- Beginning ---- */
 
 /* A free run with an op's plan. */
-DLSI_FN dls_status dlsi_run_make(dls_coll *c, const dls_coll_op *op,
-                                 dls_status (*plan)(const dls_coll *, dlsi_run *), dlsi_run **run) {
-    dlsi_run *r = c->run;
+DLSI_FN dls_status dlsi_coll_run_make(dls_coll *c, const dls_coll_op *op,
+                                      dls_status (*plan)(const dls_coll *, dlsi_coll_run *),
+                                      dlsi_coll_run **run) {
+    dlsi_coll_run *r = c->run;
     dls_status st;
-    while (r < c->run + DLSI_COLL_RUNS && r->state != DLSI_RUN_FREE) r++;
+    while (r < c->run + DLSI_COLL_RUNS && r->state != DLSI_COLL_RUN_FREE) r++;
     *run = r;
     if (r == c->run + DLSI_COLL_RUNS) return DLS_E_LIMIT;
     memset(r, 0, sizeof *r);
@@ -24405,11 +24408,11 @@ DLSI_FN dls_status dlsi_run_make(dls_coll *c, const dls_coll_op *op,
     r->swapped = r->width > 1 && op->codec == NULL && !dlsi_little_endian();
     st = plan(c, r);
     if (st != DLS_OK) return st;
-    dlsi_run_measure(r, c->staging_bytes);
+    dlsi_coll_run_measure(r, c->staging_bytes);
     return dlsi_add(r->need[0], r->need[1]) > c->staging_bytes ? DLS_E_MEMORY : DLS_OK;
 }
 /* The arrays of an op, in place from now on. */
-DLSI_FN void dlsi_run_arrays(const dls_coll *c, dlsi_run *r) {
+DLSI_FN void dlsi_coll_run_arrays(const dls_coll *c, dlsi_coll_run *r) {
     const dls_coll_op *o = &r->op;
     size_t at = 0, n = o->count;
     r->data = r->from = o->out != NULL ? (unsigned char *)o->out : c->staging; /* of nothing */
@@ -24426,16 +24429,16 @@ DLSI_FN void dlsi_run_arrays(const dls_coll *c, dlsi_run *r) {
             memcpy(r->data + at * r->width, (const unsigned char *)o->in + at * r->width,
                    n * r->width);
     }
-    dlsi_run_turn(r);
+    dlsi_coll_run_turn(r);
 }
 /* The run is begun: its place in the order, its tag. */
-DLSI_FN void dlsi_coll_run_begin(dls_coll *c, dlsi_run *r, uint32_t sequence, bool foreseen) {
+DLSI_FN void dlsi_coll_run_begin(dls_coll *c, dlsi_coll_run *r, uint32_t sequence, bool foreseen) {
     r->serial = sequence;
     r->seen = c->turn - 1;
-    r->state = DLSI_RUN_WAITS;
+    r->state = DLSI_COLL_RUN_WAITS;
     r->tag = (c->view & 0xFFu) << 23 | (sequence & 0xFFFFu) << 6 | (foreseen ? 32u : 0u);
 }
-DLSI_FN int32_t dlsi_run_handle(dls_coll *c, dlsi_run *r) {
+DLSI_FN int32_t dlsi_coll_run_handle(dls_coll *c, dlsi_coll_run *r) {
     r->handle = (int32_t)(c->handles++ & 0xFFFFFu) * DLSI_COLL_RUNS + (int32_t)(r - c->run);
     return r->handle;
 }
@@ -24463,7 +24466,7 @@ DLSI_FN void dlsi_coll_note(dls_coll *c, const dls_coll_op *op) {
 /* Asks for what the foreseen op will receive, when it is small: then its sends go at once. */
 DLSI_FN void dlsi_coll_ahead(dls_coll *c) {
     const dls_coll_past *p = c->guess >= 0 ? &c->past[c->guess] : NULL;
-    dlsi_run *r;
+    dlsi_coll_run *r;
     dls_coll_op op;
     if (!DLSI_HOSTED || p == NULL || !p->known || p->count > DLSI_COLL_SMALL) return;
     DLSI_ZERO(op);
@@ -24473,11 +24476,11 @@ DLSI_FN void dlsi_coll_ahead(dls_coll *c) {
     op.root = p->root;
     op.count = p->count;
     if (dlsi_coll_slots(c) <= c->peer->desc.ops_max / 2 || !dlsi_coll_roomy(c)) return;
-    if (dlsi_run_make(c, &op, dlsi_ways, &r) != DLS_OK || !r->is_short) return;
+    if (dlsi_coll_run_make(c, &op, dlsi_ways, &r) != DLS_OK || !r->is_short) return;
     dlsi_coll_run_begin(c, r, c->sequence + 1, true);
     r->ahead = true;
-    if (!dlsi_run_open(c, r, false)) {
-        r->state = DLSI_RUN_FREE;
+    if (!dlsi_coll_run_open(c, r, false)) {
+        r->state = DLSI_COLL_RUN_FREE;
         return;
     }
     c->ahead = r;
@@ -24504,30 +24507,30 @@ DLSI_FN dls_status dlsi_coll_check(const dls_coll *c, const dls_coll_op *op) {
     return DLS_OK;
 }
 DLSI_FN dls_status dlsi_coll_pair(dls_coll *c, const dls_coll_op *op, int32_t *handle) {
-    dlsi_run *r;
-    const dls_status st = dlsi_run_make(c, op, dlsi_ways_none, &r);
+    dlsi_coll_run *r;
+    const dls_status st = dlsi_coll_run_make(c, op, dlsi_ways_none, &r);
     if (st != DLS_OK) return st;
     if (!dls_peer_is_up(c->peer, c->member[op->root])) return DLS_E_PEER;
-    dlsi_run_arrays(c, r);
+    dlsi_coll_run_arrays(c, r);
     dlsi_coll_run_begin(c, r, c->pairs++, false);
     r->tag = (c->view & 0xFFu) << 23 | 1u << 22 | op->tag;
-    *handle = dlsi_run_handle(c, r);
+    *handle = dlsi_coll_run_handle(c, r);
     dlsi_coll_go(c);
     return DLS_OK;
 }
 DLS_API dls_status dls_coll_start(dls_coll *coll, const dls_coll_op *op, int32_t *handle) {
     dls_coll_op o = *op;
-    dlsi_run *r;
+    dlsi_coll_run *r;
     bool foreseen;
     dls_status st = dlsi_coll_check(coll, op);
     *handle = -1;
     if (st != DLS_OK) return st;
     if (coll->size == 1) {
-        dlsi_run alone;
+        dlsi_coll_run alone;
         DLSI_ZERO(alone);
         alone.op = o;
         alone.width = dlsi_reduce_bytes(o.type);
-        dlsi_run_arrays(coll, &alone);
+        dlsi_coll_run_arrays(coll, &alone);
         *handle = 0;
         return DLS_OK;
     }
@@ -24538,35 +24541,36 @@ DLS_API dls_status dls_coll_start(dls_coll *coll, const dls_coll_op *op, int32_t
     foreseen = coll->guess >= 0 && dlsi_past_same(&coll->past[coll->guess], &o);
     if (!foreseen) dlsi_coll_forget(coll);
     r = coll->ahead;
-    if (r == NULL) st = dlsi_run_make(coll, &o, dlsi_ways, &r);
+    if (r == NULL) st = dlsi_coll_run_make(coll, &o, dlsi_ways, &r);
     if (st != DLS_OK) return st;
     coll->sequence++;
     if (r != coll->ahead) dlsi_coll_run_begin(coll, r, coll->sequence, foreseen);
     r->op = o;
     r->ahead = false;
     coll->ahead = NULL;
-    dlsi_run_arrays(coll, r);
-    *handle = dlsi_run_handle(coll, r);
+    dlsi_coll_run_arrays(coll, r);
+    *handle = dlsi_coll_run_handle(coll, r);
     dlsi_coll_note(coll, &o);
     dlsi_coll_ahead(coll);
     dlsi_coll_go(coll);
     return DLS_OK;
 }
 DLS_API bool dls_coll_done(dls_coll *coll, int32_t handle, dls_status *status) {
-    dlsi_run *r = coll->run != NULL && handle >= 0 ? &coll->run[handle % DLSI_COLL_RUNS] : NULL;
-    if (r == NULL || r->state == DLSI_RUN_FREE || r->handle != handle) {
+    dlsi_coll_run *r =
+        coll->run != NULL && handle >= 0 ? &coll->run[handle % DLSI_COLL_RUNS] : NULL;
+    if (r == NULL || r->state == DLSI_COLL_RUN_FREE || r->handle != handle) {
         *status = coll->size == 1 && handle == 0 ? DLS_OK : DLS_E_ARG;
         return true;
     }
     dlsi_coll_go(coll);
-    if (r->state != DLSI_RUN_OVER) return false;
-    r->state = DLSI_RUN_FREE;
+    if (r->state != DLSI_COLL_RUN_OVER) return false;
+    r->state = DLSI_COLL_RUN_FREE;
     *status = r->status;
     return true;
 }
 DLS_API dls_status dls_coll_allreduce(dls_coll *coll, void *data, size_t count, dls_reduce reduce) {
     dls_coll_op op;
-    dlsi_run *r;
+    dlsi_coll_run *r;
     dls_status st;
     DLSI_ZERO(op);
     op.type = reduce;
@@ -24578,13 +24582,13 @@ DLS_API dls_status dls_coll_allreduce(dls_coll *coll, void *data, size_t count, 
     if (st == DLS_OK && coll->size == 1) coll->old = 0;
     if (st != DLS_OK || coll->size == 1) return st;
     dlsi_coll_forget(coll);
-    st = dlsi_run_make(coll, &op, dlsi_ways_ring, &r);
+    st = dlsi_coll_run_make(coll, &op, dlsi_ways_ring, &r);
     if (st != DLS_OK) return st;
     if (dlsi_coll_up(coll) < coll->size) return DLS_E_PEER;
     coll->guess = -1;
     dlsi_coll_run_begin(coll, r, ++coll->sequence, false);
-    dlsi_run_arrays(coll, r);
-    coll->old = dlsi_run_handle(coll, r);
+    dlsi_coll_run_arrays(coll, r);
+    coll->old = dlsi_coll_run_handle(coll, r);
     dlsi_coll_go(coll);
     return DLS_OK;
 }
